@@ -1,0 +1,50 @@
+# Every target uses .venv in this folder and makes it first where it is missing.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# A user's shell may point Python or Spark at other installations; here only .venv counts.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV
+unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
+
+# The first that runs: a version manager's stand-in can be on the PATH and still start nothing.
+fits := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+	$$p -c "$(fits)" >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+python := .venv/bin/python
+pytest := $(python) -m pytest -c tests/pytest.ini tests
+ruff := $(python) -m ruff
+
+.PHONY: help demo test test-slow lint format env clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-18s%s\n", $$1, $$2 }'
+
+demo: .venv/.ready ## features, training, registry and scoring on a small click log (INPUT=file for your own)
+	$(python) jobs/demo.py $(if $(INPUT),--input $(INPUT))
+
+test: .venv/.ready ## the fast tests
+	$(pytest) -m "not slow"
+
+# Exit status 5 is pytest's "nothing collected".
+test-slow: .venv/.ready ## the tests that start Spark clusters and Horovod workers
+	$(pytest) -m slow || [ $$? -eq 5 ]
+
+lint: .venv/.ready ## rules and format, changing nothing
+	$(ruff) check --config .ci/ruff.toml .
+	$(ruff) format --check --config .ci/ruff.toml .
+
+format: .venv/.ready ## rewrite the files in the project's format
+	$(ruff) check --fix --config .ci/ruff.toml .
+	$(ruff) format --config .ci/ruff.toml .
+
+env: .venv/.ready ## only the environment (PYTHON=python3.12 to choose its Python)
+
+.venv/.ready: requirements.lock setup.py .ci/set_up.py .ci/build_horovod.py
+	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is missing: apt-get install python3 python3-venv" \
+		"python3-dev, or make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) .ci/set_up.py
+
+clean: ## remove the environment, the demo's files and caches (not the wheels in the user's cache)
+	rm -rf .venv .venv.lock work build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The border between Spark and PyTorch: a Petastorm dataset that describes itself."""

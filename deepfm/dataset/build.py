@@ -1,0 +1,158 @@
+"""A click log -> a finished dataset: survey, vocabulary, encoded splits, manifest; nothing is visible before its end."""
+
+from datetime import datetime, timezone
+
+from pyspark.sql import DataFrame, SparkSession
+
+from deepfm import storage
+from deepfm.config import DataSettings
+from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
+from deepfm.dataset.write import describe_split, encoded_rows, write_rejected, write_split
+from deepfm.errors import UserError
+from deepfm.features.click_log import ClickLog, raw_rows
+from deepfm.features.split import SPLITS, DaySplit, HashSplit
+from deepfm.features.survey import RowCounts, rejected_rows, row_counts, survey, value_counts
+from deepfm.features.vocabulary import Vocabulary
+
+#: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
+BUILDING = "_building"
+REJECTED = "_rejected"
+
+
+def build_dataset(
+    spark: SparkSession, log: ClickLog, settings: DataSettings, split: DaySplit | HashSplit, url: str
+) -> Manifest:
+    """Build the dataset at `url`, which must not exist (what an interrupted build left there is replaced).
+
+    UserError where days are missing or empty, or more rows than `max_bad_fraction` do not fit; the rows
+    that do not fit are then left in `url`/_rejected, without a manifest.
+    """
+    days = _days_to_read(log, split)
+    _claim(url)
+    try:
+        manifest = _build(spark, log, settings, split, days, url)
+    except BaseException:
+        _abandon(url)
+        raise
+    write_manifest(url, manifest)
+    storage.remove(f"{url}/{BUILDING}")
+    return manifest
+
+
+def _build(
+    spark: SparkSession,
+    log: ClickLog,
+    settings: DataSettings,
+    split: DaySplit | HashSplit,
+    days: list[str] | None,
+    url: str,
+) -> Manifest:
+    """Everything but the manifest's file."""
+    raw = raw_rows(spark, log, days)
+    surveyed = survey(raw, log.row_format, split).persist()
+    try:
+        counts = row_counts(surveyed)
+        if counts.num_bad:
+            write_rejected(rejected_rows(surveyed), f"{url}/{REJECTED}")
+        _check_counts(counts, log, settings, days, f"{url}/{REJECTED}")
+        vocabulary = Vocabulary.fit(settings.field_set, value_counts(surveyed))
+    finally:
+        surveyed.unpersist()
+    vocabulary.save(url)
+    return Manifest(
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        data=settings,
+        num_ids=vocabulary.num_ids,
+        vocabulary=vocabulary.fingerprint,
+        splits=_write_splits(spark, raw, log, split, vocabulary, counts, url),
+        input=InputLog(
+            url=log.url,
+            days=dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},
+            rows_read=counts.num_read,
+            bad_by_reason=counts.bad_by_reason,
+        ),
+    )
+
+
+def _days_to_read(log: ClickLog, split: DaySplit | HashSplit) -> list[str] | None:
+    if log.day_folders is None or isinstance(split, HashSplit):
+        return None
+    missing = sorted(set(split.days()) - set(log.day_folders))
+    if missing:
+        raise UserError(
+            f"{log.url}: expected a folder for every day asked for, found none for {', '.join(missing[:5])}"
+            f"{' …' if len(missing) > 5 else ''}; it has {log.day_folders[0]} to {log.day_folders[-1]}"
+        )
+    return split.days()
+
+
+def _claim(url: str) -> None:
+    """Make an empty folder at `url` that is marked as being built."""
+    if storage.exists(f"{url}/{MANIFEST}"):
+        raise UserError(f"{url}: a finished dataset is there already; choose another --output or remove it")
+    if storage.exists(f"{url}/{BUILDING}"):
+        storage.remove(url)
+    elif storage.exists(url) and (not storage.is_folder(url) or storage.children(url)):
+        raise UserError(f"{url}: expected no folder or an empty one, found other files; choose another --output")
+    storage.make_folder(url)
+    storage.write_bytes(f"{url}/{BUILDING}", b"")
+
+
+def _abandon(url: str) -> None:
+    """Leave nothing of a build that failed but the rows it set aside."""
+    if not storage.exists(f"{url}/{REJECTED}"):
+        storage.remove(url)
+        return
+    for child in storage.children(url):
+        storage.remove(f"{url}/{child['name']}")
+
+
+def _check_counts(
+    counts: RowCounts, log: ClickLog, settings: DataSettings, days: list[str] | None, rejected_url: str
+) -> None:
+    if counts.num_bad > settings.max_bad_fraction * counts.num_read:
+        reasons = ", ".join(f"{num} {reason}" for reason, num in counts.bad_by_reason.items())
+        raise UserError(
+            f"{log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}), more than "
+            f"max_bad_fraction {settings.max_bad_fraction}; look at them in {rejected_url}, then mend the log or "
+            "the data YAML"
+        )
+    for split in SPLITS:
+        if not counts.num_rows(split):
+            raise UserError(f"{log.url}: no row that fits is in the {split} part; choose other days")
+    if days is not None:
+        seen = {day for by_day in counts.by_day.values() for day in by_day}
+        empty = [day for day in days if day not in seen]
+        if empty:
+            raise UserError(f"{log.url}/ds={empty[0]}: expected impressions, found no row that fits; leave that day out")
+
+
+def _write_splits(
+    spark: SparkSession,
+    raw: DataFrame,
+    log: ClickLog,
+    split: DaySplit | HashSplit,
+    vocabulary: Vocabulary,
+    counts: RowCounts,
+    url: str,
+) -> dict:
+    shared = spark.sparkContext.broadcast(vocabulary)
+    described = {}
+    for code, part in enumerate(SPLITS):
+        rows = raw
+        if log.day_folders is not None and isinstance(split, DaySplit):
+            rows = raw.filter(raw["ds"].between(*split.ranges[code]))
+        encoded = encoded_rows(rows, log.row_format, split, part, shared)
+        write_split(
+            spark, encoded, vocabulary.fields, log.row_format.label, f"{url}/{part}", counts.num_rows(part)
+        )
+        days = {day: num for day, (num, _) in counts.by_day[part].items()}
+        described[part] = describe_split(spark, f"{url}/{part}", days)
+        # What the survey counted and what was written were computed apart: they must agree to the row.
+        if described[part].num_rows != counts.num_rows(part):
+            raise RuntimeError(
+                f"{url}/{part}: the survey found {counts.num_rows(part)} rows but {described[part].num_rows} were "
+                "written; the log changed while it was read: build again"
+            )
+    shared.destroy()
+    return described

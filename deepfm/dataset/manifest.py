@@ -1,0 +1,111 @@
+"""manifest.json: what a dataset holds. It is written last, so a dataset without one is unfinished."""
+
+import hashlib
+import json
+from typing import Literal
+
+from deepfm import storage
+from deepfm.config import DataSettings, Settings, parse_settings
+from deepfm.errors import UserError
+from deepfm.features.split import SPLITS
+from deepfm.fields import Field, FieldSet
+
+MANIFEST = "manifest.json"
+
+
+class DataFile(Settings):
+    """One Parquet file of a split."""
+
+    name: str
+    num_bytes: int
+    row_groups: tuple[int, ...]  # rows of each
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.row_groups)
+
+
+class SplitPart(Settings):
+    """Training, validation or test rows."""
+
+    num_rows: int
+    num_clicks: int
+    days: dict[str, int]  # rows a day; "" where the log has no days
+    files: tuple[DataFile, ...]
+    digest: str  # of the rows as a multiset: their order and files do not matter
+
+
+class InputLog(Settings):
+    """The click log a dataset was made from, so that its held-out rows can be found again."""
+
+    url: str
+    days: dict[str, tuple[str, str]]  # inclusive range a split; empty: split by hash
+    rows_read: int
+    bad_by_reason: dict[str, int]
+
+
+class Manifest(Settings):
+    """Everything training and scoring need to know about a dataset."""
+
+    format_version: Literal[1] = 1
+    created_at: str
+    data: DataSettings  # how raw rows are read; scoring reads nights with it
+    num_ids: tuple[int, ...]  # by field
+    vocabulary: str  # fingerprint
+    splits: dict[str, SplitPart]
+    input: InputLog
+
+    @property
+    def fields(self) -> FieldSet:
+        return self.data.field_set
+
+    @property
+    def digest(self) -> str:
+        """Of the content: equal for equal rows under equal ids, wherever and however they were written."""
+        content = [self.vocabulary, list(self.num_ids), [f.model_dump() for f in self.fields]]
+        content += [[name, part.num_rows, part.digest] for name, part in sorted(self.splits.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def write_manifest(dataset_url: str, manifest: Manifest) -> None:
+    """Make the dataset a finished one."""
+    storage.write_json(
+        f"{dataset_url}/{MANIFEST}", {"digest": manifest.digest, **manifest.model_dump(mode="json")}
+    )
+
+
+def read_manifest(dataset_url: str) -> Manifest:
+    """The manifest, after checking that every file it names is there and whole; else UserError."""
+    where = f"{dataset_url}/{MANIFEST}"
+    if not storage.exists(where):
+        raise UserError(
+            f"{dataset_url}: expected a dataset with {MANIFEST}, found none; its build did not finish or the path "
+            "is wrong: run build_features.py again or check --dataset"
+        )
+    try:
+        document = storage.read_json(where)
+    except ValueError as error:
+        raise UserError(f"{where}: is not valid JSON ({error}); build the dataset again") from error
+    digest = document.pop("digest", None) if isinstance(document, dict) else None
+    manifest = parse_settings(document, Manifest, where)
+    if digest != manifest.digest or set(manifest.splits) != set(SPLITS):
+        raise UserError(f"{where}: was changed after it was written; build the dataset again")
+    for split, part in manifest.splits.items():
+        _check_files(f"{dataset_url}/{split}", part)
+    return manifest
+
+
+def _check_files(folder: str, part: SplitPart) -> None:
+    found = {child["name"]: child["size"] for child in storage.children(folder)} if storage.exists(folder) else {}
+    for file in part.files:
+        if found.get(file.name) != file.num_bytes:
+            size = f"one of {found[file.name]}" if file.name in found else "none"
+            raise UserError(
+                f"{folder}/{file.name}: expected a file of {file.num_bytes} bytes, found {size}; "
+                "the dataset is damaged: build it again"
+            )
+
+
+def fields_of(manifest: Manifest) -> list[tuple[Field, int]]:
+    """(field, its number of ids) in the columns' order."""
+    return list(zip(manifest.fields, manifest.num_ids, strict=True))

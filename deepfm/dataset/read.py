@@ -1,0 +1,160 @@
+"""A rank's batches of a split: every row once an epoch over all ranks, in a new order each epoch, equal steps.
+
+Petastorm's own sharding gives a rank the same row groups every epoch, and unequal steps where row groups are
+unequal. Here the manifest's files are put in a new order each epoch and cut into equal runs of rows, one a rank;
+Petastorm reads the files of a run in that order. It is given files, not the folder, so it never opens the
+`_common_metadata` beside them, which it would unpickle.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from petastorm import make_batch_reader
+from torch import Tensor
+
+from deepfm.dataset.manifest import DataFile, Manifest
+from deepfm.errors import UserError
+
+#: Rows that are mixed in memory at a time; the rows of a file are in random order already, so files get mixed.
+SHUFFLE_ROWS = 4 * 65_536
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a global batch."""
+
+    ids: Tensor  # (B, F) int64
+    labels: Tensor  # (B,) float32
+    num_rows_all_ranks: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(self.ids.to(device), self.labels.to(device), self.num_rows_all_ranks)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one rank of many reads, `batch_size` rows a step at most."""
+
+    rank: int
+    size: int
+    batch_size: int
+
+    def share(self, num_rows: int, rank: int) -> tuple[int, int]:
+        """First and last (excluded) row of a rank's run in an epoch's order; runs differ by one row at most."""
+        return rank * num_rows // self.size, (rank + 1) * num_rows // self.size
+
+    def num_steps(self, num_rows: int) -> int:
+        """The same for every rank: one with a step more would wait for the others for ever."""
+        return -(-(-(-num_rows // self.size)) // self.batch_size)
+
+    def batch_rows(self, num_rows: int, rank: int, step: int) -> int:
+        """Rows of a rank's batch; its run is cut into `num_steps` almost equal pieces, so none is left over."""
+        first, last = self.share(num_rows, rank)
+        num_steps = self.num_steps(num_rows)
+        return (step + 1) * (last - first) // num_steps - step * (last - first) // num_steps
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows `start` to `stop` (excluded) of one file."""
+
+    file: DataFile
+    start: int
+    stop: int
+
+
+def pieces_of(files: list[DataFile], first: int, last: int) -> list[Piece]:
+    """The rows first to last (excluded) of the files laid end to end."""
+    pieces, begin = [], 0
+    for file in files:
+        start, stop = max(first - begin, 0), min(last - begin, file.num_rows)
+        if start < stop:
+            pieces.append(Piece(file, start, stop))
+        begin += file.num_rows
+    return pieces
+
+
+def read_batches(
+    dataset_url: str, manifest: Manifest, split: str, shard: Shard, *, epoch: int = 0, seed: int | None = None
+) -> Iterator[Batch]:
+    """This rank's batches of one epoch; with a seed in an order of (seed, epoch), else in that of the files.
+
+    Raises UserError where a split has fewer rows than there are ranks.
+    """
+    part = manifest.splits[split]
+    if part.num_rows < shard.size:
+        raise UserError(
+            f"{dataset_url}/{split}: expected at least a row for each of {shard.size} workers, found "
+            f"{part.num_rows}; give fewer --num-workers or choose more days"
+        )
+    files = list(part.files)
+    if seed is not None:
+        files = [files[place] for place in np.random.default_rng([seed, epoch]).permutation(len(files))]
+    pieces = pieces_of(files, *shard.share(part.num_rows, shard.rank))
+    rows = _rows(f"{dataset_url}/{split}", manifest, pieces)
+    if seed is not None:
+        rows = _mixed(rows, np.random.default_rng([seed, epoch, shard.rank]))
+    yield from _batches(rows, part.num_rows, shard)
+
+
+def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.ndarray]:
+    """(n, 1 + F) int32 arrays, label first, row group by row group in the order of the pieces."""
+    columns = [manifest.data.label, *manifest.fields.names]
+    urls = [f"{folder}/{piece.file.name}" for piece in pieces]
+    with warnings.catch_warnings():
+        # Petastorm uses what pyarrow calls deprecated, once a file.
+        warnings.simplefilter("ignore", FutureWarning)
+        reader = make_batch_reader(
+            urls,
+            schema_fields=columns,
+            reader_pool_type="thread",
+            workers_count=2,  # with an ordered queue each: the order is that of the files
+            results_queue_size=8,  # row groups in memory: a bound, and enough to stay ahead of a step
+            shuffle_row_groups=False,
+            num_epochs=1,
+            convert_early_to_numpy=True,
+        )
+        # Not `with reader`: on leaving, Petastorm would print to stdout, which belongs to the job's summary.
+        try:
+            position, remaining = 0, list(pieces)
+            for group in reader:
+                block = np.stack([getattr(group, name) for name in columns], axis=1).astype(np.int32, copy=False)
+                piece = remaining[0]
+                yield block[max(piece.start - position, 0) : max(piece.stop - position, 0)]
+                position += len(block)
+                if position >= piece.file.num_rows:
+                    position, remaining = 0, remaining[1:]
+        finally:
+            reader.stop()
+            reader.join()
+
+
+def _mixed(blocks: Iterator[np.ndarray], random: np.random.Generator) -> Iterator[np.ndarray]:
+    """The same rows, put in random order within every SHUFFLE_ROWS or so."""
+    held: list[np.ndarray] = []
+    for block in blocks:
+        held.append(block)
+        if sum(map(len, held)) >= SHUFFLE_ROWS:
+            yield random.permutation(np.concatenate(held))
+            held = []
+    if held:
+        yield random.permutation(np.concatenate(held))
+
+
+def _batches(blocks: Iterator[np.ndarray], num_rows: int, shard: Shard) -> Iterator[Batch]:
+    held = np.empty((0, 0), np.int32)
+    for step in range(shard.num_steps(num_rows)):
+        wanted = shard.batch_rows(num_rows, shard.rank, step)
+        while len(held) < wanted:
+            block = next(blocks)
+            held = np.concatenate([held, block]) if len(held) else block
+        rows, held = torch.from_numpy(held[:wanted]), held[wanted:]
+        yield Batch(
+            ids=rows[:, 1:].long(),
+            labels=rows[:, 0].float(),
+            num_rows_all_ranks=sum(shard.batch_rows(num_rows, rank, step) for rank in range(shard.size)),
+        )

@@ -1,0 +1,13 @@
+"""The one exception whose message is for the user and not for a programmer."""
+
+
+class UserError(Exception):
+    """A mistake the user can mend; one line: what was expected, what was found, where, and what to do.
+
+    Jobs print the message without a stack trace and exit with status 2. Everything else that is raised
+    is a fault of ours, keeps its stack trace and exits with status 1.
+    """
+
+    def __init__(self, message: str):
+        # What the user is told quotes values, paths and library messages: none of them may break the one line.
+        super().__init__(" ".join(message.split()))

@@ -1,0 +1,149 @@
+"""A click log on disk: which files and days it has, and its rows as Spark reads them, raw."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from deepfm import storage
+from deepfm.config import DataSettings
+from deepfm.errors import UserError
+from deepfm.features.parse import RowFormat, is_day
+
+_DAY_FOLDER = "ds="
+
+
+@dataclass(frozen=True)
+class ClickLog:
+    """A log that was found: its rows' format, and its days where they are folders."""
+
+    url: str
+    row_format: RowFormat
+    day_folders: tuple[str, ...] | None  # None: the log is one file or a folder of files
+
+    @property
+    def has_days(self) -> bool:
+        return self.day_folders is not None or self.row_format.day_column is not None
+
+
+def find_click_log(
+    spark: SparkSession, url: str, settings: DataSettings, *, labelled: bool = True, keep: Sequence[str] = ()
+) -> ClickLog:
+    """Look at the log's folders and at the head of each file; UserError where it is not what `settings` declare.
+
+    With labelled=False (impressions to be scored) the label column may be there or not.
+    """
+    if not storage.exists(url):
+        raise UserError(f"{url}: expected a click log, found nothing there; check --input")
+    folders = [child["name"] for child in storage.children(url) if child["is_folder"]] if storage.is_folder(url) else []
+    day_folders = tuple(name.removeprefix(_DAY_FOLDER) for name in folders if name.startswith(_DAY_FOLDER)) or None
+    if day_folders and settings.day_column is not None:
+        raise UserError(
+            f"{url} has ds= folders, but day_column says that the day stands in column {settings.day_column}; "
+            "remove one of the two"
+        )
+    wrong = [day for day in day_folders or () if not is_day(day)]
+    if wrong:
+        raise UserError(f"{url}/ds={wrong[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
+    files = [file for folder in _folders(url, day_folders) for file in _files(folder)]
+    if not files:
+        raise UserError(f"{url}: expected files, found none but empty folders; check --input")
+    if settings.format == "parquet":
+        columns, header_line = tuple(_parquet_columns(spark, url, day_folders)), None
+    else:
+        columns, header_line = _delimited_columns(files, settings, labelled)
+    return ClickLog(url, _row_format(url, settings, columns, header_line, labelled, tuple(keep)), day_folders)
+
+
+def _row_format(url, settings, columns, header_line, labelled, keep) -> RowFormat:
+    label = settings.label if labelled or settings.label in columns else None
+    needed = {*settings.field_set.names, *keep, label, settings.day_column} - {None}
+    absent = sorted(needed - set(columns))
+    if absent:
+        raise UserError(f"{url}: expected columns {', '.join(absent)}, found only {', '.join(columns)}")
+    delimited = settings.format == "delimited"
+    return RowFormat(
+        columns=columns if delimited else tuple(sorted(needed)),
+        fields=settings.field_set,
+        delimiter=settings.delimiter if delimited else None,
+        quote=settings.quote,
+        header_line=header_line,
+        label=label,
+        day_column=settings.day_column,
+        keep=keep,
+    )
+
+
+def _folders(url: str, days: Sequence[str] | None) -> list[str]:
+    return [url] if days is None else [f"{url}/{_DAY_FOLDER}{day}" for day in days]
+
+
+def _files(folder: str) -> list[str]:
+    if not storage.is_folder(folder):
+        return [folder]
+    return [f"{folder}/{file['name']}" for file in storage.children(folder) if not file["is_folder"] and file["size"]]
+
+
+def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool):
+    """The columns in the order of the files, and the header line where they have one."""
+    if not settings.header:
+        # Impressions to be scored are the same file without its label column; the width tells which it is.
+        without_label = tuple(column for column in settings.columns if column != settings.label)
+        width = storage.first_line(files[0]).count(settings.delimiter.encode()) + 1
+        return (without_label if not labelled and width == len(without_label) else settings.columns), None
+    first, header = files[0], storage.first_line(files[0])
+    for file in files[1:]:
+        if storage.first_line(file) != header:
+            raise UserError(
+                f"{file}: expected the header of {first}, {header!r:.200}, found {storage.first_line(file)!r:.200}; "
+                "give all files the same columns in the same order"
+            )
+    try:
+        line = header.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{first}: expected a header in UTF-8, found {header!r:.200}; convert the file") from error
+    columns = [column.strip(settings.quote or "") for column in line.split(settings.delimiter)]
+    return tuple(columns), line
+
+
+def _parquet(spark: SparkSession, url: str, days: Sequence[str] | None) -> DataFrame:
+    return spark.read.option("basePath", url).parquet(*_folders(url, days))
+
+
+def _parquet_columns(spark: SparkSession, url: str, days: Sequence[str] | None) -> list[str]:
+    return _parquet(spark, url, days).columns
+
+
+def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> DataFrame:
+    """One row a line of the log: `line` (or the columns, as text), `source_file`, `ds`, `row_hash`.
+
+    Of a log in day folders only `days` are read (all where None); any other log is read whole. `row_hash`
+    is 64 bits of the row's content, the same wherever and in whatever order it is read.
+    """
+    chosen = log.day_folders if days is None or log.day_folders is None else days
+    if log.row_format.delimiter is None:
+        rows = _parquet(spark, log.url, chosen)
+        content = [_as_text(rows, name).alias(name) for name in log.row_format.columns]
+    else:
+        schema = "value string" if chosen is None else "value string, ds string"
+        reader = spark.read.schema(schema).option("basePath", log.url).option("lineSep", "\n")
+        rows = reader.format("text").load(_folders(log.url, chosen))
+        content = [F.col("value").cast("binary").alias("line")]
+    day = F.lit(None) if chosen is None else F.col("ds")
+    return rows.select(
+        *content,
+        F.col("_metadata.file_path").alias("source_file"),
+        day.cast("string").alias("ds"),
+        F.xxhash64(*content).alias("row_hash"),
+    )
+
+
+def _as_text(rows: DataFrame, name: str):
+    column, kind = F.col(name), rows.schema[name].dataType.typeName()
+    if kind == "boolean":
+        return column.cast("int").cast("string")
+    if kind in ("float", "double", "decimal"):
+        # Whole numbers that a null made floating (pandas does so) are written as the integers they are.
+        return F.when(column == F.floor(column), F.floor(column).cast("string")).otherwise(column.cast("string"))
+    return column.cast("string")

@@ -1,0 +1,206 @@
+"""Arrow batches of raw rows -> typed columns; a row that does not fit is set aside with a reason.
+
+One implementation for building a dataset and for scoring a night; no Spark inside.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepfm.fields import FieldSet
+
+#: Why a row was set aside; the index is its code, 0 says the row is good.
+REASONS = (
+    "good",
+    "not_utf8",  # the text is not UTF-8
+    "wrong_number_of_columns",
+    "label_not_0_or_1",
+    "count_not_an_integer",
+    "day_not_a_date",  # the day column is not YYYY-MM-DD
+)
+NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY = range(1, len(REASONS))
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """How a row of one located log is read; plain values that travel to executors."""
+
+    columns: tuple[str, ...]  # of the file, in order
+    fields: FieldSet
+    delimiter: str | None  # None: the rows come as columns already (Parquet)
+    quote: str | None = None
+    header_line: str | None = None  # a line like this one is the header of a file and no row
+    label: str | None = None  # None: impressions to be scored come without
+    day_column: str | None = None  # None: the day comes with the row's folder, or there is none
+    keep: tuple[str, ...] = ()  # columns passed through as text
+
+
+@dataclass
+class ParsedRows:
+    """The good rows as typed columns, the bad ones with their text; together all rows that were read."""
+
+    raw: pa.Table  # a column a field: int64 (count) or string (category), null where missing
+    labels: np.ndarray | None  # (rows,) int8
+    days: pa.ChunkedArray | pa.Array  # (rows,) string, null where the log has no days
+    row_hashes: np.ndarray  # (rows,) int64
+    kept: pa.Table  # the columns of `keep`, strings
+    bad: pa.Table  # source_file, text, reason
+
+    @property
+    def num_good(self) -> int:
+        return self.raw.num_rows
+
+
+def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
+    """Raw rows as Spark hands them (see click_log.raw_rows) -> good rows typed, bad rows with a reason."""
+    if row_format.delimiter is None:
+        strings = {name: batch.column(name).combine_chunks() for name in row_format.columns}
+        reasons = np.zeros(batch.num_rows, np.int8)
+    else:
+        if row_format.header_line is not None:
+            batch = batch.filter(pc.not_equal(batch.column("line"), row_format.header_line.encode()))
+        strings, reasons = _split_lines(batch.column("line").combine_chunks(), row_format)
+    well_formed = np.flatnonzero(reasons == 0)
+    typed, faults = _typed_columns(strings, batch.column("ds").take(well_formed), row_format)
+    reasons[well_formed] = faults
+    good = np.flatnonzero(faults == 0)
+    all_good = len(good) == batch.num_rows
+    if not all_good:
+        typed = {name: column.take(good) for name, column in typed.items()}
+    labels = typed.get("label")
+    return ParsedRows(
+        raw=pa.table({name: typed[f"field:{name}"] for name in row_format.fields.names}),
+        labels=None if labels is None else labels.to_numpy(),
+        days=typed["day"],
+        row_hashes=batch.column("row_hash").to_numpy()[reasons == 0],
+        kept=pa.table({name: typed[f"keep:{name}"] for name in row_format.keep}),
+        bad=_bad_rows(batch, reasons, row_format, all_good),
+    )
+
+
+def _split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """(n,) binary lines -> string columns of the well-formed rows, and (n,) reason codes."""
+    reasons = np.zeros(len(lines), np.int8)
+    texts = _decoded(lines, reasons)
+    decoded = np.flatnonzero(reasons == 0)
+    # A carriage return before the newline belongs to the line's end, not to its last column.
+    if pc.any(pc.ends_with(texts, "\r")).as_py():
+        texts = pc.ascii_rtrim(texts, "\r")
+    if row_format.quote is None:
+        parts = pc.split_pattern(texts, row_format.delimiter)
+    else:
+        parts = _split_quoted(texts, row_format)
+    width = len(row_format.columns)
+    fits = np.asarray(pc.equal(pc.list_value_length(parts), width))
+    reasons[decoded[~fits]] = WRONG_WIDTH
+    values = (parts if fits.all() else parts.filter(pa.array(fits))).flatten()
+    starts = np.arange(0, len(values), width)
+    # Of two hundred columns a model may use twenty: only those are cut out.
+    wanted = {*row_format.fields.names, *row_format.keep, row_format.label, row_format.day_column} - {None}
+    positions = {name: row_format.columns.index(name) for name in wanted}
+    return {name: values.take(pa.array(starts + at)) for name, at in positions.items()}, reasons
+
+
+def _decoded(lines: pa.Array, reasons: np.ndarray) -> pa.Array:
+    """The lines that are UTF-8, as strings; marks the others in `reasons`."""
+    try:
+        return lines.cast(pa.string())
+    except pa.ArrowInvalid:
+        for row, line in enumerate(lines.to_pylist()):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                reasons[row] = NOT_UTF8
+        return lines.filter(pa.array(reasons == 0)).cast(pa.string())
+
+
+def _split_quoted(texts: pa.Array, row_format: RowFormat) -> pa.Array:
+    # Line by line: with a faulty quote a parser of whole blocks would swallow the lines that follow.
+    def split(text: str) -> list[str]:
+        reader = csv.reader([text], delimiter=row_format.delimiter, quotechar=row_format.quote, strict=True)
+        try:
+            return next(reader, [])
+        except csv.Error:
+            return []
+
+    csv.field_size_limit(1 << 30)  # its default of 128 KiB is for files that were meant to be small
+    return pa.array([split(text) for text in texts.to_pylist()], pa.list_(pa.string()))
+
+
+def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[dict, np.ndarray]:
+    """String columns -> label, day, field and kept columns, and the first reason of each row (0: good)."""
+    num_rows = len(folder_days)
+    faults = np.zeros(num_rows, np.int8)
+    typed = {f"keep:{name}": strings[name] for name in row_format.keep}
+    if row_format.label is not None:
+        labels = pc.index_in(strings[row_format.label], pa.array(["0", "1"]))
+        faults[np.asarray(labels.is_null())] = BAD_LABEL
+        typed["label"] = pc.fill_null(labels, 0).cast(pa.int8())
+    for field in row_format.fields:
+        column = strings[field.name]
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+        if field.kind == "count":
+            column, is_number = parse_integers(column)
+            faults[~is_number & (faults == 0)] = BAD_COUNT
+        typed[f"field:{field.name}"] = column
+    typed["day"] = folder_days
+    if row_format.day_column is not None:
+        typed["day"] = strings[row_format.day_column]
+        faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
+    return typed, faults
+
+
+def parse_integers(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """(n,) strings -> (n,) int64, null where missing, and (n,) bool: False where the text is no int64."""
+    # Arrow's conversion also reads 0x1f; whether a count is accepted must not depend on its batch.
+    hexadecimal = pc.fill_null(pc.or_(pc.starts_with(strings, "0x"), pc.starts_with(strings, "0X")), False)
+    if not pc.any(hexadecimal).as_py():
+        try:
+            return strings.cast(pa.int64()), np.ones(len(strings), bool)
+        except pa.ArrowInvalid:
+            pass
+    values = [None if text is None else _integer(text) for text in strings.to_pylist()]
+    is_number = np.array([value is not False for value in values], bool)
+    return pa.array([None if value is False else value for value in values], pa.int64()), is_number
+
+
+def _integer(text: str) -> int | bool:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 30):
+        return False
+    return int(text) if -(2**63) <= int(text) < 2**63 else False
+
+
+def _are_dates(strings: pa.Array) -> np.ndarray:
+    """(n,) strings -> (n,) bool: whether each is a calendar day as YYYY-MM-DD."""
+    unique = pc.unique(strings)
+    valid = pa.array([text for text in unique.to_pylist() if text is not None and is_day(text)], pa.string())
+    return np.asarray(pc.is_in(strings, valid))
+
+
+def is_day(text: str) -> bool:
+    """Whether the text is a calendar day, written YYYY-MM-DD and in no other way."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_good: bool) -> pa.Table:
+    rows = batch.take(np.flatnonzero(reasons)) if not all_good else batch.slice(0, 0)
+    if row_format.delimiter is None:
+        texts = [json.dumps(row, default=str) for row in rows.select(list(row_format.columns)).to_pylist()]
+    else:
+        texts = [line.decode(errors="backslashreplace") for line in rows.column("line").to_pylist()]
+    return pa.table(
+        {
+            "source_file": rows.column("source_file").cast(pa.string()),
+            "text": pa.array(texts, pa.string()),
+            "reason": pa.array([REASONS[code] for code in reasons[reasons != 0]], pa.string()),
+        }
+    )

@@ -1,0 +1,78 @@
+"""The parts the papers share. Shapes: B impressions, F fields, K embedding dimension."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class FieldEmbedding(nn.Module):
+    """One table for all fields: field f's id i is row offset_f + i; one lookup a batch, sparse gradients.
+
+    Rows start normal with standard deviation `init_std`.
+    """
+
+    def __init__(self, num_ids: Sequence[int], dim: int, *, init_std: float):
+        super().__init__()
+        self.table = nn.Embedding(sum(num_ids), dim, sparse=True)
+        nn.init.normal_(self.table.weight, std=init_std)
+        offsets = torch.tensor([0, *num_ids[:-1]]).cumsum(0)
+        # Follows from num_ids, so it is no weight: saved models hold the table alone.
+        self.register_buffer("offsets", offsets, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, F) int64 ids, each from 0 within its field -> (B, F, dim)."""
+        return self.table(ids + self.offsets)
+
+
+class LinearTerms(nn.Module):
+    """First order: the bias and one weight a feature (Rendle 2010, eq. 1, w_0 + sum of w_i x_i). Starts at zero."""
+
+    def __init__(self, num_ids: Sequence[int]):
+        super().__init__()
+        self.weights = FieldEmbedding(num_ids, 1, init_std=0.0)
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, F) int64 ids -> (B,) logits."""
+        return self.bias + self.weights(ids).sum(dim=(1, 2))
+
+
+def pairwise_interaction(v: Tensor) -> Tensor:
+    """(B, F, K) -> (B,): sum over field pairs i < j of <v_i, v_j>, in O(F K) time (Rendle 2010, lemma 3.1)."""
+    of_total = v.sum(dim=1).square()  # (B, K)
+    of_each = v.square().sum(dim=1)  # (B, K)
+    return 0.5 * (of_total - of_each).sum(dim=1)
+
+
+class DeepPart(nn.Module):
+    """MLP: per hidden layer a linear map, batch norm if asked for, activation, dropout; then one linear output.
+
+    Weights start Xavier-uniform, biases at zero.
+    """
+
+    def __init__(
+        self, num_inputs: int, hidden_units: Sequence[int], *, activation: str, dropout: float, batch_norm: bool
+    ):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for num_units in hidden_units:
+            layers.append(nn.Linear(num_inputs, num_units))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(num_units))
+            layers.append(_ACTIVATIONS[activation]())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            num_inputs = num_units
+        layers.append(nn.Linear(num_inputs, 1))
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, num_inputs) -> (B,) logits."""
+        return self.layers(x).squeeze(1)

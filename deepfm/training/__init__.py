@@ -1,0 +1,1 @@
+"""Weights from impressions: the same loop on one process and on many."""

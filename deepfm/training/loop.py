@@ -1,0 +1,183 @@
+"""The training loop: epochs of steps, validation after each, the best epoch's weights at the end."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from deepfm.errors import UserError
+from deepfm.training.metrics import Metrics, Tally
+from deepfm.training.optimizer import Optimizer
+from deepfm.training.world import World, sum_sparse
+
+
+class Batch(Protocol):
+    """One rank's share of a global batch."""
+
+    ids: Tensor  # (B, F) int64
+    labels: Tensor  # (B,) float32
+    num_rows_all_ranks: int  # of the global batch
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long to train and how strongly to hold back."""
+
+    max_epochs: int
+    patience: int  # epochs in a row without a better validation logloss before stopping
+    w_reg: float = 0.0
+    v_reg: float = 0.0
+
+
+@dataclass
+class Epoch:
+    """What one pass over the training rows came to."""
+
+    number: int  # from 1
+    train_logloss: float  # mean over the epoch's steps, while the weights moved
+    valid: Metrics
+    samples_per_s: float  # of all ranks together, validation not counted
+    seconds: float  # validation counted
+
+
+@dataclass
+class Training:
+    """The course of one training."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best: int = 0  # number of the epoch with the lowest validation logloss
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class NotFiniteError(UserError):
+    """The loss of a step is nan or infinite; raised on every rank at the same step."""
+
+
+#: Called on every rank after each step: epoch from 1, step from 1, mean logloss of the epoch so far, samples/s.
+OnStep = Callable[[int, int, float, float], None]
+#: Called on every rank after each epoch; `is_best` says whether these weights are the ones to keep.
+OnEpoch = Callable[[Epoch, bool], None]
+
+
+def train(
+    model: nn.Module,
+    optimizer: Optimizer,
+    world: World,
+    settings: LoopSettings,
+    *,
+    read_train: Callable[[int], Iterable[Batch]],
+    read_valid: Callable[[], Iterable[Batch]],
+    on_step: OnStep,
+    on_epoch: OnEpoch,
+) -> Training:
+    """Train until `max_epochs` or until `patience` epochs in a row brought no better validation logloss.
+
+    `read_train(epoch)` gives this rank's batches, as many on every rank; their rows are its own and no one else's.
+    """
+    # Ranks that were seeded alike start alike; a broadcast makes it certain.
+    world.broadcast_([weight.data for weight in model.state_dict().values()], "weights")
+    training = Training()
+    best_logloss = math.inf
+    for number in range(1, settings.max_epochs + 1):
+        started = time.monotonic()
+        logloss, samples_per_s = train_epoch(
+            model, optimizer, world, settings, number, read_train(number), on_step=on_step
+        )
+        average_buffers(model, world)
+        valid = evaluate(model, world, read_valid())
+        epoch = Epoch(number, logloss, valid, samples_per_s, time.monotonic() - started)
+        training.epochs.append(epoch)
+        is_best = valid.logloss < best_logloss
+        if is_best:
+            best_logloss, training.best = valid.logloss, number
+        on_epoch(epoch, is_best)
+        if number - training.best >= settings.patience:
+            break
+    return training
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: Optimizer,
+    world: World,
+    settings: LoopSettings,
+    number: int,
+    batches: Iterable[Batch],
+    *,
+    on_step: OnStep,
+) -> tuple[float, float]:
+    """One pass over the training rows -> mean logloss, samples/s of all ranks together."""
+    model.train()
+    started, sum_logloss, num_rows = time.monotonic(), 0.0, 0
+    for step, batch in enumerate(batches, start=1):
+        sum_logloss += train_step(model, optimizer, world, settings, batch)
+        num_rows += batch.num_rows_all_ranks
+        if not math.isfinite(sum_logloss):
+            raise NotFiniteError(
+                f"epoch {number}, step {step}: the loss is {sum_logloss}; lower training.learning_rate in the model's "
+                "YAML, and check the dataset if it happens at once"
+            )
+        on_step(number, step, sum_logloss / num_rows, num_rows / (time.monotonic() - started))
+    return sum_logloss / num_rows, num_rows / (time.monotonic() - started)
+
+
+def train_step(
+    model: nn.Module, optimizer: Optimizer, world: World, settings: LoopSettings, batch: Batch
+) -> float:
+    """One step -> logloss summed over the rows of all ranks, which makes all ranks see a bad one."""
+    optimizer.zero_grad()
+    sum_logloss = forward_backward(model, settings, batch)
+    # The loss rides with the gradients: one exchange a step, and no rank goes on alone after a nan.
+    dense = [weight.grad for weight in optimizer.dense]
+    world.sum_([sum_logloss, *dense], "dense")
+    for place, table in enumerate(optimizer.sparse):
+        table.grad = sum_sparse(world, table.grad, f"table.{place}")
+    optimizer.step()
+    return sum_logloss.item()
+
+
+def forward_backward(model: nn.Module, settings: LoopSettings, batch: Batch) -> Tensor:
+    """Gradients of this rank's part of the global batch's mean loss; -> (1,) logloss summed over its own rows.
+
+    Each rank divides by the rows of ALL ranks, so the sum of their gradients is the gradient of the global
+    mean, also where their numbers of rows differ.
+    """
+    logits = model(batch.ids)
+    sum_logloss = binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
+    loss = sum_logloss
+    if settings.w_reg or settings.v_reg:
+        loss = loss + model.penalty(batch.ids, settings.w_reg, settings.v_reg)
+    (loss / batch.num_rows_all_ranks).backward()
+    return sum_logloss.detach().double().reshape(1)
+
+
+@torch.no_grad()
+def average_buffers(model: nn.Module, world: World) -> None:
+    """Batch norm's running statistics, which each rank kept of its own rows, become their mean over the ranks."""
+    if world.size == 1:
+        return
+    buffers = [value for value in model.buffers() if value.is_floating_point()]
+    if buffers:
+        world.sum_(buffers, "buffers")
+        for value in buffers:
+            value /= world.size
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, world: World, batches: Iterable[Batch]) -> Metrics:
+    """Metrics over the rows of all ranks; the same on every rank."""
+    model.eval()
+    tally: Tally | None = None
+    for batch in batches:
+        tally = tally or Tally(batch.ids.device)
+        tally.add(model(batch.ids), batch.labels)
+    tally = tally or Tally()
+    world.sum_(tally.tensors(), "tally")
+    return tally.metrics()

@@ -1,0 +1,121 @@
+"""What rank 0 tells the driver while it trains, through a file in the run's folder that both can reach."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deepfm import storage
+
+_FILE = "progress.json"
+_WRITE_EVERY_S = 1.0
+_LINE_EVERY_S = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class ProgressWriter:
+    """Rank 0's side: the present step, about once a second, and every finished epoch."""
+
+    def __init__(self, run_url: str, *, num_steps: int, max_epochs: int):
+        self._url = f"{run_url}/{_FILE}"
+        self._state = {"num_steps": num_steps, "max_epochs": max_epochs, "epochs": []}
+        self._written_at = 0.0
+
+    def step(self, epoch: int, step: int, logloss: float, samples_per_s: float) -> None:
+        """After a step; `logloss` is the mean of the epoch so far."""
+        if time.monotonic() - self._written_at >= _WRITE_EVERY_S:
+            self._write(epoch=epoch, step=step, logloss=logloss, samples_per_s=samples_per_s)
+
+    def epoch(self, metrics: dict[str, float]) -> None:
+        """After an epoch, with its metrics."""
+        self._state["epochs"].append(metrics)
+        self._write()
+
+    def _write(self, **state) -> None:
+        self._state.update(state)
+        storage.write_json(self._url, self._state)
+        self._written_at = time.monotonic()
+
+
+@contextmanager
+def watched(run_url: str, on_epoch: Callable[[dict[str, float]], None]):
+    """While the block runs, show rank 0's progress on stderr and hand each finished epoch's metrics to `on_epoch`."""
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(f"{run_url}/{_FILE}", on_epoch, stop), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _watch(url: str, on_epoch: Callable[[dict[str, float]], None], stop: threading.Event) -> None:
+    display = _Bar() if sys.stderr.isatty() else _Lines()
+    num_seen = 0
+    while True:
+        last_look = stop.wait(_WRITE_EVERY_S)  # and one more, for what was written since the one before
+        if storage.exists(url):
+            state = storage.read_json(url)
+            display.show(state)
+            for metrics in state["epochs"][num_seen:]:
+                on_epoch(metrics)
+            num_seen = len(state["epochs"])
+        if last_look:
+            display.close()
+            return
+
+
+class _Bar:
+    """For a terminal."""
+
+    def __init__(self):
+        columns = [
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[max_epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[samples_per_s]:,.0f} samples/s  logloss {task.fields[logloss]:.4f}"),
+            TimeRemainingColumn(),
+        ]
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = None
+
+    def show(self, state: dict) -> None:
+        if "step" not in state:
+            return
+        fields = {key: state[key] for key in ("epoch", "max_epochs", "samples_per_s", "logloss")}
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task("train", total=state["num_steps"] * state["max_epochs"], **fields)
+        completed = (state["epoch"] - 1) * state["num_steps"] + state["step"]
+        self._progress.update(self._task, completed=completed, **fields)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class _Lines:
+    """For a log file: a line a minute."""
+
+    def __init__(self):
+        self._told_at = time.monotonic()
+
+    def show(self, state: dict) -> None:
+        if "step" not in state or time.monotonic() - self._told_at < _LINE_EVERY_S:
+            return
+        self._told_at = time.monotonic()
+        left = (state["max_epochs"] - state["epoch"] + 1) * state["num_steps"] - state["step"]
+        logger.info(
+            "epoch %d/%d, step %d/%d, %.0f samples/s, logloss %.4f, at most %d steps left",
+            *(state[key] for key in ("epoch", "max_epochs", "step", "num_steps", "samples_per_s", "logloss")),
+            left,
+        )
+
+    def close(self) -> None:
+        pass

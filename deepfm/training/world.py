@@ -1,0 +1,75 @@
+"""The only door to the other workers; Horovod behind it, or nobody."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class World(Protocol):
+    """The workers that train together. Every rank must call the same methods in the same order."""
+
+    rank: int
+    size: int
+    local_rank: int  # among the workers of this host
+
+    def sum_(self, tensors: list[Tensor], name: str) -> None:
+        """Replace each tensor by its sum over all ranks, in place."""
+
+    def gather_rows(self, tensor: Tensor, name: str) -> Tensor:
+        """The tensors of all ranks, one after another along the first dimension, whose length may differ by rank."""
+
+    def broadcast_(self, tensors: list[Tensor], name: str) -> None:
+        """Replace each tensor by rank 0's, in place."""
+
+
+class SingleWorld:
+    """One process by itself."""
+
+    rank = 0
+    size = 1
+    local_rank = 0
+
+    def sum_(self, tensors: list[Tensor], name: str) -> None:
+        pass
+
+    def gather_rows(self, tensor: Tensor, name: str) -> Tensor:
+        return tensor
+
+    def broadcast_(self, tensors: list[Tensor], name: str) -> None:
+        pass
+
+
+class HorovodWorld:
+    """The processes of one Horovod run; made once in each of them."""
+
+    def __init__(self):
+        import horovod.torch as hvd  # here: only a process that Horovod started can load and use it
+
+        hvd.init()
+        self._hvd = hvd
+        self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
+
+    def sum_(self, tensors: list[Tensor], name: str) -> None:
+        self._hvd.grouped_allreduce_(tensors, op=self._hvd.Sum, name=name)
+
+    def gather_rows(self, tensor: Tensor, name: str) -> Tensor:
+        return self._hvd.allgather(tensor, name=name)
+
+    def broadcast_(self, tensors: list[Tensor], name: str) -> None:
+        handles = [
+            self._hvd.broadcast_async_(tensor, root_rank=0, name=f"{name}.{place}")
+            for place, tensor in enumerate(tensors)
+        ]
+        for handle in handles:
+            self._hvd.synchronize(handle)
+
+
+def sum_sparse(world: World, gradient: Tensor, name: str) -> Tensor:
+    """A sparse (rows, K) gradient -> its sum over all ranks; each sends the ids and rows its batch has, once each."""
+    if world.size == 1:
+        return gradient
+    gradient = gradient.coalesce()
+    ids = world.gather_rows(gradient.indices()[0], f"{name}.ids")
+    rows = world.gather_rows(gradient.values(), f"{name}.rows")
+    return torch.sparse_coo_tensor(ids[None], rows, gradient.shape, check_invariants=False)

@@ -1,0 +1,49 @@
+"""Click log days -> vocabulary + Petastorm dataset.
+
+Example:
+
+    spark-submit jobs/build_features.py --data conf/data/criteo.yaml --input work/log --output work/dataset \\
+        --train-days 2026-01-01:2026-01-05 --valid-days 2026-01-06 --test-days 2026-01-07
+"""
+
+import click
+from command import job, load_profile, profile_option, spark_session
+
+from deepfm import storage
+from deepfm.config import DataSettings, load_settings
+from deepfm.dataset.build import build_dataset
+from deepfm.features.click_log import find_click_log
+from deepfm.features.split import choose_split
+
+
+@click.command(help=__doc__.replace("Example:", "\b\nExample:"))
+@click.option("--data", "data_path", required=True, help="YAML of the log's columns, e.g. conf/data/criteo.yaml.")
+@click.option("--input", "input_path", required=True, help="The click log: a file, a folder, or ds=YYYY-MM-DD folders.")
+@click.option("--output", "output_path", required=True, help="Folder of the new dataset.")
+@click.option("--train-days", help="A:B, both included; only these days are learnt from.")
+@click.option("--valid-days", help="C or C:D; they choose the best epoch.")
+@click.option("--test-days", help="E or E:F; they measure the model.")
+@profile_option
+@job
+def build_features(data_path, input_path, output_path, train_days, valid_days, test_days, profile_path) -> dict:
+    profile, settings = load_profile(profile_path), load_settings(data_path, DataSettings)
+    input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
+    with spark_session(profile, "build_features") as spark:
+        log = find_click_log(spark, input_url, settings)
+        split = choose_split(log.url, log.has_days, settings.hash_split, (train_days, valid_days, test_days))
+        manifest = build_dataset(spark, log, settings, split, output_url)
+    return {
+        "rows_read": manifest.input.rows_read,
+        "rows_bad": sum(manifest.input.bad_by_reason.values()),
+        "bad_by_reason": manifest.input.bad_by_reason,
+        **{f"rows_{name}": part.num_rows for name, part in manifest.splits.items()},
+        "num_fields": len(manifest.fields),
+        "num_ids": sum(manifest.num_ids),
+        "vocabulary": manifest.vocabulary,
+        "digest": manifest.digest,
+        "dataset": output_url,
+    }
+
+
+if __name__ == "__main__":
+    build_features()

@@ -1,0 +1,79 @@
+"""What every job shares: the exit status, the one line of JSON at the end, and a Spark session from a profile."""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+
+import click
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from deepfm.config import Profile, load_settings
+from deepfm.errors import UserError
+
+profile_option = click.option(
+    "--profile",
+    "profile_path",
+    default="conf/profile/local.yaml",
+    show_default=True,
+    help="Where the job runs: Spark, MLflow, limits.",
+)
+tracking_option = click.option(
+    "--tracking-uri", help="MLflow server or store, in place of the profile's; http://… or sqlite:///…."
+)
+
+
+def job(function: Callable[..., dict]) -> Callable[..., None]:
+    """Turn a function that returns the job's summary into a command with the jobs' contract.
+
+    The summary is the last line of stdout, as JSON. Exit status 0: done. 2: a mistake of the user's, told in
+    one line on stderr. 1: anything else, with its stack trace.
+    """
+
+    @wraps(function)
+    def run(**flags) -> None:
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        # Libraries that log at INFO tell their own story; the job tells the user's.
+        for noisy in ("py4j", "mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        started = time.monotonic()
+        try:
+            summary = function(**flags)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+        sys.stderr.flush()
+        summary["seconds"] = round(time.monotonic() - started, 1)
+        click.echo(json.dumps({"job": function.__name__, **summary}))
+
+    return run
+
+
+@contextmanager
+def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
+    """A session with the profile's properties; those given to spark-submit win over them."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        # Started by spark-submit: connect to its JVM first, which holds what its flags and files said.
+        SparkContext._ensure_initialized()
+    conf = SparkConf()
+    for key, value in profile.spark.items():
+        conf.setIfMissing(key, str(value).lower() if isinstance(value, bool) else str(value))
+    conf.setIfMissing("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+    spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def load_profile(path: str) -> Profile:
+    """The profile, or UserError."""
+    return load_settings(path, Profile)

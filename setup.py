@@ -1,0 +1,37 @@
+"""The package and what it needs, in ranges; requirements.lock pins the one set that the tests run on."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="deepfm-spark",
+    version="0.1.0",
+    description="Click-through-rate models trained with Horovod and scored with Spark",
+    license="Apache-2.0",
+    packages=find_packages(include=["deepfm", "deepfm.*"]),
+    python_requires=">=3.10,<3.13",
+    install_requires=[
+        "click",
+        "cloudpickle",
+        "fsspec",
+        # The file store is refused from 3.18 on; models are registered in a database or on a server.
+        "mlflow>=3.8,<3.18",
+        "numpy<2",  # pyarrow 14 was built for NumPy 1
+        "pandas<3",
+        "petastorm==0.13.1",
+        "psutil",
+        # Petastorm calls what pyarrow 15 removed; below 14.0.1 a file can run code (CVE-2023-47248).
+        "pyarrow>=14.0.1,<15",
+        "pydantic>=2",
+        "pyspark>=3.5,<4.1",  # 4.1 wants pyarrow 15
+        "pyyaml",
+        "rich",
+        "safetensors",
+        "torch>=2.6",
+    ],
+    extras_require={
+        # Its own build stops at C++14, which no torch of this range compiles with:
+        # `make env` builds it with the standard that the installed torch names.
+        "horovod": ["horovod==0.28.1"],
+        "test": ["hypothesis", "matplotlib", "pytest", "ruff", "scikit-learn"],
+    },
+)
