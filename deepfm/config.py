@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field as Setting, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field as Setting
 
 from deepfm.errors import UserError
 from deepfm.fields import Field, FieldName, FieldSet, Kind
@@ -16,14 +17,14 @@ Char = Annotated[str, Setting(min_length=1, max_length=1)]
 class Settings(BaseModel):
     """Base of all settings: an unknown key, a wrong type or a later change is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class HashSplit(Settings):
     """How a log without days is split: by a stable hash of the row. The rest is for training."""
 
-    valid: Fraction = 0.1
-    test: Fraction = 0.1
+    valid: float = Setting(default=0.1, gt=0, lt=1)
+    test: float = Setting(default=0.1, gt=0, lt=1)
 
 
 class FieldGroup(Settings):
@@ -42,7 +43,7 @@ class DataSettings(Settings):
     quote: Char | None = None  # None: a quote is a character like any other
     header: bool = False  # delimited only: the first line of every file names its columns
     columns: tuple[str, ...] = ()  # the columns of a file without header, in order
-    label: str = "label"  # its values are 0 and 1
+    label: FieldName = "label"  # its values are 0 and 1
     day_column: str | None = None  # None: days are ds=YYYY-MM-DD folders, or there are none
     fields: tuple[FieldGroup, ...] = Setting(min_length=1)
     max_bad_fraction: Fraction = 0.01  # of the rows read; above it nothing is published
@@ -57,22 +58,28 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _columns_fit_together(self):
+        mistakes = []
         names = self.field_set.names
-        repeated = sorted({name for name in names if [n.lower() for n in names].count(name.lower()) > 1})
+        # Spark takes I1 and i1 for one column.
+        lower = [name.lower() for name in names]
+        repeated = sorted({name for name in names if lower.count(name.lower()) > 1})
         if repeated:
-            raise ValueError(f"a field may be named once, found again: {', '.join(repeated)}")
+            mistakes.append(f"a field may be named once, found again: {', '.join(repeated)}")
         if self.format == "delimited" and not self.header:
+            used = {*names, self.label, self.day_column} - {None}
             if not self.columns:
-                raise ValueError("columns: a file without header needs its column names, in order")
-            absent = sorted({*names, self.label, *([self.day_column] if self.day_column else [])} - set(self.columns))
-            if absent:
-                raise ValueError(f"columns: not among them, but used below: {', '.join(absent)}")
+                mistakes.append("columns: a file without header needs its column names, in order")
+            elif used - set(self.columns):
+                absent = ", ".join(sorted(used - set(self.columns)))
+                mistakes.append(f"columns: not among them, but used below: {absent}")
         elif self.columns:
-            raise ValueError("columns: only a delimited file with header: false takes them")
-        if self.label in names:
-            raise ValueError(f"the label {self.label} cannot also be a field")
+            mistakes.append("columns: only a delimited file with header: false takes them")
+        if self.label.lower() in lower:
+            mistakes.append(f"the label {self.label} cannot also be a field")
         if self.hash_split.valid + self.hash_split.test >= 1:
-            raise ValueError("hash_split: valid + test must leave rows for training (below 1)")
+            mistakes.append("hash_split: valid + test must leave rows for training (below 1)")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
         return self
 
 
@@ -81,9 +88,11 @@ class OptimizerSettings(Settings):
 
     batch_size: int = Setting(ge=1)  # impressions per worker and step
     max_epochs: int = Setting(ge=1)
-    patience: int = Setting(default=1, ge=1)  # epochs in a row without a better validation logloss before stopping
+    patience: int = Setting(
+        default=1, ge=1
+    )  # epochs in a row without a better validation logloss before stopping
     learning_rate: float = Setting(gt=0)  # of Adam, for tables and deep part alike
-    seed: int = 1  # of initial weights, dropout and the order of the rows
+    seed: int = Setting(default=1, ge=0)  # of initial weights, dropout and the order of the rows
 
 
 class DeepPartSettings(Settings):

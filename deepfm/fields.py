@@ -1,16 +1,25 @@
 """Field and FieldSet: the names, kinds and order of the columns a model is made of; what every stage speaks."""
 
+from keyword import iskeyword
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field as Setting
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import Field as Setting
 
 #: Ids every field reserves before its first known value.
 MISSING_ID = 0
 UNKNOWN_ID = 1
 FIRST_KNOWN_ID = 2
 
+
+def _no_keyword(name: str) -> str:
+    if iskeyword(name):
+        raise ValueError("is a word of Python's, which Petastorm cannot name a column; rename it in the log")
+    return name
+
+
 #: A field is also a column of the dataset and an attribute of what Petastorm reads from it.
-FieldName = Annotated[str, Setting(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+FieldName = Annotated[str, Setting(pattern=r"^[A-Za-z][A-Za-z0-9_]*$"), AfterValidator(_no_keyword)]
 Kind = Literal["count", "category"]
 
 
@@ -25,7 +34,9 @@ class Field(BaseModel):
 
     name: FieldName
     kind: Kind
-    min_count: int = Setting(default=1, ge=1)  # training impressions below which a value is rare: the unknown id
+    min_count: int = Setting(
+        default=1, ge=1
+    )  # training impressions below which a value is rare: the unknown id
 
 
 class FieldSet:

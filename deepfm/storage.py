@@ -6,6 +6,7 @@ A path without a scheme is a local file, whatever the cluster's default filesyst
 import json
 import os
 import uuid
+from codecs import BOM_UTF8
 from typing import Any
 
 import fsspec
@@ -25,36 +26,52 @@ def local_path(url: str) -> str | None:
     return url.removeprefix("file://") if url.startswith("file://") else None
 
 
+def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The filesystem of a URL and the path on it; UserError where this machine cannot reach it."""
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError, OSError) as error:
+        raise UserError(f"{url}: its filesystem cannot be reached from here: {error}") from error
+
+
 def exists(url: str) -> bool:
     """Whether a file or folder is there."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = _filesystem(url)
     return filesystem.exists(path)
 
 
 def is_folder(url: str) -> bool:
     """Whether a folder is there."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = _filesystem(url)
     return filesystem.isdir(path)
 
 
 def children(url: str) -> list[dict[str, Any]]:
     """[{name, size, is_folder}] of a folder, by name; without what begins with _ or . (Spark reads none of it)."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = _filesystem(url)
     entries = [
         {
             "name": entry["name"].rstrip("/").rsplit("/", 1)[-1],
             "size": entry["size"],
-            "is_folder": entry["type"] == "directory",
+            # A link to a folder is a folder: logs are often put together from links.
+            "is_folder": entry["type"] == "directory"
+            or (entry["type"] != "file" and filesystem.isdir(entry["name"])),
         }
         for entry in filesystem.ls(path, detail=True, refresh=True)
     ]
     return sorted((e for e in entries if e["name"][0] not in "_."), key=lambda entry: entry["name"])
 
 
-def read_bytes(url: str) -> bytes:
-    """The whole file."""
-    filesystem, path = fsspec.core.url_to_fs(url)
-    return filesystem.cat_file(path)
+def is_empty_folder(url: str) -> bool:
+    """Whether it is a folder that holds nothing at all, hidden files included."""
+    filesystem, path = _filesystem(url)
+    return filesystem.isdir(path) and not filesystem.ls(path, detail=False, refresh=True)
+
+
+def read_bytes(url: str, num_bytes: int | None = None) -> bytes:
+    """The whole file, or its first bytes."""
+    filesystem, path = _filesystem(url)
+    return filesystem.cat_file(path, end=num_bytes)
 
 
 def read_json(url: str) -> Any:
@@ -63,14 +80,14 @@ def read_json(url: str) -> Any:
 
 
 def first_line(url: str) -> bytes:
-    """The first line of a text file, unpacked where its name says how (.gz, .bz2, …), without its end."""
+    """The first line of a text file as Spark reads it: unpacked (.gz, .bz2, …), without byte-order mark and newline."""
     with fsspec.open(url, "rb", compression="infer") as file:
-        return file.readline().rstrip(b"\r\n")
+        return file.readline().removeprefix(BOM_UTF8).removesuffix(b"\n")
 
 
 def write_bytes(url: str, content: bytes) -> None:
     """Write a file that is seen whole or not at all."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = _filesystem(url)
     aside = f"{path}.{uuid.uuid4().hex}"
     filesystem.pipe_file(aside, content)
     if local_path(url):
@@ -86,20 +103,22 @@ def write_json(url: str, document: Any) -> None:
 
 def make_folder(url: str) -> None:
     """Make the folder and its parents; UserError where it cannot be written."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = _filesystem(url)
     try:
         filesystem.makedirs(path, exist_ok=True)
         probe = f"{path}/_writable.{uuid.uuid4().hex}"
         filesystem.pipe_file(probe, b"")
         filesystem.rm_file(probe)
     except OSError as error:
-        raise UserError(f"{url} cannot be written: {error}; choose another output or mend its permissions") from error
+        raise UserError(
+            f"{url} cannot be written: {error}; choose another output or mend its permissions"
+        ) from error
 
 
 def rename(url: str, new_url: str) -> None:
     """Move a folder; one step that readers see whole on file and hdfs, a copy on object stores."""
-    filesystem, path = fsspec.core.url_to_fs(url)
-    new_path = fsspec.core.url_to_fs(new_url)[1]
+    filesystem, path = _filesystem(url)
+    new_path = _filesystem(new_url)[1]
     if local_path(url):
         os.rename(path, new_path)
     else:
@@ -108,6 +127,6 @@ def rename(url: str, new_url: str) -> None:
 
 def remove(url: str) -> None:
     """Remove a file or folder with all it holds; nothing happens where none is."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = _filesystem(url)
     if filesystem.exists(path):
         filesystem.rm(path, recursive=True)

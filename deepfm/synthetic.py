@@ -1,188 +1,37 @@
 """A click log with a planted truth, by day, in Criteo's layout.
 
-    python -m deepfm.synthetic --days 8 --rows-per-day 250000 --seed 1 --output /data/click_log
+    python -m deepfm.synthetic --days 8 --rows-per-day 250000 --seed 1 --output click_log
 
-Real logs do not tell how good a model could have been; this one does. Every impression is drawn from a known
-
-    logit = bias + first_order + pairwise + third_order
-
-so that the true probabilities' own AUC and logloss (the Bayes figures, which no model can beat) are printed beside
-the data. LR can learn the first part only, FM the first two, DeepFM all three.
-
-Inside, an impression is 39 *codes*: of a category its rank by frequency (0 = most frequent), of a count its height
-above the field's minimum, and -1 (MISSING) where the log has an empty column.
+Real logs do not tell how good a model could have been; this one does. Its labels are drawn from known
+probabilities (deepfm/synthetic_truth.py), whose own AUC and logloss are printed: the Bayes figures, which no
+model can beat.
 """
 
 import datetime
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from deepfm.errors import UserError
+from deepfm.synthetic_truth import CATEGORIES, COUNTS, MISSING, Codes, Truth, draw_codes, mix, sigmoid
+
 ROWS_PER_CHUNK = 100_000  # what is held in memory at once
-ROWS_PER_PART = 1_000_000  # what one file holds at most
-MISSING = -1
-
-
-class Count(NamedTuple):
-    """minimum + floor(exp(Normal(log_median, sigma))): heavy-tailed, as Criteo's counts are."""
-
-    log_median: float
-    sigma: float
-    missing: float
-    minimum: int = 0
-
-
-class Category(NamedTuple):
-    """Zipf: P(rank r) ~ r ** -exponent, `cardinality` values; an exponent of 1 exactly is not supported."""
-
-    cardinality: int
-    exponent: float
-    missing: float = 0.0
-
-
-# Missing shares and medians follow Criteo's sample; I2 is negative there too.
-COUNTS = {
-    "I1": Count(0.7, 1.4, 0.45), "I2": Count(1.8, 1.9, 0.0, minimum=-2), "I3": Count(2.0, 1.4, 0.22),
-    "I4": Count(1.5, 1.1, 0.21), "I5": Count(7.8, 2.0, 0.03), "I6": Count(3.7, 1.7, 0.23),
-    "I7": Count(1.3, 1.5, 0.04), "I8": Count(2.1, 1.2, 0.001), "I9": Count(3.7, 1.6, 0.04),
-    "I10": Count(0.0, 0.8, 0.45), "I11": Count(0.6, 1.0, 0.04), "I12": Count(-0.5, 1.2, 0.77),
-    "I13": Count(1.8, 1.2, 0.21),
-}  # fmt: skip
-CATEGORIES = {
-    "C1": Category(1_400, 1.5), "C2": Category(100, 0.6), "C3": Category(1_000_000, 1.15, 0.03),
-    "C4": Category(400_000, 1.2, 0.03), "C5": Category(60, 0.7), "C6": Category(20, 0.6, 0.01),
-    "C7": Category(12_000, 0.8), "C8": Category(40, 0.7), "C9": Category(3, 1.5),
-    "C10": Category(90_000, 1.2), "C11": Category(5_600, 0.85), "C12": Category(800_000, 1.1, 0.03),
-    "C13": Category(3_200, 0.8), "C14": Category(27, 0.6), "C15": Category(15_000, 0.9),
-    "C16": Category(500_000, 1.18, 0.03), "C17": Category(8, 0.0), "C18": Category(5_600, 1.1),
-    "C19": Category(2_200, 1.6, 0.44), "C20": Category(4, 0.0), "C21": Category(600_000, 1.12, 0.03),
-    "C22": Category(18, 1.3, 0.76), "C23": Category(6, 0.0), "C24": Category(280_000, 1.25, 0.03),
-    "C25": Category(30, 0.7, 0.01), "C26": Category(140_000, 1.2, 0.44),
-}  # fmt: skip
-
-# Fields that carry interactions have few values and are rarely missing, so that 250,000 impressions show every
-# combination often. The triple's values are equally frequent, half of them +1 and half -1: that alone makes each
-# sign's mean, and so every effect of lower order, exactly zero.
-PAIRS = (("C2", "C14"), ("C5", "C6"), ("C8", "C25"))
-TRIPLE = ("C17", "C20", "C23")
-LATENT_DIM = 3
-FIRST_ORDER_STD, PAIRWISE_STD, THIRD_ORDER_SIZE = 0.65, 0.8, 0.8  # in logits
-CTR = 0.25
-CHURN_MIN_CARDINALITY = 1_000  # narrower fields (days of the week, say) keep their values for ever
-
-Codes = dict[str, np.ndarray]  # field -> (B,) int64
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Everything planted; depends on the seed and the drift alone, never on how many days or rows are written.
-
-    `drift` (0 = none) is how far, in radians, the first-order weights turn in a day, and the share of the values of
-    each wide category that a newcomer replaces in a day.
-    """
-
-    seed: int
-    drift: float
-    salts: dict[str, np.ndarray]  # category -> (4,) uint32: of its values, of two weights a value, of its newcomers
-    slopes: dict[str, np.ndarray]  # count -> (2, 2): two of (weight of the logarithm, weight of a missing count)
-    latent: dict[str, np.ndarray]  # field of a pair -> (cardinality + 1, LATENT_DIM); last row: missing, zeros
-    signs: dict[str, np.ndarray]  # field of the triple -> (cardinality + 1,) of +1, -1; last row: missing, zero
-    bias: float = 0.0
-    first_order_scale: float = 1.0
-    pairwise_scale: float = 1.0
-
-    @classmethod
-    def from_seed(cls, seed: int, drift: float = 0.0) -> "Truth":
-        """Draw the weights, then size them so that CTR and Bayes AUC come out alike for every seed."""
-        rng = np.random.default_rng([seed, 0])
-        truth = cls(
-            seed=seed,
-            drift=drift,
-            salts={name: rng.integers(2**32, size=4, dtype=np.uint32) for name in CATEGORIES},
-            slopes={name: rng.standard_normal((2, 2)) for name in COUNTS},
-            latent={name: _draw_latent(rng, CATEGORIES[name]) for pair in PAIRS for name in pair},
-            signs={name: _draw_signs(rng, CATEGORIES[name]) for name in TRIPLE},
-        )
-        sample = draw_codes(np.random.default_rng([seed, 1]), ROWS_PER_CHUNK)
-        truth = replace(
-            truth,
-            first_order_scale=FIRST_ORDER_STD / truth.first_order(sample).std(),
-            pairwise_scale=PAIRWISE_STD / truth.pairwise(sample).std(),
-        )
-        return replace(truth, bias=_bias_for(truth.logit(sample), CTR))
-
-    def logit(self, codes: Codes, day_index: int = 0) -> np.ndarray:
-        """39 columns of (B,) codes -> (B,) true logits on that day."""
-        interactions = self.pairwise(codes) + self.third_order(codes)
-        return self.bias + self.first_order(codes, day_index) + interactions
-
-    def first_order(self, codes: Codes, day_index: int = 0) -> np.ndarray:
-        """(B,) sum of one weight per value (counts: slope times standardised logarithm), turned by the drift."""
-        angle = self.drift * day_index
-        turn = np.array([np.cos(angle), np.sin(angle)])
-        total = np.zeros(len(codes["C1"]))
-        for name, count in COUNTS.items():
-            slope, of_missing = turn @ self.slopes[name]
-            height = (np.log1p(np.maximum(codes[name], 0)) - count.log_median) / count.sigma
-            total += np.where(codes[name] == MISSING, of_missing, slope * height)
-        for name, category in CATEGORIES.items():
-            # Rare values cannot be learned from any affordable log: wide fields weigh less.
-            size = min(1.0, (1_000 / category.cardinality) ** 0.25)
-            for part, salt in zip(turn, self.salts[name][1:3], strict=True):
-                if part:
-                    total += part * size * _weight(codes[name], salt)
-        return self.first_order_scale * total
-
-    def pairwise(self, codes: Codes) -> np.ndarray:
-        """(B,) sum over PAIRS of <latent of one value, latent of the other>."""
-        products = (
-            np.einsum("bk,bk->b", self.latent[a][codes[a]], self.latent[b][codes[b]]) for a, b in PAIRS
-        )
-        return self.pairwise_scale * sum(products)
-
-    def third_order(self, codes: Codes) -> np.ndarray:
-        """(B,) THIRD_ORDER_SIZE times the product of TRIPLE's three signs."""
-        a, b, c = (self.signs[name][codes[name]] for name in TRIPLE)
-        return THIRD_ORDER_SIZE * a * b * c
-
-    def newcomers(self, codes: Codes, day_index: int) -> Codes:
-        """The codes of that day: in each wide category a share `drift` of the values gives way every day."""
-        if not self.drift:
-            return codes
-        wide = {name: c for name, c in CATEGORIES.items() if c.cardinality >= CHURN_MIN_CARDINALITY}
-        renewed = {}
-        for name, category in wide.items():
-            turn_of_value = _mix(codes[name], self.salts[name][3]) / 2**32  # when in the cycle it is replaced
-            generation = np.floor(self.drift * day_index + turn_of_value).astype(np.int64)
-            newest = codes[name] + category.cardinality * generation
-            renewed[name] = np.where(codes[name] == MISSING, MISSING, newest)
-        return codes | renewed
-
-
-def draw_codes(rng: np.random.Generator, num_rows: int) -> Codes:
-    """Independent columns of (num_rows,) codes, by the distributions in COUNTS and CATEGORIES."""
-    codes = {}
-    for name, count in COUNTS.items():
-        height = np.exp(count.log_median + count.sigma * rng.standard_normal(num_rows)).astype(np.int64)
-        codes[name] = np.where(rng.random(num_rows) < count.missing, MISSING, height)
-    for name, category in CATEGORIES.items():
-        # Inverse of the Zipf distribution's continuous form on [1, cardinality + 1): no table to look up.
-        power = 1.0 - category.exponent
-        top = (category.cardinality + 1.0) ** power
-        rank = (1.0 + (top - 1.0) * rng.random(num_rows)) ** (1.0 / power)
-        codes[name] = np.minimum(rank.astype(np.int64), category.cardinality) - 1
-        if category.missing:
-            codes[name][rng.random(num_rows) < category.missing] = MISSING
-    return codes
+CHUNKS_PER_PART = 10  # so a file holds at most a million impressions
+RAW_SCHEMA = pa.schema(
+    [(name, pa.int64()) for name in ["label", *COUNTS]] + [(name, pa.string()) for name in CATEGORIES]
+)
+TAB_SEPARATED = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
 
 
 def raw_table(truth: Truth, codes: Codes, labels: np.ndarray) -> pa.Table:
@@ -192,19 +41,17 @@ def raw_table(truth: Truth, codes: Codes, labels: np.ndarray) -> pa.Table:
         columns[name] = pa.array(codes[name] + count.minimum, mask=codes[name] == MISSING)
     for name in CATEGORIES:
         # Salted and mixed by a bijection, so two values of a field never share their digits.
-        digits = _mix(codes[name], truth.salts[name][0]).astype(">u4").tobytes().hex().encode()
+        digits = mix(codes[name], truth.salts[name][0]).astype(">u4").tobytes().hex().encode()
         present = np.packbits(codes[name] != MISSING, bitorder="little")
         ends = np.arange(0, 8 * len(labels) + 1, 8, dtype=np.int32)
         columns[name] = pa.StringArray.from_buffers(
             len(labels), pa.py_buffer(ends), pa.py_buffer(digits), pa.py_buffer(present)
         )
-    return pa.table(columns)
+    return pa.table(columns, schema=RAW_SCHEMA)
 
 
-def generate_chunks(
-    truth: Truth, day_index: int, num_rows: int
-) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """Yield (raw table, (B,) true logits) of one day, ROWS_PER_CHUNK rows at a time; no other day plays a part."""
+def generate_chunks(truth: Truth, day_index: int, num_rows: int) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """Yield (raw table, (B,) true logits) of one day, ROWS_PER_CHUNK rows at a time; no other day matters."""
     for start in range(0, num_rows, ROWS_PER_CHUNK):
         rng = np.random.default_rng([truth.seed, 2, day_index, start])
         codes = draw_codes(rng, min(ROWS_PER_CHUNK, num_rows - start))
@@ -220,42 +67,165 @@ def generate_day(truth: Truth, day_index: int, num_rows: int) -> tuple[pa.Table,
     return pa.concat_tables(tables), sigmoid(np.concatenate(logits))
 
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-logits))
+NUM_BINS = 2**20  # logits fall into bins 0.00003 wide: AUC is exact to about six digits, in flat memory
+MAX_LOGIT = 16.0
 
 
-def _mix(codes: np.ndarray, salt: np.uint32) -> np.ndarray:
-    """(B,) codes -> (B,) uint32 that look random; murmur3's finaliser, a bijection of 32 bits."""
-    x = codes.astype(np.uint32) ^ salt
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        x ^= x >> np.uint32(shift)
-        x *= np.uint32(factor)
-    return x ^ (x >> np.uint32(16))
+@dataclass
+class BayesScore:
+    """AUC and logloss of true logits against drawn labels, over any number of chunks."""
+
+    bins: np.ndarray = field(default_factory=lambda: np.zeros((2, NUM_BINS), np.int64))  # non-clicks, clicks
+    sum_logloss: float = 0.0
+
+    def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """(B,) logits and (B,) labels of 0 and 1."""
+        of_logit = ((logits / MAX_LOGIT + 1.0) * (NUM_BINS / 2)).clip(0, NUM_BINS - 1).astype(np.int64)
+        self.bins += np.bincount(of_logit + labels * NUM_BINS, minlength=2 * NUM_BINS).reshape(2, NUM_BINS)
+        self.sum_logloss += float((np.logaddexp(0.0, logits) - labels * logits).sum())
+
+    def merge(self, other: "BayesScore") -> None:
+        self.bins += other.bins
+        self.sum_logloss += other.sum_logloss
+
+    def summary(self) -> dict[str, float | int | None]:
+        """rows, ctr, bayes_auc (None where only one label occurs) and bayes_logloss (nats per impression)."""
+        others, clicks = self.bins
+        num_others, num_clicks = int(others.sum()), int(clicks.sum())
+        rows = num_others + num_clicks
+        # AUC: the share of (click, non-click) pairs in which the click has the higher logit; ties count half.
+        won = clicks @ (np.cumsum(others) - others / 2.0)
+        return {
+            "rows": rows,
+            "ctr": num_clicks / rows,
+            "bayes_auc": float(won / num_clicks / num_others) if num_clicks and num_others else None,
+            "bayes_logloss": self.sum_logloss / rows,
+        }
 
 
-def _weight(codes: np.ndarray, salt: np.uint32) -> np.ndarray:
-    """(B,) codes -> (B,) weights of mean 0 and standard deviation 1 over the values, without a table."""
-    return (_mix(codes, salt) / 2**31 - 1.0) * np.sqrt(3.0)
+def write_log(
+    truth: Truth,
+    output: Path,
+    num_days: int,
+    rows_per_day: int,
+    first_day: datetime.date = datetime.date(2026, 1, 1),
+    report: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Write output/ds=YYYY-MM-DD/part-NNNNN.tsv and output/_truth.json; return what the latter holds.
+
+    Days take their final names only when all are complete, and _truth.json comes last. Raises UserError where
+    `output` is not a new or empty folder. A killed run leaves at most `_writing`, which Spark does not read.
+    """
+    started = time.monotonic()
+    overall, by_day = BayesScore(), {}
+    with _published(output) as writing:
+        for day_index in range(num_days):
+            day = (first_day + datetime.timedelta(days=day_index)).isoformat()
+            score = _write_day(truth, day_index, rows_per_day, writing / f"ds={day}", report)
+            overall.merge(score)
+            of_day = by_day[day] = score.summary()
+            auc = float("nan") if of_day["bayes_auc"] is None else of_day["bayes_auc"]
+            report(
+                f"{day}: CTR {of_day['ctr']:.4f}, Bayes AUC {auc:.5f}, logloss {of_day['bayes_logloss']:.5f}"
+            )
+        total = overall.summary()
+        summary = total | {
+            "days": num_days,
+            "always_ctr_logloss": _entropy(total["ctr"]),
+            "output": str(output),
+            "seconds": round(time.monotonic() - started, 2),
+            "by_day": by_day,
+        }
+        (writing / "_truth.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
 
 
-def _draw_latent(rng: np.random.Generator, category: Category) -> np.ndarray:
-    edges = np.arange(1, category.cardinality + 2) ** (1.0 - category.exponent)
-    probability = np.diff(edges) / (edges[-1] - edges[0])
-    latent = rng.standard_normal((category.cardinality, LATENT_DIM))
-    # Centred by frequency: the pair then adds nothing that first-order weights could pick up.
-    latent -= probability @ latent
-    return np.vstack([latent, np.zeros(LATENT_DIM)])
+@contextmanager
+def _published(output: Path) -> Iterator[Path]:
+    """A folder to write into; its entries move to `output` if the block ends well, else vanish."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        found = next(output.iterdir(), None)
+        # Inside `output`, so that both names are on one file system and a rename is all or nothing.
+        writing = output / "_writing"
+        if found is None:
+            writing.mkdir()
+    except OSError as error:
+        raise UserError(f"cannot write into {output} ({error}); choose another output folder") from error
+    if found is not None:
+        raise UserError(
+            f"{output} was expected to be new or empty but holds {found.name}; "
+            "delete the folder or choose another"
+        )
+    try:
+        yield writing
+        for entry in sorted(
+            writing.iterdir(), reverse=True
+        ):  # _truth.json, which says "complete", sorts last
+            entry.rename(output / entry.name)
+    finally:
+        shutil.rmtree(writing)
 
 
-def _draw_signs(rng: np.random.Generator, category: Category) -> np.ndarray:
-    signs = np.resize([1.0, -1.0], category.cardinality)
-    return np.append(rng.permutation(signs), 0.0)
+def _write_day(
+    truth: Truth, day_index: int, num_rows: int, folder: Path, report: Callable[[str], None]
+) -> BayesScore:
+    folder.mkdir()
+    score, started = BayesScore(), time.monotonic()
+    chunks, num_parts, written = generate_chunks(truth, day_index, num_rows), 0, 0
+    while written < num_rows:
+        part = folder / f"part-{num_parts:05d}.tsv"
+        num_parts += 1
+        with csv.CSVWriter(part, RAW_SCHEMA, write_options=TAB_SEPARATED) as file:
+            for table, logits in islice(chunks, CHUNKS_PER_PART):
+                file.write_table(table)
+                score.add(logits, table["label"].to_numpy())
+                written += len(logits)
+        speed = written / (time.monotonic() - started)
+        left_s = (num_rows - written) / speed
+        report(f"{folder.name}/{part.name}: {written:,} rows, {speed:,.0f} rows/s, {left_s:.0f} s left today")
+    return score
 
 
-def _bias_for(logits: np.ndarray, ctr: float) -> float:
-    """The bias under which the mean probability of these logits is `ctr`, by bisection."""
-    low, high = -20.0, 20.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if sigmoid(logits + middle).mean() < ctr else (low, middle)
-    return middle
+def _entropy(ctr: float) -> float:
+    """Logloss of always answering with the mean click rate, in nats: what a model must at least beat."""
+    return -sum(p * float(np.log(p)) for p in (ctr, 1.0 - ctr) if p)
+
+
+@click.command(
+    epilog="Example: python -m deepfm.synthetic --days 8 --rows-per-day 250000 --seed 1 --output click_log"
+)
+@click.option("--days", type=click.IntRange(min=1), default=8, show_default=True, help="Days to write.")
+@click.option("--rows-per-day", type=click.IntRange(min=1), required=True, help="Impressions in each day.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Another seed, another truth."
+)
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="New or empty folder.")
+@click.option("--first-day", type=click.DateTime(["%Y-%m-%d"]), default="2026-01-01", show_default=True)
+@click.option(
+    "--drift",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.0,
+    show_default=True,
+    help="Per day: share of wide categories' values replaced, and radians that weights turn.",
+)
+def main(days: int, rows_per_day: int, seed: int, output: Path, first_day: datetime.datetime, drift: float):
+    """Write a click log whose best possible AUC and logloss are known; stdout ends with a JSON summary."""
+    truth = Truth.from_seed(seed, drift)
+    summary = write_log(
+        truth, output, days, rows_per_day, first_day.date(), report=lambda line: click.echo(line, err=True)
+    )
+    click.echo(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as mistake:  # click itself would add two lines of usage
+        click.echo(f"error: {mistake.format_message()}", err=True)
+        sys.exit(2)
+    except UserError as mistake:
+        click.echo(f"error: {mistake}", err=True)
+        sys.exit(2)

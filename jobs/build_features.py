@@ -17,15 +17,21 @@ from deepfm.features.split import choose_split
 
 
 @click.command(help=__doc__.replace("Example:", "\b\nExample:"))
-@click.option("--data", "data_path", required=True, help="YAML of the log's columns, e.g. conf/data/criteo.yaml.")
-@click.option("--input", "input_path", required=True, help="The click log: a file, a folder, or ds=YYYY-MM-DD folders.")
+@click.option(
+    "--data", "data_path", required=True, help="YAML of the log's columns, e.g. conf/data/criteo.yaml."
+)
+@click.option(
+    "--input", "input_path", required=True, help="The click log: a file, a folder, or ds=YYYY-MM-DD folders."
+)
 @click.option("--output", "output_path", required=True, help="Folder of the new dataset.")
 @click.option("--train-days", help="A:B, both included; only these days are learnt from.")
 @click.option("--valid-days", help="C or C:D; they choose the best epoch.")
 @click.option("--test-days", help="E or E:F; they measure the model.")
 @profile_option
 @job
-def build_features(data_path, input_path, output_path, train_days, valid_days, test_days, profile_path) -> dict:
+def build_features(
+    data_path, input_path, output_path, train_days, valid_days, test_days, profile_path
+) -> dict:
     profile, settings = load_profile(profile_path), load_settings(data_path, DataSettings)
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
     with spark_session(profile, "build_features") as spark:

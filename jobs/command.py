@@ -37,7 +37,9 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
 
     @wraps(function)
     def run(**flags) -> None:
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        )
         # Libraries that log at INFO tell their own story; the job tells the user's.
         for noisy in ("py4j", "mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod"):
             logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -77,12 +77,6 @@ def _build(
 def _days_to_read(log: ClickLog, split: DaySplit | HashSplit) -> list[str] | None:
     if log.day_folders is None or isinstance(split, HashSplit):
         return None
-    missing = sorted(set(split.days()) - set(log.day_folders))
-    if missing:
-        raise UserError(
-            f"{log.url}: expected a folder for every day asked for, found none for {', '.join(missing[:5])}"
-            f"{' …' if len(missing) > 5 else ''}; it has {log.day_folders[0]} to {log.day_folders[-1]}"
-        )
     return split.days()
 
 
@@ -92,8 +86,10 @@ def _claim(url: str) -> None:
         raise UserError(f"{url}: a finished dataset is there already; choose another --output or remove it")
     if storage.exists(f"{url}/{BUILDING}"):
         storage.remove(url)
-    elif storage.exists(url) and (not storage.is_folder(url) or storage.children(url)):
-        raise UserError(f"{url}: expected no folder or an empty one, found other files; choose another --output")
+    elif storage.exists(url) and not storage.is_empty_folder(url):
+        raise UserError(
+            f"{url}: expected no folder or an empty one, found other files; choose another --output"
+        )
     storage.make_folder(url)
     storage.write_bytes(f"{url}/{BUILDING}", b"")
 
@@ -119,12 +115,16 @@ def _check_counts(
         )
     for split in SPLITS:
         if not counts.num_rows(split):
-            raise UserError(f"{log.url}: no row that fits is in the {split} part; choose other days")
+            raise UserError(
+                f"{log.url}: no row that fits is in the {split} part; choose other days or shares"
+            )
     if days is not None:
         seen = {day for by_day in counts.by_day.values() for day in by_day}
         empty = [day for day in days if day not in seen]
         if empty:
-            raise UserError(f"{log.url}/ds={empty[0]}: expected impressions, found no row that fits; leave that day out")
+            raise UserError(
+                f"{log.url}/ds={empty[0]}: expected impressions, found no row that fits; leave that day out"
+            )
 
 
 def _write_splits(

@@ -88,7 +88,8 @@ def read_manifest(dataset_url: str) -> Manifest:
         raise UserError(f"{where}: is not valid JSON ({error}); build the dataset again") from error
     digest = document.pop("digest", None) if isinstance(document, dict) else None
     manifest = parse_settings(document, Manifest, where)
-    if digest != manifest.digest or set(manifest.splits) != set(SPLITS):
+    whole = all(sum(f.num_rows for f in part.files) == part.num_rows for part in manifest.splits.values())
+    if digest != manifest.digest or set(manifest.splits) != set(SPLITS) or not whole:
         raise UserError(f"{where}: was changed after it was written; build the dataset again")
     for split, part in manifest.splits.items():
         _check_files(f"{dataset_url}/{split}", part)
@@ -96,7 +97,9 @@ def read_manifest(dataset_url: str) -> Manifest:
 
 
 def _check_files(folder: str, part: SplitPart) -> None:
-    found = {child["name"]: child["size"] for child in storage.children(folder)} if storage.exists(folder) else {}
+    found = (
+        {child["name"]: child["size"] for child in storage.children(folder)} if storage.exists(folder) else {}
+    )
     for file in part.files:
         if found.get(file.name) != file.num_bytes:
             size = f"one of {found[file.name]}" if file.name in found else "none"

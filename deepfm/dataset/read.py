@@ -6,6 +6,7 @@ Petastorm reads the files of a run in that order. It is given files, not the fol
 `_common_metadata` beside them, which it would unpickle.
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class Shard:
 
     def num_steps(self, num_rows: int) -> int:
         """The same for every rank: one with a step more would wait for the others for ever."""
-        return -(-(-(-num_rows // self.size)) // self.batch_size)
+        longest = math.ceil(num_rows / self.size)
+        return math.ceil(longest / self.batch_size)
 
     def batch_rows(self, num_rows: int, rank: int, step: int) -> int:
         """Rows of a rank's batch; its run is cut into `num_steps` almost equal pieces, so none is left over."""
@@ -122,7 +124,9 @@ def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.n
         try:
             position, remaining = 0, list(pieces)
             for group in reader:
-                block = np.stack([getattr(group, name) for name in columns], axis=1).astype(np.int32, copy=False)
+                block = np.stack([getattr(group, name) for name in columns], axis=1).astype(
+                    np.int32, copy=False
+                )
                 piece = remaining[0]
                 yield block[max(piece.start - position, 0) : max(piece.stop - position, 0)]
                 position += len(block)

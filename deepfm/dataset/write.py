@@ -53,7 +53,9 @@ def encoded_rows(
     return raw.mapInArrow(encode_partition, schema)
 
 
-def write_split(spark: SparkSession, encoded: DataFrame, fields: FieldSet, label: str, url: str, num_rows: int) -> None:
+def write_split(
+    spark: SparkSession, encoded: DataFrame, fields: FieldSet, label: str, url: str, num_rows: int
+) -> None:
     """Write one part as a Petastorm dataset at `url`; its rows lie in the order of their hash, which is random."""
     num_files = max(MIN_FILES, -(-num_rows // ROWS_PER_FILE))
     # By the hash of a hash: every file gets an even random share, the same one whatever the input's partitions were.
@@ -68,7 +70,9 @@ def describe_split(spark: SparkSession, url: str, days: dict[str, int]) -> Split
     label = rows.columns[0]
     # A sum of hashes does not depend on the order of the rows, and unlike xor it sees rows that come twice.
     row_hash = F.xxhash64(*rows.columns).cast("decimal(20,0)")
-    found = rows.agg(F.count("*").alias("num"), F.sum(label).alias("clicks"), F.sum(row_hash).alias("digest")).first()
+    found = rows.agg(
+        F.count("*").alias("num"), F.sum(label).alias("clicks"), F.sum(row_hash).alias("digest")
+    ).first()
     with ThreadPoolExecutor(8) as pool:
         files = list(pool.map(lambda file: _described_file(url, file), storage.children(url)))
     return SplitPart(
@@ -94,5 +98,7 @@ def _described_file(url: str, file: dict) -> DataFile:
 
 def _petastorm_schema(fields: FieldSet, label: str) -> Unischema:
     columns = [UnischemaField(label, np.int8, (), ScalarCodec(ByteType()), False)]
-    columns += [UnischemaField(name, np.int32, (), ScalarCodec(IntegerType()), False) for name in fields.names]
+    columns += [
+        UnischemaField(name, np.int32, (), ScalarCodec(IntegerType()), False) for name in fields.names
+    ]
     return Unischema("Impressions", columns)

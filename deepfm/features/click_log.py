@@ -1,7 +1,7 @@
 """A click log on disk: which files and days it has, and its rows as Spark reads them, raw."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -9,9 +9,11 @@ from pyspark.sql import functions as F
 from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.errors import UserError
-from deepfm.features.parse import RowFormat, is_day
+from deepfm.features.parse import RowFormat, is_day, split_line
 
 _DAY_FOLDER = "ds="
+#: What `raw_rows` adds to the columns of a Parquet log (and `ds`, which may be a column of the log itself).
+_ADDED_COLUMNS = {"source_file", "row_hash"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class ClickLog:
     url: str
     row_format: RowFormat
     day_folders: tuple[str, ...] | None  # None: the log is one file or a folder of files
+    column_types: Mapping[str, str] = field(default_factory=dict)  # Spark's, of a Parquet log; text has none
 
     @property
     def has_days(self) -> bool:
@@ -28,16 +31,29 @@ class ClickLog:
 
 
 def find_click_log(
-    spark: SparkSession, url: str, settings: DataSettings, *, labelled: bool = True, keep: Sequence[str] = ()
+    spark: SparkSession,
+    url: str,
+    settings: DataSettings,
+    *,
+    days: Sequence[str] | None = None,
+    labelled: bool = True,
+    keep: Sequence[str] = (),
 ) -> ClickLog:
     """Look at the log's folders and at the head of each file; UserError where it is not what `settings` declare.
 
-    With labelled=False (impressions to be scored) the label column may be there or not.
+    Of a log in day folders only the files of `days` are looked at (all where None). With labelled=False
+    (impressions to be scored) the label column may be there or not, and is not read.
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, found nothing there; check --input")
-    folders = [child["name"] for child in storage.children(url) if child["is_folder"]] if storage.is_folder(url) else []
-    day_folders = tuple(name.removeprefix(_DAY_FOLDER) for name in folders if name.startswith(_DAY_FOLDER)) or None
+    folders = (
+        [child["name"] for child in storage.children(url) if child["is_folder"]]
+        if storage.is_folder(url)
+        else []
+    )
+    day_folders = (
+        tuple(name.removeprefix(_DAY_FOLDER) for name in folders if name.startswith(_DAY_FOLDER)) or None
+    )
     if day_folders and settings.day_column is not None:
         raise UserError(
             f"{url} has ds= folders, but day_column says that the day stands in column {settings.day_column}; "
@@ -46,22 +62,58 @@ def find_click_log(
     wrong = [day for day in day_folders or () if not is_day(day)]
     if wrong:
         raise UserError(f"{url}/ds={wrong[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
-    files = [file for folder in _folders(url, day_folders) for file in _files(folder)]
+    _require_folders(url, day_folders, days)
+    folders_to_read = day_folders and (day_folders if days is None else tuple(days))
+    files = [file for folder in _folders(url, folders_to_read) for file in _files(folder)]
     if not files:
-        raise UserError(f"{url}: expected files, found none but empty folders; check --input")
+        raise UserError(f"{url}: expected files with rows, found none{_of_days(days)}; check --input")
     if settings.format == "parquet":
-        columns, header_line = tuple(_parquet_columns(spark, url, day_folders)), None
+        _require_parquet(files)
+        types = dict(_parquet(spark, url, folders_to_read).dtypes)
+        columns, header_line = tuple(types), None
     else:
+        types = {}
         columns, header_line = _delimited_columns(files, settings, labelled)
-    return ClickLog(url, _row_format(url, settings, columns, header_line, labelled, tuple(keep)), day_folders)
+    row_format = _row_format(url, settings, columns, header_line, labelled, tuple(keep))
+    return ClickLog(url, row_format, day_folders, types)
+
+
+def _require_folders(url: str, day_folders: Sequence[str] | None, days: Sequence[str] | None) -> None:
+    missing = sorted(set(days or ()) - set(day_folders)) if day_folders else []
+    if missing:
+        raise UserError(
+            f"{url}: expected a folder for every day asked for, found none for {', '.join(missing[:5])}"
+            f"{' …' if len(missing) > 5 else ''}; it has {day_folders[0]} to {day_folders[-1]}"
+        )
+
+
+def _require_parquet(files: Sequence[str]) -> None:
+    for file in files:
+        head = storage.read_bytes(file, 4)
+        if head != b"PAR1":
+            raise UserError(
+                f"{file}: expected a Parquet file, found one that begins with {head!r}; check `format`"
+            )
+
+
+def _of_days(days: Sequence[str] | None) -> str:
+    return f" for {', '.join(days[:5])}" if days else ""
 
 
 def _row_format(url, settings, columns, header_line, labelled, keep) -> RowFormat:
-    label = settings.label if labelled or settings.label in columns else None
+    label = settings.label if labelled else None
     needed = {*settings.field_set.names, *keep, label, settings.day_column} - {None}
     absent = sorted(needed - set(columns))
     if absent:
         raise UserError(f"{url}: expected columns {', '.join(absent)}, found only {', '.join(columns)}")
+    repeated = sorted(name for name in needed if columns.count(name) > 1)
+    if repeated:
+        raise UserError(
+            f"{url}: expected each column once, found {', '.join(repeated)} again; rename one of them"
+        )
+    reserved = sorted(needed & _ADDED_COLUMNS)
+    if reserved:
+        raise UserError(f"{url}: a column cannot be named {', '.join(reserved)} here; rename it in the log")
     delimited = settings.format == "delimited"
     return RowFormat(
         columns=columns if delimited else tuple(sorted(needed)),
@@ -82,7 +134,11 @@ def _folders(url: str, days: Sequence[str] | None) -> list[str]:
 def _files(folder: str) -> list[str]:
     if not storage.is_folder(folder):
         return [folder]
-    return [f"{folder}/{file['name']}" for file in storage.children(folder) if not file["is_folder"] and file["size"]]
+    return [
+        f"{folder}/{file['name']}"
+        for file in storage.children(folder)
+        if not file["is_folder"] and file["size"]
+    ]
 
 
 def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool):
@@ -90,7 +146,8 @@ def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool)
     if not settings.header:
         # Impressions to be scored are the same file without its label column; the width tells which it is.
         without_label = tuple(column for column in settings.columns if column != settings.label)
-        width = storage.first_line(files[0]).count(settings.delimiter.encode()) + 1
+        line = storage.first_line(files[0]).decode(errors="replace").rstrip("\r")
+        width = len(split_line(line, settings.delimiter, settings.quote))
         return (without_label if not labelled and width == len(without_label) else settings.columns), None
     first, header = files[0], storage.first_line(files[0])
     for file in files[1:]:
@@ -102,17 +159,16 @@ def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool)
     try:
         line = header.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{first}: expected a header in UTF-8, found {header!r:.200}; convert the file") from error
-    columns = [column.strip(settings.quote or "") for column in line.split(settings.delimiter)]
-    return tuple(columns), line
+        raise UserError(
+            f"{first}: expected a header in UTF-8, found {header!r:.200}; convert the file"
+        ) from error
+    return tuple(split_line(line.rstrip("\r"), settings.delimiter, settings.quote)), line
 
 
 def _parquet(spark: SparkSession, url: str, days: Sequence[str] | None) -> DataFrame:
-    return spark.read.option("basePath", url).parquet(*_folders(url, days))
-
-
-def _parquet_columns(spark: SparkSession, url: str, days: Sequence[str] | None) -> list[str]:
-    return _parquet(spark, url, days).columns
+    # Spark takes no basePath that is a file, and needs none but to read the day from the folders.
+    reader = spark.read if days is None else spark.read.option("basePath", url)
+    return reader.parquet(*_folders(url, days))
 
 
 def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> DataFrame:
@@ -121,20 +177,25 @@ def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = No
     Of a log in day folders only `days` are read (all where None); any other log is read whole. `row_hash`
     is 64 bits of the row's content, the same wherever and in whatever order it is read.
     """
+    _require_folders(log.url, log.day_folders, days)
     chosen = log.day_folders if days is None or log.day_folders is None else days
     if log.row_format.delimiter is None:
         rows = _parquet(spark, log.url, chosen)
         content = [_as_text(rows, name).alias(name) for name in log.row_format.columns]
     else:
         schema = "value string" if chosen is None else "value string, ds string"
-        reader = spark.read.schema(schema).option("basePath", log.url).option("lineSep", "\n")
+        reader = spark.read.schema(schema).option("lineSep", "\n")
+        if chosen is not None:
+            reader = reader.option("basePath", log.url)
         rows = reader.format("text").load(_folders(log.url, chosen))
         content = [F.col("value").cast("binary").alias("line")]
     day = F.lit(None) if chosen is None else F.col("ds")
+    # A Parquet log may have a column ds of its own, which is then among the content.
+    ds_is_content = log.row_format.delimiter is None and "ds" in log.row_format.columns
     return rows.select(
         *content,
         F.col("_metadata.file_path").alias("source_file"),
-        day.cast("string").alias("ds"),
+        *([] if ds_is_content else [day.cast("string").alias("ds")]),
         F.xxhash64(*content).alias("row_hash"),
     )
 
@@ -145,5 +206,7 @@ def _as_text(rows: DataFrame, name: str):
         return column.cast("int").cast("string")
     if kind in ("float", "double", "decimal"):
         # Whole numbers that a null made floating (pandas does so) are written as the integers they are.
-        return F.when(column == F.floor(column), F.floor(column).cast("string")).otherwise(column.cast("string"))
+        return F.when(column == F.floor(column), F.floor(column).cast("string")).otherwise(
+            column.cast("string")
+        )
     return column.cast("string")

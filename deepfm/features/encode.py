@@ -33,7 +33,9 @@ class Encoder:
             ids = table[np.minimum(buckets + 1, len(table) - 1)]
         else:
             places = pc.index_in(column, value_set=self._values[index])
-            ids = np.asarray(pc.fill_null(pc.add(places, FIRST_KNOWN_ID), UNKNOWN_ID)).astype(np.int32, copy=False)
+            ids = np.asarray(pc.fill_null(pc.add(places, FIRST_KNOWN_ID), UNKNOWN_ID)).astype(
+                np.int32, copy=False
+            )
         if column.null_count:
             ids = np.where(np.asarray(column.is_null()), np.int32(MISSING_ID), ids)
         return ids

@@ -38,3 +38,8 @@ def bucketize(counts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     values = np.asarray(counts, dtype=np.int64)
     buckets = FIRST_LOG_BUCKET + np.searchsorted(_LIMITS, values, side="right")
     return np.where(values > 2, buckets, np.maximum(values, NEGATIVE_BUCKET))
+
+
+def bucket_start(bucket: int) -> int:
+    """The smallest count of a bucket (the largest of the negatives)."""
+    return bucket if bucket <= FIRST_LOG_BUCKET else int(_LIMITS[bucket - FIRST_LOG_BUCKET - 1])

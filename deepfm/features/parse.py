@@ -59,8 +59,7 @@ class ParsedRows:
 def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
     """Raw rows as Spark hands them (see click_log.raw_rows) -> good rows typed, bad rows with a reason."""
     if row_format.delimiter is None:
-        strings = {name: batch.column(name).combine_chunks() for name in row_format.columns}
-        reasons = np.zeros(batch.num_rows, np.int8)
+        strings, reasons = _decoded_columns(batch.select(list(row_format.columns)))
     else:
         if row_format.header_line is not None:
             batch = batch.filter(pc.not_equal(batch.column("line"), row_format.header_line.encode()))
@@ -106,6 +105,17 @@ def _split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.A
     return {name: values.take(pa.array(starts + at)) for name, at in positions.items()}, reasons
 
 
+def _decoded_columns(columns: pa.Table) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """Text columns of a Parquet log -> those of the rows that are UTF-8, and (n,) reason codes."""
+    reasons = np.zeros(columns.num_rows, np.int8)
+    for column in columns.columns:
+        # Spark vouches for no encoding: whatever bytes a file calls a string arrive here.
+        _decoded(pc.fill_null(column.combine_chunks().cast(pa.binary()), b""), reasons)
+    if reasons.any():
+        columns = columns.filter(pa.array(reasons == 0))
+    return {name: columns.column(name).combine_chunks() for name in columns.column_names}, reasons
+
+
 def _decoded(lines: pa.Array, reasons: np.ndarray) -> pa.Array:
     """The lines that are UTF-8, as strings; marks the others in `reasons`."""
     try:
@@ -121,15 +131,19 @@ def _decoded(lines: pa.Array, reasons: np.ndarray) -> pa.Array:
 
 def _split_quoted(texts: pa.Array, row_format: RowFormat) -> pa.Array:
     # Line by line: with a faulty quote a parser of whole blocks would swallow the lines that follow.
-    def split(text: str) -> list[str]:
-        reader = csv.reader([text], delimiter=row_format.delimiter, quotechar=row_format.quote, strict=True)
-        try:
-            return next(reader, [])
-        except csv.Error:
-            return []
+    split = [split_line(text, row_format.delimiter, row_format.quote) for text in texts.to_pylist()]
+    return pa.array(split, pa.list_(pa.string()))
 
+
+def split_line(text: str, delimiter: str, quote: str | None) -> list[str]:
+    """The values of one line without its end; none where its quotes do not fit."""
+    if quote is None:
+        return text.split(delimiter)
     csv.field_size_limit(1 << 30)  # its default of 128 KiB is for files that were meant to be small
-    return pa.array([split(text) for text in texts.to_pylist()], pa.list_(pa.string()))
+    try:
+        return next(csv.reader([text], delimiter=delimiter, quotechar=quote, strict=True), [])
+    except csv.Error:
+        return []
 
 
 def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[dict, np.ndarray]:
@@ -171,9 +185,15 @@ def parse_integers(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 def _integer(text: str) -> int | bool:
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 30):
+    if not (digits.isascii() and digits.isdigit()):
         return False
-    return int(text) if -(2**63) <= int(text) < 2**63 else False
+    digits = (
+        digits.lstrip("0") or "0"
+    )  # Python reads no number of thousands of digits, Arrow any number of zeros
+    if len(digits) > len(str(2**63)):
+        return False
+    number = -int(digits) if text.startswith("-") else int(digits)
+    return number if -(2**63) <= number < 2**63 else False
 
 
 def _are_dates(strings: pa.Array) -> np.ndarray:
@@ -194,9 +214,12 @@ def is_day(text: str) -> bool:
 def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_good: bool) -> pa.Table:
     rows = batch.take(np.flatnonzero(reasons)) if not all_good else batch.slice(0, 0)
     if row_format.delimiter is None:
-        texts = [json.dumps(row, default=str) for row in rows.select(list(row_format.columns)).to_pylist()]
+        columns = {name: _readable(rows.column(name).cast(pa.binary())) for name in row_format.columns}
+        texts = [
+            json.dumps(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
+        ]
     else:
-        texts = [line.decode(errors="backslashreplace") for line in rows.column("line").to_pylist()]
+        texts = _readable(rows.column("line"))
     return pa.table(
         {
             "source_file": rows.column("source_file").cast(pa.string()),
@@ -204,3 +227,9 @@ def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_g
             "reason": pa.array([REASONS[code] for code in reasons[reasons != 0]], pa.string()),
         }
     )
+
+
+def _readable(values: pa.ChunkedArray) -> list[str | None]:
+    return [
+        None if value is None else value.decode(errors="backslashreplace") for value in values.to_pylist()
+    ]

@@ -78,7 +78,9 @@ def parse_days(text: str, flag: str) -> tuple[str, str]:
     first, _, last = text.partition(":")
     last = last or first
     if not (is_day(first) and is_day(last) and first <= last):
-        raise UserError(f"--{flag}-days: expected a day YYYY-MM-DD or a range A:B with A before B, found {text}")
+        raise UserError(
+            f"--{flag}-days: expected a day YYYY-MM-DD or a range A:B with A before B, found {text}"
+        )
     return first, last
 
 

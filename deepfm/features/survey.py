@@ -119,7 +119,11 @@ def _counted_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBa
     names = np.array([*SPLITS, "outside"], dtype=object)
     assert OUTSIDE == -1, "rows outside all ranges must take the last name"
     table = pa.table(
-        {"split": pa.array(names[codes], pa.string()), "day": parsed.days, "clicks": pa.array(parsed.labels, pa.int64())}
+        {
+            "split": pa.array(names[codes], pa.string()),
+            "day": parsed.days,
+            "clicks": pa.array(parsed.labels, pa.int64()),
+        }
     )
     counted = table.group_by(["split", "day"]).aggregate([("clicks", "count"), ("clicks", "sum")])
     yield from _filled(

@@ -13,7 +13,9 @@ from deepfm.errors import UserError
 from deepfm.features.numeric import bucketize
 from deepfm.fields import FIRST_KNOWN_ID, Field, FieldSet
 
-_SCHEMA = pa.schema([("field", pa.string()), ("value", pa.string()), ("id", pa.int32()), ("count", pa.int64())])
+_SCHEMA = pa.schema(
+    [("field", pa.string()), ("value", pa.string()), ("id", pa.int32()), ("count", pa.int64())]
+)
 
 
 class Vocabulary:
@@ -38,7 +40,8 @@ class Vocabulary:
         values, nums = [], []
         for index, field in enumerate(fields):
             chosen = pc.and_(
-                pc.equal(counts.column("field"), index), pc.greater_equal(counts.column("num"), field.min_count)
+                pc.equal(counts.column("field"), index),
+                pc.greater_equal(counts.column("num"), field.min_count),
             )
             known = counts.filter(chosen)
             values.append(known.column("value").combine_chunks().cast(pa.string()))
@@ -81,17 +84,18 @@ class Vocabulary:
             table = pq.read_table(io.BytesIO(storage.read_bytes(f"{folder_url}/vocabulary.parquet")))
             described = [{k: v for k, v in f.items() if k != "num_ids"} for f in header["fields"]]
             fields = FieldSet([Field.model_validate(field) for field in described])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder_url}: expected a vocabulary, found {error}; build the dataset again") from error
-        by_field = [table.filter(pc.equal(table.column("field"), name)) for name in fields.names]
-        vocabulary = cls(
-            fields,
-            [known.column("value").combine_chunks() for known in by_field],
-            [known.column("count").combine_chunks() for known in by_field],
-        )
-        if vocabulary.fingerprint != header["fingerprint"]:
+            by_field = [table.filter(pc.equal(table.column("field"), name)) for name in fields.names]
+            values = [known.column("value").combine_chunks() for known in by_field]
+            counts = [known.column("count").combine_chunks() for known in by_field]
+            expected = header["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{folder_url}: expected a vocabulary with fingerprint {header['fingerprint']}, found "
+                f"{folder_url}: expected a vocabulary, found {error}; build the dataset again"
+            ) from error
+        vocabulary = cls(fields, values, counts)
+        if vocabulary.fingerprint != expected:
+            raise UserError(
+                f"{folder_url}: expected a vocabulary with fingerprint {expected}, found "
                 f"{vocabulary.fingerprint}; the file was changed: build the dataset again"
             )
         return vocabulary
@@ -124,7 +128,9 @@ class ValueCounts:
             if field.kind == "count":
                 values = pa.array(bucketize(values))
             counted = pc.value_counts(values)
-            part = pa.table({"value": counted.field("values").cast(pa.string()), "num": counted.field("counts")})
+            part = pa.table(
+                {"value": counted.field("values").cast(pa.string()), "num": counted.field("counts")}
+            )
             parts.append(part)
             self.num_held += part.num_rows
 
@@ -136,7 +142,9 @@ class ValueCounts:
     def drain(self) -> list[tuple[int, pa.Table]]:
         """(field index, table (value, num)) of all that was counted, which is then forgotten."""
         self.compact()
-        drained = [(index, part) for index, parts in enumerate(self._parts) for part in parts if part.num_rows]
+        drained = [
+            (index, part) for index, parts in enumerate(self._parts) for part in parts if part.num_rows
+        ]
         self._parts, self.num_held = [[] for _ in self._fields], 0
         return drained
 

@@ -1,4 +1,4 @@
-"""DeepFM: H. Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", IJCAI 2017."""
+"""DeepFM: H. Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", 2017."""
 
 from collections.abc import Sequence
 
@@ -45,8 +45,8 @@ class DeepFM(nn.Module):
     def penalty(self, ids: Tensor, w_reg: float, v_reg: float) -> Tensor:
         """L2 of the features an impression has, summed over the batch: (B, F) ids -> scalar.
 
-        0.5 w_reg |w|^2 + 0.5 v_reg |v|^2 a looked-up row, so a feature is held back as often as it occurs, as
-        in the stochastic updates of libFM (Rendle 2012, sec. 3.1), and rows that are not in the batch cost nothing.
+        0.5 w_reg |w|^2 + 0.5 v_reg |v|^2 a looked-up row, so a feature is held back as often as it occurs,
+        as in the stochastic updates of libFM (Rendle 2012, sec. 3.1), and rows not in the batch cost nothing.
         """
         w, v = self.linear.weights(ids), self.embedding(ids)
         return 0.5 * (w_reg * w.square().sum() + v_reg * v.square().sum())

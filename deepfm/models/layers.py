@@ -28,7 +28,7 @@ class FieldEmbedding(nn.Module):
 
 
 class LinearTerms(nn.Module):
-    """First order: the bias and one weight a feature (Rendle 2010, eq. 1, w_0 + sum of w_i x_i). Starts at zero."""
+    """First order: a bias and a weight per feature (Rendle 2010, eq. 1, w_0 + sum of w_i x_i). Start at zero."""
 
     def __init__(self, num_ids: Sequence[int]):
         super().__init__()
@@ -41,20 +41,26 @@ class LinearTerms(nn.Module):
 
 
 def pairwise_interaction(v: Tensor) -> Tensor:
-    """(B, F, K) -> (B,): sum over field pairs i < j of <v_i, v_j>, in O(F K) time (Rendle 2010, lemma 3.1)."""
+    """(B, F, K) -> (B,): sum over field pairs i < j of <v_i, v_j>, in O(F K) (Rendle 2010, lemma 3.1)."""
     of_total = v.sum(dim=1).square()  # (B, K)
     of_each = v.square().sum(dim=1)  # (B, K)
     return 0.5 * (of_total - of_each).sum(dim=1)
 
 
 class DeepPart(nn.Module):
-    """MLP: per hidden layer a linear map, batch norm if asked for, activation, dropout; then one linear output.
+    """MLP: per hidden layer a linear map, batch norm if asked for, activation, dropout; then a linear output.
 
     Weights start Xavier-uniform, biases at zero.
     """
 
     def __init__(
-        self, num_inputs: int, hidden_units: Sequence[int], *, activation: str, dropout: float, batch_norm: bool
+        self,
+        num_inputs: int,
+        hidden_units: Sequence[int],
+        *,
+        activation: str,
+        dropout: float,
+        batch_norm: bool,
     ):
         super().__init__()
         layers: list[nn.Module] = []

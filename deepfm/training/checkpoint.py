@@ -10,7 +10,9 @@ from deepfm.errors import UserError
 
 def save_weights(url: str, weights: dict[str, Tensor]) -> None:
     """Write a state dict."""
-    storage.write_bytes(url, safetensors.torch.save({k: w.detach().cpu().contiguous() for k, w in weights.items()}))
+    storage.write_bytes(
+        url, safetensors.torch.save({k: w.detach().cpu().contiguous() for k, w in weights.items()})
+    )
 
 
 def load_weights(url: str) -> dict[str, Tensor]:
@@ -18,4 +20,6 @@ def load_weights(url: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(storage.read_bytes(url))
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{url}: expected weights in safetensors format, found {error}; train again") from error
+        raise UserError(
+            f"{url}: expected weights in safetensors format, found {error}; train again"
+        ) from error

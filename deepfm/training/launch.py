@@ -1,8 +1,13 @@
-"""Workers from Spark: Horovod starts one process in each of `num_workers` tasks; without any, this process trains."""
+"""Workers from Spark: Horovod starts a process in each of `num_workers` tasks; with none, this one trains."""
 
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import horovod.spark
+from horovod.common.exceptions import HorovodInternalError
 from pyspark.sql import SparkSession
 
 from deepfm import storage
@@ -18,60 +23,87 @@ from deepfm.training.worker import (
 )
 from deepfm.training.world import HorovodWorld, SingleWorld
 
+#: Executors of a cluster register one by one after the session is there.
+_EXECUTORS_WITHIN_S = 30.0
+
 
 def launch(spark: SparkSession | None, order: WorkOrder, num_workers: int, start_timeout_s: int) -> Outcome:
-    """Train with `num_workers` Horovod processes (0: in this process, without Horovod) and wait for the outcome.
+    """Train with `num_workers` Horovod processes (0: in this one, without Horovod); wait for the outcome.
 
-    UserError where Spark has fewer slots than workers, or where a worker stopped for a reason the user can mend.
+    UserError where Spark has fewer slots than workers, or a worker stopped for a reason the user can mend.
     """
     if num_workers == 0:
         return run_worker(order, SingleWorld())
     check_slots(spark, num_workers)
     try:
-        results = horovod.spark.run(
-            _train_as_rank,
-            args=(order,),
-            num_proc=num_workers,
-            start_timeout=start_timeout_s,
-            use_gloo=True,
-            # What workers print is progress, not the job's summary, which is alone on stdout.
-            stdout=sys.stderr,
-            stderr=sys.stderr,
-            verbose=0,
-        )
+        with _signal_handlers_kept():
+            results = horovod.spark.run(
+                _train_as_rank,
+                args=(order,),
+                num_proc=num_workers,
+                start_timeout=start_timeout_s,
+                use_gloo=True,
+                # What workers print is progress, not the job's summary, which is alone on stdout.
+                stdout=sys.stderr,
+                stderr=sys.stderr,
+                verbose=0,
+            )
     except Exception as error:
-        raise _told_by_workers(order, num_workers, error) from error
+        raise _told_by_workers(order, num_workers, str(error)) from error
+    if None in results:
+        raise _told_by_workers(order, num_workers, "a rank lost the others")
     return outcome_from_json(results[0])
 
 
 def check_slots(spark: SparkSession, num_workers: int) -> None:
-    """UserError unless Spark can run `num_workers` tasks at the same time: Horovod would wait for them in silence."""
+    """UserError unless Spark can run `num_workers` tasks at once: Horovod would wait for them in silence."""
     context = spark.sparkContext._jsc.sc()
     profile = context.resourceProfileManager().defaultResourceProfile()
-    num_slots = context.maxNumConcurrentTasks(profile)
+    deadline = time.monotonic() + (0 if context.isLocal() else _EXECUTORS_WITHIN_S)
+    while (num_slots := context.maxNumConcurrentTasks(profile)) < num_workers and time.monotonic() < deadline:
+        time.sleep(0.5)
     if num_slots < num_workers:
         raise UserError(
-            f"--num-workers {num_workers}: expected that many free task slots, found {num_slots} on "
-            f"{spark.sparkContext.master}; give fewer workers, or more slots (spark.master local[N], executors, cores)"
+            f"--num-workers {num_workers}: expected that many task slots, found {num_slots} on "
+            f"{spark.sparkContext.master}; give fewer workers, or more slots (spark.master local[N], "
+            "executors, cores)"
         )
 
 
-def _train_as_rank(order: WorkOrder) -> str:
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Horovod takes SIGINT and SIGTERM over and keeps them: after training, nothing would stop the job."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _train_as_rank(order: WorkOrder) -> str | None:
+    """The outcome as JSON; None where this rank stopped without a fault of its own."""
     world = HorovodWorld()
     try:
         return outcome_to_json(run_worker(order, world))
+    except HorovodInternalError:
+        return None  # Another rank stopped; it tells why.
+    except UserError as error:
+        report_failure(order, world, error, by_user=True)
+        return (
+            None  # The driver tells it in one line; a raise would print Horovod's and Spark's traces.
+        )
     except Exception as error:
-        report_failure(order, world, error, by_user=isinstance(error, UserError))
+        report_failure(order, world, error, by_user=False)
         raise
 
 
-def _told_by_workers(order: WorkOrder, num_workers: int, error: Exception) -> Exception:
-    """The error of the first rank that left one; what Horovod raised where none did."""
+def _told_by_workers(order: WorkOrder, num_workers: int, otherwise: str) -> Exception:
+    """The error of the first rank that left one; `otherwise` where none did."""
     urls = [failure_url(order.run_url, rank) for rank in range(num_workers)]
     failures = [storage.read_json(url) for url in urls if storage.exists(url)]
-    # A rank that fails takes the others with it: theirs is only the broken connection.
-    for failure in sorted(failures, key=lambda failure: (not failure["by_user"], "Horovod" in failure["type"])):
+    for failure in sorted(failures, key=lambda failure: not failure["by_user"]):
         if failure["by_user"]:
             return UserError(failure["message"])
         return RuntimeError(f"rank {failure['rank']} failed: {failure['type']}: {failure['message']}")
-    return RuntimeError(f"the workers failed: {error}")
+    return RuntimeError(f"the workers failed: {' '.join(otherwise.split())}")

@@ -57,10 +57,13 @@ class Training:
 
 
 class NotFiniteError(UserError):
-    """The loss of a step is nan or infinite; raised on every rank at the same step."""
+    """The loss of a step or of validation is nan or infinite; raised on every rank at the same place."""
 
 
-#: Called on every rank after each step: epoch from 1, step from 1, mean logloss of the epoch so far, samples/s.
+_REMEDY = "lower training.learning_rate in the model's YAML, and check the dataset if it happens at once"
+
+
+#: Called on every rank after each step: epoch and step from 1, mean logloss of the epoch so far, samples/s.
 OnStep = Callable[[int, int, float, float], None]
 #: Called on every rank after each epoch; `is_best` says whether these weights are the ones to keep.
 OnEpoch = Callable[[Epoch, bool], None]
@@ -79,7 +82,7 @@ def train(
 ) -> Training:
     """Train until `max_epochs` or until `patience` epochs in a row brought no better validation logloss.
 
-    `read_train(epoch)` gives this rank's batches, as many on every rank; their rows are its own and no one else's.
+    `read_train(epoch)` gives this rank's batches, as many on every rank, of rows that no other rank has.
     """
     # Ranks that were seeded alike start alike; a broadcast makes it certain.
     world.broadcast_([weight.data for weight in model.state_dict().values()], "weights")
@@ -92,6 +95,9 @@ def train(
         )
         average_buffers(model, world)
         valid = evaluate(model, world, read_valid())
+        # The last step of an epoch can be the one that goes wrong.
+        if not math.isfinite(valid.logloss):
+            raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {_REMEDY}")
         epoch = Epoch(number, logloss, valid, samples_per_s, time.monotonic() - started)
         training.epochs.append(epoch)
         is_best = valid.logloss < best_logloss
@@ -120,10 +126,7 @@ def train_epoch(
         sum_logloss += train_step(model, optimizer, world, settings, batch)
         num_rows += batch.num_rows_all_ranks
         if not math.isfinite(sum_logloss):
-            raise NotFiniteError(
-                f"epoch {number}, step {step}: the loss is {sum_logloss}; lower training.learning_rate in the model's "
-                "YAML, and check the dataset if it happens at once"
-            )
+            raise NotFiniteError(f"epoch {number}, step {step}: the loss is {sum_logloss}; {_REMEDY}")
         on_step(number, step, sum_logloss / num_rows, num_rows / (time.monotonic() - started))
     return sum_logloss / num_rows, num_rows / (time.monotonic() - started)
 
@@ -144,7 +147,7 @@ def train_step(
 
 
 def forward_backward(model: nn.Module, settings: LoopSettings, batch: Batch) -> Tensor:
-    """Gradients of this rank's part of the global batch's mean loss; -> (1,) logloss summed over its own rows.
+    """Gradients of this rank's part of the global batch's mean loss -> (1,) logloss summed over its own rows.
 
     Each rank divides by the rows of ALL ranks, so the sum of their gradients is the gradient of the global
     mean, also where their numbers of rows differ.
@@ -160,7 +163,7 @@ def forward_backward(model: nn.Module, settings: LoopSettings, batch: Batch) -> 
 
 @torch.no_grad()
 def average_buffers(model: nn.Module, world: World) -> None:
-    """Batch norm's running statistics, which each rank kept of its own rows, become their mean over the ranks."""
+    """Batch norm's running statistics, which each rank kept of its own rows, become the mean over ranks."""
     if world.size == 1:
         return
     buffers = [value for value in model.buffers() if value.is_floating_point()]

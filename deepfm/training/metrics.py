@@ -43,7 +43,9 @@ class Tally:
         logits, labels = logits.detach().double(), labels.double()
         self.sums[0] += binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         self.sums[1] += torch.sigmoid(logits).sum()
-        self.counts += torch.bincount(bins_of(logits) + _NUM_BINS * labels.long(), minlength=2 * _NUM_BINS).view(2, -1)
+        # Not bincount, which would fill and add all bins for every batch: 70 times as long.
+        places = bins_of(logits) + _NUM_BINS * labels.long()
+        self.counts.view(-1).index_add_(0, places, torch.ones_like(places))
 
     def tensors(self) -> list[Tensor]:
         """What the ranks add up, in place, to make one tally of all."""
@@ -66,6 +68,7 @@ class Tally:
 
 
 def bins_of(logits: Tensor) -> Tensor:
-    """(B,) float64 logits -> (B,) int64 bins, in the same order."""
-    places = (logits.clamp(-_MAX_LOGIT, _MAX_LOGIT) + _MAX_LOGIT) * (_NUM_BINS / (2 * _MAX_LOGIT))
+    """(B,) float64 logits -> (B,) int64 bins, in the same order; nan, which logloss shows, in any one."""
+    logits = logits.nan_to_num(nan=0.0).clamp(-_MAX_LOGIT, _MAX_LOGIT)
+    places = (logits + _MAX_LOGIT) * (_NUM_BINS / (2 * _MAX_LOGIT))
     return places.long().clamp(max=_NUM_BINS - 1)

@@ -45,7 +45,7 @@ class ProgressWriter:
 
 @contextmanager
 def watched(run_url: str, on_epoch: Callable[[dict[str, float]], None]):
-    """While the block runs, show rank 0's progress on stderr and hand each finished epoch's metrics to `on_epoch`."""
+    """While the block runs, show rank 0's progress on stderr and hand each finished epoch to `on_epoch`."""
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(f"{run_url}/{_FILE}", on_epoch, stop), daemon=True)
     watcher.start()
@@ -61,12 +61,16 @@ def _watch(url: str, on_epoch: Callable[[dict[str, float]], None], stop: threadi
     num_seen = 0
     while True:
         last_look = stop.wait(_WRITE_EVERY_S)  # and one more, for what was written since the one before
-        if storage.exists(url):
-            state = storage.read_json(url)
-            display.show(state)
-            for metrics in state["epochs"][num_seen:]:
-                on_epoch(metrics)
-            num_seen = len(state["epochs"])
+        # A tracking server that is away for a moment must not cost the curves of all epochs after it.
+        try:
+            if storage.exists(url):
+                state = storage.read_json(url)
+                display.show(state)
+                for metrics in state["epochs"][num_seen:]:
+                    on_epoch(metrics)
+                    num_seen += 1
+        except Exception as error:
+            logger.warning("progress could not be told, training goes on: %s", error)
         if last_look:
             display.close()
             return
@@ -92,7 +96,9 @@ class _Bar:
         fields = {key: state[key] for key in ("epoch", "max_epochs", "samples_per_s", "logloss")}
         if self._task is None:
             self._progress.start()
-            self._task = self._progress.add_task("train", total=state["num_steps"] * state["max_epochs"], **fields)
+            self._task = self._progress.add_task(
+                "train", total=state["num_steps"] * state["max_epochs"], **fields
+            )
         completed = (state["epoch"] - 1) * state["num_steps"] + state["step"]
         self._progress.update(self._task, completed=completed, **fields)
 

@@ -51,10 +51,10 @@ class Outcome:
 
 
 def run_worker(order: WorkOrder, world: World) -> Outcome:
-    """Train, then measure the best epoch's weights on validation and test rows; the same result on every rank."""
+    """Train, then measure the best epoch's weights on validation and test rows; the same on every rank."""
     torch.set_num_threads(order.num_threads)
     manifest, settings = read_manifest(order.dataset_url), order.model.training
-    device = choose_device(world.local_rank)
+    device = choose_device(world.gpu)
     torch.manual_seed(settings.seed)
     model = build_model(order.model, manifest.num_ids).to(device)
     torch.manual_seed(settings.seed + world.rank)  # each rank drops out units of its own
@@ -100,12 +100,12 @@ def epoch_metrics(epoch: Epoch) -> dict[str, float]:
     }
 
 
-def choose_device(local_rank: int) -> torch.device:
-    """The GPU that Spark gave to this worker, else that of its rank on the host; the CPU where there is none."""
+def choose_device(gpu: int) -> torch.device:
+    """The worker's GPU (see World.gpu); the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    # A worker that sees one GPU was given that one (CUDA_VISIBLE_DEVICES, or Spark's task resources).
-    index = local_rank % torch.cuda.device_count()
+    # A worker that sees fewer GPUs than the host has was given those: CUDA_VISIBLE_DEVICES numbers them anew.
+    index = gpu % torch.cuda.device_count()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 
@@ -132,9 +132,13 @@ def outcome_to_json(outcome: Outcome) -> str:
 def outcome_from_json(text: str) -> Outcome:
     """What `outcome_to_json` wrote."""
     document = json.loads(text)
-    epochs = [Epoch(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["training"]["epochs"]]
+    epochs = [
+        Epoch(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["training"]["epochs"]
+    ]
     return Outcome(
-        Training(epochs, document["training"]["best"]), Metrics(**document["valid"]), Metrics(**document["test"])
+        Training(epochs, document["training"]["best"]),
+        Metrics(**document["valid"]),
+        Metrics(**document["test"]),
     )
 
 

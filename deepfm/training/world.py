@@ -11,13 +11,13 @@ class World(Protocol):
 
     rank: int
     size: int
-    local_rank: int  # among the workers of this host
+    gpu: int  # index of the GPU that Spark gave this worker, else the worker's place among those of its host
 
     def sum_(self, tensors: list[Tensor], name: str) -> None:
         """Replace each tensor by its sum over all ranks, in place."""
 
     def gather_rows(self, tensor: Tensor, name: str) -> Tensor:
-        """The tensors of all ranks, one after another along the first dimension, whose length may differ by rank."""
+        """The tensors of all ranks, one after another; their first dimension may differ by rank."""
 
     def broadcast_(self, tensors: list[Tensor], name: str) -> None:
         """Replace each tensor by rank 0's, in place."""
@@ -28,7 +28,7 @@ class SingleWorld:
 
     rank = 0
     size = 1
-    local_rank = 0
+    gpu = 0
 
     def sum_(self, tensors: list[Tensor], name: str) -> None:
         pass
@@ -45,10 +45,13 @@ class HorovodWorld:
 
     def __init__(self):
         import horovod.torch as hvd  # here: only a process that Horovod started can load and use it
+        from horovod.spark.task import get_available_devices
 
         hvd.init()
         self._hvd = hvd
-        self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
+        self.rank, self.size = hvd.rank(), hvd.size()
+        given = get_available_devices()  # Spark's task resource "gpu"
+        self.gpu = int(given[0]) if given else hvd.local_rank()
 
     def sum_(self, tensors: list[Tensor], name: str) -> None:
         self._hvd.grouped_allreduce_(tensors, op=self._hvd.Sum, name=name)
@@ -66,7 +69,7 @@ class HorovodWorld:
 
 
 def sum_sparse(world: World, gradient: Tensor, name: str) -> Tensor:
-    """A sparse (rows, K) gradient -> its sum over all ranks; each sends the ids and rows its batch has, once each."""
+    """A sparse (rows, K) gradient -> its sum over all ranks; each sends the rows its batch has, once each."""
     if world.size == 1:
         return gradient
     gradient = gradient.coalesce()

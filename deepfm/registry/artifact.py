@@ -1,0 +1,109 @@
+"""The model as a folder: model.json, weights.safetensors and the vocabulary; loading it runs no code it brings."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from deepfm import storage
+from deepfm.config import DataSettings, ModelSettings, Settings, parse_settings
+from deepfm.dataset.manifest import InputLog, Manifest
+from deepfm.errors import UserError
+from deepfm.features.encode import Encoder
+from deepfm.features.vocabulary import Vocabulary
+from deepfm.models.build import build_model
+from deepfm.training.checkpoint import load_weights, save_weights
+
+#: Impressions that go through the network at a time: they and their activations stay in a core's cache and memory.
+_ROWS_AT_ONCE = 8192
+
+
+class ModelCard(Settings):
+    """model.json: all but the numbers."""
+
+    format_version: Literal[1] = 1
+    model: ModelSettings
+    data: DataSettings  # how raw rows are read
+    num_ids: tuple[int, ...]  # by field
+    vocabulary: str  # fingerprint
+    dataset: str  # digest of what it was trained on
+    input: InputLog  # where that came from; its test rows measure candidates against champions
+
+
+def save_artifact(
+    folder_url: str,
+    model: ModelSettings,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    weights: dict[str, Tensor],
+) -> None:
+    """Write a trained model into a folder that exists; UserError where the parts do not belong together."""
+    if vocabulary.fingerprint != manifest.vocabulary:
+        raise UserError(
+            f"the dataset was encoded with vocabulary {manifest.vocabulary} but {vocabulary.fingerprint} lies beside "
+            "it; build the dataset again"
+        )
+    card = ModelCard(
+        model=model,
+        data=manifest.data,
+        num_ids=manifest.num_ids,
+        vocabulary=vocabulary.fingerprint,
+        dataset=manifest.digest,
+        input=manifest.input,
+    )
+    vocabulary.save(folder_url)
+    save_weights(f"{folder_url}/weights.safetensors", weights)
+    storage.write_json(f"{folder_url}/model.json", card.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class ServingModel:
+    """A loaded model: raw columns in, probabilities out; the same for a night's scores, a gate and a pyfunc."""
+
+    card: ModelCard
+    encoder: Encoder
+    network: torch.nn.Module
+
+    @torch.inference_mode()
+    def logits(self, raw: pa.Table) -> np.ndarray:
+        """Typed raw columns (see features.parse.ParsedRows.raw) of n rows -> (n,) float32 logits."""
+        ids = np.stack(self.encoder.encode(raw), axis=1)
+        parts = torch.from_numpy(ids).split(_ROWS_AT_ONCE)
+        return (
+            torch.cat([self.network(part.long()) for part in parts]).numpy()
+            if len(ids)
+            else np.empty(0, np.float32)
+        )
+
+    def probabilities(self, raw: pa.Table) -> np.ndarray:
+        """Typed raw columns of n rows -> (n,) float64 probabilities of a click."""
+        return torch.sigmoid(torch.from_numpy(self.logits(raw)).double()).numpy()
+
+
+def load_artifact(folder_url: str) -> ServingModel:
+    """Read what `save_artifact` wrote; UserError where a part is missing or belongs to another model."""
+    where = f"{folder_url}/model.json"
+    try:
+        document = storage.read_json(where)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{where}: expected a model of this project, found {error}; check the model's URI"
+        ) from error
+    card = parse_settings(document, ModelCard, where)
+    vocabulary = Vocabulary.load(folder_url)
+    if vocabulary.fingerprint != card.vocabulary:
+        raise UserError(
+            f"{folder_url}: the model was trained with vocabulary {card.vocabulary} but {vocabulary.fingerprint} lies "
+            "beside its weights; register the model again"
+        )
+    network = build_model(card.model, card.num_ids)
+    try:
+        network.load_state_dict(load_weights(f"{folder_url}/weights.safetensors"))
+    except RuntimeError as error:
+        raise UserError(
+            f"{folder_url}: the weights do not fit the model: {error}; register the model again"
+        ) from error
+    return ServingModel(card, Encoder(vocabulary), network.eval())

@@ -1,0 +1,64 @@
+"""What MLflow calls to serve a registered model on raw rows; `mlflow.pyfunc.load_model(…).predict(frame)`."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from deepfm.features.numeric import bucket_start
+from deepfm.features.vocabulary import Vocabulary
+from deepfm.fields import FieldSet
+from deepfm.registry.artifact import ServingModel, load_artifact
+from deepfm.storage import absolute_url
+
+
+class RawRowModel:
+    """Raw columns in a pandas frame -> click probabilities."""
+
+    def __init__(self, model: ServingModel):
+        self._model = model
+
+    def predict(self, frame: pd.DataFrame, params: dict | None = None) -> np.ndarray:
+        """(n, raw columns) -> (n,) float64 probabilities, the same as the scoring job's.
+
+        Counts are whole numbers (float64, as pandas holds integers with gaps), categories text; None, nan and
+        empty text are missing. ValueError for a count with a fraction, which the scoring job would set aside.
+        """
+        return self._model.probabilities(raw_from_frame(frame, self._model.encoder.fields))
+
+
+def _load_pyfunc(data_path: str) -> RawRowModel:
+    """MLflow's entry point: `data_path` is the model's folder (see registry.artifact)."""
+    return RawRowModel(load_artifact(absolute_url(data_path)))
+
+
+def raw_from_frame(frame: pd.DataFrame, fields: FieldSet) -> pa.Table:
+    """The fields' columns of a frame, typed as features.parse types them."""
+    return pa.table({field.name: _typed(frame[field.name], field.kind) for field in fields})
+
+
+def _typed(column: pd.Series, kind: str) -> pa.Array:
+    if kind == "category":
+        return pa.array(
+            [None if pd.isna(value) or value == "" else str(value) for value in column], pa.string()
+        )
+    numbers = pd.to_numeric(column.replace("", None), errors="raise").astype("float64")
+    missing = numbers.isna().to_numpy()
+    whole = np.where(missing, 0, numbers.to_numpy())
+    if not (whole == np.floor(whole)).all():
+        raise ValueError(f"{column.name}: expected whole numbers, found {whole[whole != np.floor(whole)][0]}")
+    return pa.array(whole.astype(np.int64), mask=missing)
+
+
+def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
+    """Four raw rows that show what the model takes: the two most frequent values of every field, missing, unseen."""
+    columns = {}
+    for field, values in zip(vocabulary.fields, vocabulary.values, strict=True):
+        known = values.slice(0, 2).to_pylist()
+        if field.kind == "count":
+            known = [float(bucket_start(int(bucket))) for bucket in known]
+        filled = (known * 2)[:2] or [None, None]
+        unseen = float(2**62) if field.kind == "count" else "never seen"
+        columns[field.name] = pd.Series(
+            [*filled, None, unseen], dtype="float64" if field.kind == "count" else "object"
+        )
+    return pd.DataFrame(columns)

@@ -1,0 +1,1 @@
+"""A registered model over a night's impressions, published whole or not at all."""

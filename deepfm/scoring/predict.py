@@ -1,0 +1,133 @@
+"""Models over raw rows in Spark: probabilities of a night, and metrics of several models on the same rows."""
+
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from pyspark import SparkFiles
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from deepfm.features.parse import RowFormat, parse_rows
+from deepfm.features.split import SPLITS, DaySplit, HashSplit
+from deepfm.features.survey import rebatched
+from deepfm.registry.artifact import ServingModel, load_artifact
+from deepfm.training.metrics import Metrics, Tally
+
+#: Columns of a scored night beside the kept ones, and what tells its rows apart.
+SCORED, BAD, OTHER_DAY = "scored", "bad", "other_day"
+
+
+def ship_model(spark: SparkSession, folder: str) -> str:
+    """Send a local model folder to every executor, once each -> the name under which `shipped_model` finds it."""
+    name = f"model-{uuid.uuid4().hex}"
+    # Executors fetch it when their first task starts, so it must outlive this call: Spark removes its own folder.
+    folder_of_session = Path(SparkFiles.getRootDirectory()) / "shipped"
+    archive = shutil.make_archive(str(folder_of_session / name), "zip", folder)
+    spark.sparkContext.addArchive(f"{archive}#{name}")
+    return name
+
+
+@lru_cache(maxsize=2)
+def shipped_model(name: str) -> ServingModel:
+    """A shipped model, loaded once a Python worker; workers are kept from task to task."""
+    # Spark runs a worker a core; threads of torch's own would fight over them.
+    torch.set_num_threads(1)
+    return load_artifact(f"file://{SparkFiles.get(name)}")
+
+
+def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str) -> DataFrame:
+    """raw rows -> kind (scored, bad, other_day), the kept columns, probability; source_file, text, reason of bad ones.
+
+    Every raw row but a header comes out as one row. Rows of another day occur only where the day is a column.
+    """
+
+    def score_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        model = shipped_model(model_name)
+        for batch in rebatched(batches):
+            parsed = parse_rows(batch, row_format)
+            chosen = np.ones(parsed.num_good, bool)
+            if row_format.day_column is not None:
+                chosen = np.asarray(pc.equal(parsed.days, day))
+            mask = pa.array(chosen)
+            probabilities = model.probabilities(parsed.raw.filter(mask))
+            kept = parsed.kept.filter(mask) if row_format.keep else parsed.kept
+            yield from _rows(schema, SCORED, len(probabilities), probability=probabilities, **_columns(kept))
+            yield from _rows(schema, OTHER_DAY, int((~chosen).sum()))
+            yield from _rows(schema, BAD, parsed.bad.num_rows, **_columns(parsed.bad))
+
+    keep = [(name, pa.string()) for name in row_format.keep]
+    bad = [(name, pa.string()) for name in ("source_file", "text", "reason")]
+    schema = pa.schema([("kind", pa.string()), *keep, ("probability", pa.float64()), *bad])
+    return raw.mapInArrow(score_partition, _spark_schema(schema))
+
+
+def evaluate_models(
+    raw: DataFrame, row_format: RowFormat, model_names: Sequence[str], split: DaySplit | HashSplit
+) -> list[Metrics]:
+    """Metrics of shipped models on the labelled rows of the test part, each row read once for all of them."""
+    code = SPLITS.index("test")
+
+    def tally_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        tallies = [Tally() for _ in model_names]
+        for batch in rebatched(batches):
+            for name, tally in zip(model_names, tallies, strict=True):
+                model = shipped_model(name)
+                # Each model has fields of its own; the layout of the rows is the log's.
+                parsed = parse_rows(batch, replace(row_format, fields=model.encoder.fields))
+                chosen = split.codes(parsed.days, parsed.row_hashes) == code
+                logits = model.logits(parsed.raw.filter(pa.array(chosen)))
+                tally.add(torch.from_numpy(logits), torch.from_numpy(parsed.labels[chosen]))
+        for index, tally in enumerate(tallies):
+            places = tally.counts.view(-1).nonzero()[:, 0]
+            counts = tally.counts.view(-1)[places]
+            sums = [np.zeros(len(places)) for _ in tally.sums]
+            for column, value in zip(sums, tally.sums.tolist(), strict=True):
+                column[:1] = value
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(np.full(len(places), index)), pa.array(places.numpy()), pa.array(counts.numpy())]
+                + [pa.array(column) for column in sums],
+                names=["model", "place", "num", "logloss", "probability"],
+            )
+
+    schema = "model long, place long, num long, logloss double, probability double"
+    partial = raw.mapInArrow(tally_partition, schema).toPandas()
+    return [_merged(partial[partial["model"] == index]) for index in range(len(model_names))]
+
+
+def _merged(partial) -> Metrics:
+    tally = Tally()
+    place, num = torch.from_numpy(partial["place"].to_numpy()), torch.from_numpy(partial["num"].to_numpy())
+    tally.counts.view(-1).index_add_(0, place, num)
+    tally.sums += torch.tensor([partial["logloss"].sum(), partial["probability"].sum()], dtype=torch.float64)
+    return tally.metrics()
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return {name: table.column(name) for name in table.column_names}
+
+
+def _rows(schema: pa.Schema, kind: str, num_rows: int, **columns) -> Iterator[pa.RecordBatch]:
+    """Batches of `schema` with the given columns; the others are null."""
+    columns["kind"] = pa.array([kind] * num_rows, pa.string())
+    arrays = [columns.get(column.name, pa.nulls(num_rows, column.type)) for column in schema]
+    yield from pa.table(arrays, schema=schema).to_batches()
+
+
+def _spark_schema(schema: pa.Schema) -> str:
+    kinds = {pa.string(): "string", pa.float64(): "double"}
+    return ", ".join(f"`{column.name}` {kinds[column.type]}" for column in schema)
+
+
+def count_rows(raw: DataFrame, row_format: RowFormat) -> int:
+    """Rows of the log as Spark alone counts them, headers not counted."""
+    if row_format.header_line is not None:
+        raw = raw.filter(F.col("line") != F.lit(bytearray(row_format.header_line.encode())))
+    return raw.count()

@@ -1,0 +1,69 @@
+"""Dataset -> one MLflow run and a registered version of the model.
+
+Example:
+
+    spark-submit jobs/train.py --dataset work/dataset --model conf/model/deepfm.yaml --num-workers 2 --name ctr_deepfm
+"""
+
+from contextlib import nullcontext
+
+import click
+from command import job, load_profile, profile_option, spark_session, tracking_option
+
+from deepfm import storage
+from deepfm.config import ModelSettings, load_settings
+from deepfm.dataset.manifest import read_manifest
+from deepfm.registry.tracking import Store
+from deepfm.registry.training_run import register_outcome, start_of_run
+from deepfm.training.launch import launch
+from deepfm.training.progress import watched
+from deepfm.training.worker import WorkOrder
+
+
+@click.command(help=__doc__.replace("Example:", "\b\nExample:"))
+@click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
+@click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
+@click.option(
+    "--num-workers",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Horovod processes; 0: none.",
+)
+@click.option("--name", required=True, help="Registered model that gets a new version.")
+@click.option("--experiment", help="MLflow experiment; the model's name where it is not given.")
+@tracking_option
+@profile_option
+@job
+def train(dataset_path, model_path, num_workers, name, experiment, tracking_uri, profile_path) -> dict:
+    profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
+    dataset_url = storage.absolute_url(dataset_path)
+    manifest = read_manifest(dataset_url)
+    store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
+    session = spark_session(profile, "train") if num_workers else nullcontext()
+    with session as spark, store.run(experiment or name) as run:
+        run_url = f"{storage.absolute_url(profile.work_dir)}/{run.run_id}"
+        storage.make_folder(run_url)
+        run.log_start(*start_of_run(settings, manifest, dataset_url, num_workers))
+        order = WorkOrder(dataset_url, run_url, settings, profile.workers.threads_per_worker)
+        with watched(run_url, run.log_epoch):
+            outcome = launch(spark, order, num_workers, profile.workers.start_timeout_s)
+        version = register_outcome(run, outcome, order, manifest, name)
+        storage.remove(run_url)
+    return {
+        "run_id": run.run_id,
+        "name": name,
+        "version": version,
+        "epochs": len(outcome.training.epochs),
+        "train_logloss": outcome.best_epoch.train_logloss,
+        "valid_logloss": outcome.valid.logloss,
+        "valid_auc": outcome.valid.auc,
+        "test_logloss": outcome.test.logloss,
+        "test_auc": outcome.test.auc,
+        "num_workers": num_workers,
+        "samples_per_s": round(outcome.samples_per_s),
+    }
+
+
+if __name__ == "__main__":
+    train()

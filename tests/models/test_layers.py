@@ -1,0 +1,189 @@
+"""The shared parts against their definitions, and what each can and cannot learn."""
+
+import math
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms, pairwise_interaction
+
+
+def pairwise_by_definition(v):
+    """(B, F, K) -> (B,): the sum over i < j of <v_i, v_j>, pair by pair."""
+    num_impressions, num_fields, dim = v.shape
+    totals = []
+    for b in range(num_impressions):
+        total = v.new_zeros(())
+        for i, j in combinations(range(num_fields), 2):
+            for k in range(dim):
+                total = total + v[b, i, k] * v[b, j, k]
+        totals.append(total)
+    return torch.stack(totals)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 4), st.integers(0, 10**6))
+def test_pairwise_interaction_and_its_gradient_equal_the_definition(b, f, k, seed):
+    values = torch.randn(b, f, k, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    fast, slow = values.clone().requires_grad_(), values.clone().requires_grad_()
+    found, expected = pairwise_interaction(fast), pairwise_by_definition(slow)
+    torch.testing.assert_close(found, expected)
+    # Squares, so that the gradient reaching each impression is another one.
+    found.square().sum().backward()
+    (expected.square().sum() + 0 * slow.sum()).backward()  # the term with 0: one field has no pair
+    torch.testing.assert_close(fast.grad, slow.grad)
+
+
+def test_pairwise_interaction_of_three_fields_can_be_checked_by_hand():
+    v = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [0.0, 4.0]]])
+    # <v1,v2> = 3, <v1,v3> = 8, <v2,v3> = 0
+    assert pairwise_interaction(v).tolist() == [11.0]
+
+
+def test_one_field_has_no_interaction():
+    assert pairwise_interaction(torch.tensor([[[1.5, -2.0]]])).tolist() == [0.0]
+
+
+def table_of_row_numbers(num_ids):
+    embedding = FieldEmbedding(num_ids, 1, init_std=0.0)
+    embedding.table.weight.data = torch.arange(float(sum(num_ids)))[:, None]
+    return embedding
+
+
+def test_each_field_looks_up_its_own_rows_of_the_one_table():
+    embedding = table_of_row_numbers([3, 2, 4])
+    ids = torch.tensor([[0, 0, 0], [2, 1, 3]])
+    assert embedding(ids).squeeze(2).tolist() == [[0, 3, 5], [2, 4, 8]]
+
+
+def test_a_single_field_starts_at_row_zero():
+    assert table_of_row_numbers([3])(torch.tensor([[2]])).flatten().tolist() == [2]
+
+
+def test_saved_weights_of_an_embedding_are_the_table_alone():
+    assert list(FieldEmbedding([3, 2], 4, init_std=0.01).state_dict()) == ["table.weight"]
+
+
+def test_embedding_gradient_is_sparse_and_holds_only_the_rows_looked_up():
+    embedding = FieldEmbedding([3, 2], 4, init_std=0.01)
+    embedding(torch.tensor([[1, 0], [1, 1]])).sum().backward()
+    gradient = embedding.table.weight.grad
+    assert gradient.is_sparse
+    assert gradient.coalesce().indices()[0].tolist() == [1, 3, 4]
+    assert gradient.coalesce().values()[:, 0].tolist() == [2, 1, 1]
+
+
+def test_embeddings_start_normal_with_the_standard_deviation_asked_for():
+    torch.manual_seed(0)
+    weights = FieldEmbedding([5000, 5000], 10, init_std=0.01).table.weight
+    assert weights.std().item() == pytest.approx(0.01, rel=0.02)
+    assert abs(weights.mean().item()) < 1e-4
+
+
+def test_linear_terms_start_at_zero():
+    assert LinearTerms([3, 2])(torch.tensor([[0, 0], [2, 1]])).tolist() == [0.0, 0.0]
+
+
+def test_linear_terms_add_the_bias_and_one_weight_a_field():
+    linear = LinearTerms([2, 2])
+    linear.weights.table.weight.data = torch.tensor([[1.0], [2.0], [10.0], [20.0]])
+    linear.bias.data.fill_(0.5)
+    assert linear(torch.tensor([[0, 0], [1, 0], [1, 1]])).tolist() == [11.5, 12.5, 22.5]
+
+
+def deep_part(hidden_units=(3, 2), activation="relu", dropout=0.0, batch_norm=False, num_inputs=4):
+    return DeepPart(num_inputs, hidden_units, activation=activation, dropout=dropout, batch_norm=batch_norm)
+
+
+def kinds(part):
+    return [type(layer) for layer in part.layers]
+
+
+def test_deep_part_gives_one_logit_an_impression():
+    assert deep_part()(torch.zeros(5, 4)).shape == (5,)
+    assert deep_part()(torch.zeros(1, 4)).shape == (1,)
+
+
+def test_deep_part_without_hidden_layers_is_one_linear_map():
+    part = deep_part(hidden_units=())
+    assert [(layer.in_features, layer.out_features) for layer in part.layers] == [(4, 1)]
+
+
+def test_deep_part_widths_follow_the_hidden_units():
+    linear = [layer for layer in deep_part().layers if isinstance(layer, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [(4, 3), (3, 2), (2, 1)]
+
+
+def test_a_hidden_layer_is_linear_batch_norm_activation_dropout_and_the_output_is_linear_alone():
+    part = deep_part((3,), "tanh", dropout=0.5, batch_norm=True)
+    assert kinds(part) == [nn.Linear, nn.BatchNorm1d, nn.Tanh, nn.Dropout, nn.Linear]
+    assert part.layers[3].p == 0.5
+
+
+def test_without_batch_norm_and_dropout_there_is_neither():
+    assert kinds(deep_part((3,))) == [nn.Linear, nn.ReLU, nn.Linear]
+
+
+@pytest.mark.parametrize(
+    ("activation", "outputs"),
+    [
+        ("relu", [0.0, 2.0]),
+        ("tanh", [math.tanh(-1), math.tanh(2)]),
+        ("sigmoid", [1 / (1 + math.e), 1 / (1 + math.exp(-2))]),
+    ],
+)
+def test_activation_is_the_one_named(activation, outputs):
+    part = deep_part((1,), activation, num_inputs=1)
+    for weight in part.parameters():
+        weight.data.fill_(float(weight.dim() > 1))
+    torch.testing.assert_close(part(torch.tensor([[-1.0], [2.0]])), torch.tensor(outputs))
+
+
+def test_deep_part_starts_xavier_uniform_with_biases_at_zero():
+    torch.manual_seed(0)
+    part = deep_part((400,), num_inputs=200)
+    first = part.layers[0]
+    limit = math.sqrt(6 / (200 + 400))
+    assert 0.99 * limit < first.weight.abs().max().item() <= limit
+    assert first.weight.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.02)
+    assert all(layer.bias.abs().max() == 0 for layer in part.layers if isinstance(layer, nn.Linear))
+
+
+class FactorizationMachine(nn.Module):
+    """First order and pairs, of the shared parts: just enough to see what they can learn."""
+
+    def __init__(self, num_ids):
+        super().__init__()
+        self.linear, self.embedding = LinearTerms(num_ids), FieldEmbedding(num_ids, 2, init_std=0.1)
+
+    def forward(self, ids):
+        return self.linear(ids) + pairwise_interaction(self.embedding(ids))
+
+
+def logloss_after_training(model, ids, labels):
+    sparse, dense = [], []
+    for name, weight in model.named_parameters():
+        (sparse if "table" in name else dense).append(weight)
+    optimizers = [torch.optim.SparseAdam(sparse, lr=0.05), torch.optim.Adam(dense, lr=0.05)]
+    for _ in range(200):
+        loss = binary_cross_entropy_with_logits(model(ids), labels)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    return loss.item()
+
+
+def test_fm_finds_the_planted_interaction_that_lr_cannot():
+    torch.manual_seed(0)
+    # A click where the two ids differ: neither field by itself says anything.
+    ids = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    labels = torch.tensor([0.0, 1.0, 1.0, 0.0])
+    assert logloss_after_training(LinearTerms([2, 2]), ids, labels) == pytest.approx(math.log(2), abs=1e-3)
+    assert logloss_after_training(FactorizationMachine([2, 2]), ids, labels) < 0.05

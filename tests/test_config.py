@@ -1,0 +1,152 @@
+"""Settings from YAML: typed, frozen, and every mistake of a file told at once."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from deepfm.config import DataSettings, ModelSettings, Profile, load_settings, parse_settings
+from deepfm.errors import UserError
+from deepfm.fields import Field
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+DATA = {
+    "format": "delimited",
+    "columns": ["label", "I1", "C1", "C2"],
+    "fields": [
+        {"kind": "count", "names": ["I1"], "min_count": 2},
+        {"kind": "category", "names": ["C2", "C1"]},
+    ],
+}
+MODEL = {
+    "model": "deepfm",
+    "embedding_dim": 8,
+    "training": {"batch_size": 64, "max_epochs": 2, "learning_rate": 0.001},
+}
+
+
+def data(**changes):
+    return parse_settings({**DATA, **changes}, DataSettings, "data.yaml")
+
+
+def mistakes_of(content, settings_class):
+    with pytest.raises(UserError) as caught:
+        parse_settings(content, settings_class, "file.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("folder", "settings_class"), [("data", DataSettings), ("model", ModelSettings), ("profile", Profile)]
+)
+def test_every_file_in_conf_is_valid(folder, settings_class):
+    paths = sorted((CONF / folder).glob("*.yaml"))
+    assert paths
+    for path in paths:
+        load_settings(path, settings_class)
+
+
+def test_fields_keep_the_order_of_the_file():
+    assert list(data().field_set) == [
+        Field(name="I1", kind="count", min_count=2),
+        Field(name="C2", kind="category"),
+        Field(name="C1", kind="category"),
+    ]
+
+
+def test_all_mistakes_are_listed_at_once():
+    message = mistakes_of(
+        {
+            "model": "deepfm",
+            "embedding_dim": 0,
+            "embeding_dim": 8,
+            "training": {"batch_size": "many", "max_epochs": 2},
+        },
+        ModelSettings,
+    )
+    assert message.startswith("file.yaml: 4 mistakes: ")
+    assert "embedding_dim: Input should be greater than or equal to 1 (found 0)" in message
+    assert "unknown key embeding_dim: remove it or check its spelling" in message
+    assert "training.batch_size: Input should be a valid integer" in message
+    assert "training.learning_rate is missing" in message
+    assert "\n" not in message
+
+
+def test_columns_that_do_not_fit_together_are_listed_at_once_too():
+    message = mistakes_of(
+        {**DATA, "columns": ["I1", "C1"], "hash_split": {"valid": 0.5, "test": 0.5}}, DataSettings
+    )
+    assert "not among them, but used below: C2, label" in message
+    assert "valid + test must leave rows for training" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"columns": []}, "needs its column names"),
+        ({"header": True}, "only a delimited file with header: false takes them"),
+        ({"format": "parquet"}, "only a delimited file with header: false takes them"),
+        ({"day_column": "day"}, "used below: day"),
+        ({"label": "I1"}, "the label I1 cannot also be a field"),
+        ({"columns": ["i1", "I1", "C1", "C2"], "label": "i1"}, "the label i1 cannot also be a field"),
+        ({"label": "is click"}, "label: String should match pattern"),
+        ({"delimiter": "||"}, "delimiter: String should have at most 1 character"),
+        ({"fields": []}, "fields: Tuple should have at least 1 item"),
+        ({"fields": [{"kind": "category", "names": ["C1", "C1", "C2"]}]}, "found again: C1"),
+        ({"fields": [{"kind": "category", "names": ["C1", "c1"]}]}, "found again: C1, c1"),
+        ({"fields": [{"kind": "category", "names": ["C 1"]}]}, "fields.0.names.0: String should match"),
+        ({"fields": [{"kind": "number", "names": ["C1"]}]}, "fields.0.kind: Input should be 'count' or"),
+        ({"hash_split": {"valid": 0}}, "hash_split.valid: Input should be greater than 0"),
+        ({"max_bad_fraction": 1.5}, "max_bad_fraction: Input should be less than or equal to 1"),
+        ({"max_bad_fraction": float("nan")}, "max_bad_fraction"),
+    ],
+)
+def test_a_mistake_about_the_data_is_told(changes, told):
+    assert told in mistakes_of({**DATA, **changes}, DataSettings)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", -1), ("learning_rate", 0), ("learning_rate", float("inf")), ("batch_size", 0)]
+)
+def test_training_settings_no_worker_could_use_are_refused(key, value):
+    message = mistakes_of({**MODEL, "training": {**MODEL["training"], key: value}}, ModelSettings)
+    assert f"training.{key}" in message
+
+
+def test_a_file_with_header_needs_no_columns():
+    assert data(header=True, columns=[]).columns == ()
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        data().label = "other"
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="expected a mapping of settings"):
+        load_settings(path, ModelSettings)
+
+
+def test_broken_yaml_is_told_in_one_line(tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_text("model: [deepfm\nembedding_dim: 8\n")
+    with pytest.raises(UserError, match=r"model\.yaml: is not valid YAML") as caught:
+        load_settings(path, ModelSettings)
+    assert "\n" not in str(caught.value)
+
+
+def test_yaml_that_would_make_objects_is_refused(tmp_path):
+    planted = tmp_path / "planted"
+    path = tmp_path / "model.yaml"
+    path.write_text(f"model: !!python/object/apply:os.mkdir ['{planted}']\n")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        load_settings(path, ModelSettings)
+    assert not planted.exists()
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(UserError, match="expected a readable YAML file"):
+        load_settings(tmp_path / "absent.yaml", ModelSettings)

@@ -1,0 +1,44 @@
+"""Fields: the names, kinds and order of the columns every stage speaks of."""
+
+import pytest
+from pydantic import ValidationError
+
+from deepfm.fields import Field, FieldSet
+
+I1 = Field(name="I1", kind="count")
+C1 = Field(name="C1", kind="category", min_count=2)
+
+
+def test_a_field_set_keeps_the_order_it_was_given():
+    assert FieldSet([C1, I1]).names == ("C1", "I1")
+    assert list(FieldSet([C1, I1])) == [C1, I1]
+    assert FieldSet([C1, I1])[1] is I1
+    assert len(FieldSet([C1, I1])) == 2
+
+
+def test_field_sets_are_equal_when_fields_and_order_are():
+    assert FieldSet([I1, C1]) == FieldSet((I1, C1))
+    assert hash(FieldSet([I1, C1])) == hash(FieldSet((I1, C1)))
+    assert FieldSet([I1, C1]) != FieldSet([C1, I1])
+
+
+@pytest.mark.parametrize("name", ["", "1st", "_hidden", "user id", "a.b", "naïve", "C1\n"])
+def test_a_field_name_must_fit_every_stage(name):
+    with pytest.raises(ValidationError):
+        Field(name=name, kind="category")
+
+
+def test_a_word_of_pythons_cannot_be_a_field_name():
+    with pytest.raises(ValidationError, match="word of Python's"):
+        Field(name="class", kind="category")
+
+
+def test_a_field_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        I1.kind = "category"
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "number"}, {"min_count": 0}, {"min_count": "2"}, {"size": 3}])
+def test_a_field_takes_only_what_it_knows(wrong):
+    with pytest.raises(ValidationError):
+        Field(**{"name": "I1", "kind": "count", **wrong})

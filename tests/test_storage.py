@@ -1,0 +1,118 @@
+"""Files and folders by URL: what is listed, what is written whole, what is told when it cannot be reached."""
+
+import gzip
+import os
+
+import pytest
+
+from deepfm import storage
+from deepfm.errors import UserError
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"file://{tmp_path}"
+
+
+def test_a_path_becomes_an_absolute_file_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert storage.absolute_url("data/x/") == f"file://{tmp_path}/data/x"
+    assert storage.absolute_url("file:data/x") == f"file://{tmp_path}/data/x"
+    assert storage.absolute_url("/data/x") == "file:///data/x"
+
+
+def test_a_url_stays_as_it_is():
+    assert storage.absolute_url("s3://bucket/log/") == "s3://bucket/log"
+    assert storage.absolute_url("file:///data/x") == "file:///data/x"
+
+
+def test_only_a_file_url_has_a_local_path():
+    assert storage.local_path("file:///data/x") == "/data/x"
+    assert storage.local_path("hdfs://host/data/x") is None
+
+
+def test_children_come_by_name_without_hidden_ones(tmp_path, url):
+    for name in ("b.tsv", "a.tsv", "_SUCCESS", ".b.tsv.crc"):
+        (tmp_path / name).write_text("12")
+    (tmp_path / "c").mkdir()
+    listed = [(child["name"], child["is_folder"]) for child in storage.children(url)]
+    assert listed == [("a.tsv", False), ("b.tsv", False), ("c", True)]
+    assert storage.children(url)[0]["size"] == 2
+
+
+def test_a_link_to_a_folder_is_a_folder(tmp_path, url):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "log").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "log" / "ds=2026-01-01")
+    assert storage.children(f"{url}/log")[0]["is_folder"]
+
+
+def test_a_folder_with_only_hidden_files_is_not_empty(tmp_path, url):
+    assert storage.is_empty_folder(url)
+    (tmp_path / ".settings").write_text("mine")
+    assert not storage.is_empty_folder(url)
+    assert not storage.is_empty_folder(f"{url}/absent")
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
+def test_the_first_line_is_read_as_spark_reads_it(tmp_path, url, name):
+    content = b"\xef\xbb\xbfa\tb\r\n1\t2\r\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert storage.first_line(f"{url}/{name}") == b"a\tb\r"
+
+
+def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path, url):
+    storage.write_json(f"{url}/x.json", {"a": 1})
+    storage.write_json(f"{url}/x.json", {"a": 2})
+    assert storage.read_json(f"{url}/x.json") == {"a": 2}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path, url, monkeypatch):
+    storage.write_bytes(f"{url}/x", b"old")
+
+    def fail(*_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        storage.write_bytes(f"{url}/x", b"new")
+    assert storage.read_bytes(f"{url}/x") == b"old"
+
+
+def test_the_head_of_a_file_is_read_alone(tmp_path, url):
+    (tmp_path / "x").write_bytes(b"PAR1 and more")
+    assert storage.read_bytes(f"{url}/x", 4) == b"PAR1"
+    assert storage.read_bytes(f"{url}/x") == b"PAR1 and more"
+
+
+def test_a_folder_that_cannot_be_made_is_a_users_mistake(tmp_path, url):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="choose another output"):
+        storage.make_folder(f"{url}/file/folder")
+
+
+def test_making_a_folder_twice_changes_nothing(tmp_path, url):
+    storage.make_folder(f"{url}/a/b")
+    storage.make_folder(f"{url}/a/b")
+    assert os.listdir(tmp_path / "a" / "b") == []
+
+
+def test_a_folder_is_renamed_with_all_it_holds(tmp_path, url):
+    storage.make_folder(f"{url}/a")
+    storage.write_bytes(f"{url}/a/x", b"1")
+    storage.rename(f"{url}/a", f"{url}/b")
+    assert os.listdir(tmp_path) == ["b"]
+    assert storage.read_bytes(f"{url}/b/x") == b"1"
+
+
+def test_removing_what_is_not_there_is_no_error(tmp_path, url):
+    storage.make_folder(f"{url}/a/b")
+    storage.remove(f"{url}/a")
+    storage.remove(f"{url}/a")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_filesystem_that_is_unknown_here_is_a_users_mistake():
+    with pytest.raises(UserError, match="cannot be reached from here"):
+        storage.exists("nosuch://host/log")

@@ -1,0 +1,83 @@
+"""A step equals torch's own, and costs and moves only what the batch touches."""
+
+import torch
+from torch import nn
+
+from deepfm.models.deepfm import DeepFM
+from deepfm.training.optimizer import Optimizer, dense_weights, tables
+
+IDS = torch.tensor([[0, 2], [1, 2]])
+
+
+def model():
+    torch.manual_seed(0)
+    return DeepFM([4, 3], 2, hidden_units=(3,))
+
+
+def gradients_of(net, ids):
+    net.zero_grad()
+    (net(ids) * torch.tensor([1.0, -2.0])).sum().backward()
+
+
+def test_tables_are_the_sparse_weights_and_the_rest_is_dense():
+    net = model()
+    assert [weight.shape[0] for weight in tables(net)] == [7, 7]
+    assert len(dense_weights(net)) == 5  # bias, two weights and two biases of the deep part
+    assert len(tables(net)) + len(dense_weights(net)) == len(list(net.parameters()))
+
+
+def test_rows_that_are_not_in_the_batch_stay_as_they_are():
+    net = model()
+    before = net.embedding.table.weight.detach().clone()
+    optimizer = Optimizer(net, 0.1)
+    for ids in (IDS, torch.tensor([[3, 0], [3, 1]])):
+        gradients_of(net, ids)
+        optimizer.step()
+        touched = {*ids[:, 0].tolist(), *(4 + ids[:, 1]).tolist()}
+        moved = (net.embedding.table.weight != before).any(dim=1).nonzero().flatten().tolist()
+        assert set(moved) == touched
+        # The second step must not move the rows of the first, whose moments are not zero.
+        before = net.embedding.table.weight.detach().clone()
+
+
+def test_three_steps_equal_those_of_torch_adam_and_sparse_adam():
+    ours, theirs = model(), model()
+    optimizer = Optimizer(ours, 0.05)
+    adam = torch.optim.Adam(dense_weights(theirs), lr=0.05)
+    sparse_adam = torch.optim.SparseAdam(tables(theirs), lr=0.05)
+    for ids in (IDS, IDS.flip(0), IDS + torch.tensor([1, 0])):
+        optimizer.zero_grad()
+        gradients_of(ours, ids)
+        gradients_of(theirs, ids)
+        optimizer.step()
+        adam.step()
+        sparse_adam.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_first_step_of_a_row_is_the_learning_rate():
+    net = model()
+    before = net.embedding.table.weight[0].detach().clone()
+    optimizer = Optimizer(net, 0.1)
+    gradients_of(net, IDS)
+    optimizer.step()
+    # Adam's first step is learning_rate * sign(gradient), but for epsilon.
+    step = (net.embedding.table.weight[0] - before).abs()
+    torch.testing.assert_close(step, torch.full((2,), 0.1), rtol=1e-3, atol=0)
+
+
+def test_zero_grad_forgets_dense_and_sparse_gradients():
+    net = model()
+    gradients_of(net, IDS)
+    Optimizer(net, 0.1).zero_grad()
+    assert [weight.grad for weight in net.parameters()] == [None] * 7
+
+
+def test_a_model_without_tables_is_trained_too():
+    net = nn.Linear(2, 1)
+    optimizer = Optimizer(net, 0.1)
+    net(torch.ones(1, 2)).sum().backward()
+    before = net.bias.item()
+    optimizer.step()
+    assert net.bias.item() < before
