@@ -1,3 +1,3 @@
-"""Click-through-rate models: features in Spark, training on Horovod, nightly scores from an MLflow registry."""
+"""Click-through-rate models: features in Spark, training on Horovod, nights scored from MLflow's registry."""
 
 __version__ = "0.1.0"

@@ -9,5 +9,5 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        # What the user is told quotes values, paths and library messages: none of them may break the one line.
+        # A message quotes values, paths and what libraries say: none of them may break the one line.
         super().__init__(" ".join(message.split()))

@@ -1,4 +1,4 @@
-"""Field and FieldSet: the names, kinds and order of the columns a model is made of; what every stage speaks."""
+"""Field and FieldSet: names, kinds and order of the columns a model is made of; what every stage speaks."""
 
 from keyword import iskeyword
 from typing import Annotated, Literal
@@ -26,8 +26,8 @@ Kind = Literal["count", "category"]
 class Field(BaseModel):
     """One column of the click log and how its raw value becomes a feature.
 
-    A `count` (an integer such as I1..I13) is bucketed by floor(log(x)^2) first, a `category` is taken as it is;
-    either way the value then gets an id from the field's vocabulary.
+    A `count` (an integer such as I1..I13) is bucketed by floor(log(x)^2) first, a `category` is taken as it
+    is; either way the value then gets an id from the field's vocabulary.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

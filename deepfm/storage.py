@@ -1,4 +1,4 @@
-"""Files on any filesystem fsspec knows: file, hdfs, s3, gs, …; the driver's and the workers' view, without Spark.
+"""Files on any filesystem fsspec knows (file, hdfs, s3, gs, …), for driver and workers alike, without Spark.
 
 A path without a scheme is a local file, whatever the cluster's default filesystem is.
 """
@@ -47,7 +47,7 @@ def is_folder(url: str) -> bool:
 
 
 def children(url: str) -> list[dict[str, Any]]:
-    """[{name, size, is_folder}] of a folder, by name; without what begins with _ or . (Spark reads none of it)."""
+    """[{name, size, is_folder}] of a folder, by name; not what begins with _ or ., as in Spark."""
     filesystem, path = _filesystem(url)
     entries = [
         {
@@ -80,7 +80,7 @@ def read_json(url: str) -> Any:
 
 
 def first_line(url: str) -> bytes:
-    """The first line of a text file as Spark reads it: unpacked (.gz, .bz2, …), without byte-order mark and newline."""
+    """The first line of a text file as Spark reads it: unpacked (.gz, …), no byte-order mark, no newline."""
     with fsspec.open(url, "rb", compression="infer") as file:
         return file.readline().removeprefix(BOM_UTF8).removesuffix(b"\n")
 

@@ -1,13 +1,15 @@
-"""What every job shares: the exit status, the one line of JSON at the end, and a Spark session from a profile."""
+"""What every job shares: exit status, the one line of JSON at the end, a Spark session from a profile."""
 
 import json
 import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 
 import click
 from pyspark import SparkConf, SparkContext
@@ -15,6 +17,9 @@ from pyspark.sql import SparkSession
 
 from deepfm.config import Profile, load_settings
 from deepfm.errors import UserError
+
+#: Spark's log settings for jobs started by python; spark-submit's JVM runs already and has its own.
+_QUIET = Path(__file__).resolve().parent.parent / "conf" / "log4j2.properties"
 
 profile_option = click.option(
     "--profile",
@@ -37,12 +42,8 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
 
     @wraps(function)
     def run(**flags) -> None:
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-        )
-        # Libraries that log at INFO tell their own story; the job tells the user's.
-        for noisy in ("py4j", "mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        _log_to_stderr()
+        warnings.filterwarnings("ignore", category=FutureWarning)
         started = time.monotonic()
         try:
             summary = function(**flags)
@@ -54,6 +55,15 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         click.echo(json.dumps({"job": function.__name__, **summary}))
 
     return run
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Libraries that log at INFO tell their own story; the job tells the user's.
+    for noisy in ("mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # py4j writes its retries to the root logger, stack trace and all; what it cannot retry it raises.
+    logging.getLogger().handlers[0].addFilter(lambda record: "py4j" not in record.pathname)
 
 
 @contextmanager
@@ -68,6 +78,9 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     for key, value in profile.spark.items():
         conf.setIfMissing(key, str(value).lower() if isinstance(value, bool) else str(value))
     conf.setIfMissing("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+    conf.setIfMissing("spark.executorEnv.PYTHONWARNINGS", "ignore::FutureWarning")  # petastorm's, of pyarrow
+    if _QUIET.exists():
+        conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_QUIET.as_uri()}")
     spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     try:

@@ -2,7 +2,8 @@
 
 Example:
 
-    spark-submit jobs/train.py --dataset work/dataset --model conf/model/deepfm.yaml --num-workers 2 --name ctr_deepfm
+    spark-submit jobs/train.py --dataset work/dataset --model conf/model/deepfm.yaml \\
+        --num-workers 2 --name ctr_deepfm
 """
 
 from contextlib import nullcontext
@@ -60,6 +61,7 @@ def train(dataset_path, model_path, num_workers, name, experiment, tracking_uri,
         "valid_auc": outcome.valid.auc,
         "test_logloss": outcome.test.logloss,
         "test_auc": outcome.test.auc,
+        "test_ctr_logloss": outcome.test.ctr_logloss,
         "num_workers": num_workers,
         "samples_per_s": round(outcome.samples_per_s),
     }

@@ -1,4 +1,4 @@
-"""A click log -> a finished dataset: survey, vocabulary, encoded splits, manifest; nothing is visible before its end."""
+"""A click log -> a finished dataset: survey, vocabulary, encoded splits and, last of all, the manifest."""
 
 from datetime import datetime, timezone
 
@@ -110,8 +110,8 @@ def _check_counts(
         reasons = ", ".join(f"{num} {reason}" for reason, num in counts.bad_by_reason.items())
         raise UserError(
             f"{log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}), more than "
-            f"max_bad_fraction {settings.max_bad_fraction}; look at them in {rejected_url}, then mend the log or "
-            "the data YAML"
+            f"max_bad_fraction {settings.max_bad_fraction}; see {rejected_url}, then mend the log "
+            "or the data YAML"
         )
     for split in SPLITS:
         if not counts.num_rows(split):
@@ -151,8 +151,8 @@ def _write_splits(
         # What the survey counted and what was written were computed apart: they must agree to the row.
         if described[part].num_rows != counts.num_rows(part):
             raise RuntimeError(
-                f"{url}/{part}: the survey found {counts.num_rows(part)} rows but {described[part].num_rows} were "
-                "written; the log changed while it was read: build again"
+                f"{url}/{part}: the survey found {counts.num_rows(part)} rows but "
+                f"{described[part].num_rows} were written; the log changed while it was read: build again"
             )
     shared.destroy()
     return described

@@ -79,8 +79,8 @@ def read_manifest(dataset_url: str) -> Manifest:
     where = f"{dataset_url}/{MANIFEST}"
     if not storage.exists(where):
         raise UserError(
-            f"{dataset_url}: expected a dataset with {MANIFEST}, found none; its build did not finish or the path "
-            "is wrong: run build_features.py again or check --dataset"
+            f"{dataset_url}: expected a dataset with {MANIFEST}, found none; its build did not finish or the "
+            "path is wrong: run build_features.py again or check --dataset"
         )
     try:
         document = storage.read_json(where)

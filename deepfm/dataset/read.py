@@ -1,8 +1,8 @@
-"""A rank's batches of a split: every row once an epoch over all ranks, in a new order each epoch, equal steps.
+"""A rank's batches of a split: each row once an epoch over all ranks, in a new order each epoch, equal steps.
 
 Petastorm's own sharding gives a rank the same row groups every epoch, and unequal steps where row groups are
-unequal. Here the manifest's files are put in a new order each epoch and cut into equal runs of rows, one a rank;
-Petastorm reads the files of a run in that order. It is given files, not the folder, so it never opens the
+unequal. Here the manifest's files get a new order each epoch, cut into equal runs of rows, one a
+rank; Petastorm reads the files of a run in that order. It is given files, not the folder, so it never opens the
 `_common_metadata` beside them, which it would unpickle.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from deepfm.dataset.manifest import DataFile, Manifest
 from deepfm.errors import UserError
 
-#: Rows that are mixed in memory at a time; the rows of a file are in random order already, so files get mixed.
+#: Rows mixed in memory at a time: a file's rows are in random order already, so this mixes files.
 SHUFFLE_ROWS = 4 * 65_536
 
 
@@ -45,7 +45,7 @@ class Shard:
     batch_size: int
 
     def share(self, num_rows: int, rank: int) -> tuple[int, int]:
-        """First and last (excluded) row of a rank's run in an epoch's order; runs differ by one row at most."""
+        """First and last (excluded) row of a rank's run in an epoch's order; runs differ by a row at most."""
         return rank * num_rows // self.size, (rank + 1) * num_rows // self.size
 
     def num_steps(self, num_rows: int) -> int:
@@ -54,7 +54,7 @@ class Shard:
         return math.ceil(longest / self.batch_size)
 
     def batch_rows(self, num_rows: int, rank: int, step: int) -> int:
-        """Rows of a rank's batch; its run is cut into `num_steps` almost equal pieces, so none is left over."""
+        """Rows of a rank's batch; its run is cut into `num_steps` almost equal pieces: none is left."""
         first, last = self.share(num_rows, rank)
         num_steps = self.num_steps(num_rows)
         return (step + 1) * (last - first) // num_steps - step * (last - first) // num_steps
@@ -114,27 +114,36 @@ def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.n
             urls,
             schema_fields=columns,
             reader_pool_type="thread",
-            workers_count=2,  # with an ordered queue each: the order is that of the files
-            results_queue_size=8,  # row groups in memory: a bound, and enough to stay ahead of a step
+            workers_count=1,  # several hand over row groups in any order, where one falls behind
             shuffle_row_groups=False,
-            num_epochs=1,
+            # Endless, and left after the rows wanted here: at the end of an epoch Petastorm's pool takes
+            # itself for done when the last row groups are still to be handed out, and drops them.
+            num_epochs=None,
             convert_early_to_numpy=True,
         )
         # Not `with reader`: on leaving, Petastorm would print to stdout, which belongs to the job's summary.
         try:
-            position, remaining = 0, list(pieces)
-            for group in reader:
-                block = np.stack([getattr(group, name) for name in columns], axis=1).astype(
-                    np.int32, copy=False
-                )
-                piece = remaining[0]
-                yield block[max(piece.start - position, 0) : max(piece.stop - position, 0)]
-                position += len(block)
-                if position >= piece.file.num_rows:
-                    position, remaining = 0, remaining[1:]
+            for (piece, begin, num_rows), group in zip(_row_groups(pieces), reader, strict=False):
+                block = np.stack([getattr(group, name) for name in columns], axis=1)
+                if len(block) != num_rows:
+                    raise UserError(
+                        f"{folder}/{piece.file.name}: expected a row group of {num_rows} rows, found one of "
+                        f"{len(block)}; the dataset is damaged: build it again"
+                    )
+                chosen = slice(max(piece.start - begin, 0), max(piece.stop - begin, 0))
+                yield block[chosen].astype(np.int32, copy=False)
         finally:
             reader.stop()
             reader.join()
+
+
+def _row_groups(pieces: list[Piece]) -> list[tuple[Piece, int, int]]:
+    """(piece, first row in its file, rows) of every row group of the pieces' files."""
+    return [
+        (piece, sum(piece.file.row_groups[:at]), num_rows)
+        for piece in pieces
+        for at, num_rows in enumerate(piece.file.row_groups)
+    ]
 
 
 def _mixed(blocks: Iterator[np.ndarray], random: np.random.Generator) -> Iterator[np.ndarray]:

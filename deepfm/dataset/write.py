@@ -24,7 +24,7 @@ from deepfm.features.split import SPLITS, DaySplit, HashSplit
 from deepfm.features.survey import rebatched
 from deepfm.fields import FieldSet
 
-#: Rows of a file, which is one row group: what a training worker reads in one piece, 10 MiB of 39 ids in memory.
+#: Rows of a file, which is one row group: what a worker reads in one piece, 10 MiB of 39 ids in memory.
 ROWS_PER_FILE = 65_536
 #: Few rows still come in several files, so that several workers read at once.
 MIN_FILES = 8
@@ -35,7 +35,7 @@ _ROW_HASH = "__row_hash"
 def encoded_rows(
     raw: DataFrame, row_format: RowFormat, split: DaySplit | HashSplit, part: str, vocabulary: Broadcast
 ) -> DataFrame:
-    """raw rows -> label, one int32 id a field and __row_hash, of the good rows of one part (train, valid, test)."""
+    """raw rows -> label, an int32 id a field and __row_hash, of the good rows of a part (train, …)."""
     code = SPLITS.index(part)
 
     def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -56,9 +56,9 @@ def encoded_rows(
 def write_split(
     spark: SparkSession, encoded: DataFrame, fields: FieldSet, label: str, url: str, num_rows: int
 ) -> None:
-    """Write one part as a Petastorm dataset at `url`; its rows lie in the order of their hash, which is random."""
+    """Write a part as a Petastorm dataset; its rows lie in the order of their hash, which is random."""
     num_files = max(MIN_FILES, -(-num_rows // ROWS_PER_FILE))
-    # By the hash of a hash: every file gets an even random share, the same one whatever the input's partitions were.
+    # By the hash of a hash: every file gets an even random share, whatever the input's partitions were.
     shuffled = encoded.repartition(num_files, _ROW_HASH).sortWithinPartitions(_ROW_HASH).drop(_ROW_HASH)
     with materialize_dataset(spark, url, _petastorm_schema(fields, label)):
         shuffled.write.parquet(url)

@@ -39,7 +39,7 @@ def find_click_log(
     labelled: bool = True,
     keep: Sequence[str] = (),
 ) -> ClickLog:
-    """Look at the log's folders and at the head of each file; UserError where it is not what `settings` declare.
+    """Look at the log's folders and each file's head; UserError where it is not what `settings` declare.
 
     Of a log in day folders only the files of `days` are looked at (all where None). With labelled=False
     (impressions to be scored) the label column may be there or not, and is not read.
@@ -56,7 +56,7 @@ def find_click_log(
     )
     if day_folders and settings.day_column is not None:
         raise UserError(
-            f"{url} has ds= folders, but day_column says that the day stands in column {settings.day_column}; "
+            f"{url} has ds= folders, but day_column says that column {settings.day_column} has the day; "
             "remove one of the two"
         )
     wrong = [day for day in day_folders or () if not is_day(day)]
@@ -153,7 +153,8 @@ def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool)
     for file in files[1:]:
         if storage.first_line(file) != header:
             raise UserError(
-                f"{file}: expected the header of {first}, {header!r:.200}, found {storage.first_line(file)!r:.200}; "
+                f"{file}: expected the header of {first}, {header!r:.200}, "
+                f"found {storage.first_line(file)!r:.200}; "
                 "give all files the same columns in the same order"
             )
     try:

@@ -1,4 +1,4 @@
-"""Typed raw columns -> ids. The one implementation: Spark runs it over Arrow batches, the pyfunc calls it directly."""
+"""Typed raw columns -> ids, the one implementation: Spark runs it over Arrow batches, the pyfunc directly."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ class Encoder:
         }
 
     def encode(self, raw: pa.Table) -> list[np.ndarray]:
-        """Typed columns (see parse.ParsedRows.raw) of B rows -> F arrays (B,) of int32 ids, in the fields' order."""
+        """Typed columns (see parse.ParsedRows.raw) of B rows -> F arrays (B,) of int32 ids, by field."""
         return [self._encode_field(index, raw.column(field.name)) for index, field in enumerate(self.fields)]
 
     def _encode_field(self, index: int, column: pa.ChunkedArray) -> np.ndarray:

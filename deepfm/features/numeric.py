@@ -1,4 +1,4 @@
-"""Counts -> buckets: floor(log(x)^2) above 2, as the winners of Criteo's contest did; 0, 1, 2 and negatives apart."""
+"""Counts -> buckets: floor(log(x)^2) above 2, as Criteo's contest winners did; 0 to 2 and negatives apart."""
 
 from decimal import ROUND_CEILING, Decimal, localcontext
 

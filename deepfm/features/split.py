@@ -53,7 +53,7 @@ class HashSplit:
 def choose_split(
     log_url: str, has_days: bool, shares: "HashSplit", day_ranges: tuple[str | None, str | None, str | None]
 ) -> "DaySplit | HashSplit":
-    """The split a log calls for: by the given day ranges where it has days, else by `shares` of a stable hash."""
+    """The split a log calls for: the given day ranges where it has days, else `shares` of a stable hash."""
     if has_days and not all(day_ranges):
         raise UserError(f"{log_url} has days: give --train-days, --valid-days and --test-days")
     if not has_days and any(day_ranges):
@@ -62,12 +62,12 @@ def choose_split(
 
 
 def day_split(train: str, valid: str, test: str) -> DaySplit:
-    """A DaySplit from "A:B" (or one day "A") for each part; UserError for what is no day, ends early or overlaps."""
+    """A DaySplit from "A:B" (or a day "A") a part; UserError for what is no day, ends early or overlaps."""
     ranges = tuple(parse_days(text, flag) for text, flag in zip((train, valid, test), SPLITS, strict=True))
     for one, other in ((0, 1), (0, 2), (1, 2)):
         if ranges[one][0] <= ranges[other][1] and ranges[other][0] <= ranges[one][1]:
             raise UserError(
-                f"--{SPLITS[one]}-days and --{SPLITS[other]}-days overlap; a model that has seen a day cannot be "
+                f"--{SPLITS[one]}-days and --{SPLITS[other]}-days overlap; a model that saw a day cannot be "
                 "measured on it: make the ranges apart"
             )
     return DaySplit(ranges)

@@ -12,7 +12,7 @@ from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
 from deepfm.features.split import OUTSIDE, SPLITS, DaySplit, HashSplit
 from deepfm.features.vocabulary import ValueCounts
 
-#: Raw rows a Python worker handles at once: large enough that Arrow's fixed costs vanish, about 30 MiB of Criteo.
+#: Raw rows a Python worker handles at once: enough that Arrow's fixed costs vanish, 30 MiB of Criteo.
 ROWS_AT_ONCE = 100_000
 #: Values counted before a partition hands its counts to Spark, which bounds the memory of a worker.
 MAX_VALUES_HELD = 2_000_000
@@ -56,7 +56,7 @@ class RowCounts:
 
 
 def rebatched(batches: Iterable[pa.RecordBatch], num_rows: int = ROWS_AT_ONCE) -> Iterator[pa.Table]:
-    """The same rows in larger pieces of at least `num_rows`, but for the last; none where there are no rows."""
+    """The same rows in pieces of at least `num_rows`, but for the last; none where there are no rows."""
     held, num_held = [], 0
     for batch in batches:
         held.append(batch)
@@ -69,7 +69,7 @@ def rebatched(batches: Iterable[pa.RecordBatch], num_rows: int = ROWS_AT_ONCE) -
 
 
 def survey(raw: DataFrame, row_format: RowFormat, split: DaySplit | HashSplit) -> DataFrame:
-    """raw rows -> one row a (split, day), a rejected row, and a value of the training split with its partial count."""
+    """raw rows -> a row a (split, day), a rejected row, and a training value with a partial count."""
 
     def survey_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         values = ValueCounts(row_format.fields)

@@ -35,7 +35,7 @@ class Vocabulary:
 
     @classmethod
     def fit(cls, fields: FieldSet, counts: pa.Table) -> "Vocabulary":
-        """From a table (field: index, value, num) with one row a value; keeps those seen `min_count` times."""
+        """From a table (field: index, value, num), a row a value; keeps those seen `min_count` times."""
         counts = counts.sort_by([("field", "ascending"), ("num", "descending"), ("value", "ascending")])
         values, nums = [], []
         for index, field in enumerate(fields):
@@ -49,7 +49,7 @@ class Vocabulary:
         return cls(fields, values, nums)
 
     def save(self, folder_url: str) -> None:
-        """Write vocabulary.parquet (field, value, id, count) and vocabulary.json into a folder that exists."""
+        """Write vocabulary.parquet (field, value, id, count) and .json into a folder that exists."""
         tables = [
             pa.table(
                 [

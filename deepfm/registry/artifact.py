@@ -1,4 +1,4 @@
-"""The model as a folder: model.json, weights.safetensors and the vocabulary; loading it runs no code it brings."""
+"""The model as a folder: model.json, weights.safetensors, vocabulary; loading it runs no code it brings."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,7 @@ from deepfm.features.vocabulary import Vocabulary
 from deepfm.models.build import build_model
 from deepfm.training.checkpoint import load_weights, save_weights
 
-#: Impressions that go through the network at a time: they and their activations stay in a core's cache and memory.
+#: Impressions that go through the network at a time: their activations take 50 MiB, not gigabytes.
 _ROWS_AT_ONCE = 8192
 
 
@@ -43,8 +43,8 @@ def save_artifact(
     """Write a trained model into a folder that exists; UserError where the parts do not belong together."""
     if vocabulary.fingerprint != manifest.vocabulary:
         raise UserError(
-            f"the dataset was encoded with vocabulary {manifest.vocabulary} but {vocabulary.fingerprint} lies beside "
-            "it; build the dataset again"
+            f"the dataset was encoded with vocabulary {manifest.vocabulary} but {vocabulary.fingerprint} "
+            "lies beside it; build the dataset again"
         )
     card = ModelCard(
         model=model,
@@ -61,7 +61,7 @@ def save_artifact(
 
 @dataclass(frozen=True)
 class ServingModel:
-    """A loaded model: raw columns in, probabilities out; the same for a night's scores, a gate and a pyfunc."""
+    """A loaded model: raw columns in, probabilities out; the same for scores, gate and pyfunc."""
 
     card: ModelCard
     encoder: Encoder
@@ -96,8 +96,8 @@ def load_artifact(folder_url: str) -> ServingModel:
     vocabulary = Vocabulary.load(folder_url)
     if vocabulary.fingerprint != card.vocabulary:
         raise UserError(
-            f"{folder_url}: the model was trained with vocabulary {card.vocabulary} but {vocabulary.fingerprint} lies "
-            "beside its weights; register the model again"
+            f"{folder_url}: the model was trained with vocabulary {card.vocabulary} but "
+            f"{vocabulary.fingerprint} lies beside its weights; register the model again"
         )
     network = build_model(card.model, card.num_ids)
     try:

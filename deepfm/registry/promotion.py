@@ -37,7 +37,7 @@ class Move:
 
 
 def decide(candidate: Metrics, champion: Metrics | None, limits: PromotionLimits) -> Verdict:
-    """Compare both on the same rows: promoted where there is no champion, or nothing is worse than the limits allow."""
+    """Compare both on the same rows: promoted without a champion, or where nothing is worse than allowed."""
     if champion is None:
         return Verdict(True, ("there is no champion yet", _described(candidate)))
     checks = [
@@ -48,11 +48,13 @@ def decide(candidate: Metrics, champion: Metrics | None, limits: PromotionLimits
         ),
         (
             champion.auc - candidate.auc <= limits.max_auc_decrease,
-            f"AUC {candidate.auc:.5f}, the champion's {champion.auc:.5f}, may be {limits.max_auc_decrease} less",
+            f"AUC {candidate.auc:.5f}, the champion's {champion.auc:.5f}, "
+            f"may be {limits.max_auc_decrease} less",
         ),
         (
             limits.min_calibration <= candidate.calibration <= limits.max_calibration,
-            f"calibration {candidate.calibration:.3f}, must be {limits.min_calibration} to {limits.max_calibration}",
+            f"calibration {candidate.calibration:.3f}, "
+            f"must be {limits.min_calibration} to {limits.max_calibration}",
         ),
     ]
     # Written so that a nan, which compares false with everything, never passes.

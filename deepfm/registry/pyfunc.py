@@ -50,7 +50,7 @@ def _typed(column: pd.Series, kind: str) -> pa.Array:
 
 
 def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
-    """Four raw rows that show what the model takes: the two most frequent values of every field, missing, unseen."""
+    """Four raw rows that show what the model takes: two most frequent values a field, missing, unseen."""
     columns = {}
     for field, values in zip(vocabulary.fields, vocabulary.values, strict=True):
         known = values.slice(0, 2).to_pylist()

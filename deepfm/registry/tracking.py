@@ -54,7 +54,7 @@ class Store:
         return self.client.create_experiment(name, artifact_location=location)
 
     def resolve(self, model_uri: str) -> ModelVersion:
-        """models:/NAME@ALIAS or models:/NAME/VERSION -> the version; resolve once, then speak of that version."""
+        """models:/NAME@ALIAS or models:/NAME/VERSION -> the version: resolve once, then speak of it."""
         name, separator, which = model_uri.removeprefix("models:/").partition("@")
         if not separator:
             name, separator, which = name.rpartition("/")
@@ -68,7 +68,8 @@ class Store:
             return self.client.get_model_version(name, which)
         except MlflowException as error:
             raise UserError(
-                f"{model_uri}: no such model at {self.uri} ({error.message}); train and promote one, or check the name"
+                f"{model_uri}: no such model at {self.uri} ({error.message}); "
+                "train and promote one, or check the name"
             ) from error
 
     def latest(self, name: str) -> ModelVersion:
@@ -109,7 +110,7 @@ class Run:
         mlflow.log_text("\n".join(packages) + "\n", "environment.txt")
 
     def log_epoch(self, metrics: dict[str, float]) -> None:
-        """A point of each curve at step metrics["epoch"]; safe from any thread, and never stops a training."""
+        """A point of each curve at step metrics["epoch"]; from any thread; never stops a training."""
         now = get_current_time_millis()
         points = [
             Metric(name, value, now, int(metrics["epoch"]))
@@ -174,7 +175,8 @@ def _check_reachable(uri: str) -> None:
             raise UserError(f"{uri}: the MLflow server answers {error}; look at its log") from error
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{uri}: no MLflow server answers there ({error}); start one with `mlflow server`, or check --tracking-uri"
+            f"{uri}: no MLflow server answers there ({error}); "
+            "start one with `mlflow server`, or check --tracking-uri"
         ) from error
 
 
@@ -194,7 +196,7 @@ def _version(package: str) -> str:
 
 
 def _git_commit() -> str:
-    """The commit this package runs from, "-dirty" where files differ from it, "unknown" outside a checkout."""
+    """This package's commit, "-dirty" where files differ from it, "unknown" outside a checkout."""
     command = [
         "git",
         "-C",

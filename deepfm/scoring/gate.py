@@ -1,4 +1,4 @@
-"""Candidate and champion measured on the same held-out raw rows, those the candidate's dataset kept for its test."""
+"""Candidate and champion measured on the same raw rows, those the candidate's dataset held out."""
 
 import tempfile
 

@@ -26,9 +26,9 @@ SCORED, BAD, OTHER_DAY = "scored", "bad", "other_day"
 
 
 def ship_model(spark: SparkSession, folder: str) -> str:
-    """Send a local model folder to every executor, once each -> the name under which `shipped_model` finds it."""
+    """Send a local model folder to every executor -> the name under which `shipped_model` finds it."""
     name = f"model-{uuid.uuid4().hex}"
-    # Executors fetch it when their first task starts, so it must outlive this call: Spark removes its own folder.
+    # Executors fetch it when their first task starts: it lies where Spark keeps and later removes files.
     folder_of_session = Path(SparkFiles.getRootDirectory()) / "shipped"
     archive = shutil.make_archive(str(folder_of_session / name), "zip", folder)
     spark.sparkContext.addArchive(f"{archive}#{name}")
@@ -44,7 +44,7 @@ def shipped_model(name: str) -> ServingModel:
 
 
 def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str) -> DataFrame:
-    """raw rows -> kind (scored, bad, other_day), the kept columns, probability; source_file, text, reason of bad ones.
+    """raw rows -> kind (scored, bad, other_day), kept columns, probability; source_file, text, reason of bad.
 
     Every raw row but a header comes out as one row. Rows of another day occur only where the day is a column.
     """

@@ -83,8 +83,8 @@ def publish_day(
     num_scored = written.count()
     if num_scored + num_bad + num_other != num_raw:
         raise RuntimeError(
-            f"{num_raw} rows were read, but {num_scored} scored + {num_bad} bad + {num_other} of other days came out; "
-            "the log changed while it was read, nothing was published: run again"
+            f"{num_raw} rows were read, but {num_scored} scored + {num_bad} bad + {num_other} of other days "
+            "came out; the log changed while it was read, nothing was published: run again"
         )
     _replace(f"{attempt}/{BAD}", f"{output_url}/{REJECTED}", day, attempt, wanted=num_bad > 0)
     if num_bad > max_bad_fraction * (num_scored + num_bad):
@@ -125,7 +125,7 @@ def _described(day: DataFrame, num_bad: int) -> PublishedDay:
 
 
 def _replace(source: str, folder: str, day: str, attempt: str, *, wanted: bool) -> None:
-    """Move `source` to FOLDER/ds=DAY; what was there goes to the attempt first, so it is old, new or absent."""
+    """Move `source` to FOLDER/ds=DAY; what was there goes to the attempt first: old, new or absent."""
     target = f"{folder}/ds={day}"
     storage.make_folder(folder)
     if storage.exists(target):

@@ -90,9 +90,7 @@ def _train_as_rank(order: WorkOrder) -> str | None:
         return None  # Another rank stopped; it tells why.
     except UserError as error:
         report_failure(order, world, error, by_user=True)
-        return (
-            None  # The driver tells it in one line; a raise would print Horovod's and Spark's traces.
-        )
+        return None  # The driver tells it in one line; a raise would print Horovod's and Spark's traces.
     except Exception as error:
         report_failure(order, world, error, by_user=False)
         raise

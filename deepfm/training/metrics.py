@@ -1,5 +1,6 @@
 """AUC, logloss and calibration over all rows, from tallies that add up over batches and ranks."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,11 @@ class Metrics:
     def calibration(self) -> float:
         """Mean probability / CTR: 1 is right, above 1 promises too many clicks. nan without clicks."""
         return self.mean_probability / self.ctr if self.ctr else float("nan")
+
+    @property
+    def ctr_logloss(self) -> float:
+        """Of always saying the CTR of these very rows: the best a model without features can do."""
+        return -sum(p * math.log(p) for p in (self.ctr, 1 - self.ctr) if p)
 
 
 class Tally:

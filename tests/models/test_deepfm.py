@@ -1,5 +1,7 @@
 """DeepFM: its three terms over the same embeddings, its size, its gradients and its penalty."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -52,7 +54,7 @@ def test_number_of_weights_is_that_of_the_docstring(hidden_units):
     n, f, k = 9, 3, 2
     widths = [f * k, *hidden_units]
     expected = n * (k + 1) + 1
-    expected += sum((a + 1) * b for a, b in zip(widths[:-1], widths[1:], strict=True)) + widths[-1] + 1
+    expected += sum((a + 1) * b for a, b in pairwise(widths)) + widths[-1] + 1
     assert sum(weight.numel() for weight in model(hidden_units=hidden_units).parameters()) == expected
 
 
@@ -67,7 +69,9 @@ def test_both_parts_move_the_one_embedding():
     deepfm = model()
     v = deepfm.embedding(IDS).detach().requires_grad_()
     (pairwise_interaction(v) + deepfm.deep(v.flatten(1))).sum().backward()
-    expected = torch.zeros(9, 2).index_add_(0, (IDS + torch.tensor([0, 3, 7])).flatten(), v.grad.reshape(-1, 2))
+    expected = torch.zeros(9, 2).index_add_(
+        0, (IDS + torch.tensor([0, 3, 7])).flatten(), v.grad.reshape(-1, 2)
+    )
     deepfm(IDS).sum().backward()
     torch.testing.assert_close(deepfm.embedding.table.weight.grad.to_dense(), expected)
 

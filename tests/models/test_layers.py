@@ -170,7 +170,7 @@ def logloss_after_training(model, ids, labels):
     for name, weight in model.named_parameters():
         (sparse if "table" in name else dense).append(weight)
     optimizers = [torch.optim.SparseAdam(sparse, lr=0.05), torch.optim.Adam(dense, lr=0.05)]
-    for _ in range(200):
+    for _ in range(100):
         loss = binary_cross_entropy_with_logits(model(ids), labels)
         for optimizer in optimizers:
             optimizer.zero_grad()

@@ -37,7 +37,9 @@ def with_extremes(seed):
     return logits, labels
 
 
-@pytest.mark.parametrize("rows", [random_rows(0), with_ties(1), with_extremes(2)], ids=["random", "ties", "extreme"])
+@pytest.mark.parametrize(
+    "rows", [random_rows(0), with_ties(1), with_extremes(2)], ids=["random", "ties", "extreme"]
+)
 def test_auc_and_logloss_equal_those_of_scikit_learn(rows):
     found = tally_of(rows).metrics()
     logits, labels = rows[0].double(), rows[1]
@@ -102,7 +104,9 @@ def test_a_logit_that_is_no_number_makes_the_logloss_nan():
 
 
 def test_bins_keep_the_order_of_logits_and_hold_infinities():
-    logits = torch.tensor([-math.inf, -20.0, -16.0, -1e-3, 0.0, 1e-3, 15.9, 20.0, math.inf], dtype=torch.float64)
+    logits = torch.tensor(
+        [-math.inf, -20.0, -16.0, -1e-3, 0.0, 1e-3, 15.9, 20.0, math.inf], dtype=torch.float64
+    )
     bins = bins_of(logits).tolist()
     assert bins == sorted(bins)
     assert (bins[0], bins[-1]) == (0, 2**20 - 1)

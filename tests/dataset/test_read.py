@@ -1,0 +1,213 @@
+"""What the ranks read: together every row once, in equal steps, in a new order each epoch."""
+
+import math
+import pickle
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepfm.dataset.manifest import DataFile
+from deepfm.dataset.read import Batch, Piece, Shard, pieces_of, read_batches
+from deepfm.errors import UserError
+
+
+def impressions(first, last):
+    """Rows (label, I, C) that are told apart by I."""
+    return [(n % 2, n, 10 * n) for n in range(first, last)]
+
+
+#: Three files of very unequal size, in row groups of 4: 23 rows.
+UNEQUAL = [impressions(0, 14), impressions(14, 15), impressions(15, 23)]
+
+
+@pytest.fixture
+def dataset(write_dataset):
+    return write_dataset(UNEQUAL, row_group_rows=4)
+
+
+def read(dataset, rank=0, size=1, batch_size=5, split="train", **options):
+    return list(read_batches(*dataset, split, Shard(rank, size, batch_size), **options))
+
+
+def numbers(batches):
+    """The I of every row, in the order it was read."""
+    return [number for batch in batches for number in batch.ids[:, 0].tolist()]
+
+
+def test_a_batch_holds_ids_and_labels(dataset):
+    (batch,) = read(dataset, split="valid")
+    assert batch.ids.tolist() == [[2, 3]]
+    assert batch.labels.tolist() == [1.0]
+    assert (batch.ids.dtype, batch.labels.dtype) == (torch.int64, torch.float32)
+    assert batch.num_rows_all_ranks == 1
+
+
+def test_labels_and_ids_of_a_row_stay_together(dataset):
+    for batch in read(dataset, seed=3):
+        assert torch.equal(batch.labels, batch.ids[:, 0] % 2)
+        assert torch.equal(batch.ids[:, 1], 10 * batch.ids[:, 0])
+
+
+def test_without_a_seed_rows_come_in_the_order_of_the_files(dataset):
+    assert numbers(read(dataset)) == list(range(23))
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_two_ranks_together_read_every_row_once(dataset, size, seed):
+    ranks = [read(dataset, rank, size, seed=seed, epoch=4) for rank in range(size)]
+    assert sorted(number for batches in ranks for number in numbers(batches)) == list(range(23))
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(2, 5), (3, 4), (7, 2), (4, 100), (23, 1)])
+def test_every_rank_takes_the_same_number_of_steps(dataset, size, batch_size):
+    steps = {len(read(dataset, rank, size, batch_size, seed=1)) for rank in range(size)}
+    assert steps == {math.ceil(math.ceil(23 / size) / batch_size)}
+
+
+def test_there_may_be_more_ranks_than_files(dataset):
+    ranks = [read(dataset, rank, size=10, seed=1) for rank in range(10)]
+    assert all(len(numbers(batches)) in (2, 3) for batches in ranks)
+
+
+def test_ranks_know_the_rows_of_the_global_batch(dataset):
+    ranks = [read(dataset, rank, size=3, batch_size=4, seed=1) for rank in range(3)]
+    for batches in zip(*ranks, strict=True):
+        of_all = sum(len(batch.labels) for batch in batches)
+        assert [batch.num_rows_all_ranks for batch in batches] == [of_all] * 3
+
+
+def test_the_last_partial_batch_is_not_dropped(dataset):
+    batches = read(dataset, batch_size=22)
+    assert [len(batch.labels) for batch in batches] == [11, 12]
+
+
+def test_no_batch_is_larger_than_asked_for(dataset):
+    assert max(len(batch.labels) for batch in read(dataset, batch_size=5)) <= 5
+
+
+def test_order_differs_between_epochs(dataset):
+    first, second = (numbers(read(dataset, seed=1, epoch=epoch)) for epoch in (0, 1))
+    assert first != second
+    assert sorted(first) == sorted(second)
+
+
+def test_a_rank_does_not_keep_the_same_rows_for_ever(dataset):
+    shares = {tuple(sorted(numbers(read(dataset, 0, 2, seed=1, epoch=epoch)))) for epoch in range(8)}
+    assert len(shares) > 1
+
+
+def test_the_same_seed_and_epoch_give_the_same_order(dataset):
+    orders = [numbers(read(dataset, 1, 2, seed=7, epoch=3)) for _ in range(5)]
+    assert orders == [orders[0]] * 5
+    assert orders[0] != numbers(read(dataset, 1, 2, seed=8, epoch=3))
+
+
+def test_rows_of_different_files_are_mixed(write_dataset):
+    dataset = write_dataset([impressions(0, 20), impressions(20, 40)])
+    first_half = numbers(read(dataset, seed=1))[:20]
+    assert 0 < sum(number < 20 for number in first_half) < 20
+
+
+def test_many_row_groups_come_in_their_order_every_time(write_dataset):
+    dataset = write_dataset([impressions(start, start + 50) for start in range(0, 500, 50)], row_group_rows=3)
+    for _ in range(3):
+        assert numbers(read(dataset, batch_size=64)) == list(range(500))
+
+
+def test_ids_beyond_a_floats_precision_stay_apart(write_dataset):
+    large = [2**24, 2**24 + 1, 2**31 - 2, 2**31 - 1]
+    dataset = write_dataset([[(0, n, n) for n in large]])
+    assert numbers(read(dataset)) == large
+
+
+def test_fewer_rows_than_ranks_is_told(dataset):
+    with pytest.raises(UserError, match="expected at least a row for each of 24 workers, found 23"):
+        read(dataset, rank=0, size=24)
+
+
+def test_files_the_manifest_does_not_name_are_not_read(dataset, tmp_path):
+    pq.write_table(
+        pa.table({"label": pa.array([1], pa.int8()), "I": [999], "C": [999]}),
+        tmp_path / "dataset" / "train" / "part-99999.parquet",
+    )
+    assert numbers(read(dataset)) == list(range(23))
+
+
+def test_reading_prints_nothing_to_stdout(dataset, capfd):
+    read(dataset)
+    assert capfd.readouterr().out == ""
+
+
+def test_an_epoch_may_be_left_before_its_end(dataset):
+    batches = read_batches(*dataset, "train", Shard(0, 1, 2))
+    next(batches)
+    batches.close()
+    assert numbers(read(dataset)) == list(range(23))
+
+
+class Bomb:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (self.path,)
+
+
+def test_a_hostile_pickle_in_the_dataset_is_never_executed(dataset, tmp_path):
+    planted = pickle.dumps(Bomb(str(tmp_path / "executed")))
+    path = tmp_path / "dataset" / "train" / "part-00000.parquet"
+    schema = pq.read_schema(path).with_metadata({b"dataset-toolkit.unischema.v1": planted})
+    for name in ("_common_metadata", "_metadata"):
+        pq.write_metadata(schema, tmp_path / "dataset" / "train" / name)
+    # In a data file, too: its own schema may carry anything.
+    pq.write_table(pq.read_table(path).replace_schema_metadata(schema.metadata), path, row_group_size=4)
+    assert numbers(read(dataset)) == list(range(23))
+    assert not (tmp_path / "executed").exists()
+    with pytest.raises(FileExistsError):
+        (tmp_path / "executed").mkdir()
+        pickle.loads(planted)
+
+
+def test_a_batch_moves_to_a_device_whole():
+    batch = Batch(torch.tensor([[2, 3]]), torch.tensor([1.0]), 7)
+    moved = batch.to(torch.device("meta"))
+    assert (moved.ids.device.type, moved.labels.device.type, moved.num_rows_all_ranks) == ("meta", "meta", 7)
+
+
+def file_of(name, num_rows):
+    return DataFile(name=name, num_bytes=1, row_groups=(num_rows,))
+
+
+def test_a_run_of_rows_is_cut_from_the_files_laid_end_to_end():
+    a, b, c = files = [file_of("a", 3), file_of("b", 4), file_of("c", 5)]
+    assert pieces_of(files, 0, 12) == [Piece(a, 0, 3), Piece(b, 0, 4), Piece(c, 0, 5)]
+    assert pieces_of(files, 2, 8) == [Piece(a, 2, 3), Piece(b, 0, 4), Piece(c, 0, 1)]
+    assert pieces_of(files, 3, 7) == [Piece(b, 0, 4)]
+    assert pieces_of(files, 5, 5) == []
+
+
+SIZES = st.integers(1, 12)
+
+
+@given(num_rows=st.integers(1, 500), size=SIZES, batch_size=st.integers(1, 40))
+def test_shares_and_batches_cover_all_rows_for_any_sizes(num_rows, size, batch_size):
+    shards = [Shard(rank, size, batch_size) for rank in range(size)]
+    runs = [shard.share(num_rows, shard.rank) for shard in shards]
+    assert [first for first, _ in runs] == [0, *(last for _, last in runs[:-1])]
+    assert runs[-1][1] == num_rows
+    lengths = [last - first for first, last in runs]
+    assert max(lengths) - min(lengths) <= 1
+    for shard, length in zip(shards, lengths, strict=True):
+        steps = range(shard.num_steps(num_rows))
+        rows = [shard.batch_rows(num_rows, shard.rank, step) for step in steps]
+        assert sum(rows) == length
+        assert max(rows) <= batch_size

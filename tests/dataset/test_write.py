@@ -1,0 +1,249 @@
+"""From a click log to a finished dataset, on real Spark: what is written, and what is refused and left behind."""
+
+import json
+import os
+import warnings
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from petastorm import make_batch_reader
+
+from deepfm.config import DataSettings, parse_settings
+from deepfm.dataset import build
+from deepfm.dataset.build import build_dataset
+from deepfm.dataset.manifest import read_manifest
+from deepfm.dataset.read import Shard, read_batches
+from deepfm.errors import UserError
+from deepfm.features.click_log import find_click_log
+from deepfm.features.split import HashSplit, day_split
+from deepfm.features.vocabulary import Vocabulary
+
+#: Train on two days, validate on the third, test on the fourth; nobody reads the fifth.
+LOG = {
+    "2026-01-01": ["1\t7\ta", "0\t7\tb", "0\t\ta", "no row"],
+    "2026-01-02": ["1\t-5\ta", "0\t0\tb", "0\t8\tonce", "2\t8\ta"],
+    "2026-01-03": ["1\t7\tunseen", "0\t8\ta"],
+    "2026-01-04": ["1\t100000\ta", "0\t\t"],
+    "2026-01-05": ["nobody reads this"],
+}
+#: (label, I, C): of C, a (3 times) is 2, b (twice) is 3, `once` is too rare. Of I, 7 (twice) is 2; -5, 0 and 8 were
+#: seen once each and go by their buckets "-1", "0" and "6".
+ENCODED = {
+    "train": [(0, 0, 2), (0, 2, 3), (0, 4, 3), (0, 5, 1), (1, 2, 2), (1, 3, 2)],
+    "valid": [(0, 5, 2), (1, 2, 1)],
+    "test": [(0, 0, 0), (1, 1, 2)],
+}
+SPLIT = day_split("2026-01-01:2026-01-02", "2026-01-03", "2026-01-04")
+
+
+def settings(**changes):
+    content = {
+        "format": "delimited",
+        "columns": ["label", "I", "C"],
+        "fields": [
+            {"kind": "count", "names": ["I"]},
+            {"kind": "category", "names": ["C"], "min_count": 2},
+        ],
+        "max_bad_fraction": 0.2,
+    }
+    return parse_settings({**content, **changes}, DataSettings, "test")
+
+
+def write_log(folder, days, files_a_day=1):
+    """Write {day: lines} as ds= folders, the lines dealt out over the files of their day."""
+    for day, lines in days.items():
+        (folder / f"ds={day}").mkdir(parents=True)
+        for at in range(files_a_day):
+            text = "".join(f"{line}\n" for line in lines[at::files_a_day])
+            (folder / f"ds={day}" / f"{at}.tsv").write_text(text)
+
+
+def build_from(spark, log_folder, output, *, split=SPLIT, **changes):
+    log = find_click_log(spark, f"file://{log_folder}", settings(**changes))
+    return build_dataset(spark, log, settings(**changes), split, f"file://{output}")
+
+
+def encoded(dataset, split):
+    """The rows of a split as its files hold them, sorted."""
+    tables = [pq.read_table(path) for path in sorted((dataset / split).glob("*.parquet"))]
+    return sorted(tuple(row.values()) for table in tables for row in table.to_pylist())
+
+
+@pytest.fixture(scope="module")
+def dataset(spark, tmp_path_factory):
+    """A dataset from one file a day, at a path with a space."""
+    folder = tmp_path_factory.mktemp("one file")
+    write_log(folder / "log", LOG)
+    build_from(spark, folder / "log", folder / "dataset")
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def rebuilt(spark, tmp_path_factory):
+    """The same rows in another order in seven files a day, built where another build was interrupted.
+
+    Returns (folder, the entries that were there when the manifest was about to be written).
+    """
+    folder = tmp_path_factory.mktemp("seven_files")
+    shuffled = np.random.default_rng(1)
+    write_log(folder / "log", {day: shuffled.permutation(lines).tolist() for day, lines in LOG.items()}, 7)
+    output = folder / "dataset"
+    (output / "train").mkdir(parents=True)
+    (output / "_building").touch()
+    (output / "train" / "part-from-before.parquet").write_bytes(b"half a file")
+    before_manifest = []
+
+    def write_manifest(url, manifest):
+        before_manifest.extend(sorted(os.listdir(output)))
+        build_write_manifest(url, manifest)
+
+    build_write_manifest = build.write_manifest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "write_manifest", write_manifest)
+        build_from(spark, folder / "log", output)
+    return output, before_manifest
+
+
+@pytest.fixture(scope="module")
+def manifest(dataset):
+    return read_manifest(f"file://{dataset}")
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_every_good_row_of_a_split_is_written_once_as_ids(dataset, split):
+    assert encoded(dataset, split) == ENCODED[split]
+
+
+def test_the_manifest_counts_what_was_read_and_written(manifest):
+    train = manifest.splits["train"]
+    assert (train.num_rows, train.num_clicks) == (6, 2)
+    assert train.days == {"2026-01-01": 3, "2026-01-02": 3}
+    assert manifest.num_ids == (6, 4)
+    assert manifest.input.rows_read == 12
+    assert manifest.input.bad_by_reason == {"label_not_0_or_1": 1, "wrong_number_of_columns": 1}
+    assert manifest.input.days["train"] == ("2026-01-01", "2026-01-02")
+
+
+def test_the_vocabulary_lies_beside_the_rows_and_knows_training_values_only(dataset, manifest):
+    vocabulary = Vocabulary.load(f"file://{dataset}")
+    assert [known.to_pylist() for known in vocabulary.values] == [["5", "-1", "0", "6"], ["a", "b"]]
+    assert vocabulary.fingerprint == manifest.vocabulary
+
+
+def test_bad_rows_land_aside_with_file_text_and_reason(dataset):
+    lines = [line for path in (dataset / "_rejected").glob("*.json") for line in path.read_text().splitlines()]
+    rejected = sorted((json.loads(line) for line in lines), key=lambda row: row["reason"])
+    assert [(row["text"], row["reason"]) for row in rejected] == [
+        ("2\t8\ta", "label_not_0_or_1"),
+        ("no row", "wrong_number_of_columns"),
+    ]
+    assert rejected[0]["source_file"].endswith("/ds=2026-01-02/0.tsv")
+
+
+def test_every_file_is_one_row_group_of_the_manifest(dataset, manifest):
+    for file in manifest.splits["train"].files:
+        metadata = pq.ParquetFile(dataset / "train" / file.name).metadata
+        assert (metadata.num_rows,) == file.row_groups
+    assert sum(file.num_rows for file in manifest.splits["train"].files) == 6
+
+
+def test_ids_lie_on_disk_as_integers(dataset):
+    path = next((dataset / "train").glob("*.parquet"))
+    assert [str(kind) for kind in pq.read_schema(path).types] == ["int8", "int32", "int32"]
+
+
+def test_the_dataset_is_read_by_our_reader(dataset, manifest):
+    batches = list(read_batches(f"file://{dataset}", manifest, "train", Shard(0, 1, 4), seed=1))
+    rows = [(label, *ids) for b in batches for label, ids in zip(b.labels.int().tolist(), b.ids.tolist(), strict=True)]
+    assert sorted(rows) == ENCODED["train"]
+
+
+def test_the_dataset_is_read_by_petastorms_own_reader(dataset):
+    rows = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with make_batch_reader(f"file://{dataset}/train", reader_pool_type="dummy", num_epochs=1) as reader:
+            assert list(reader.schema.fields) == ["C", "I", "label"]
+            for group in reader:
+                rows += list(zip(group.label.tolist(), group.I.tolist(), group.C.tolist(), strict=True))
+    assert sorted(rows) == ENCODED["train"]
+
+
+def test_ids_do_not_depend_on_row_order(dataset, rebuilt):
+    for split in ENCODED:
+        assert encoded(rebuilt[0], split) == encoded(dataset, split)
+
+
+def test_vocabulary_and_digest_do_not_depend_on_row_order_and_files(manifest, rebuilt):
+    other = read_manifest(f"file://{rebuilt[0]}")
+    assert other.vocabulary == manifest.vocabulary
+    assert other.digest == manifest.digest
+    assert other.input.bad_by_reason == manifest.input.bad_by_reason
+
+
+def test_an_interrupted_build_is_replaced_by_a_rerun(rebuilt):
+    output, _ = rebuilt
+    assert not (output / "train" / "part-from-before.parquet").exists()
+    assert not (output / "_building").exists()
+
+
+def test_the_manifest_is_written_last(rebuilt):
+    output, before_manifest = rebuilt
+    expected = {"_building", "_rejected", "train", "valid", "test", "vocabulary.json", "vocabulary.parquet"}
+    assert set(before_manifest) == expected
+    assert set(os.listdir(output)) == expected - {"_building"} | {"manifest.json"}
+
+
+def test_a_finished_dataset_is_never_replaced(spark, dataset):
+    with pytest.raises(UserError, match="a finished dataset is there already"):
+        build_from(spark, dataset.parent / "log", dataset)
+    assert encoded(dataset, "test") == ENCODED["test"]
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", ".hidden", "_SUCCESS"])
+def test_a_foreign_folder_is_never_cleared(spark, dataset, tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(UserError, match="expected no folder or an empty one, found other files"):
+        build_from(spark, dataset.parent / "log", tmp_path)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_file_in_the_place_of_the_output_is_kept(spark, dataset, tmp_path):
+    (tmp_path / "thesis").write_text("precious")
+    with pytest.raises(UserError, match="expected no folder or an empty one"):
+        build_from(spark, dataset.parent / "log", tmp_path / "thesis")
+    assert (tmp_path / "thesis").read_text() == "precious"
+
+
+def test_a_missing_day_is_told_and_nothing_is_left(spark, dataset, tmp_path):
+    split = day_split("2026-01-01:2026-01-03", "2026-01-04", "2026-01-06")
+    with pytest.raises(UserError, match="expected a folder for every day asked for, found none for 2026-01-06"):
+        build_from(spark, dataset.parent / "log", tmp_path / "out", split=split)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lines", [[], ["bad", "worse"]])
+def test_a_day_without_a_row_that_fits_is_told(spark, tmp_path, lines):
+    write_log(tmp_path / "log", {**LOG, "2026-01-02": lines})
+    with pytest.raises(UserError, match="ds=2026-01-02: expected impressions, found no row that fits"):
+        build_from(spark, tmp_path / "log", tmp_path / "out", max_bad_fraction=1.0)
+    # The rows that did not fit stay, for people to read; all else is gone.
+    assert sorted(os.listdir(tmp_path / "out")) == ["_building", "_rejected"]
+
+
+def test_more_bad_rows_than_allowed_publish_nothing(spark, tmp_path):
+    write_log(tmp_path / "log", {day: ["1\ta"] for day in LOG})
+    with pytest.raises(UserError, match=r"4 of 4 rows do not fit \(4 wrong_number_of_columns\)") as caught:
+        build_from(spark, tmp_path / "log", tmp_path / "out")
+    assert "max_bad_fraction 0.2; look at them in file://" in str(caught.value)
+    with pytest.raises(UserError, match="its build did not finish"):
+        read_manifest(f"file://{tmp_path}/out")
+
+
+def test_a_split_without_rows_is_told_and_nothing_is_left(spark, tmp_path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "a.tsv").write_text("1\t7\ta\n")
+    with pytest.raises(UserError, match="no row that fits is in the (train|valid|test) part"):
+        build_from(spark, tmp_path / "log", tmp_path / "out", split=HashSplit(0.1, 0.1))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,269 @@
+"""A click log on disk: its files, days and columns, and its rows as Spark reads them."""
+
+import gzip
+import os
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deepfm.config import DataSettings, parse_settings
+from deepfm.errors import UserError
+from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.parse import parse_rows
+from deepfm.features.split import HashSplit
+
+FIELDS = [{"kind": "count", "names": ["I"]}, {"kind": "category", "names": ["C"]}]
+TSV = {"format": "delimited", "columns": ["label", "I", "C"], "fields": FIELDS}
+CSV = {"format": "delimited", "delimiter": ",", "quote": '"', "header": True, "fields": FIELDS}
+PARQUET = {"format": "parquet", "fields": FIELDS}
+
+
+@pytest.fixture
+def find(spark, tmp_path):
+    def find(settings, path="", **options):
+        url = f"file://{tmp_path}/{path}".rstrip("/")
+        return find_click_log(spark, url, parse_settings(settings, DataSettings, "test"), **options)
+
+    return find
+
+
+@pytest.fixture
+def parsed(spark, find):
+    """The parsed rows of the log under test, in the order of its lines."""
+
+    def parsed(settings, path="", days=None, **options):
+        log = find(settings, path, **options)
+        rows = raw_rows(spark, log, days).coalesce(1).toPandas()
+        batch = pa.table(
+            {
+                name: pa.array(column, pa.binary() if name == "line" else None)
+                for name, column in rows.items()
+                if name not in ("ds", "row_hash")
+            }
+        )
+        batch = batch.append_column("row_hash", pa.array(rows["row_hash"], pa.int64()))
+        batch = batch if "ds" in batch.column_names else batch.append_column("ds", pa.array(rows["ds"], pa.string()))
+        return parse_rows(batch, log.row_format)
+
+    return parsed
+
+
+def write(folder, **files):
+    """Write {path, with __ for /: content}."""
+    for name, content in files.items():
+        path = folder / name.replace("__", "/").replace("_tsv", ".tsv").replace("ds_", "ds=").replace("_", "-")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def values(parsed):
+    return list(zip(*parsed.raw.to_pydict().values(), strict=True))
+
+
+def test_day_folders_are_found_and_each_row_knows_its_day(tmp_path, find, parsed):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n", ds_2026_01_02__b_tsv=b"0\t8\tb\n")
+    log = find(TSV)
+    assert log.has_days
+    assert log.day_folders == ("2026-01-01", "2026-01-02")
+    rows = parsed(TSV)
+    assert sorted(zip(rows.days.to_pylist(), values(rows), strict=True)) == [
+        ("2026-01-01", (7, "a")),
+        ("2026-01-02", (8, "b")),
+    ]
+
+
+def test_only_the_days_asked_for_are_read(tmp_path, parsed):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n", ds_2026_01_02__b_tsv=b"0\t8\tb\n")
+    assert values(parsed(TSV, days=["2026-01-02"])) == [(8, "b")]
+
+
+def test_a_day_that_is_not_there_is_told(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n")
+    with pytest.raises(UserError, match="found none for 2026-01-02; it has 2026-01-01 to 2026-01-01"):
+        find(TSV, days=["2026-01-01", "2026-01-02"])
+
+
+def test_a_log_of_links_to_day_folders_has_days(tmp_path, find):
+    write(tmp_path, elsewhere__a_tsv=b"1\t7\ta\n")
+    (tmp_path / "log").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "log" / "ds=2026-01-01")
+    assert find(TSV, "log").day_folders == ("2026-01-01",)
+
+
+def test_a_single_file_is_a_log(tmp_path, find, parsed):
+    write(tmp_path, log_tsv=b"1\t7\ta\n0\t8\tb\n")
+    assert not find(TSV, "log.tsv").has_days
+    assert values(parsed(TSV, "log.tsv")) == [(7, "a"), (8, "b")]
+
+
+def test_a_packed_file_is_a_log(tmp_path, parsed):
+    (tmp_path / "log.csv.gz").write_bytes(gzip.compress(b"I,C,label\n7,a,1\n"))
+    assert values(parsed(CSV, "log.csv.gz")) == [(7, "a")]
+
+
+def test_bytes_reach_the_parser_as_they_are(tmp_path, spark, find):
+    lines = [b"\xff\xfe", b"a\x00b", b"", b"\r", b"caf\xc3\xa9 ", b"last"]
+    write(tmp_path, log_tsv=b"\n".join(lines))
+    rows = raw_rows(spark, find(TSV)).collect()
+    assert [bytes(row.line) for row in rows] == lines
+    assert rows[0].source_file.endswith("/log.tsv")
+
+
+def test_a_folder_name_that_is_no_day_is_refused(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n", ds_yesterday__a_tsv=b"1\t7\ta\n")
+    with pytest.raises(UserError, match="ds=yesterday: expected a folder ds=YYYY-MM-DD"):
+        find(TSV)
+
+
+def test_days_in_folders_and_in_a_column_at_once_are_refused(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n")
+    with pytest.raises(UserError, match="remove one of the two"):
+        find({**TSV, "columns": ["label", "I", "C", "day"], "day_column": "day"})
+
+
+def test_nothing_there_is_told(tmp_path, find):
+    with pytest.raises(UserError, match="found nothing there; check --input"):
+        find(TSV, "absent")
+    (tmp_path / "ds=2026-01-01").mkdir()
+    with pytest.raises(UserError, match="expected files with rows, found none"):
+        find(TSV)
+
+
+def test_a_header_names_the_columns_in_any_order(tmp_path, parsed):
+    write(tmp_path, a_csv=b'note,C,"label",I\n"x, y","a, b",1,7\n', b_csv=b'note,C,"label",I\n,c,0,\n')
+    assert sorted(values(parsed(CSV)), key=str) == [(7, "a, b"), (None, "c")]
+
+
+def test_a_header_with_windows_line_ends_and_byte_order_mark_is_no_row(tmp_path, parsed):
+    (tmp_path / "log.csv").write_bytes(b"\xef\xbb\xbfI,C,label\r\n7,a,1\r\n")
+    rows = parsed(CSV)
+    assert values(rows) == [(7, "a")]
+    assert rows.bad.num_rows == 0
+
+
+def test_a_quoted_header_may_hold_the_delimiter(tmp_path, find):
+    (tmp_path / "log.csv").write_bytes(b'"a, b",I,C,label\nx,7,a,1\n')
+    assert find(CSV).row_format.columns == ("a, b", "I", "C", "label")
+
+
+def test_files_with_other_headers_are_refused(tmp_path, find):
+    write(tmp_path, a_csv=b"I,C,label\n7,a,1\n", b_csv=b"C,I,label\na,7,1\n")
+    with pytest.raises(UserError, match="expected the header of"):
+        find(CSV)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (b"I,label\n", "expected columns C, found only I, label"),
+        (b"I,C,label,I\n", "expected each column once, found I again"),
+        (b"I,C,label\xff\n", "expected a header in UTF-8"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(tmp_path, find, header, told):
+    (tmp_path / "log.csv").write_bytes(header)
+    with pytest.raises(UserError, match=told):
+        find(CSV)
+
+
+def test_the_day_may_stand_in_a_column(tmp_path, find, parsed):
+    (tmp_path / "log.csv").write_bytes(b"I,C,label,ds\n7,a,1,2026-01-02\n8,b,1,soon\n")
+    settings = {**CSV, "day_column": "ds"}
+    assert find(settings).has_days
+    rows = parsed(settings)
+    assert rows.days.to_pylist() == ["2026-01-02"]
+    assert rows.bad.column("reason").to_pylist() == ["day_not_a_date"]
+
+
+@pytest.mark.parametrize("lines", [b"7\ta\n", b"1\t7\ta\n"])
+def test_impressions_to_be_scored_may_come_with_or_without_label(tmp_path, parsed, lines):
+    write(tmp_path, log_tsv=lines)
+    rows = parsed(TSV, labelled=False)
+    assert rows.labels is None
+    assert values(rows) == [(7, "a")]
+
+
+def test_the_width_of_quoted_impressions_is_read_by_their_quotes(tmp_path, parsed):
+    write(tmp_path, log_csv=b'7,"a, b"\r\n')
+    settings = {**TSV, "delimiter": ",", "quote": '"'}
+    assert values(parsed(settings, labelled=False)) == [(7, "a, b")]
+
+
+def test_parquet_columns_of_any_type_become_counts_and_categories(tmp_path, parsed):
+    columns = {
+        "label": pa.array([True, False, True, None]),
+        "I": pa.array([1.0, None, 2.0**53, 2.5]),
+        "C": pa.array([2**53 + 1, None, -1, 0], pa.int64()),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    rows = parsed(PARQUET)
+    assert rows.labels.tolist() == [1, 0, 1]
+    assert values(rows) == [(1, "9007199254740993"), (None, None), (2**53, "-1")]
+    assert rows.bad.column("reason").to_pylist() == ["label_not_0_or_1"]
+
+
+def test_parquet_counts_with_a_fraction_or_without_a_number_are_set_aside(tmp_path, parsed):
+    columns = {"label": [1, 0, 1], "I": pa.array([2.5, float("nan"), 1e30]), "C": ["a", "", None]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    rows = parsed(PARQUET, "log.parquet")
+    assert rows.num_good == 0
+    assert rows.bad.column("reason").to_pylist() == ["count_not_an_integer"] * 3
+    assert rows.bad.column("text")[0].as_py() == '{"C": "a", "I": "2.5", "label": "1"}'
+
+
+def test_parquet_days_come_from_folders(tmp_path, parsed):
+    for day in ("2026-01-01", "2026-01-02"):
+        (tmp_path / f"ds={day}").mkdir()
+        pq.write_table(pa.table({"label": [1], "I": [7], "C": [day]}), tmp_path / f"ds={day}" / "a.parquet")
+    rows = parsed(PARQUET, days=["2026-01-02"])
+    assert rows.days.to_pylist() == ["2026-01-02"]
+    assert values(rows) == [(7, "2026-01-02")]
+
+
+def test_parquet_days_may_stand_in_a_column_named_ds(tmp_path, parsed):
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"], "ds": ["2026-01-02"]}), tmp_path / "a.parquet")
+    rows = parsed({**PARQUET, "day_column": "ds"})
+    assert rows.days.to_pylist() == ["2026-01-02"]
+
+
+def test_a_file_that_is_no_parquet_is_told(tmp_path, find):
+    write(tmp_path, log_tsv=b"1\t7\ta\n")
+    with pytest.raises(UserError, match=r"log\.tsv: expected a Parquet file"):
+        find(PARQUET)
+
+
+def test_a_parquet_column_with_a_name_of_ours_is_refused(tmp_path, find):
+    pq.write_table(pa.table({"label": [1], "I": [7], "row_hash": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="a column cannot be named row_hash here"):
+        find({**PARQUET, "fields": [FIELDS[0], {"kind": "category", "names": ["row_hash"]}]})
+
+
+@pytest.fixture(scope="module")
+def hashes(spark, tmp_path_factory):
+    """The hashes of 500 rows that lie in one file, and of the same rows shuffled over seven."""
+    rows = [f"{n % 2}\t{n}\tv{n % 7}" for n in range(500)]
+    shuffled = np.random.default_rng(1).permutation(rows).tolist()
+    settings = parse_settings(TSV, DataSettings, "test")
+    found = []
+    for name, files in (("one", [rows]), ("seven", [shuffled[at::7] for at in range(7)])):
+        folder = tmp_path_factory.mktemp(name)
+        for at, lines in enumerate(files):
+            (folder / f"{at}.tsv").write_text("".join(f"{line}\n" for line in lines))
+        frame = raw_rows(spark, find_click_log(spark, f"file://{folder}", settings)).toPandas()
+        found.append(pd.Series(frame["row_hash"].to_numpy(), frame["line"].map(bytes)).to_dict())
+    return found
+
+
+def test_a_rows_hash_does_not_depend_on_where_it_lies(hashes):
+    one, seven = hashes
+    assert len(set(one.values())) == len(one) == 500
+    assert one == seven
+
+
+def test_a_log_without_days_is_split_in_the_shares_asked_for(hashes):
+    row_hashes = np.array(list(hashes[0].values()), np.int64)
+    shares = np.bincount(HashSplit(0.1, 0.2).codes(None, row_hashes)) / 500
+    np.testing.assert_allclose(shares, [0.7, 0.1, 0.2], atol=0.05)

@@ -1,0 +1,121 @@
+"""The one pass that counts rows and values; its Spark part is seen in tests/dataset/test_write.py."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from deepfm.features import survey as survey_module
+from deepfm.features.parse import RowFormat
+from deepfm.features.split import DaySplit, HashSplit
+from deepfm.features.survey import RowCounts, rebatched, survey
+from deepfm.fields import Field, FieldSet
+
+FIELDS = FieldSet([Field(name="I", kind="count"), Field(name="C", kind="category")])
+FORMAT = RowFormat(columns=("label", "I", "C"), fields=FIELDS, delimiter="\t", label="label")
+DAYS = DaySplit((("2026-01-01", "2026-01-02"), ("2026-01-03", "2026-01-03"), ("2026-01-04", "2026-01-04")))
+
+
+class OnePartition:
+    """What a survey needs of a DataFrame: batches through a function, here in this process."""
+
+    def __init__(self, *batches):
+        self._batches = batches
+
+    def mapInArrow(self, function, schema):  # noqa: N802 - Spark's name
+        return pa.Table.from_batches(list(function(iter(self._batches))), survey_module._ARROW_SCHEMA)
+
+
+def batch(*rows):
+    """(day, line) rows as they come from Spark."""
+    return pa.RecordBatch.from_pydict(
+        {
+            "line": pa.array([line for _, line in rows], pa.binary()),
+            "source_file": pa.array(["log.tsv"] * len(rows), pa.string()),
+            "ds": pa.array([day for day, _ in rows], pa.string()),
+            "row_hash": pa.array(np.arange(len(rows)), pa.int64()),
+        }
+    )
+
+
+def rows_of_kind(surveyed, kind):
+    return [row for row in surveyed.to_pylist() if row["kind"] == kind]
+
+
+def values(surveyed):
+    totals = {}
+    for row in rows_of_kind(surveyed, "value"):
+        key = FIELDS[row["field"]].name, row["value"]
+        totals[key] = totals.get(key, 0) + row["num"]
+    return totals
+
+
+LOG = batch(
+    ("2026-01-01", b"1\t7\ta"),
+    ("2026-01-01", b"0\t7\tb"),
+    ("2026-01-02", b"0\t\ta"),
+    ("2026-01-02", b"bad"),
+    ("2026-01-03", b"1\t0\tonly on the validation day"),
+    ("2026-01-04", b"1\t0\tonly on the test day"),
+    ("2026-01-05", b"1\t0\tonly on a day outside"),
+)
+
+
+def test_rows_and_clicks_are_counted_by_part_and_day():
+    counted = {
+        (row["split"], row["day"]): (row["num"], row["num_clicks"])
+        for row in rows_of_kind(survey(OnePartition(LOG), FORMAT, DAYS), "rows")
+    }
+    assert counted == {
+        ("train", "2026-01-01"): (2, 1),
+        ("train", "2026-01-02"): (1, 0),
+        ("valid", "2026-01-03"): (1, 1),
+        ("test", "2026-01-04"): (1, 1),
+        ("outside", "2026-01-05"): (1, 1),
+    }
+
+
+def test_vocabulary_never_sees_validation_days():
+    # 7 falls into bucket 5: floor(log(7)^2) + 2.
+    assert values(survey(OnePartition(LOG), FORMAT, DAYS)) == {("I", "5"): 2, ("C", "a"): 2, ("C", "b"): 1}
+
+
+def test_bad_rows_are_handed_on_with_file_text_and_reason():
+    (bad,) = rows_of_kind(survey(OnePartition(LOG), FORMAT, DAYS), "bad")
+    assert (bad["source_file"], bad["text"], bad["value"]) == ("log.tsv", "bad", "wrong_number_of_columns")
+
+
+def test_a_log_without_days_is_counted_under_no_day():
+    surveyed = survey(OnePartition(batch((None, b"1\t7\ta"), (None, b"0\t7\ta"))), FORMAT, HashSplit(0.0, 0.0))
+    (row,) = rows_of_kind(surveyed, "rows")
+    assert (row["split"], row["day"], row["num"], row["num_clicks"]) == ("train", None, 2, 1)
+
+
+def test_a_partition_without_rows_gives_none():
+    assert survey(OnePartition(), FORMAT, DAYS).num_rows == 0
+
+
+def test_counts_handed_over_early_add_up_to_the_same(monkeypatch):
+    batches = [batch(("2026-01-01", f"1\t{n % 3}\tvalue {n % 5}".encode())) for n in range(30)]
+    whole = values(survey(OnePartition(*batches), FORMAT, DAYS))
+    monkeypatch.setattr(survey_module, "MAX_VALUES_HELD", 4)
+    monkeypatch.setattr(survey_module, "rebatched", lambda batches: (pa.Table.from_batches([b]) for b in batches))
+    early = survey(OnePartition(*batches), FORMAT, DAYS)
+    assert len(rows_of_kind(early, "value")) > len(whole)
+    assert values(early) == whole
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [([], []), ([0], []), ([2, 2, 2, 1], [4, 3]), ([9], [9])])
+def test_small_batches_are_put_together(sizes, expected):
+    batches = [pa.RecordBatch.from_pydict({"x": pa.array([7] * size, pa.int64())}) for size in sizes]
+    assert [table.num_rows for table in rebatched(batches, num_rows=4)] == expected
+
+
+def test_row_counts_add_up_to_the_rows_that_were_read():
+    counts = RowCounts(
+        {"train": {"2026-01-01": (5, 1), "2026-01-02": (4, 0)}, "valid": {}, "outside": {"2026-01-09": (3, 3)}},
+        {"not_utf8": 2, "label_not_0_or_1": 1},
+    )
+    assert counts.num_rows("train") == 9
+    assert counts.num_rows("valid") == counts.num_rows("test") == 0
+    assert counts.num_bad == 3
+    assert counts.num_read == 15

@@ -1,0 +1,182 @@
+"""Workers that Spark and Horovod really start: what they return, leave behind and say when they fail."""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from deepfm import storage
+from deepfm.config import ModelSettings
+from deepfm.errors import UserError
+from deepfm.training import launch as launching
+from deepfm.training.launch import check_slots, launch
+from deepfm.training.worker import WorkOrder, failure_url
+
+# Functions of this file travel to the workers, which cannot import it.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture
+def order(dataset_url, tmp_path):
+    def make(deep=None, **training):
+        settings = {
+            "model": "deepfm",
+            "embedding_dim": 2,
+            "deep": {"hidden_units": [4], **(deep or {})},
+            "training": {"batch_size": 8, "max_epochs": 2, "learning_rate": 0.01, **training},
+        }
+        run = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        run.mkdir()
+        return WorkOrder(dataset_url, f"file://{run}", ModelSettings.model_validate(settings), num_threads=1)
+
+    return make
+
+
+def file_of(order, name):
+    return Path(storage.local_path(order.run_url)) / name
+
+
+def train_and_leave_a_digest(order):
+    """What a rank does, and then a digest of all its weights in the run's folder."""
+    from deepfm.training import worker
+
+    built, build_model = [], worker.build_model
+
+    def keep_model(*arguments):
+        built.append(build_model(*arguments))
+        return built[0]
+
+    worker.build_model = keep_model
+    returned = launching._train_as_rank(order)
+    digest = hashlib.sha256()
+    for weight in built[0].state_dict().values():
+        digest.update(weight.numpy().tobytes())
+    print("a line of a worker")
+    file_of(order, f"digest-{os.getpid()}").write_text(digest.hexdigest())
+    return returned
+
+
+def test_two_workers_end_with_identical_weights(spark, order, monkeypatch, capfd):
+    monkeypatch.setattr(launching, "_train_as_rank", train_and_leave_a_digest)
+    ordered = order(deep={"dropout": 0.5, "batch_norm": True})
+    outcome = launch(spark, ordered, 2, 60)
+    digests = [path.read_text() for path in file_of(ordered, "").glob("digest-*")]
+    assert len(digests) == 2 and len(set(digests)) == 1
+    # The rows of both, each once.
+    assert (outcome.valid.num_rows, outcome.test.num_rows) == (21, 20)
+    assert outcome.valid == outcome.best_epoch.valid
+    # Standard output belongs to the job's summary.
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "a line of a worker" in printed.err
+
+
+def test_no_workers_and_one_worker_end_with_the_same_weights(spark, order):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    orders = [order(deep={"dropout": 0.5}) for _ in range(2)]
+    outcomes = [launch(spark, ordered, num_workers, 60) for num_workers, ordered in enumerate(orders)]
+    weights = [file_of(ordered, "weights.safetensors").read_bytes() for ordered in orders]
+    assert weights[0] == weights[1]
+    assert outcomes[0].valid == outcomes[1].valid
+    assert outcomes[0].test == outcomes[1].test
+    # Horovod would leave its own, which do nothing once the workers are gone.
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_loss_that_is_not_finite_stops_all_workers_with_one_line_and_no_stack_trace(spark, order, capfd):
+    with pytest.raises(UserError, match=r"^epoch 1, step 2: the loss is nan; lower training.learning_rate"):
+        launch(spark, order(learning_rate=1e30), 2, 60)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def break_on_rank_one(order):
+    """What a rank does, but rank 1 fails when the others wait for its part of the metrics."""
+    from deepfm.training import loop
+
+    evaluate = loop.evaluate
+
+    def break_or_evaluate(model, world, batches):
+        if world.rank == 1:
+            raise KeyError("rank 1 is broken")
+        return evaluate(model, world, batches)
+
+    loop.evaluate = break_or_evaluate
+    return launching._train_as_rank(order)
+
+
+# The thread that waits for Spark's tasks dies with them: Horovod's way.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_raises_ends_the_job_with_its_message(spark, order, monkeypatch):
+    monkeypatch.setattr(launching, "_train_as_rank", break_on_rank_one)
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"^rank 1 failed: KeyError: 'rank 1 is broken'$"):
+        launch(spark, order(), 2, 60)
+    assert time.monotonic() - started < 60
+
+
+def test_more_workers_than_slots_are_refused_at_once_in_one_line(spark, order):
+    started = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        launch(spark, order(), 3, 60)
+    assert str(caught.value).startswith(
+        "--num-workers 3: expected that many task slots, found 2 on local[2]; give"
+    )
+    assert time.monotonic() - started < 5
+
+
+class Cluster:
+    """A session on a cluster whose executors register one by one."""
+
+    master = "spark://host:7077"
+
+    def __init__(self, *slots):
+        self.sparkContext = self._jsc = self
+        self._slots = list(slots)
+
+    def sc(self):
+        return self
+
+    def resourceProfileManager(self):
+        return self
+
+    def defaultResourceProfile(self):
+        return "default"
+
+    def isLocal(self):
+        return False
+
+    def maxNumConcurrentTasks(self, profile):
+        return self._slots.pop(0) if len(self._slots) > 1 else self._slots[0]
+
+
+def test_executors_that_still_register_are_waited_for():
+    check_slots(Cluster(0, 1, 2), 2)
+
+
+def test_a_cluster_that_stays_too_small_is_refused(monkeypatch):
+    monkeypatch.setattr(launching, "_EXECUTORS_WITHIN_S", 0.1)
+    with pytest.raises(UserError, match="found 1 on spark://host:7077"):
+        check_slots(Cluster(0, 1), 2)
+
+
+def left_by(order, rank, message, by_user):
+    document = {"rank": rank, "message": message, "type": "ValueError", "by_user": by_user}
+    storage.write_json(failure_url(order.run_url, rank), document)
+
+
+def test_what_the_user_can_mend_is_told_before_faults_of_ours(order):
+    ordered = order()
+    left_by(ordered, 0, "a fault", by_user=False)
+    left_by(ordered, 1, "mend this", by_user=True)
+    told = launching._told_by_workers(ordered, 2, "exit code 1")
+    assert isinstance(told, UserError) and str(told) == "mend this"
+
+
+def test_workers_that_left_no_message_are_told_in_horovods_words(order):
+    told = launching._told_by_workers(order(), 2, "Process name: 1\nExit code: -9\n")
+    assert str(told) == "the workers failed: Process name: 1 Exit code: -9"

@@ -1,0 +1,303 @@
+"""The loop on one rank, and on ranks that are threads: what it optimises, when it stops, what ranks share."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from deepfm.models.deepfm import DeepFM
+from deepfm.training.loop import (
+    LoopSettings,
+    NotFiniteError,
+    average_buffers,
+    evaluate,
+    forward_backward,
+    train,
+    train_epoch,
+    train_step,
+)
+from deepfm.training.optimizer import Optimizer
+from deepfm.training.world import SingleWorld
+
+ONE_EPOCH = LoopSettings(max_epochs=1, patience=1)
+
+
+@dataclass
+class Batch:
+    ids: torch.Tensor
+    labels: torch.Tensor
+    num_rows_all_ranks: int
+
+
+def rows(num_rows, seed=0):
+    """Ids of two fields and labels; a click is an odd sum of ids."""
+    ids = torch.randint(0, 4, (num_rows, 2), generator=torch.Generator().manual_seed(seed))
+    return ids, (ids.sum(dim=1) % 2).double()
+
+
+def batch_of(ids, labels, num_rows_all_ranks=None):
+    return Batch(ids, labels, num_rows_all_ranks or len(ids))
+
+
+def model(seed=0, **deep):
+    """In float64, so that sums in another order are the same to 1e-12."""
+    torch.manual_seed(seed)
+    return DeepFM([4, 4], 2, **{"hidden_units": (3,), **deep}).double()
+
+
+def weights_of(net):
+    return {name: weight.clone() for name, weight in net.state_dict().items()}
+
+
+def assert_same_weights(one, other, atol=0.0):
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=atol)
+
+
+def train_on(net, world, settings, batches, valid=None, learning_rate=0.01, **calls):
+    return train(
+        net,
+        Optimizer(net, learning_rate),
+        world,
+        settings,
+        read_train=lambda epoch: batches,
+        read_valid=lambda: valid or batches,
+        **{"on_step": lambda *_: None, "on_epoch": lambda *_: None, **calls},
+    )
+
+
+# What a step optimises
+
+
+def test_a_step_follows_the_gradient_of_the_mean_loss():
+    ids, labels = rows(8)
+    ours, theirs = model(), model()
+    sum_logloss = forward_backward(ours, ONE_EPOCH, batch_of(ids, labels))
+    loss = binary_cross_entropy_with_logits(theirs(ids), labels)
+    loss.backward()
+    assert sum_logloss.item() == pytest.approx(8 * loss.item())
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
+
+
+def test_l2_is_added_to_the_gradient_of_the_mean_loss_and_not_to_the_logloss_told():
+    ids, labels = rows(8)
+    ours, theirs = model(), model()
+    sum_logloss = forward_backward(ours, LoopSettings(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels))
+    logloss = binary_cross_entropy_with_logits(theirs(ids), labels)
+    (logloss + theirs.penalty(ids, 0.3, 0.2) / 8).backward()
+    assert sum_logloss.item() == pytest.approx(8 * logloss.item())
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
+
+
+@pytest.mark.parametrize("cut", [5, 4, 8], ids=["5 and 3 rows", "4 and 4", "8 and none"])
+def test_two_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_ranks, cut):
+    settings = LoopSettings(1, 1, w_reg=0.1, v_reg=0.1)
+    global_batches = [rows(8, seed) for seed in range(3)]
+    alone, together = model(), [model(), model()]
+    optimizer = Optimizer(alone, 0.01)
+    losses = [train_step(alone, optimizer, SingleWorld(), settings, batch_of(*b)) for b in global_batches]
+
+    def work(world):
+        net, mine = together[world.rank], slice(None, cut) if world.rank == 0 else slice(cut, None)
+        optimizer = Optimizer(net, 0.01)
+        return [
+            train_step(net, optimizer, world, settings, batch_of(ids[mine], labels[mine], 8))
+            for ids, labels in global_batches
+        ]
+
+    for found in in_ranks(2, work):
+        assert found == pytest.approx(losses, rel=1e-12)
+    assert_same_weights(together[0].state_dict(), together[1].state_dict())
+    assert_same_weights(together[0].state_dict(), alone.state_dict(), atol=1e-12)
+
+
+def test_ranks_start_from_the_weights_of_rank_zero(in_ranks):
+    nets = [model(seed=1), model(seed=2)]
+    shares = [[batch_of(*rows(4, seed), 8)] for seed in range(2)]
+    in_ranks(2, lambda world: train_on(nets[world.rank], world, ONE_EPOCH, shares[world.rank]))
+    assert_same_weights(nets[0].state_dict(), nets[1].state_dict())
+
+
+def test_the_same_seed_gives_bit_identical_weights():
+    trained = []
+    for _ in range(2):
+        net = model(dropout=0.5, batch_norm=True).float()
+        batches = [batch_of(ids, labels.float()) for ids, labels in (rows(8, 0), rows(8, 1))]
+        train_on(net, SingleWorld(), LoopSettings(3, 3), batches)
+        trained.append(weights_of(net))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_training_learns_what_neither_field_says_alone():
+    net, batch = model(hidden_units=(8,)), batch_of(*rows(64))
+    training = train_on(
+        net, SingleWorld(), LoopSettings(2, 2), [batch] * 40, valid=[batch], learning_rate=0.05
+    )
+    assert training.epochs[0].train_logloss > 0.2
+    assert training.epochs[1].valid.logloss < 0.1
+    assert training.epochs[1].valid.auc == 1.0
+
+
+# What is told
+
+
+def test_an_epochs_logloss_is_the_mean_over_rows_and_not_over_batches():
+    net, (ids, labels) = model(), rows(8)
+    optimizer = Optimizer(net, 1e-12)  # hardly moves the weights
+    batches = [batch_of(ids[:7], labels[:7]), batch_of(ids[7:], labels[7:])]
+    expected = binary_cross_entropy_with_logits(net(ids), labels).item()
+    found, _ = train_epoch(net, optimizer, SingleWorld(), ONE_EPOCH, 1, batches, on_step=lambda *_: None)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_step_is_told_with_its_epoch_and_number_from_one():
+    told, batches = [], [batch_of(*rows(4, seed)) for seed in range(2)]
+    train_on(model(), SingleWorld(), LoopSettings(2, 2), batches, on_step=lambda *step: told.append(step))
+    assert [step[:2] for step in told] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert all(0 < logloss < 2 and samples_per_s > 0 for _, _, logloss, samples_per_s in told)
+
+
+# When it stops
+
+
+class Constant(nn.Module):
+    """The same logit for every impression."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit = nn.Parameter(torch.zeros(1))
+
+    def forward(self, ids):
+        return self.logit.expand(len(ids))
+
+
+class Script:
+    """An optimizer that sets the logit of `Constant` to the next of a list at each step."""
+
+    sparse = ()
+
+    def __init__(self, net, logits):
+        self.dense, self._logits = [net.logit], iter(logits)
+
+    def zero_grad(self):
+        pass
+
+    def step(self):
+        self.dense[0].data.fill_(next(self._logits))
+
+
+@pytest.mark.parametrize(
+    ("patience", "kept"),
+    [
+        (1, [True, True, False]),
+        (2, [True, True, False, False]),
+        (3, [True, True, False, False, True]),
+    ],
+)
+def test_training_stops_after_patience_epochs_without_a_better_logloss_and_names_the_best(patience, kept):
+    net, found = Constant(), []
+    click = batch_of(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1))
+    # Every row is a click: the higher the logit, the better.
+    logits = [0.0, 2.0, 1.0, 2.0, 3.0]
+    training = train(
+        net,
+        Script(net, logits),
+        SingleWorld(),
+        LoopSettings(5, patience),
+        read_train=lambda epoch: [click],
+        read_valid=lambda: [click],
+        on_step=lambda *_: None,
+        on_epoch=lambda epoch, is_best: found.append((net.logit.item(), is_best)),
+    )
+    assert found == list(zip(logits, kept, strict=False))
+    assert training.best == (5 if patience == 3 else 2)
+    assert [epoch.number for epoch in training.epochs] == list(range(1, len(kept) + 1))
+
+
+def test_training_stops_at_max_epochs():
+    training = train_on(model(), SingleWorld(), LoopSettings(2, 5), [batch_of(*rows(8))])
+    assert len(training.epochs) == 2
+
+
+def test_each_epoch_reads_its_own_order():
+    asked, net = [], model()
+    train(
+        net,
+        Optimizer(net, 0.01),
+        SingleWorld(),
+        LoopSettings(3, 3),
+        read_train=lambda epoch: asked.append(epoch) or [batch_of(*rows(8))],
+        read_valid=lambda: [batch_of(*rows(8))],
+        on_step=lambda *_: None,
+        on_epoch=lambda *_: None,
+    )
+    assert asked == [1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_stops_with_epoch_and_step():
+    batches = [batch_of(*rows(8)), batch_of(*rows(8))]
+    with pytest.raises(
+        NotFiniteError, match=r"^epoch 1, step 2: the loss is nan; lower training.learning_rate"
+    ):
+        train_on(model(), SingleWorld(), ONE_EPOCH, batches, learning_rate=1e200)
+
+
+def test_a_last_step_that_breaks_the_weights_stops_at_the_validation():
+    with pytest.raises(NotFiniteError, match=r"^epoch 1: the validation logloss is nan"):
+        train_on(model(), SingleWorld(), ONE_EPOCH, [batch_of(*rows(8))], learning_rate=1e200)
+
+
+def test_a_bad_row_of_one_rank_stops_every_rank_at_the_same_step(in_ranks):
+    def work(world):
+        good, bad = batch_of(*rows(4), 8), batch_of(rows(4)[0], torch.full((4,), math.nan), 8)
+        return train_on(model(), world, ONE_EPOCH, [good, bad if world.rank == 1 else good])
+
+    found = in_ranks(2, work)
+    assert [type(error) for error in found] == [NotFiniteError, NotFiniteError]
+    assert all(str(error).startswith("epoch 1, step 2: ") for error in found)
+
+
+# What ranks share
+
+
+def test_metrics_of_two_ranks_are_those_of_all_rows_on_both(in_ranks):
+    net, (ids, labels) = model().eval(), rows(9)
+    alone = evaluate(net, SingleWorld(), [batch_of(ids, labels)])
+    shares = [slice(None, 4), slice(4, None)]
+    found = in_ranks(
+        2, lambda world: evaluate(net, world, [batch_of(ids[shares[world.rank]], labels[shares[world.rank]])])
+    )
+    for metrics in found:
+        assert (metrics.num_rows, metrics.auc, metrics.ctr) == (9, alone.auc, alone.ctr)
+        assert metrics.logloss == pytest.approx(alone.logloss, rel=1e-12)
+
+
+def test_evaluation_drops_out_nothing_and_leaves_the_statistics_of_batch_norm_alone():
+    net, batch = model(dropout=0.5, batch_norm=True).train(), batch_of(*rows(8))
+    before = weights_of(net)
+    one, other = (evaluate(net, SingleWorld(), [batch]) for _ in range(2))
+    assert one == other
+    assert_same_weights(before, net.state_dict())
+
+
+def test_batch_norms_statistics_become_the_mean_over_ranks_and_its_counter_stays(in_ranks):
+    nets = [nn.BatchNorm1d(2), nn.BatchNorm1d(2)]
+    nets[0].running_mean.data = torch.tensor([1.0, 2.0])
+    nets[1].running_mean.data = torch.tensor([3.0, 6.0])
+    nets[0].num_batches_tracked.data = nets[1].num_batches_tracked.data = torch.tensor(7)
+    in_ranks(2, lambda world: average_buffers(nets[world.rank], world))
+    for net in nets:
+        assert net.running_mean.tolist() == [2.0, 4.0]
+        assert net.running_var.tolist() == [1.0, 1.0]
+        assert net.num_batches_tracked.item() == 7
+
+
+def test_offsets_of_the_tables_are_no_statistics_and_stay(in_ranks):
+    nets = [model(batch_norm=True), model(batch_norm=True)]
+    in_ranks(2, lambda world: average_buffers(nets[world.rank], world))
+    assert nets[1].embedding.offsets.tolist() == [0, 4]

@@ -1,0 +1,80 @@
+"""What rank 0 writes, the driver shows and hands on: every epoch once, in order."""
+
+import json
+import logging
+import time
+
+import pytest
+
+from deepfm.training import progress
+from deepfm.training.progress import ProgressWriter, watched
+
+
+@pytest.fixture
+def run_url(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "_WRITE_EVERY_S", 0.02)
+    return f"file://{tmp_path}"
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_every_epoch_is_handed_on_once_and_in_order(run_url):
+    writer, seen = ProgressWriter(run_url, num_steps=2, max_epochs=3), []
+    with watched(run_url, seen.append):
+        writer.epoch({"epoch": 1})
+        wait_until(lambda: seen)
+        writer.epoch({"epoch": 2})
+        writer.epoch({"epoch": 3})
+    assert seen == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
+
+
+def test_a_run_that_wrote_nothing_has_no_epochs(run_url):
+    seen = []
+    with watched(run_url, seen.append):
+        pass
+    assert seen == []
+
+
+def test_an_epoch_that_could_not_be_handed_on_is_handed_on_later(run_url, caplog):
+    writer, seen = ProgressWriter(run_url, num_steps=2, max_epochs=2), []
+
+    def server_is_away_once(metrics):
+        if not caplog.records:
+            raise ConnectionError("no answer")
+        seen.append(metrics)
+
+    with watched(run_url, server_is_away_once):
+        writer.epoch({"epoch": 1})
+        writer.epoch({"epoch": 2})
+        wait_until(lambda: seen)
+    assert seen == [{"epoch": 1}, {"epoch": 2}]
+    assert "no answer" in caplog.text
+
+
+def test_an_error_of_the_training_goes_through(run_url):
+    with pytest.raises(ValueError, match="broken"), watched(run_url, lambda _: None):
+        raise ValueError("broken")
+
+
+def test_steps_are_written_about_once_a_second_and_not_each(tmp_path):
+    writer = ProgressWriter(f"file://{tmp_path}", num_steps=1000, max_epochs=1)
+    writer.step(1, 1, 0.7, 100.0)
+    writer.step(1, 2, 0.6, 100.0)
+    state = json.loads((tmp_path / "progress.json").read_text())
+    assert (state["epoch"], state["step"], state["logloss"]) == (1, 1, 0.7)
+
+
+def test_without_a_terminal_progress_is_a_line_a_minute(run_url, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    writer = ProgressWriter(run_url, num_steps=10, max_epochs=3)
+    with watched(run_url, lambda _: None):
+        writer.step(2, 4, 0.512, 12345.6)
+        wait_until(lambda: caplog.messages)
+    line = "epoch 2/3, step 4/10, 12346 samples/s, logloss 0.5120, at most 16 steps left"
+    assert caplog.messages[0] == line
