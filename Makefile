@@ -46,5 +46,5 @@ env: .venv/.ready ## only the environment (PYTHON=python3.12 to choose its Pytho
 	@$(PYTHON) .ci/set_up.py
 
 clean: ## remove the environment, the demo's files and caches (not the wheels in the user's cache)
-	rm -rf .venv .venv.lock work build *.egg-info tests/.pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv.lock .venv.unfinished work build *.egg-info tests/.pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 VENV = ROOT / ".venv"
 READY = VENV / ".ready"  # the Makefile's stamp; holds what the environment was made from
-BROKEN = VENV / ".unfinished"  # there while pip writes: what an interrupted pip leaves cannot be trusted
+# There while .venv is written or removed: what is left by an interruption cannot be trusted.
+UNFINISHED = ROOT / ".venv.unfinished"
 INPUTS = [LOCK, ROOT / "setup.py", *sorted((ROOT / ".ci").glob("*.py"))]
 
 # They would send pip or Python to other folders than .venv, or make's job count to Horovod's build.
@@ -67,15 +68,16 @@ def main() -> None:
 
 def make_environment() -> None:
     READY.unlink(missing_ok=True)
-    if BROKEN.exists() or not same_python():
-        shutil.rmtree(VENV, ignore_errors=True)
+    if VENV.exists() and (UNFINISHED.exists() or not same_python()):
+        UNFINISHED.touch()
+        shutil.rmtree(VENV)
     new = not VENV.exists()
     VENV.mkdir(exist_ok=True)
     with (VENV / "set_up.log").open("a") as log:
         pip = [VENV / "bin/python", "-m", "pip", "--disable-pip-version-check"]
         if new:
             with step("an empty environment", log), writing():
-                run([sys.executable, "-m", "venv", VENV], log)
+                run([base_python(), "-m", "venv", VENV], log)
         with step("torch with its dependencies", log), writing():
             run([*pip, "install", "-c", LOCK, f"torch=={pinned('torch', LOCK.read_text())}"], log)
         with step("the other packages as pinned", log), writing():
@@ -97,6 +99,12 @@ def make_environment() -> None:
 def fingerprint() -> str:
     digests = [f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.relative_to(ROOT)}" for path in INPUTS]
     return "\n".join([f"python {sys.version_info[0]}.{sys.version_info[1]}", *digests, ""])
+
+
+def base_python() -> Path:
+    """The machine's Python, also where the running one is that of an activated .venv, removed by now."""
+    base = Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info))
+    return base if base.exists() else Path(sys.executable)
 
 
 def same_python() -> bool:
@@ -154,9 +162,9 @@ def java_version(answer: str) -> int | None:
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    BROKEN.touch()
+    UNFINISHED.touch()
     yield
-    BROKEN.unlink()
+    UNFINISHED.unlink()
 
 
 @contextlib.contextmanager

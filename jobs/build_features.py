@@ -7,7 +7,7 @@ Example:
 """
 
 import click
-from command import job, load_profile, profile_option, spark_session
+from command import JobCommand, job, load_profile, profile_option, spark_session
 
 from deepfm import storage
 from deepfm.config import DataSettings, load_settings
@@ -16,7 +16,7 @@ from deepfm.features.click_log import find_click_log
 from deepfm.features.split import choose_split
 
 
-@click.command(help=__doc__.replace("Example:", "\b\nExample:"))
+@click.command(cls=JobCommand, help=__doc__.replace("Example:", "\b\nExample:"))
 @click.option(
     "--data", "data_path", required=True, help="YAML of the log's columns, e.g. conf/data/criteo.yaml."
 )

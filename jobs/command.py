@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -33,6 +34,19 @@ tracking_option = click.option(
 )
 
 
+class JobCommand(click.Command):
+    """A command that tells a mistake in its flags as it tells any other: in one line, with exit status 2."""
+
+    def main(self, *arguments, **settings) -> None:
+        try:
+            super().main(*arguments, **{**settings, "standalone_mode": False})
+        except click.ClickException as error:
+            click.echo(f"error: {' '.join(error.format_message().split())}; see --help", err=True)
+            sys.exit(2)
+        except click.Abort:
+            sys.exit(130)
+
+
 def job(function: Callable[..., dict]) -> Callable[..., None]:
     """Turn a function that returns the job's summary into a command with the jobs' contract.
 
@@ -52,7 +66,12 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
             sys.exit(2)
         sys.stderr.flush()
         summary["seconds"] = round(time.monotonic() - started, 1)
-        click.echo(json.dumps({"job": function.__name__, **summary}))
+        # JSON knows no nan: the AUC of a day without clicks is null.
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in summary.items()
+        }
+        click.echo(json.dumps({"job": function.__name__, **finite}))
 
     return run
 

@@ -7,15 +7,15 @@ Example:
 """
 
 import click
-from command import job, load_profile, profile_option, spark_session, tracking_option
+from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
 
 from deepfm import storage
 from deepfm.registry.tracking import Store
 from deepfm.scoring.night import score_day
-from deepfm.scoring.publish import day_url, published_day
+from deepfm.scoring.publish import day_url, published_day, require_keepable
 
 
-@click.command(help=__doc__.replace("Example:", "\b\nExample:"))
+@click.command(cls=JobCommand, help=__doc__.replace("Example:", "\b\nExample:"))
 @click.option("--date", required=True, help="The day to score, YYYY-MM-DD.")
 @click.option("--model-uri", required=True, help="models:/NAME@champion or models:/NAME/VERSION.")
 @click.option(
@@ -38,14 +38,15 @@ def score(date, model_uri, input_path, output_path, keep, overwrite, tracking_ur
     target = day_url(output_url, date)
     store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
     version = store.resolve(model_uri)
-    with spark_session(profile, "score") as spark:
-        day = None if overwrite else published_day(spark, output_url, date)
-        is_new = day is None
-        if is_new:
-            columns = tuple(name for name in keep.split(",") if name)
+    columns = tuple(name.strip() for name in keep.split(",") if name.strip())
+    require_keepable(columns)
+    day = None if overwrite else published_day(output_url, date)
+    is_new = day is None
+    if is_new:
+        with spark_session(profile, "score") as spark:
             day = score_day(spark, store, version, date, input_url, output_url, columns)
-        else:
-            click.echo(f"{target} is published already; --overwrite scores it again", err=True)
+    else:
+        click.echo(f"{target} is published already; --overwrite scores it again", err=True)
     return {
         "date": date,
         "rows_in": day.rows_in,

@@ -9,19 +9,19 @@ Example:
 from contextlib import nullcontext
 
 import click
-from command import job, load_profile, profile_option, spark_session, tracking_option
+from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
 
 from deepfm import storage
 from deepfm.config import ModelSettings, load_settings
-from deepfm.dataset.manifest import read_manifest
+from deepfm.errors import UserError
 from deepfm.registry.tracking import Store
-from deepfm.registry.training_run import register_outcome, start_of_run
+from deepfm.registry.training_run import read_parts, register_outcome, start_of_run
 from deepfm.training.launch import launch
 from deepfm.training.progress import watched
 from deepfm.training.worker import WorkOrder
 
 
-@click.command(help=__doc__.replace("Example:", "\b\nExample:"))
+@click.command(cls=JobCommand, help=__doc__.replace("Example:", "\b\nExample:"))
 @click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
 @click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
 @click.option(
@@ -39,18 +39,23 @@ from deepfm.training.worker import WorkOrder
 def train(dataset_path, model_path, num_workers, name, experiment, tracking_uri, profile_path) -> dict:
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
-    manifest = read_manifest(dataset_url)
+    manifest, vocabulary = read_parts(dataset_url)
     store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
+    store.require_name(name)
     session = spark_session(profile, "train") if num_workers else nullcontext()
     with session as spark, store.run(experiment or name) as run:
         run_url = f"{storage.absolute_url(profile.work_dir)}/{run.run_id}"
         storage.make_folder(run_url)
         run.log_start(*start_of_run(settings, manifest, dataset_url, num_workers))
         order = WorkOrder(dataset_url, run_url, settings, profile.workers.threads_per_worker)
-        with watched(run_url, run.log_epoch):
-            outcome = launch(spark, order, num_workers, profile.workers.start_timeout_s)
-        version = register_outcome(run, outcome, order, manifest, name)
-        storage.remove(run_url)
+        try:
+            with watched(run_url, run.log_epoch):
+                outcome = launch(spark, order, num_workers, profile.workers.start_timeout_s)
+        except UserError:
+            storage.remove(run_url)
+            raise
+        version = register_outcome(run, outcome, order, manifest, vocabulary, name)
+        storage.remove(run_url)  # not where registering failed: the trained weights are there
     return {
         "run_id": run.run_id,
         "name": name,

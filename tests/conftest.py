@@ -1,10 +1,25 @@
-"""What many tests share: one Spark session for the whole run, and the real data where it lies beside the project."""
+"""What many tests share: a Spark session, an MLflow store, jobs run in this process, small models, real data."""
 
+import importlib
+import json
 import os
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from deepfm.config import DataSettings, ModelSettings, parse_settings
+from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
+from deepfm.features.vocabulary import Vocabulary
+from deepfm.models.build import build_model
+from deepfm.registry.artifact import save_artifact
+from deepfm.registry.tracking import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -34,3 +49,156 @@ def real_data():
         return path
 
     return file
+
+
+# --- MLflow and jobs
+
+
+@pytest.fixture(scope="session")
+def profile_path(tmp_path_factory) -> Path:
+    """The local profile, with everything it writes in a folder of the tests' own."""
+    folder = tmp_path_factory.mktemp("profile")
+    profile = yaml.safe_load((ROOT / "conf/profile/local.yaml").read_text())
+    profile["work_dir"] = str(folder / "runs")
+    profile["mlflow"] = {
+        "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "artifact_location": str(folder / "artifacts"),
+    }
+    (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
+    return folder / "profile.yaml"
+
+
+@pytest.fixture
+def store(profile_path):
+    """The MLflow store of that profile. All tests share it (a new one takes seconds): choose names of your own."""
+    settings = yaml.safe_load(profile_path.read_text())["mlflow"]
+    return Store(settings["tracking_uri"], settings["artifact_location"])
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self) -> dict:
+        assert self.status == 0, self.stderr
+        return json.loads(self.stdout.splitlines()[-1])
+
+    @property
+    def mistake(self) -> str:
+        """The one line that tells the user of a mistake; nothing else came of the job."""
+        assert (self.status, self.stdout) == (2, "")
+        assert "Traceback" not in self.stderr
+        (line,) = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+        return line.removeprefix("error: ")
+
+
+@pytest.fixture(scope="session")
+def run_job(request, profile_path):
+    """Run a job's command in this process, with this process's Spark session and the tests' profile."""
+
+    @contextmanager
+    def shared_session(profile, name):
+        yield request.getfixturevalue("spark")
+
+    def run(job: str, *flags) -> Finished:
+        module = importlib.import_module(job)
+        flags = [str(flag) for flag in flags]
+        if "--profile" not in flags:
+            flags += ["--profile", str(profile_path)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "spark_session", shared_session)
+            done = CliRunner().invoke(getattr(module, job), flags)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Finished(done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+# --- a log of three columns and models whose probabilities can be checked by hand
+
+SMALL_DATA = {
+    "format": "delimited",
+    "columns": ["label", "I", "C"],
+    "fields": [{"kind": "count", "names": ["I"]}, {"kind": "category", "names": ["C"]}],
+    "max_bad_fraction": 0.25,
+}
+
+
+@pytest.fixture(scope="session")
+def small_data() -> DataSettings:
+    """Tab separated label, I (a count), C (a category)."""
+    return parse_settings(SMALL_DATA, DataSettings, "small")
+
+
+@pytest.fixture
+def write_log(tmp_path):
+    """Write a log in day folders: {day: lines} -> its path."""
+
+    def write(days: dict[str, list[str]], name: str = "log") -> Path:
+        for day, lines in days.items():
+            folder = tmp_path / name / f"ds={day}"
+            folder.mkdir(parents=True)
+            (folder / "part-00000.tsv").write_text("".join(f"{line}\n" for line in lines))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def small_vocabulary(small_data):
+    """Of I the buckets of 0 and 1, of C the values a and b; each has the ids 2 and 3."""
+    rows = [(0, "0", 9), (0, "1", 8), (1, "a", 9), (1, "b", 8)]
+    counts = pa.table(dict(zip(("field", "value", "num"), map(list, zip(*rows, strict=True)), strict=True)))
+    return Vocabulary.fit(small_data.field_set, counts)
+
+
+@pytest.fixture
+def save_model(tmp_path, small_data, small_vocabulary):
+    """Save a model whose logit is `bias` + `c`[the value of C] (missing: None, unknown: "?") -> its folder.
+
+    `log_url` and `days` say where its dataset came from and which days were for train, valid and test.
+    """
+
+    def save(name="model", *, bias=0.0, c=None, log_url="file:///log", days=None, vocabulary=None) -> Path:
+        settings = {"embedding_dim": 2, "deep": {"hidden_units": [2]}}
+        training = {"batch_size": 1, "max_epochs": 1, "learning_rate": 1.0}
+        model = parse_settings(
+            {"model": "deepfm", **settings, "training": training}, ModelSettings, "small model"
+        )
+        weights = {key: torch.zeros_like(w) for key, w in build_model(model, (4, 4)).state_dict().items()}
+        weights["linear.bias"][:] = bias
+        for value, weight in (c or {}).items():
+            # The four ids of I come first, then those of C.
+            weights["linear.weights.table.weight"][4 + [None, "?", "a", "b"].index(value)] = weight
+        part = SplitPart(num_rows=1, num_clicks=0, days={}, files=(), digest="0" * 16)
+        manifest = Manifest(
+            created_at="2026-01-08T00:00:00+00:00",
+            data=small_data,
+            num_ids=(4, 4),
+            vocabulary=small_vocabulary.fingerprint,
+            splits=dict.fromkeys(("train", "valid", "test"), part),
+            input=InputLog(url=log_url, days=days or {}, rows_read=3, bad_by_reason={}),
+        )
+        folder = tmp_path / name
+        folder.mkdir()
+        save_artifact(f"file://{folder}", model, manifest, vocabulary or small_vocabulary, weights)
+        return folder
+
+    return save
+
+
+@pytest.fixture
+def register(store, small_vocabulary):
+    """Register a saved model as a version of a name -> the version."""
+
+    def as_version(folder: Path, name: str) -> str:
+        with store.run(name) as run:
+            return run.register(str(folder), name, small_vocabulary, {})
+
+    return as_version

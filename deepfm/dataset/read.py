@@ -1,8 +1,8 @@
 """A rank's batches of a split: each row once an epoch over all ranks, in a new order each epoch, equal steps.
 
 Petastorm's own sharding gives a rank the same row groups every epoch, and unequal steps where row groups are
-unequal. Here the manifest's files get a new order each epoch, cut into equal runs of rows, one a
-rank; Petastorm reads the files of a run in that order. It is given files, not the folder, so it never opens the
+unequal. Here the manifest's files get a new order each epoch, cut into equal runs of rows, one a rank;
+Petastorm reads the files of a run in that order. It is given files, not the folder, so it never opens the
 `_common_metadata` beside them, which it would unpickle.
 """
 

@@ -28,7 +28,7 @@ class FieldEmbedding(nn.Module):
 
 
 class LinearTerms(nn.Module):
-    """First order, w_0 + sum of w_i x_i (Rendle 2010, eq. 1): the bias and one weight a feature. Starts at zero."""
+    """First order, w_0 + sum of w_i x_i (Rendle 2010, eq. 1): a bias and a weight a feature, from zero."""
 
     def __init__(self, num_ids: Sequence[int]):
         super().__init__()

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from deepfm.config import PromotionLimits
@@ -69,11 +70,10 @@ def _described(metrics: Metrics) -> str:
 
 
 def champion_version(store: Store, name: str) -> str | None:
-    """The version that is champion now."""
-    try:
-        return str(store.client.get_model_version_by_alias(name, CHAMPION).version)
-    except MlflowException:
-        return None
+    """The version that is champion now; UserError where there is no such model."""
+    # Not by asking for the alias: the error of a store that is away would read as "there is no champion".
+    version = _registered(store, name).aliases.get(CHAMPION)
+    return None if version is None else str(version)
 
 
 def move_champion(store: Store, name: str, version: str, kind: str, reasons: tuple[str, ...]) -> Move:
@@ -95,12 +95,18 @@ def move_champion(store: Store, name: str, version: str, kind: str, reasons: tup
 
 def history(store: Store, name: str) -> list[Move]:
     """All moves of the alias, oldest first; UserError where there is no such model."""
-    try:
-        tags = store.client.get_registered_model(name).tags
-    except MlflowException as error:
-        raise UserError(f"no model {name} at {store.uri}; train one with train.py --name {name}") from error
+    tags = _registered(store, name).tags
     found = [json.loads(value) for key, value in sorted(tags.items()) if key.startswith(_TAG)]
     return [Move(**{**move, "reasons": tuple(move["reasons"])}) for move in found]
+
+
+def _registered(store: Store, name: str) -> RegisteredModel:
+    try:
+        return store.client.get_registered_model(name)
+    except MlflowException as error:
+        raise UserError(
+            f"no model {name} at {store.uri} ({error.message}); train one with train.py --name {name}"
+        ) from error
 
 
 def rollback(store: Store, name: str) -> Move:
@@ -115,6 +121,7 @@ def rollback(store: Store, name: str) -> Move:
         raise UserError(
             f"{name}: there is no earlier champion to go back to; see promote.py --name {name} --history"
         )
+    store.resolve(f"models:/{name}/{standing[-2]}")  # UserError where it was deleted since
     reason = f"version {standing[-1]} was taken back"
     return move_champion(store, name, standing[-2], "rollback", (reason,))
 

@@ -20,8 +20,8 @@ class RawRowModel:
     def predict(self, frame: pd.DataFrame, params: dict | None = None) -> np.ndarray:
         """(n, raw columns) -> (n,) float64 probabilities, the same as the scoring job's.
 
-        Counts are whole numbers (float64, as pandas holds integers with gaps), categories text; None, nan and
-        empty text are missing. ValueError for a count with a fraction, which the scoring job would set aside.
+        Counts are whole numbers (also as floats, as pandas holds integers with gaps), categories text; None,
+        nan and empty text are missing. ValueError for a count that the scoring job would set aside.
         """
         return self._model.probabilities(raw_from_frame(frame, self._model.encoder.fields))
 
@@ -39,14 +39,20 @@ def raw_from_frame(frame: pd.DataFrame, fields: FieldSet) -> pa.Table:
 def _typed(column: pd.Series, kind: str) -> pa.Array:
     if kind == "category":
         return pa.array(
-            [None if pd.isna(value) or value == "" else str(value) for value in column], pa.string()
+            [None if pd.isna(value) or value == "" else _text(value) for value in column], pa.string()
         )
     numbers = pd.to_numeric(column.replace("", None), errors="raise").astype("float64")
     missing = numbers.isna().to_numpy()
     whole = np.where(missing, 0, numbers.to_numpy())
-    if not (whole == np.floor(whole)).all():
-        raise ValueError(f"{column.name}: expected whole numbers, found {whole[whole != np.floor(whole)][0]}")
+    wrong = (whole != np.floor(whole)) | (np.abs(whole) >= 2.0**63)
+    if wrong.any():
+        raise ValueError(f"{column.name}: expected whole numbers of 64 bits, found {whole[wrong][0]}")
     return pa.array(whole.astype(np.int64), mask=missing)
+
+
+def _text(value: object) -> str:
+    """As features.click_log reads a Parquet log: 7.0, an integer in a column with gaps, is 7."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:

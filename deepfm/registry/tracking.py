@@ -1,5 +1,6 @@
 """MLflow: the one run of a training, its curves and its registered model; versions and their files."""
 
+import http.client
 import logging
 import subprocess
 import urllib.error
@@ -10,12 +11,14 @@ from importlib import metadata
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import Metric
+from mlflow.entities import LifecycleStage, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
 from mlflow.utils.time import get_current_time_millis
+from sqlalchemy.exc import SQLAlchemyError
 
 import deepfm
 from deepfm.errors import UserError
@@ -38,12 +41,20 @@ class Store:
         self._artifact_location = artifact_location
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        try:
+            self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self.client.search_experiments(max_results=1)
+        except (MlflowException, SQLAlchemyError) as error:
+            raise UserError(f"{uri}: MLflow cannot use it: {error}; choose another --tracking-uri") from error
 
     @contextmanager
     def run(self, experiment: str) -> Iterator["Run"]:
         """A new run of an experiment, which is made if it is new; FAILED where the block raises."""
         found = self.client.get_experiment_by_name(experiment)
+        if found and found.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise UserError(
+                f"experiment {experiment} was deleted at {self.uri}; restore it, or give another --experiment"
+            )
         experiment_id = found.experiment_id if found else self._new_experiment(experiment)
         with mlflow.start_run(experiment_id=experiment_id, log_system_metrics=False) as active:
             yield Run(self, active.info.run_id)
@@ -52,6 +63,11 @@ class Store:
         local = self.uri.startswith("sqlite:") and self._artifact_location
         location = Path(self._artifact_location).absolute().as_uri() if local else None
         return self.client.create_experiment(name, artifact_location=location)
+
+    def require_name(self, name: str) -> None:
+        """UserError for a name that no registered model can have: better now than after the training."""
+        if not name.strip() or set(name) & set("/:@"):
+            raise UserError(f"--name: expected a model's name without / : @, found {name!r}; choose another")
 
     def resolve(self, model_uri: str) -> ModelVersion:
         """models:/NAME@ALIAS or models:/NAME/VERSION -> the version: resolve once, then speak of it."""
@@ -173,7 +189,7 @@ def _check_reachable(uri: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise UserError(f"{uri}: the MLflow server answers {error}; look at its log") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(
             f"{uri}: no MLflow server answers there ({error}); "
             "start one with `mlflow server`, or check --tracking-uri"
@@ -181,9 +197,10 @@ def _check_reachable(uri: str) -> None:
 
 
 def _signature(vocabulary: Vocabulary) -> ModelSignature:
-    # Counts are doubles: pandas holds integers with gaps as floats, and MLflow refuses those for a long.
-    kinds = {"count": DataType.double, "category": DataType.string}
-    columns = [ColSpec(kinds[field.kind], field.name, required=False) for field in vocabulary.fields]
+    # Counts are of any type: pandas holds integers with gaps as floats and others as integers, and MLflow
+    # refuses the ones for a long and the others for a double. The model itself checks them.
+    kinds = {"count": AnyType(), "category": DataType.string}
+    columns = [ColSpec(kinds[field.kind], field.name) for field in vocabulary.fields]
     return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))
 
 
@@ -205,6 +222,7 @@ def _git_commit() -> str:
         "--always",
         "--dirty",
         "--abbrev=40",
+        "--exclude=*",  # a tag in place of the commit
     ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -4,6 +4,7 @@ import tempfile
 
 from pyspark.sql import SparkSession
 
+from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log, raw_rows
 from deepfm.features.split import SPLITS, DaySplit, HashSplit, days_between
 from deepfm.registry.artifact import load_artifact
@@ -37,4 +38,9 @@ def measure(
         spark, card.input.url, card.data, days=None if card.data.day_column else days, keep=others
     )
     metrics = evaluate_models(raw_rows(spark, log, days), log.row_format, names, split)
+    if not metrics:
+        raise UserError(
+            f"{card.input.url}: expected the held-out rows of version {candidate.version}, found none; the "
+            "log has changed since: train a candidate on what is there now"
+        )
     return metrics[0], metrics[1] if champion else None

@@ -59,20 +59,29 @@ def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str
             mask = pa.array(chosen)
             probabilities = model.probabilities(parsed.raw.filter(mask))
             kept = parsed.kept.filter(mask) if row_format.keep else parsed.kept
+            kept = kept.rename_columns([kept_as(name) for name in kept.column_names])
             yield from _rows(schema, SCORED, len(probabilities), probability=probabilities, **_columns(kept))
             yield from _rows(schema, OTHER_DAY, int((~chosen).sum()))
             yield from _rows(schema, BAD, parsed.bad.num_rows, **_columns(parsed.bad))
 
-    keep = [(name, pa.string()) for name in row_format.keep]
+    keep = [(kept_as(name), pa.string()) for name in row_format.keep]
     bad = [(name, pa.string()) for name in ("source_file", "text", "reason")]
     schema = pa.schema([("kind", pa.string()), *keep, ("probability", pa.float64()), *bad])
     return raw.mapInArrow(score_partition, _spark_schema(schema))
 
 
+def kept_as(name: str) -> str:
+    """A kept column's name among `scored_rows`: a log may have a column `text` or `reason` of its own."""
+    return f"keep:{name}"
+
+
 def evaluate_models(
     raw: DataFrame, row_format: RowFormat, model_names: Sequence[str], split: DaySplit | HashSplit
 ) -> list[Metrics]:
-    """Metrics of shipped models on the labelled rows of the test part, each row read once for all of them."""
+    """Metrics of shipped models on the labelled rows of the test part, each row read once for all of them.
+
+    An empty list where the test part has no row.
+    """
     code = SPLITS.index("test")
 
     def tally_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -99,6 +108,8 @@ def evaluate_models(
 
     schema = "model long, place long, num long, logloss double, probability double"
     partial = raw.mapInArrow(tally_partition, schema).toPandas()
+    if partial.empty:
+        return []
     return [_merged(partial[partial["model"] == index]) for index in range(len(model_names))]
 
 

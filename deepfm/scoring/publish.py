@@ -1,7 +1,8 @@
 """A day of probabilities: written aside, counted, then made visible by one rename."""
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
 from pyspark.sql import DataFrame, SparkSession
@@ -11,10 +12,14 @@ from deepfm import storage
 from deepfm.dataset.build import REJECTED
 from deepfm.errors import UserError
 from deepfm.features.parse import is_day
-from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED
+from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, kept_as
 
 #: Days are written below this folder first; Spark readers pass over names that begin with _.
 _ATTEMPTS = "_attempts"
+#: Within a day: its PublishedDay as JSON, so that it becomes visible and is replaced together with its rows.
+_SUMMARY = "_summary.json"
+#: Columns of a published day beside the kept ones; its readers see ds as well.
+_OWN_COLUMNS = ("probability", "model_name", "model_version", "scored_at", "ds")
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,28 @@ def day_url(output_url: str, day: str) -> str:
     return f"{output_url}/ds={day}"
 
 
-def published_day(spark: SparkSession, output_url: str, day: str) -> PublishedDay | None:
-    """The day as it was published; None where it is not."""
-    if not storage.exists(day_url(output_url, day)):
+def require_keepable(keep: Sequence[str]) -> None:
+    """UserError where kept columns would meet each other or the day's own; Spark ignores case."""
+    names = [name.lower() for name in (*_OWN_COLUMNS, *keep)]
+    repeated = [name for name in keep if names.count(name.lower()) > 1]
+    if repeated:
+        raise UserError(
+            f"--keep: {', '.join(repeated)} would be there twice; a published day has "
+            f"{', '.join(_OWN_COLUMNS)} of its own: leave them out and name each other column once"
+        )
+
+
+def published_day(output_url: str, day: str) -> PublishedDay | None:
+    """The day as it was published; None where it is not, UserError where something else stands there."""
+    where = day_url(output_url, day)
+    if not storage.exists(where):
         return None
-    rejected_url = f"{output_url}/{REJECTED}/ds={day}"
-    num_bad = spark.read.text(rejected_url).count() if storage.exists(rejected_url) else 0
-    return _described(spark.read.parquet(day_url(output_url, day)), num_bad)
+    try:
+        return PublishedDay(**storage.read_json(f"{where}/{_SUMMARY}"))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{where}: expected a day that score.py published, found {error}; --overwrite replaces it"
+        ) from error
 
 
 def publish_day(
@@ -68,60 +88,73 @@ def publish_day(
     storage.make_folder(f"{output_url}/{_ATTEMPTS}")
     _remove_attempts(output_url, day)
     attempt = f"{output_url}/{_ATTEMPTS}/ds={day}.{uuid.uuid4().hex}"
+    try:
+        described = _write_aside(spark, rows, num_raw, model, keep, attempt)
+        _replace(f"{attempt}/{BAD}", f"{output_url}/{REJECTED}", day, attempt, wanted=described.rows_bad > 0)
+        _check_rows(described, day, max_bad_fraction, f"{output_url}/{REJECTED}/ds={day}")
+    except BaseException:
+        storage.remove(attempt)
+        raise
+    # Outside the try: until the new day stands, the attempt may hold the old one.
+    _replace(f"{attempt}/{SCORED}", output_url, day, attempt, wanted=True)
+    storage.remove(attempt)
+    return described
+
+
+def _write_aside(
+    spark: SparkSession,
+    rows: DataFrame,
+    num_raw: int,
+    model: tuple[str, str],
+    keep: tuple[tuple[str, str], ...],
+    attempt: str,
+) -> PublishedDay:
+    """Write scored and bad rows below `attempt`; RuntimeError where they are not all that were read."""
     rows = rows.persist()
     try:
         # One pass fills the cache; what is published and what is set aside are both written from it.
         _scored(rows, model, keep).write.parquet(f"{attempt}/{SCORED}")
-        rows.filter(F.col("kind") == BAD).select("source_file", "text", "reason").write.json(
-            f"{attempt}/{BAD}"
-        )
+        bad = rows.filter(F.col("kind") == BAD).select("source_file", "text", "reason")
+        bad.write.json(f"{attempt}/{BAD}")
         num_other = rows.filter(F.col("kind") == OTHER_DAY).count()
     finally:
         rows.unpersist()
     num_bad = spark.read.text(f"{attempt}/{BAD}").count()
-    written = spark.read.parquet(f"{attempt}/{SCORED}")
-    num_scored = written.count()
-    if num_scored + num_bad + num_other != num_raw:
+    found = (
+        spark.read.parquet(f"{attempt}/{SCORED}")
+        .agg(F.count("*").alias("num"), F.avg("probability").alias("mean"))
+        .first()
+    )
+    if found.num + num_bad + num_other != num_raw:
         raise RuntimeError(
-            f"{num_raw} rows were read, but {num_scored} scored + {num_bad} bad + {num_other} of other days "
+            f"{num_raw} rows were read, but {found.num} scored + {num_bad} bad + {num_other} of other days "
             "came out; the log changed while it was read, nothing was published: run again"
         )
-    _replace(f"{attempt}/{BAD}", f"{output_url}/{REJECTED}", day, attempt, wanted=num_bad > 0)
-    if num_bad > max_bad_fraction * (num_scored + num_bad):
-        storage.remove(attempt)
-        raise UserError(
-            f"{day}: {num_bad} of {num_scored + num_bad} rows do not fit, more than max_bad_fraction "
-            f"{max_bad_fraction}; nothing was published, see {output_url}/{REJECTED}/ds={day}"
-        )
-    if not num_scored:
-        storage.remove(attempt)
-        raise UserError(f"{day}: expected impressions, found none in the input; check --date and --input")
-    described = _described(written, num_bad)
-    _replace(f"{attempt}/{SCORED}", output_url, day, attempt, wanted=True)
-    storage.remove(attempt)
+    described = PublishedDay(found.num, num_bad, *model, found.mean)
+    storage.write_json(f"{attempt}/{SCORED}/{_SUMMARY}", asdict(described))
     return described
+
+
+def _check_rows(described: PublishedDay, day: str, max_bad_fraction: float, rejected_url: str) -> None:
+    if described.rows_bad > max_bad_fraction * described.rows_in:
+        raise UserError(
+            f"{day}: {described.rows_bad} of {described.rows_in} rows do not fit, more than max_bad_fraction "
+            f"{max_bad_fraction}; nothing was published, see {rejected_url}"
+        )
+    if not described.rows_scored:
+        raise UserError(f"{day}: expected impressions, found none in the input; check --date and --input")
 
 
 def _scored(rows: DataFrame, model: tuple[str, str], keep: tuple[tuple[str, str], ...]) -> DataFrame:
     """The columns a published day has."""
     scored_at = datetime.now(timezone.utc).replace(microsecond=0)
     return rows.filter(F.col("kind") == SCORED).select(
-        *[F.col(f"`{name}`").cast(kind).alias(name) for name, kind in keep],
+        *[F.col(f"`{kept_as(name)}`").cast(kind).alias(name) for name, kind in keep],
         "probability",
         F.lit(model[0]).alias("model_name"),
         F.lit(model[1]).alias("model_version"),
         F.lit(scored_at).cast("timestamp").alias("scored_at"),
     )
-
-
-def _described(day: DataFrame, num_bad: int) -> PublishedDay:
-    found = day.agg(
-        F.count("*").alias("num"),
-        F.avg("probability").alias("mean"),
-        F.first("model_name").alias("name"),
-        F.first("model_version").alias("version"),
-    ).first()
-    return PublishedDay(found.num, num_bad, found.name, found.version, found.mean)
 
 
 def _replace(source: str, folder: str, day: str, attempt: str, *, wanted: bool) -> None:

@@ -20,7 +20,7 @@ DATA = parse_settings(
 
 @pytest.fixture
 def write_dataset(tmp_path):
-    """Write [[(label, I, C) row of a file] of a file] as training split, one row as validation and test split.
+    """Write files, each a list of (label, I, C) rows, as training split; validation and test have a row each.
 
     The files have row groups of `row_group_rows` rows. Returns (url, manifest).
     """
@@ -53,10 +53,16 @@ def _write_split(folder, files, row_group_rows):
         columns |= {name: pa.array(column, pa.int32()) for name, column in zip("IC", ids, strict=True)}
         path = folder / f"part-{at:05}.parquet"
         pq.write_table(pa.table(columns), path, row_group_size=row_group_rows)
-        groups = tuple(len(rows[start : start + row_group_rows]) for start in range(0, len(rows), row_group_rows))
+        groups = tuple(
+            len(rows[start : start + row_group_rows]) for start in range(0, len(rows), row_group_rows)
+        )
         described.append(DataFile(name=path.name, num_bytes=path.stat().st_size, row_groups=groups))
     num_rows = sum(map(len, files))
     clicks = sum(row[0] for rows in files for row in rows)
     return SplitPart(
-        num_rows=num_rows, num_clicks=clicks, days={"": num_rows}, files=tuple(described), digest=f"{num_rows:016x}"
+        num_rows=num_rows,
+        num_clicks=clicks,
+        days={"": num_rows},
+        files=tuple(described),
+        digest=f"{num_rows:016x}",
     )

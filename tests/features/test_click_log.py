@@ -45,7 +45,11 @@ def parsed(spark, find):
             }
         )
         batch = batch.append_column("row_hash", pa.array(rows["row_hash"], pa.int64()))
-        batch = batch if "ds" in batch.column_names else batch.append_column("ds", pa.array(rows["ds"], pa.string()))
+        batch = (
+            batch
+            if "ds" in batch.column_names
+            else batch.append_column("ds", pa.array(rows["ds"], pa.string()))
+        )
         return parse_rows(batch, log.row_format)
 
     return parsed
@@ -54,7 +58,9 @@ def parsed(spark, find):
 def write(folder, **files):
     """Write {path, with __ for /: content}."""
     for name, content in files.items():
-        path = folder / name.replace("__", "/").replace("_tsv", ".tsv").replace("ds_", "ds=").replace("_", "-")
+        path = folder / name.replace("__", "/").replace("_tsv", ".tsv").replace("ds_", "ds=").replace(
+            "_", "-"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
@@ -224,7 +230,9 @@ def test_parquet_days_come_from_folders(tmp_path, parsed):
 
 
 def test_parquet_days_may_stand_in_a_column_named_ds(tmp_path, parsed):
-    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"], "ds": ["2026-01-02"]}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"label": [1], "I": [7], "C": ["a"], "ds": ["2026-01-02"]}), tmp_path / "a.parquet"
+    )
     rows = parsed({**PARQUET, "day_column": "ds"})
     assert rows.days.to_pylist() == ["2026-01-02"]
 

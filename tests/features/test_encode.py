@@ -67,7 +67,7 @@ def test_the_largest_count_is_encoded():
 
 
 def test_ids_beyond_a_floats_precision_stay_apart(monkeypatch):
-    # A float32 would make one id of 16,777,216 and 16,777,217; no test can afford so many values, so ids begin there.
+    # A float32 makes 16,777,216 of 16,777,217; no test can afford so many values, so ids begin there.
     monkeypatch.setattr("deepfm.features.encode.FIRST_KNOWN_ID", 2**24)
     high = Encoder(vocabulary_of(FIELDS, ["a", "b"], ["0", "1"]))
     assert ids(["a", "b", None], [0, 1, None], high) == [[2**24, 2**24 + 1, 0]] * 2

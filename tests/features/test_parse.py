@@ -99,7 +99,8 @@ def test_only_0_and_1_are_labels(label):
 
 
 @pytest.mark.parametrize(
-    "count", ["0x1f", "0X1F", "-0x1", "1.0", "1e3", "+5", " 5", "5 ", "-", "--5", "1_0", "٣", "½", "nan", "five"]
+    "count",
+    ["0x1f", "0X1F", "-0x1", "1.0", "1e3", "+5", " 5", "5 ", "-", "--5", "1_0", "٣", "½", "nan", "five"],
 )
 def test_only_decimal_integers_are_counts(count):
     assert reason_of(f"1\t{count}\ta".encode()) == "count_not_an_integer"
@@ -249,7 +250,10 @@ def test_rows_that_come_as_columns_follow_the_same_rules():
 
 
 def test_a_column_that_is_not_utf8_sets_its_row_aside():
-    offsets, content = pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])), pa.py_buffer(b"a\xffc")
+    offsets, content = (
+        pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])),
+        pa.py_buffer(b"a\xffc"),
+    )
     text = pa.Array.from_buffers(pa.string(), 3, [None, offsets, content])
     parsed = parse_rows(parquet_batch(label=["1", "0", None], I=["7", "8", "9"], C=text), PARQUET)
     assert values(parsed) == [(7, "a")]
@@ -261,9 +265,9 @@ def test_a_column_that_is_not_utf8_sets_its_row_aside():
 LINES = st.lists(
     st.one_of(
         st.binary(max_size=12),
-        st.lists(st.sampled_from([b"0", b"1", b"-5", b"", b"a", b'"', b"\xc3\xa9", b"\xed\xa0\x80"]), max_size=4).map(
-            b"\t".join
-        ),
+        st.lists(
+            st.sampled_from([b"0", b"1", b"-5", b"", b"a", b'"', b"\xc3\xa9", b"\xed\xa0\x80"]), max_size=4
+        ).map(b"\t".join),
     ),
     max_size=12,
 )

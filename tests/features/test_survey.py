@@ -21,7 +21,7 @@ class OnePartition:
     def __init__(self, *batches):
         self._batches = batches
 
-    def mapInArrow(self, function, schema):  # noqa: N802 - Spark's name
+    def mapInArrow(self, function, schema):
         return pa.Table.from_batches(list(function(iter(self._batches))), survey_module._ARROW_SCHEMA)
 
 
@@ -85,7 +85,9 @@ def test_bad_rows_are_handed_on_with_file_text_and_reason():
 
 
 def test_a_log_without_days_is_counted_under_no_day():
-    surveyed = survey(OnePartition(batch((None, b"1\t7\ta"), (None, b"0\t7\ta"))), FORMAT, HashSplit(0.0, 0.0))
+    surveyed = survey(
+        OnePartition(batch((None, b"1\t7\ta"), (None, b"0\t7\ta"))), FORMAT, HashSplit(0.0, 0.0)
+    )
     (row,) = rows_of_kind(surveyed, "rows")
     assert (row["split"], row["day"], row["num"], row["num_clicks"]) == ("train", None, 2, 1)
 
@@ -98,7 +100,9 @@ def test_counts_handed_over_early_add_up_to_the_same(monkeypatch):
     batches = [batch(("2026-01-01", f"1\t{n % 3}\tvalue {n % 5}".encode())) for n in range(30)]
     whole = values(survey(OnePartition(*batches), FORMAT, DAYS))
     monkeypatch.setattr(survey_module, "MAX_VALUES_HELD", 4)
-    monkeypatch.setattr(survey_module, "rebatched", lambda batches: (pa.Table.from_batches([b]) for b in batches))
+    monkeypatch.setattr(
+        survey_module, "rebatched", lambda batches: (pa.Table.from_batches([b]) for b in batches)
+    )
     early = survey(OnePartition(*batches), FORMAT, DAYS)
     assert len(rows_of_kind(early, "value")) > len(whole)
     assert values(early) == whole
@@ -112,7 +116,11 @@ def test_small_batches_are_put_together(sizes, expected):
 
 def test_row_counts_add_up_to_the_rows_that_were_read():
     counts = RowCounts(
-        {"train": {"2026-01-01": (5, 1), "2026-01-02": (4, 0)}, "valid": {}, "outside": {"2026-01-09": (3, 3)}},
+        {
+            "train": {"2026-01-01": (5, 1), "2026-01-02": (4, 0)},
+            "valid": {},
+            "outside": {"2026-01-09": (3, 3)},
+        },
         {"not_utf8": 2, "label_not_0_or_1": 1},
     )
     assert counts.num_rows("train") == 9

@@ -105,7 +105,10 @@ def test_a_saved_vocabulary_can_be_read_by_people(saved):
         {"field": "I", "value": "3", "id": 3, "count": 4},
         {"field": "C", "value": "z", "id": 2, "count": 9},
     ]
-    assert [field["num_ids"] for field in json.loads((saved / "vocabulary.json").read_text())["fields"]] == [4, 5]
+    assert [field["num_ids"] for field in json.loads((saved / "vocabulary.json").read_text())["fields"]] == [
+        4,
+        5,
+    ]
 
 
 def test_an_empty_vocabulary_survives_saving(tmp_path):
