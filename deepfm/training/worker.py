@@ -100,9 +100,9 @@ def epoch_metrics(epoch: Epoch) -> dict[str, float]:
     }
 
 
-def choose_device(gpu: int) -> torch.device:
+def choose_device(gpu: int | None) -> torch.device:
     """The worker's GPU (see World.gpu); the CPU where there is none."""
-    if not torch.cuda.is_available():
+    if gpu is None or not torch.cuda.is_available():
         return torch.device("cpu")
     # A worker that sees fewer GPUs than the host has was given those: CUDA_VISIBLE_DEVICES numbers them anew.
     index = gpu % torch.cuda.device_count()

@@ -11,7 +11,7 @@ class World(Protocol):
 
     rank: int
     size: int
-    gpu: int  # index of the GPU that Spark gave this worker, else the worker's place among those of its host
+    gpu: int | None  # index of the GPU Spark gave this worker, else its place among its host's; None: CPU only
 
     def sum_(self, tensors: list[Tensor], name: str) -> None:
         """Replace each tensor by its sum over all ranks, in place."""
@@ -52,6 +52,8 @@ class HorovodWorld:
         self.rank, self.size = hvd.rank(), hvd.size()
         given = get_available_devices()  # Spark's task resource "gpu"
         self.gpu = int(given[0]) if given else hvd.local_rank()
+        if not hvd.nccl_built():
+            self.gpu = None  # Gloo alone does not take tensors that lie on a GPU
 
     def sum_(self, tensors: list[Tensor], name: str) -> None:
         self._hvd.grouped_allreduce_(tensors, op=self._hvd.Sum, name=name)

@@ -24,10 +24,9 @@ def fields(small_data):
     return small_data.field_set
 
 
-@pytest.fixture(scope="module")
-def served(profile_path):
-    """Load a registered version as any client of MLflow does."""
-    return lambda name, version: mlflow.pyfunc.load_model(f"models:/{name}/{version}")
+def served(name: str, version: str) -> mlflow.pyfunc.PyFuncModel:
+    """A registered version, loaded as any client of MLflow does."""
+    return mlflow.pyfunc.load_model(f"models:/{name}/{version}")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_example_shows_known_missing_and_unseen_values(small_vocabulary):
 # --- through MLflow
 
 
-def test_registered_model_takes_raw_rows(save_model, register, served):
+def test_registered_model_takes_raw_rows(save_model, register):
     name = "pyfunc-raw-rows"
     version = register(save_model(c=BY_VALUE), name)
     frame = pd.DataFrame({"I": [1.0, 2.0, None, 4.0], "C": ["a", "b", None, "new"]})
@@ -93,13 +92,13 @@ def test_registered_model_takes_raw_rows(save_model, register, served):
 
 
 @pytest.mark.parametrize("counts", [[1, 2], [1.0, None], [None, None]])
-def test_signature_lets_counts_through_as_pandas_reads_them(save_model, register, served, counts):
+def test_signature_lets_counts_through_as_pandas_reads_them(save_model, register, counts):
     name = f"pyfunc-counts-{pd.Series(counts).dtype}"
     model = served(name, register(save_model(), name))
     assert model.predict(pd.DataFrame({"I": counts, "C": ["a", "b"]})).tolist() == [0.5, 0.5]
 
 
-def test_signature_and_example_speak_of_the_raw_columns(save_model, register, served):
+def test_signature_and_example_speak_of_the_raw_columns(save_model, register):
     name = "pyfunc-signature"
     metadata = served(name, register(save_model(), name)).metadata
     assert [column.name for column in metadata.signature.inputs] == ["I", "C"]
@@ -107,7 +106,7 @@ def test_signature_and_example_speak_of_the_raw_columns(save_model, register, se
     assert metadata.saved_input_example_info["pandas_orient"] == "split"
 
 
-def test_a_frame_without_a_column_is_refused(save_model, register, served):
+def test_a_frame_without_a_column_is_refused(save_model, register):
     name = "pyfunc-column"
     model = served(name, register(save_model(), name))
     with pytest.raises(mlflow.MlflowException, match=r"missing inputs \['C'\]"):

@@ -93,6 +93,11 @@ def test_without_a_gpu_the_cpu_trains(monkeypatch):
     assert choose_device(1) == torch.device("cpu")
 
 
+def test_workers_whose_exchange_takes_no_gpu_tensors_train_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(None) == torch.device("cpu")
+
+
 @pytest.mark.parametrize(("given", "visible", "taken"), [(1, 4, 1), (3, 4, 3), (3, 1, 0)])
 def test_a_worker_takes_the_gpu_it_was_given_also_where_it_sees_no_other(monkeypatch, given, visible, taken):
     chosen = []

@@ -1,0 +1,105 @@
+"""The scoring job: a day of a log, a registered model, a published day."""
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+DAY = "2026-01-08"
+LINES = ["1\t0\ta", "0\t1\tb", "1\t\t", "0\t7\tnew", "0\t123\ta", "1\tx\ta"]
+
+
+@pytest.fixture
+def model(request, save_model, register):
+    """A registered champion-to-be with random weights, of this test's name."""
+    folder = save_model()
+    torch.manual_seed(1)
+    weights = load_file(folder / "weights.safetensors")
+    save_file({key: torch.randn_like(w) for key, w in weights.items()}, folder / "weights.safetensors")
+    register(folder, request.node.name)
+    return request.node.name
+
+
+@pytest.fixture
+def score(run_job, tmp_path, model):
+    """score.py on this test's log and output."""
+
+    def run(log, *flags, which="/1"):
+        paths = ["--input", log, "--output", tmp_path / "scores"]
+        return run_job("score", "--date", DAY, "--model-uri", f"models:/{model}{which}", *paths, *flags)
+
+    return run
+
+
+def contents(folder) -> dict[str, tuple[bytes, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_scoring_tells_what_it_published(score, write_log, model, tmp_path):
+    summary = score(write_log({DAY: LINES})).summary
+    counts = ("date", "rows_in", "rows_scored", "rows_bad", "name", "version", "output")
+    output = f"file://{tmp_path}/scores/ds={DAY}"
+    assert [summary[key] for key in counts] == [DAY, 6, 5, 1, model, "1", output]
+    published = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}")
+    assert summary["mean_probability"] == pytest.approx(published["probability"].mean())
+
+
+def test_pyfunc_gives_the_scoring_jobs_probabilities(score, write_log, model, tmp_path):
+    score(write_log({DAY: LINES}), "--keep", "I,C").summary
+    published = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}")
+    raw = published[["I", "C"]].assign(I=pd.to_numeric(published["I"]))
+    assert raw["I"].isna().sum() == 1
+    served = mlflow.pyfunc.load_model(f"models:/{model}/1").predict(raw)
+    assert np.abs(served - published["probability"]).max() < 1e-6
+    assert published["probability"].nunique() == 5
+
+
+def test_rerunning_a_day_changes_nothing(score, write_log, tmp_path):
+    log = write_log({DAY: LINES})
+    first = score(log).summary
+    before = contents(tmp_path / "scores")
+    again = score(log)
+    assert "is published already" in again.stderr
+    assert contents(tmp_path / "scores") == before
+    assert again.summary | {"published_now": True, "seconds": 0} == first | {"seconds": 0}
+
+
+def test_a_new_champion_does_not_change_a_published_day(score, write_log, store, model, register, save_model):
+    log = write_log({DAY: LINES})
+    store.client.set_registered_model_alias(model, "champion", "1")
+    score(log, which="@champion").summary
+    register(save_model("second"), model)
+    store.client.set_registered_model_alias(model, "champion", "2")
+    assert score(log, which="@champion").summary["version"] == "1"
+    overwritten = score(log, "--overwrite", which="@champion").summary
+    assert (overwritten["version"], overwritten["mean_probability"]) == ("2", 0.5)
+
+
+def test_kept_columns_are_published(score, write_log, tmp_path):
+    score(write_log({DAY: ["1\t0\ta"]}), "--keep", "C, label").summary
+    published = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}")
+    assert list(published.columns)[:3] == ["C", "label", "probability"]
+    assert published[["C", "label"]].iloc[0].tolist() == ["a", "1"]
+
+
+def test_a_parquet_log_keeps_its_types(run_job, save_model, register, small_data, tmp_path):
+    import json
+
+    folder = save_model(c={"a": 1.0})
+    card = json.loads((folder / "model.json").read_text())
+    card["data"] |= {"format": "parquet", "columns": []}
+    (folder / "model.json").write_text(json.dumps(card))
+    register(folder, "night-parquet")
+    day = tmp_path / "log" / f"ds={DAY}"
+    day.mkdir(parents=True)
+    rows = pd.DataFrame({"I": [1.0, None], "C": ["a", None], "user": [2**62 + 1, 7], "price": [0.5, 1.0]})
+    rows.to_parquet(day / "part.parquet")
+    flags = ["--input", tmp_path / "log", "--output", tmp_path / "scores", "--keep", "user,price"]
+    run_job("score", "--date", DAY, "--model-uri", "models:/night-parquet/1", *flags).summary
+    published = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}").sort_values("probability")
+    assert published["user"].tolist() == [7, 2**62 + 1]
+    assert published["price"].tolist() == [1.0, 0.5]
+    assert published["probability"].tolist() == pytest.approx([0.5, 0.7310586])

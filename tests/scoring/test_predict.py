@@ -1,0 +1,158 @@
+"""Models over raw rows in Spark: every row comes out once, and scores as it does anywhere else."""
+
+import os
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import log_loss, roc_auc_score
+
+from deepfm.config import DataSettings
+from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.split import DaySplit
+from deepfm.registry.artifact import load_artifact
+from deepfm.scoring.predict import count_rows, evaluate_models, scored_rows, ship_model, shipped_model
+
+DAY = "2026-01-08"
+BY_VALUE = {"a": 1.0, "b": 2.0, None: 3.0, "?": 4.0}
+LINES = ["1\t0\ta", "0\t1\tb", "1\t\t", "0\t7\tnew", "2\t0\ta", "1\tx\ta", "0\t0"]
+
+
+@pytest.fixture
+def score(spark, small_data):
+    """Score a log's day with a model's folder -> rows as dicts."""
+
+    def rows(log, model, *, settings: DataSettings = small_data, day=DAY, keep=(), days=(DAY,), labelled=False):
+        found = find_click_log(spark, f"file://{log}", settings, days=days, labelled=labelled, keep=keep)
+        raw = raw_rows(spark, found, days)
+        scored = scored_rows(raw, found.row_format, ship_model(spark, str(model)), day).collect()
+        assert len(scored) == count_rows(raw, found.row_format)
+        return [row.asDict() for row in scored]
+
+    return rows
+
+
+def probabilities(rows) -> list[float]:
+    return sorted(row["probability"] for row in rows if row["kind"] == "scored")
+
+
+def test_every_row_comes_out_scored_or_bad(score, write_log, save_model):
+    rows = score(write_log({DAY: LINES}), save_model(c=BY_VALUE))
+    assert probabilities(rows) == pytest.approx(
+        [0.7310586, 0.7310586, 0.8807971, 0.9525741, 0.9820138], abs=1e-6
+    )
+    bad = {row["text"]: row["reason"] for row in rows if row["kind"] == "bad"}
+    assert bad == {"1\tx\ta": "count_not_an_integer", "0\t0": "wrong_number_of_columns"}
+
+
+def test_a_wrong_label_does_not_matter_where_labels_are_not_read(score, write_log, save_model):
+    (row,) = score(write_log({DAY: ["7\t0\ta"]}), save_model())
+    assert row["kind"] == "scored"
+
+
+def test_unlabelled_impressions_score_the_same(score, write_log, save_model):
+    labelled = write_log({DAY: ["1\t0\ta", "0\t1\tb", "0\t\t", "1\t9\tnew"]}, "labelled")
+    unlabelled = write_log({DAY: ["0\ta", "1\tb", "\t", "9\tnew"]}, "unlabelled")
+    model = save_model(c=BY_VALUE)
+    assert probabilities(score(unlabelled, model)) == probabilities(score(labelled, model))
+
+
+def test_rows_score_as_they_do_without_spark(score, write_log, save_model):
+    folder = save_model()
+    torch.manual_seed(1)
+    weights = load_file(folder / "weights.safetensors")
+    save_file({key: torch.randn_like(w) for key, w in weights.items()}, folder / "weights.safetensors")
+    model = load_artifact(f"file://{folder}")
+    columns = {"I": [0, 1, None, 10**12], "C": ["b", None, "a", "new"]}
+    lines = [f"0\t{'' if i is None else i}\t{c or ''}" for i, c in zip(*columns.values(), strict=True)]
+    expected = model.probabilities(pa.table(columns))
+    assert probabilities(score(write_log({DAY: lines}), folder)) == pytest.approx(sorted(expected), abs=1e-6)
+
+
+def test_kept_columns_stay_with_their_rows(score, write_log, save_model):
+    rows = score(write_log({DAY: ["1\t0\ta", "0\t1\tb", "0\t\t"]}), save_model(c=BY_VALUE), keep=("C", "I"))
+    kept = {(row["keep:C"], row["keep:I"]): round(row["probability"], 3) for row in rows}
+    assert kept == {("a", "0"): 0.731, ("b", "1"): 0.881, ("", ""): 0.953}
+
+
+def test_kept_columns_may_be_named_as_those_of_bad_rows(score, write_log, save_model, small_data):
+    settings = small_data.model_copy(update={"columns": ("label", "I", "C", "text", "reason", "kind")})
+    log = write_log({DAY: ["1\t0\ta\tt\tr\tk", "1\t0\ta\tt\tr"]})
+    rows = score(log, save_model(), settings=settings, keep=("text", "reason", "kind"))
+    scored, bad = sorted(rows, key=lambda row: row["kind"] == "bad")
+    assert (scored["keep:text"], scored["keep:reason"], scored["keep:kind"]) == ("t", "r", "k")
+    assert (bad["text"], bad["reason"]) == ("1\t0\ta\tt\tr", "wrong_number_of_columns")
+
+
+def test_rows_of_other_days_are_counted_not_scored(score, tmp_path, save_model, small_data):
+    settings = small_data.model_copy(update={"columns": (*small_data.columns, "day"), "day_column": "day"})
+    (tmp_path / "log.tsv").write_text(f"1\t0\ta\t{DAY}\n1\t0\ta\t2026-01-07\n0\t1\tb\t{DAY}\n")
+    rows = score(tmp_path / "log.tsv", save_model(), settings=settings)
+    assert sorted(row["kind"] for row in rows) == ["other_day", "scored", "scored"]
+
+
+def test_a_header_is_no_row(score, tmp_path, save_model, small_data):
+    settings = small_data.model_copy(update={"columns": (), "header": True})
+    for name in ("1.tsv", "2.tsv"):
+        (tmp_path / "log" / f"ds={DAY}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "log" / f"ds={DAY}" / name).write_text("C\tI\tlabel\na\t0\t1\n")
+    rows = score(tmp_path / "log", save_model(), settings=settings)
+    assert [row["kind"] for row in rows] == ["scored", "scored"]
+
+
+def test_a_model_is_loaded_once_a_worker(spark, save_model):
+    name = ship_model(spark, str(save_model()))
+
+    def loads(batches):
+        shipped_model.cache_clear()
+        for _ in batches:
+            for _ in range(5):
+                shipped_model(name)
+            yield pa.RecordBatch.from_pydict({"pid": [os.getpid()], "loads": [shipped_model.cache_info().misses]})
+
+    rows = spark.range(8, numPartitions=2).mapInArrow(loads, "pid long, loads long").collect()
+    assert [row.loads for row in rows] == [1] * len(rows)
+
+
+# --- metrics
+
+
+@pytest.fixture
+def evaluate(spark, small_data):
+    """Metrics of models on the test day of a log."""
+
+    def metrics(log, folders, test_day=DAY):
+        found = find_click_log(spark, f"file://{log}", small_data)
+        split = DaySplit((("2026-01-01",) * 2, ("2026-01-02",) * 2, (test_day, test_day)))
+        names = [ship_model(spark, str(folder)) for folder in folders]
+        return evaluate_models(raw_rows(spark, found), found.row_format, names, split)
+
+    return metrics
+
+
+def test_models_are_measured_on_the_same_rows_of_the_test_day(evaluate, write_log, save_model):
+    lines = ["1\t0\ta", "0\t1\tb", "1\t\tb", "0\t7\tnew", "1\t0\ta", "0\t0\ta"]
+    log = write_log({"2026-01-01": ["0\t0\tb"] * 9, DAY: lines})
+    labels = np.array([1, 0, 1, 0, 1, 0])
+    logits = {"one": {"a": 1.0, "b": -1.0, "?": -2.0}, "two": {"a": -1.0, "b": 3.0, "?": 0.5}}
+    folders = [save_model(name, c=c) for name, c in logits.items()]
+    for found, by_value in zip(evaluate(log, folders), logits.values(), strict=True):
+        values = np.array([by_value[c] for c in ("a", "b", "b", "?", "a", "a")])
+        expected = 1 / (1 + np.exp(-values))
+        assert found.num_rows == 6
+        assert found.ctr == 0.5
+        assert found.logloss == pytest.approx(log_loss(labels, expected), abs=1e-6)
+        assert found.auc == pytest.approx(roc_auc_score(labels, expected), abs=1e-6)
+        assert found.mean_probability == pytest.approx(expected.mean(), abs=1e-6)
+
+
+def test_rows_that_do_not_fit_are_not_measured(evaluate, write_log, save_model):
+    log = write_log({DAY: ["1\t0\ta", "0\t0\ta", "7\t0\ta", "1\tx\ta"]})
+    (metrics,) = evaluate(log, [save_model()])
+    assert metrics.num_rows == 2
+
+
+def test_a_test_day_without_rows_has_no_metrics(evaluate, write_log, save_model):
+    assert evaluate(write_log({"2026-01-01": ["1\t0\ta"]}), [save_model()]) == []
