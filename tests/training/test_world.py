@@ -85,7 +85,9 @@ def on_each_rank():
     rows = slice(None, 5) if rank == 0 else slice(5, None)
     shares = [Share(step, rows) for step in range(4)]
     return {
-        "world": (world.rank, world.size, world.gpu),
+        "world": (world.rank, world.size),
+        "gpu": world.gpu,
+        "built for GPUs": bool(world._hvd.nccl_built()),
         "sum": [tensor.tolist() for tensor in tensors],
         "gathered": gathered.tolist(),
         "nothing of rank 0": nothing_of_zero.tolist(),
@@ -100,8 +102,13 @@ def ranks(spark):
     return horovod.spark.run(on_each_rank, num_proc=2, start_timeout=60, use_gloo=True, verbose=0)
 
 
-def test_horovod_ranks_are_numbered_and_placed_on_the_host(ranks):
-    assert [found["world"] for found in ranks] == [(0, 2, 0), (1, 2, 1)]
+def test_horovod_ranks_are_numbered(ranks):
+    assert [found["world"] for found in ranks] == [(0, 2), (1, 2)]
+
+
+def test_ranks_of_a_host_take_its_gpus_in_turn_where_horovod_was_built_for_them(ranks):
+    with_gpus = ranks[0]["built for GPUs"]
+    assert [found["gpu"] for found in ranks] == ([0, 1] if with_gpus else [None, None])
 
 
 def test_horovod_sums_tensors_of_different_types_in_one_exchange_and_exactly(ranks):
