@@ -114,6 +114,12 @@ class ModelSettings(Settings):
     v_reg: float = Setting(default=0.0, ge=0)  # L2 on the embeddings an impression looks up
     training: OptimizerSettings
 
+    @model_validator(mode="after")
+    def _batch_norm_has_batches(self):
+        if self.deep.batch_norm and self.training.batch_size < 4:
+            raise ValueError("training.batch_size: batch_norm needs at least 4 impressions a step and worker")
+        return self
+
 
 class MlflowSettings(Settings):
     """Where runs and models are kept when no --tracking-uri says otherwise."""

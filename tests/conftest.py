@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from deepfm.config import DataSettings, ModelSettings, parse_settings
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.features.vocabulary import Vocabulary
+from deepfm.fields import FieldSet
 from deepfm.models.build import build_model
 from deepfm.registry.artifact import save_artifact
 from deepfm.registry.tracking import Store
@@ -162,32 +163,40 @@ def small_vocabulary(small_data):
 def save_model(tmp_path, small_data, small_vocabulary):
     """Save a model whose logit is `bias` + `c`[the value of C] (missing: None, unknown: "?") -> its folder.
 
-    `log_url` and `days` say where its dataset came from and which days were for train, valid and test.
+    `log_url` and `days` say where its dataset came from and which days were for train, valid and test;
+    with_i=False makes a model of C alone.
     """
 
-    def save(name="model", *, bias=0.0, c=None, log_url="file:///log", days=None, vocabulary=None) -> Path:
+    def save(
+        name="model", *, bias=0.0, c=None, log_url="file:///log", days=None, vocabulary=None, with_i=True
+    ) -> Path:
+        fitted = small_vocabulary
+        if not with_i:
+            fields = FieldSet(fitted.fields[1:])
+            fitted = Vocabulary(fields, fitted.values[1:], fitted.counts[1:])
         settings = {"embedding_dim": 2, "deep": {"hidden_units": [2]}}
         training = {"batch_size": 1, "max_epochs": 1, "learning_rate": 1.0}
         model = parse_settings(
             {"model": "deepfm", **settings, "training": training}, ModelSettings, "small model"
         )
-        weights = {key: torch.zeros_like(w) for key, w in build_model(model, (4, 4)).state_dict().items()}
+        state = build_model(model, fitted.num_ids).state_dict()
+        weights = {key: torch.zeros_like(weight) for key, weight in state.items()}
         weights["linear.bias"][:] = bias
         for value, weight in (c or {}).items():
-            # The four ids of I come first, then those of C.
-            weights["linear.weights.table.weight"][4 + [None, "?", "a", "b"].index(value)] = weight
+            # The last four rows: C's missing, unknown, a and b.
+            weights["linear.weights.table.weight"][[None, "?", "a", "b"].index(value) - 4] = weight
         part = SplitPart(num_rows=1, num_clicks=0, days={}, files=(), digest="0" * 16)
         manifest = Manifest(
             created_at="2026-01-08T00:00:00+00:00",
-            data=small_data,
-            num_ids=(4, 4),
-            vocabulary=small_vocabulary.fingerprint,
+            data=small_data if with_i else small_data.model_copy(update={"fields": small_data.fields[1:]}),
+            num_ids=fitted.num_ids,
+            vocabulary=fitted.fingerprint,
             splits=dict.fromkeys(("train", "valid", "test"), part),
             input=InputLog(url=log_url, days=days or {}, rows_read=3, bad_by_reason={}),
         )
         folder = tmp_path / name
         folder.mkdir()
-        save_artifact(f"file://{folder}", model, manifest, vocabulary or small_vocabulary, weights)
+        save_artifact(f"file://{folder}", model, manifest, vocabulary or fitted, weights)
         return folder
 
     return save

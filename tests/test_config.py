@@ -150,3 +150,10 @@ def test_yaml_that_would_make_objects_is_refused(tmp_path):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(UserError, match="expected a readable YAML file"):
         load_settings(tmp_path / "absent.yaml", ModelSettings)
+
+
+def test_batch_norm_with_hardly_a_batch_is_refused():
+    settings = {"model": "deepfm", "embedding_dim": 4, "deep": {"batch_norm": True}}
+    settings["training"] = {"batch_size": 2, "max_epochs": 1, "learning_rate": 0.001}
+    with pytest.raises(UserError, match="batch_norm needs at least 4"):
+        parse_settings(settings, ModelSettings, "model.yaml")

@@ -11,7 +11,7 @@ class World(Protocol):
 
     rank: int
     size: int
-    gpu: int | None  # index of the GPU Spark gave this worker, else its place among its host's; None: CPU only
+    gpu: int | None  # the GPU that Spark gave this worker, else its place on its host; None: CPU only
 
     def sum_(self, tensors: list[Tensor], name: str) -> None:
         """Replace each tensor by its sum over all ranks, in place."""

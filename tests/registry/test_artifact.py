@@ -103,7 +103,9 @@ def test_weights_of_another_shape_are_refused(save_model):
         load_artifact(f"file://{folder}")
 
 
-@pytest.mark.parametrize("name", ["model.json", "weights.safetensors", "vocabulary.json", "vocabulary.parquet"])
+@pytest.mark.parametrize(
+    "name", ["model.json", "weights.safetensors", "vocabulary.json", "vocabulary.parquet"]
+)
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_an_incomplete_folder_is_refused(save_model, name, damage):
     folder = save_model()

@@ -175,13 +175,17 @@ def test_an_alias_is_resolved_to_a_version(store, numbered):
     assert int(store.resolve(f"models:/{numbered}/11").version) == 11
 
 
-@pytest.mark.parametrize("uri", ["numbered", "models:/numbered", "models:/@champion", "runs:/1/model", "models:/"])
+@pytest.mark.parametrize(
+    "uri", ["numbered", "models:/numbered", "models:/@champion", "runs:/1/model", "models:/"]
+)
 def test_a_uri_of_another_form_is_refused(store, uri):
     with pytest.raises(UserError, match="expected models:/NAME@ALIAS or models:/NAME/VERSION"):
         store.resolve(uri)
 
 
-@pytest.mark.parametrize("which", ["numbered/12", "numbered/x", "numbered@nobody", "nobody/1", "nobody@champion"])
+@pytest.mark.parametrize(
+    "which", ["numbered/12", "numbered/x", "numbered@nobody", "nobody/1", "nobody@champion"]
+)
 def test_a_model_that_does_not_exist_is_told(store, numbered, which):
     with pytest.raises(UserError, match=f"models:/{which}: no such model at sqlite"):
         store.resolve(f"models:/{which}")

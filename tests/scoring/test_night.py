@@ -1,5 +1,7 @@
 """The scoring job: a day of a log, a registered model, a published day."""
 
+import json
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -86,8 +88,6 @@ def test_kept_columns_are_published(score, write_log, tmp_path):
 
 
 def test_a_parquet_log_keeps_its_types(run_job, save_model, register, small_data, tmp_path):
-    import json
-
     folder = save_model(c={"a": 1.0})
     card = json.loads((folder / "model.json").read_text())
     card["data"] |= {"format": "parquet", "columns": []}

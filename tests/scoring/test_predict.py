@@ -24,7 +24,9 @@ LINES = ["1\t0\ta", "0\t1\tb", "1\t\t", "0\t7\tnew", "2\t0\ta", "1\tx\ta", "0\t0
 def score(spark, small_data):
     """Score a log's day with a model's folder -> rows as dicts."""
 
-    def rows(log, model, *, settings: DataSettings = small_data, day=DAY, keep=(), days=(DAY,), labelled=False):
+    def rows(
+        log, model, *, settings: DataSettings = small_data, day=DAY, keep=(), days=(DAY,), labelled=False
+    ):
         found = find_click_log(spark, f"file://{log}", settings, days=days, labelled=labelled, keep=keep)
         raw = raw_rows(spark, found, days)
         scored = scored_rows(raw, found.row_format, ship_model(spark, str(model)), day).collect()
@@ -110,7 +112,9 @@ def test_a_model_is_loaded_once_a_worker(spark, save_model):
         for _ in batches:
             for _ in range(5):
                 shipped_model(name)
-            yield pa.RecordBatch.from_pydict({"pid": [os.getpid()], "loads": [shipped_model.cache_info().misses]})
+            yield pa.RecordBatch.from_pydict(
+                {"pid": [os.getpid()], "loads": [shipped_model.cache_info().misses]}
+            )
 
     rows = spark.range(8, numPartitions=2).mapInArrow(loads, "pid long, loads long").collect()
     assert [row.loads for row in rows] == [1] * len(rows)

@@ -99,7 +99,7 @@ def on_each_rank():
 
 @pytest.fixture(scope="module")
 def ranks(spark):
-    return horovod.spark.run(on_each_rank, num_proc=2, start_timeout=60, use_gloo=True, verbose=0)
+    return horovod.spark.run(on_each_rank, num_proc=2, start_timeout=120, use_gloo=True, verbose=0)
 
 
 def test_horovod_ranks_are_numbered(ranks):

@@ -1,0 +1,113 @@
+"""What every job promises a scheduler: the exit status, one line of JSON, one line for a mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from command import JobCommand, job
+
+from deepfm.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def invoke(function, *flags):
+    """Run a job made of `function`, which takes one flag, --day."""
+    command = click.command(cls=JobCommand, help="A job.\n\n\b\nExample:\n\n    job.py --day 2026-01-01")(
+        click.option("--day", type=click.INT, required=True)(job(function))
+    )
+    return CliRunner().invoke(command, flags)
+
+
+def count(day) -> dict:
+    click.echo("thinking", err=True)
+    return {"day": day, "rows": 3}
+
+
+def test_a_job_that_is_done_ends_with_one_line_of_json():
+    done = invoke(count, "--day", "1")
+    assert done.exit_code == 0
+    (line,) = done.stdout.splitlines()
+    summary = json.loads(line)
+    assert list(summary) == ["job", "day", "rows", "seconds"]
+    assert (summary["job"], summary["rows"]) == ("count", 3)
+    assert done.stderr == "thinking\n"
+
+
+def test_a_figure_that_is_not_finite_is_null():
+    """JSON knows no NaN; the AUC of a day without clicks is one."""
+
+    def measure(day):
+        return {"auc": float("nan"), "logloss": float("inf"), "name": "nan"}
+
+    text = invoke(measure, "--day", "1").stdout
+    summary = json.loads(text, parse_constant=pytest.fail)
+    assert (summary["auc"], summary["logloss"], summary["name"]) == (None, None, "nan")
+
+
+def test_a_users_mistake_is_one_line_and_status_2():
+    def fail(day):
+        raise UserError("expected a day,\n  found none")
+
+    done = invoke(fail, "--day", "1")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "error: expected a day, found none\n"
+
+
+def test_our_own_fault_keeps_its_stack_trace():
+    def fail(day):
+        return {"ratio": 1 / 0}
+
+    done = invoke(fail, "--day", "1")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("flags", [[], ["--day", "x"], ["--night", "1"], ["--day"], ["--day", "1", "2"]])
+def test_a_mistake_in_the_flags_is_one_line_and_status_2(flags):
+    done = invoke(count, *flags)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert "--help" in done.stderr
+
+
+def test_an_interrupted_job_is_not_done():
+    def wait(day):
+        raise KeyboardInterrupt
+
+    assert invoke(wait, "--day", "1").exit_code == 130
+
+
+@pytest.mark.parametrize("name", ["build_features", "train", "promote", "score"])
+def test_help_shows_an_example(name):
+    module = __import__(name)
+    done = CliRunner().invoke(getattr(module, name), ["--help"])
+    assert done.exit_code == 0
+    assert f"spark-submit jobs/{name}.py" in done.stdout
+
+
+def test_a_script_passes_the_contract_on_to_its_process():
+    command = [sys.executable, "jobs/promote.py", "--name"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: Option '--name' requires an argument.; see --help\n"
+
+
+def test_a_script_that_breaks_shows_where(tmp_path):
+    """A profile of another machine: Spark cannot start."""
+    profile = (ROOT / "conf/profile/local.yaml").read_text().replace("local[2]", "no-such-master")
+    (tmp_path / "profile.yaml").write_text(profile)
+    (tmp_path / "log.tsv").write_text("1\n")
+    flags = ["--data", "conf/data/criteo.yaml", "--input", tmp_path / "log.tsv", "--output", tmp_path / "out"]
+    command = [sys.executable, "jobs/build_features.py", *map(str, flags), "--profile"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "profile.yaml")], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" in done.stderr
+    assert not (tmp_path / "out").exists()
