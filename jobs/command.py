@@ -99,7 +99,8 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     conf.setIfMissing("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
     conf.setIfMissing("spark.executorEnv.PYTHONWARNINGS", "ignore::FutureWarning")  # petastorm's, of pyarrow
     if _QUIET.exists():
-        conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_QUIET.as_uri()}")
+        options = conf.get("spark.driver.extraJavaOptions", "")
+        conf.set("spark.driver.extraJavaOptions", f"{options} -Dlog4j2.configurationFile={_QUIET.as_uri()}")
     spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     try:

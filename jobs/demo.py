@@ -5,6 +5,7 @@ beside what no model can beat. With --input it takes a log in Criteo's layout: a
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,9 @@ def run(command: str, *path: str) -> dict:
     """Run a job as a user would; its summary. `path` is an argument that may hold spaces."""
     arguments = [*command.split(), *path]
     click.secho(f"$ python {' '.join(arguments)}", fg="cyan", err=True)
-    done = subprocess.run([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
+    # Half of a short job's time is Java compiling itself for a long one: its quick compiler alone will do.
+    settings = {**os.environ, "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
+    done = subprocess.run([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=settings)
     if done.returncode:
         sys.exit(done.returncode)
     return json.loads(done.stdout.splitlines()[-1])

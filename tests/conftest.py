@@ -35,7 +35,11 @@ def spark():
     from command import load_profile, spark_session
 
     os.environ.pop("SPARK_HOME", None)
-    with spark_session(load_profile(str(ROOT / "conf/profile/local.yaml")), "tests") as session:
+    profile = load_profile(str(ROOT / "conf/profile/local.yaml"))
+    # Queries over a few rows end before an optimizing compiler could pay for itself.
+    java = f"-XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile={(ROOT / 'conf/log4j2.properties').as_uri()}"
+    spark_settings = profile.spark | {"spark.driver.extraJavaOptions": java, "spark.driver.memory": "1g"}
+    with spark_session(profile.model_copy(update={"spark": spark_settings}), "tests") as session:
         yield session
 
 

@@ -1,0 +1,350 @@
+"""What a user can get wrong ends in one line and leaves no half of anything behind."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+DAYS = {"train": "2026-01-01", "valid": "2026-01-02", "test": "2026-01-03"}
+SPLIT = [f"--{part}-days={day}" for part, day in DAYS.items()]
+NIGHT = "2026-01-03"
+GOOD = [f"{n % 2}\t{n % 3}\t{'ab'[n % 2]}" for n in range(24)]
+DATA = {
+    "format": "delimited",
+    "columns": ["label", "I", "C"],
+    "fields": [{"kind": "count", "names": ["I"]}, {"kind": "category", "names": ["C"]}],
+}
+MODEL = {
+    "model": "deepfm",
+    "embedding_dim": 2,
+    "deep": {"hidden_units": [2]},
+    "training": {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.01},
+}
+
+
+def write_yaml(path: Path, content: dict) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def files(folder: Path) -> set[str]:
+    """Every file below a folder; rows set aside for people to look at are not counted."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if "_rejected/" not in name and not name.endswith("_building")}
+
+
+@pytest.fixture(scope="module")
+def built(run_job, tmp_path_factory):
+    """A small dataset that is whole."""
+    folder = tmp_path_factory.mktemp("built")
+    for day in DAYS.values():
+        (folder / "log" / f"ds={day}").mkdir(parents=True)
+        (folder / "log" / f"ds={day}" / "part.tsv").write_text("\n".join(GOOD) + "\n")
+    flags = ["--data", write_yaml(folder / "data.yaml", DATA), "--input", folder / "log"]
+    assert run_job("build_features", *flags, "--output", folder / "dataset", *SPLIT).summary
+    return folder / "dataset"
+
+
+@pytest.fixture
+def dataset(built, tmp_path):
+    """A copy of it, to be damaged."""
+    return Path(shutil.copytree(built, tmp_path / "dataset"))
+
+
+@pytest.fixture
+def log(write_log):
+    """A log like the one it was built from, with one day changed."""
+
+    def with_day(day=None, lines=()):
+        return write_log({each: lines if each == day else GOOD for each in DAYS.values()})
+
+    return with_day
+
+
+@pytest.fixture
+def build(run_job, tmp_path):
+    """build_features.py; what it tells of a mistake, after a look at what is left of its dataset."""
+
+    def mistake(log, *, data=DATA, output="built", split=SPLIT):
+        flags = ["--data", write_yaml(tmp_path / "data.yaml", data), "--input", log]
+        before = files(tmp_path)
+        told = run_job("build_features", *flags, "--output", tmp_path / output, *split).mistake
+        assert files(tmp_path) == before
+        return told
+
+    return mistake
+
+
+@pytest.fixture
+def train(run_job, store, tmp_path, profile_path, request):
+    """train.py; what it tells of a mistake, after a look at what is left of its run and version."""
+
+    def mistake(dataset, *flags, model=MODEL, num_workers=0):
+        name = request.node.name
+        paths = ["--dataset", dataset, "--model", write_yaml(tmp_path / "model.yaml", model)]
+        told = run_job("train", *paths, "--name", name, "--num-workers", num_workers, *flags).mistake
+        assert store.client.search_registered_models(f"name = '{name}'") == []
+        assert not list(profile_path.parent.glob("runs/*"))
+        return told
+
+    return mistake
+
+
+@pytest.fixture
+def champion(save_model, register, store):
+    """The URI of a registered champion."""
+    if not store.client.search_registered_models("name = 'bad-input'"):
+        register(save_model(), "bad-input")
+        store.client.set_registered_model_alias("bad-input", "champion", "1")
+    return "models:/bad-input@champion"
+
+
+@pytest.fixture
+def score(run_job, tmp_path):
+    """score.py; what it tells of a mistake, after a look at what is left of its day."""
+
+    def mistake(log, model_uri, *flags, date=NIGHT, output="scores"):
+        before = files(tmp_path)
+        paths = ["--input", log, "--output", tmp_path / output, "--model-uri", model_uri]
+        told = run_job("score", "--date", date, *paths, *flags).mistake
+        assert files(tmp_path) == before
+        return told
+
+    return mistake
+
+
+# --- the log
+
+
+def test_no_log_to_build_from_is_told(build, tmp_path):
+    assert "expected a click log, found nothing there" in build(tmp_path / "nowhere")
+    assert not (tmp_path / "built").exists()
+
+
+def test_no_log_to_score_is_told(score, tmp_path, champion):
+    assert "expected a click log, found nothing there" in score(tmp_path / "nowhere", champion)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_an_empty_training_day_is_told(build, log):
+    assert "no row that fits is in the train part" in build(log("2026-01-01"))
+
+
+def test_an_empty_night_is_told(score, log, champion, tmp_path):
+    assert f"expected files with rows, found none for {NIGHT}" in score(log(NIGHT), champion)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_day_that_is_not_in_the_log_is_told(build, score, log, champion):
+    found = log()
+    missing = "expected a folder for every day asked for, found none for 2026-01-09"
+    assert missing in build(found, split=[*SPLIT[:2], "--test-days=2026-01-09"])
+    assert missing in score(found, champion, date="2026-01-09")
+
+
+def test_a_wrong_number_of_columns_everywhere_is_told(build, write_log):
+    told = build(write_log(dict.fromkeys(DAYS.values(), ["1\t0\ta\tmore"] * 3)))
+    assert "9 of 9 rows do not fit (9 wrong_number_of_columns)" in told
+
+
+def test_a_night_with_a_wrong_number_of_columns_is_told(score, log, champion, tmp_path):
+    assert "3 of 3 rows do not fit" in score(log(NIGHT, ["1\t0\ta\tmore"] * 3), champion)
+    assert list((tmp_path / "scores" / "_rejected" / f"ds={NIGHT}").glob("part-*"))
+
+
+def test_a_training_day_of_bad_rows_is_told(build, log):
+    told = build(log("2026-01-01", ["1\tx\ta"] * 3), data=DATA | {"max_bad_fraction": 0.5})
+    assert "no row that fits is in the train part" in told
+
+
+def test_a_day_of_bad_rows_among_good_ones_is_told(build, log):
+    split = ["--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04"]
+    found = log("2026-01-02", ["1\tx\ta"] * 3)
+    shutil.copytree(found / "ds=2026-01-01", found / "ds=2026-01-04")
+    told = build(found, data=DATA | {"max_bad_fraction": 0.5}, split=split)
+    assert "ds=2026-01-02: expected impressions, found no row that fits" in told
+
+
+def test_a_night_of_bad_rows_is_told(score, log, champion):
+    assert "3 of 3 rows do not fit" in score(log(NIGHT, ["1\tx\ta"] * 3), champion)
+
+
+def test_a_mistake_leaves_the_published_day_as_it_was(run_job, score, log, champion, tmp_path):
+    flags = ["--model-uri", champion, "--output", tmp_path / "scores"]
+    assert run_job("score", "--date", NIGHT, "--input", log(), *flags).status == 0
+    part = tmp_path / "log" / f"ds={NIGHT}" / "part-00000.tsv"
+    part.write_text("1\tx\ta\n")
+    assert "1 of 1 rows do not fit" in score(tmp_path / "log", champion, "--overwrite")
+    assert run_job("score", "--date", NIGHT, "--input", tmp_path / "log", *flags).summary["rows_in"] == 24
+
+
+# --- the dataset
+
+
+def test_a_dataset_without_manifest_is_told(train, dataset):
+    (dataset / "manifest.json").unlink()
+    assert "expected a dataset with manifest.json, found none" in train(dataset)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+@pytest.mark.parametrize("name", ["train/part-*.parquet", "test/part-*.parquet", "vocabulary.*"])
+def test_a_damaged_dataset_is_told(train, dataset, store, name, damage, request):
+    file = sorted(file for file in dataset.glob(name) if file.stat().st_size > 0)[-1]
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "truncated":
+        file.write_bytes(content[:-5])
+    told = train(dataset)
+    assert "build it again" in told or "build the dataset again" in told
+    assert store.client.get_experiment_by_name(request.node.name) is None
+
+
+def test_the_vocabulary_of_another_dataset_is_told(train, dataset, small_vocabulary, store, request):
+    small_vocabulary.save(f"file://{dataset}")
+    assert "was encoded with vocabulary" in train(dataset)
+    # No worker was asked for: there is not even a run.
+    assert store.client.get_experiment_by_name(request.node.name) is None
+
+
+# --- settings
+
+WRONG = [
+    (DATA | {"lable": "y", "max_bad_fraction": 2, "format": "csv"}, "data"),
+    (MODEL | {"embeding_dim": 8, "embedding_dim": "many", "w_reg": -1}, "model"),
+]
+
+
+@pytest.mark.parametrize(("settings", "kind"), WRONG, ids=["data", "model"])
+def test_all_mistakes_of_a_yaml_are_told_at_once(build, train, dataset, log, settings, kind):
+    told = build(log(), data=settings) if kind == "data" else train(dataset, model=settings)
+    assert "3 mistakes" in told
+    keys = (
+        ("lable", "max_bad_fraction", "format") if kind == "data" else ("embeding", "embedding_dim", "w_reg")
+    )
+    assert [key for key in keys if key not in told] == []
+
+
+def test_all_mistakes_of_a_profile_are_told_at_once(run_job, profile_path, tmp_path):
+    profile = yaml.safe_load(profile_path.read_text())
+    profile["mlflow"]["tracking"] = "x"
+    profile["workers"]["threads_per_worker"] = "all"
+    wrong = write_yaml(tmp_path / "profile.yaml", profile)
+    told = run_job("promote", "--name", "ctr", "--profile", wrong).mistake
+    assert "2 mistakes" in told
+    assert "mlflow.tracking" in told and "workers.threads_per_worker" in told
+
+
+def test_a_yaml_that_is_not_there_is_told(run_job, tmp_path):
+    told = run_job("promote", "--name", "ctr", "--profile", tmp_path / "none.yaml").mistake
+    assert "expected a readable YAML file" in told
+
+
+# --- workers, models and servers
+
+
+def test_more_workers_than_slots_are_told(train, dataset):
+    told = train(dataset, num_workers=3)
+    assert "--num-workers 3: expected that many task slots, found 2" in told
+
+
+@pytest.mark.slow
+def test_fewer_rows_than_workers_are_told(train, run_job, log, tmp_path):
+    paths = ["--input", log("2026-01-02", ["1\t0\ta"]), "--output", tmp_path / "dataset"]
+    data = write_yaml(tmp_path / "data.yaml", DATA)
+    assert run_job("build_features", "--data", data, *paths, *SPLIT).summary["rows_valid"] == 1
+    told = train(tmp_path / "dataset", num_workers=2)
+    assert "expected at least a row for each of 2 workers, found 1" in told
+
+
+def test_a_name_that_no_model_can_have_is_told_before_training(train, dataset):
+    assert "expected a model's name without / : @" in train(dataset, "--name", "ctr/deepfm")
+
+
+@pytest.mark.parametrize("uri", ["models:/nobody@champion", "models:/nobody/1", "models:/nobody/x"])
+def test_a_model_that_does_not_exist_is_told(score, log, uri):
+    assert f"{uri}: no such model" in score(log(), uri)
+
+
+def test_a_model_without_a_champion_is_told(score, log, save_model, register):
+    register(save_model(), "candidate-only")
+    assert "no such model" in score(log(), "models:/candidate-only@champion")
+
+
+@pytest.mark.parametrize("uri", ["nobody", "runs:/1/model", "models:/nobody"])
+def test_a_model_uri_of_another_form_is_told(score, log, uri):
+    assert "expected models:/NAME@ALIAS or models:/NAME/VERSION" in score(log(), uri)
+
+
+@pytest.mark.parametrize("flags", [[], ["--version", "7"], ["--rollback"], ["--history"]])
+def test_promoting_a_model_that_does_not_exist_is_told(run_job, flags):
+    told = run_job("promote", "--name", "nobody", *flags).mistake
+    assert "no version of a model nobody" in told or "no such model" in told or "no model nobody" in told
+
+
+@pytest.fixture
+def nowhere():
+    """The address of a server that is not there."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_an_mlflow_server_that_is_away_is_told(train, score, run_job, dataset, log, nowhere):
+    for told in (
+        train(dataset, "--tracking-uri", nowhere),
+        score(log(), "models:/ctr@champion", "--tracking-uri", nowhere),
+        run_job("promote", "--name", "ctr", "--tracking-uri", nowhere).mistake,
+    ):
+        assert f"{nowhere}: no MLflow server answers there" in told
+
+
+# --- days and outputs
+
+
+@pytest.mark.parametrize("date", ["2026-13-01", "../x", "2026-1-3", "today"])
+def test_what_is_no_date_is_told(score, tmp_path, champion, date):
+    assert f"expected a day YYYY-MM-DD, found {date}" in score(tmp_path, champion, date=date)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_an_output_that_cannot_be_written_is_told(build, score, log, champion, tmp_path):
+    """Below a file, where even root cannot make a folder."""
+    (tmp_path / "notes.txt").write_text("mine")
+    found = log()
+    assert "cannot be written" in build(found, output="notes.txt/dataset")
+    assert "cannot be written" in score(found, champion, output="notes.txt/scores")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_dataset_that_is_there_is_not_overwritten(build, built, log):
+    before = files(built)
+    assert "a finished dataset is there already" in build(log(), output=built)
+    assert files(built) == before
+
+
+@pytest.mark.parametrize("keep", ["C,C", "probability", "city"])
+def test_columns_that_cannot_be_kept_are_told(score, log, champion, keep):
+    assert keep.split(",")[0] in score(log(), champion, "--keep", keep)
+
+
+# --- as processes: the scheduler's view
+
+PROCESSES = {
+    "date": ["score", "--date=../x", "--model-uri=models:/ctr@champion", "--input=log", "--output=scores"],
+    "server": ["promote", "--name=ctr", "--tracking-uri=http://127.0.0.1:9"],
+}
+
+
+@pytest.mark.parametrize("case", PROCESSES)
+def test_a_mistake_ends_the_process_with_one_line(case):
+    job, *flags = PROCESSES[case]
+    command = [sys.executable, f"jobs/{job}.py", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")

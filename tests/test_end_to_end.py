@@ -1,0 +1,269 @@
+"""The whole pipeline through its jobs: click log, features, Horovod training, registry, gate, a scored night."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from deepfm.registry.tracking import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+NIGHT = "2026-01-08"
+SMALL_MODEL = """
+model: deepfm
+embedding_dim: 4
+deep: {hidden_units: [16]}
+training: {batch_size: 64, max_epochs: 2, patience: 2, learning_rate: 0.005}
+"""
+
+
+def run(*command) -> subprocess.CompletedProcess:
+    """A command in the project's folder and activated environment, as a user or a scheduler runs it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
+    clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"
+    command = [str(part) for part in command]
+    return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=280)
+
+
+def submit(job: str, *flags) -> dict:
+    """The summary of a job that spark-submit ran."""
+    # Queries over a few rows end before an optimizing compiler could pay for itself.
+    java = "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1"
+    done = run("spark-submit", "--master", "local[2]", "--conf", java, f"jobs/{job}.py", *flags)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory, profile_path):
+    """Every job's summary over a small synthetic log, each by spark-submit; two Horovod workers train."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    size = ["--days", 8, "--rows-per-day", 2000, "--seed", 1]
+    assert run(sys.executable, "-m", "deepfm.synthetic", *size, "--output", folder / "log").returncode == 0
+    (folder / "model.yaml").write_text(SMALL_MODEL)
+    where = ["--profile", profile_path]
+    days = [
+        "--train-days",
+        "2026-01-01:2026-01-05",
+        "--valid-days",
+        "2026-01-06",
+        "--test-days",
+        "2026-01-07",
+    ]
+    log, dataset = folder / "log", folder / "dataset"
+    features = submit(
+        "build_features",
+        *("--data", "conf/data/criteo.yaml", "--input", log, "--output", dataset, *days, *where),
+    )
+    trained = submit(
+        "train",
+        *("--dataset", dataset, "--model", folder / "model.yaml", "--num-workers", 2),
+        *("--name", "pipeline", *where),
+    )
+    promoted = submit("promote", "--name", "pipeline", *where)
+    scored = submit(
+        "score",
+        *("--date", NIGHT, "--model-uri", "models:/pipeline@champion", "--input", log),
+        *("--output", folder / "scores", "--keep", ",".join(raw_columns()), *where),
+    )
+    return SimpleNamespace(
+        folder=folder, features=features, trained=trained, promoted=promoted, scored=scored
+    )
+
+
+def raw_columns() -> list[str]:
+    return yaml.safe_load((ROOT / "conf/data/criteo.yaml").read_text())["columns"][1:]
+
+
+def published(pipeline) -> pd.DataFrame:
+    return pd.read_parquet(pipeline.folder / "scores" / f"ds={NIGHT}")
+
+
+def test_features_account_for_every_row(pipeline):
+    features = pipeline.features
+    rows = [features[f"rows_{which}"] for which in ("read", "bad", "train", "valid", "test")]
+    assert rows == [14000, 0, 10000, 2000, 2000]  # the eighth day is the night, and is not read
+    assert features["num_fields"] == 39
+    assert features["dataset"] == f"file://{pipeline.folder}/dataset"
+
+
+def test_two_workers_learn_something(pipeline):
+    trained = pipeline.trained
+    assert (trained["num_workers"], trained["epochs"], trained["name"]) == (2, 2, "pipeline")
+    assert trained["test_auc"] > 0.55
+    assert trained["valid_logloss"] < 0.65
+
+
+def test_exactly_one_run_for_two_workers(pipeline, store):
+    experiment = store.client.get_experiment_by_name("pipeline").experiment_id
+    (only,) = store.client.search_runs([experiment])
+    assert (only.info.run_id, only.info.status) == (pipeline.trained["run_id"], "FINISHED")
+    points = store.client.get_metric_history(only.info.run_id, "valid_auc")
+    assert [point.step for point in points] == [1, 2]
+
+
+def test_the_candidate_becomes_champion(pipeline, store):
+    promoted = pipeline.promoted
+    assert (promoted["promoted"], promoted["version"], promoted["previous_version"]) == (True, "1", None)
+    assert int(store.resolve("models:/pipeline@champion").version) == 1
+
+
+def test_the_gate_measures_what_the_training_measured(pipeline):
+    figures = f"logloss {pipeline.trained['test_logloss']:.5f}, AUC {pipeline.trained['test_auc']:.5f}"
+    assert pipeline.promoted["reasons"][1].startswith(figures)
+
+
+def test_the_night_is_published(pipeline):
+    scored, day = pipeline.scored, published(pipeline)
+    assert (scored["rows_in"], scored["rows_scored"], scored["rows_bad"]) == (2000, 2000, 0)
+    assert scored["mean_probability"] == pytest.approx(day["probability"].mean())
+    assert set(day["model_version"]) == {"1"}
+    assert day["probability"].between(0, 1).all()
+
+
+def test_pyfunc_gives_the_nights_probabilities(pipeline, store):
+    """Whatever pandas makes of the raw columns, nulls and values that training never saw included."""
+    day = published(pipeline)
+    raw = day[raw_columns()].apply(
+        lambda column: pd.to_numeric(column) if column.name.startswith("I") else column.replace("", None)
+    )
+    served = mlflow.pyfunc.load_model("models:/pipeline@champion").predict(raw)
+    assert raw.isna().any().any()
+    assert np.abs(served - day["probability"]).max() < 1e-6
+
+
+def test_rerunning_the_night_changes_nothing(pipeline, profile_path):
+    before = published(pipeline)
+    again = run(
+        *(sys.executable, "jobs/score.py", "--date", NIGHT, "--model-uri", "models:/pipeline@champion"),
+        *("--input", pipeline.folder / "log", "--output", pipeline.folder / "scores"),
+        *("--profile", profile_path),
+    )
+    assert again.returncode == 0, again.stderr
+    assert "is published already" in again.stderr
+    summary = json.loads(again.stdout.splitlines()[-1])
+    assert {**summary, "published_now": True, "seconds": 0} == {**pipeline.scored, "seconds": 0}
+    pd.testing.assert_frame_equal(published(pipeline), before)
+
+
+# --- real logs
+
+
+def whole_pipeline(run_job, folder: Path, name: str, data: str, log: Path, model: str, days=(), night=None):
+    """Every job over a log -> the summaries of training, gate and scoring."""
+    built = ["--data", f"conf/data/{data}.yaml", "--input", log, "--output", folder / "dataset", *days]
+    assert run_job("build_features", *built).summary["rows_bad"] == 0
+    flags = ["--dataset", folder / "dataset", "--model", model, "--num-workers", 0, "--name", name]
+    trained = run_job("train", *flags).summary
+    promoted = run_job("promote", "--name", name).summary
+    scored = run_job(
+        "score",
+        *("--date", night or NIGHT, "--model-uri", f"models:/{name}@champion"),
+        *("--input", log, "--output", folder / "scores"),
+    ).summary
+    return trained, promoted, scored
+
+
+def test_criteos_rows_go_through_the_whole_pipeline(run_job, real_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "model.yaml").write_text(SMALL_MODEL)
+    log = real_data("criteo_2000.tsv")
+    _, promoted, scored = whole_pipeline(
+        run_job, tmp_path, "criteo-rows", "criteo", log, tmp_path / "model.yaml"
+    )
+    assert promoted["promoted"]
+    assert scored["rows_scored"] == scored["rows_in"] == len(log.read_text().splitlines())
+    assert 0.05 < scored["mean_probability"] < 0.5
+
+
+@pytest.mark.slow
+def test_deepfm_ranks_movielens(run_job, real_data, tmp_path, monkeypatch):
+    """Its real days: 80, 10 and 10 % of the ratings by time."""
+    monkeypatch.chdir(ROOT)
+    days = [
+        *("--train-days", "1997-09-20:1998-03-07"),
+        *("--valid-days", "1998-03-08:1998-03-31"),
+        *("--test-days", "1998-04-01:1998-04-22"),
+    ]
+    trained, promoted, scored = whole_pipeline(
+        run_job,
+        tmp_path,
+        "movielens",
+        "movielens",
+        real_data("movielens_100k.tsv"),
+        "conf/model/deepfm_movielens.yaml",
+        days,
+        night="1998-04-20",
+    )
+    assert trained["test_auc"] > 0.70
+    assert trained["test_logloss"] < trained["test_ctr_logloss"]
+    assert promoted["promoted"]
+    assert scored["rows_scored"] == scored["rows_in"] > 0
+
+
+# --- MLflow as a server
+
+
+@contextmanager
+def mlflow_server(folder: Path):
+    """A real MLflow server on a free port of this machine -> its address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    where = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        folder / "files",
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, *map(str, where)], stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, (
+                    folder / "server.log"
+                ).read_text()
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(30)
+
+
+@pytest.mark.slow
+def test_training_gate_and_scoring_share_an_mlflow_server(run_job, tmp_path, pipeline, store):
+    """Runs, files and aliases all go over HTTP; nothing of the profile's own store is touched."""
+    with mlflow_server(tmp_path) as address:
+        where = ["--tracking-uri", address]
+        flags = ["--dataset", pipeline.folder / "dataset", "--model", pipeline.folder / "model.yaml"]
+        trained = run_job("train", *flags, "--num-workers", 0, "--name", "served", *where).summary
+        assert run_job("promote", "--name", "served", *where).summary["promoted"]
+        paths = ["--input", pipeline.folder / "log", "--output", tmp_path / "scores"]
+        flags = ["--date", NIGHT, "--model-uri", "models:/served@champion", *paths, *where]
+        assert run_job("score", *flags).summary["rows_scored"] == 2000
+        client = Store(address).client
+        points = client.get_metric_history(trained["run_id"], "valid_auc")
+        assert [point.step for point in points] == [1, 2]
+        (version,) = client.search_model_versions("name = 'served'")
+        assert version.run_id == trained["run_id"]
+    assert store.client.search_model_versions("name = 'served'") == []
