@@ -1,4 +1,4 @@
-"""What many tests share: a Spark session, an MLflow store, jobs run in this process, small models, real data."""
+"""What many tests share: a Spark session, an MLflow store, jobs run in this process, small models."""
 
 import importlib
 import json
@@ -75,7 +75,7 @@ def profile_path(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(profile_path):
-    """The MLflow store of that profile. All tests share it (a new one takes seconds): choose names of your own."""
+    """The MLflow store of that profile. All tests share it (a new one takes seconds): choose your names."""
     settings = yaml.safe_load(profile_path.read_text())["mlflow"]
     return Store(settings["tracking_uri"], settings["artifact_location"])
 

@@ -1,4 +1,4 @@
-"""The whole pipeline through its jobs: click log, features, Horovod training, registry, gate, a scored night."""
+"""The whole pipeline through its jobs: a click log, features, training, registry, gate, a night."""
 
 import json
 import os
@@ -176,6 +176,7 @@ def whole_pipeline(run_job, folder: Path, name: str, data: str, log: Path, model
     return trained, promoted, scored
 
 
+@pytest.mark.slow
 def test_criteos_rows_go_through_the_whole_pipeline(run_job, real_data, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "model.yaml").write_text(SMALL_MODEL)

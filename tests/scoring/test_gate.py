@@ -17,7 +17,7 @@ def log(write_log):
 
 @pytest.fixture
 def candidate(request, log, save_model, register):
-    """Register a version of this test's model whose logits are `bias` + those of its values -> the version."""
+    """Register a version whose logits are `bias` + those of its values -> the version."""
 
     def new(c, bias=0.0, with_i=True):
         folder = f"model-{len(list(log.parent.glob('model-*')))}"
