@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from codecs import BOM_UTF8
+from itertools import islice
 from typing import Any
 
 import fsspec
@@ -79,10 +80,16 @@ def read_json(url: str) -> Any:
     return json.loads(read_bytes(url))
 
 
-def first_line(url: str) -> bytes:
-    """The first line of a text file as Spark reads it: unpacked (.gz, …), no byte-order mark, no newline."""
+def first_lines(url: str, num_lines: int) -> list[bytes]:
+    """The head of a text file as Spark reads it: unpacked (.gz, …), no byte-order mark, no newlines."""
     with fsspec.open(url, "rb", compression="infer") as file:
-        return file.readline().removeprefix(BOM_UTF8).removesuffix(b"\n")
+        lines = [line.removesuffix(b"\n") for line in islice(file, num_lines)]
+    return [line.removeprefix(BOM_UTF8) if place == 0 else line for place, line in enumerate(lines)]
+
+
+def first_line(url: str) -> bytes:
+    """The first of `first_lines`; empty where the file is."""
+    return next(iter(first_lines(url, 1)), b"")
 
 
 def write_bytes(url: str, content: bytes) -> None:

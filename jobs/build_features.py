@@ -16,7 +16,7 @@ from deepfm.features.click_log import find_click_log
 from deepfm.features.split import choose_split
 
 
-@click.command(cls=JobCommand, help=__doc__.replace("Example:", "\b\nExample:"))
+@click.command(cls=JobCommand, help=__doc__)
 @click.option(
     "--data", "data_path", required=True, help="YAML of the log's columns, e.g. conf/data/criteo.yaml."
 )

@@ -37,6 +37,10 @@ tracking_option = click.option(
 class JobCommand(click.Command):
     """A command that tells a mistake in its flags as it tells any other: in one line, with exit status 2."""
 
+    def __init__(self, *arguments, help: str, **settings):
+        # To click, \b says that the lines of the next paragraph are to stay as they are.
+        super().__init__(*arguments, help=help.replace("Example:\n\n", "Example:\n\n\b\n"), **settings)
+
     def main(self, *arguments, **settings) -> None:
         try:
             super().main(*arguments, **{**settings, "standalone_mode": False})

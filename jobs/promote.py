@@ -18,7 +18,7 @@ from deepfm.registry.tracking import Store
 from deepfm.scoring.gate import measure
 
 
-@click.command(cls=JobCommand, help=__doc__.replace("Example:", "\b\nExample:"))
+@click.command(cls=JobCommand, help=__doc__)
 @click.option("--name", required=True, help="Registered model.")
 @click.option("--version", help="The candidate; the newest version where it is not given.")
 @click.option("--rollback", is_flag=True, help="Make the champion before this one champion again.")

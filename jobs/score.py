@@ -15,7 +15,7 @@ from deepfm.scoring.night import score_day
 from deepfm.scoring.publish import day_url, published_day, require_keepable
 
 
-@click.command(cls=JobCommand, help=__doc__.replace("Example:", "\b\nExample:"))
+@click.command(cls=JobCommand, help=__doc__)
 @click.option("--date", required=True, help="The day to score, YYYY-MM-DD.")
 @click.option("--model-uri", required=True, help="models:/NAME@champion or models:/NAME/VERSION.")
 @click.option(

@@ -21,7 +21,7 @@ from deepfm.training.progress import watched
 from deepfm.training.worker import WorkOrder
 
 
-@click.command(cls=JobCommand, help=__doc__.replace("Example:", "\b\nExample:"))
+@click.command(cls=JobCommand, help=__doc__)
 @click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
 @click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
 @click.option(

@@ -144,11 +144,7 @@ def _files(folder: str) -> list[str]:
 def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool):
     """The columns in the order of the files, and the header line where they have one."""
     if not settings.header:
-        # Impressions to be scored are the same file without its label column; the width tells which it is.
-        without_label = tuple(column for column in settings.columns if column != settings.label)
-        line = storage.first_line(files[0]).decode(errors="replace").rstrip("\r")
-        width = len(split_line(line, settings.delimiter, settings.quote))
-        return (without_label if not labelled and width == len(without_label) else settings.columns), None
+        return (settings.columns if labelled else _columns_of_impressions(files[0], settings)), None
     first, header = files[0], storage.first_line(files[0])
     for file in files[1:]:
         if storage.first_line(file) != header:
@@ -164,6 +160,17 @@ def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool)
             f"{first}: expected a header in UTF-8, found {header!r:.200}; convert the file"
         ) from error
     return tuple(split_line(line.rstrip("\r"), settings.delimiter, settings.quote)), line
+
+
+def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...]:
+    """All columns, or all but the label: impressions may come either way, and the width tells which."""
+    lines = [line.decode(errors="replace").rstrip("\r") for line in storage.first_lines(file, 100)]
+    # The width most lines have: one broken line must not decide how a whole night is read.
+    widths = [len(split_line(line, settings.delimiter, settings.quote)) for line in lines]
+    full = len(settings.columns)
+    if widths.count(full - 1) > widths.count(full):
+        return tuple(column for column in settings.columns if column != settings.label)
+    return settings.columns
 
 
 def _parquet(spark: SparkSession, url: str, days: Sequence[str] | None) -> DataFrame:

@@ -192,6 +192,13 @@ def test_impressions_to_be_scored_may_come_with_or_without_label(tmp_path, parse
     assert values(rows) == [(7, "a")]
 
 
+def test_a_broken_first_line_does_not_decide_how_a_night_is_read(tmp_path, parsed):
+    write(tmp_path, log_tsv=b"7\ta\n1\t7\ta\n0\t8\tb\n")
+    rows = parsed(TSV, labelled=False)
+    assert values(rows) == [(7, "a"), (8, "b")]
+    assert rows.bad.column("text").to_pylist() == ["7\ta"]
+
+
 def test_the_width_of_quoted_impressions_is_read_by_their_quotes(tmp_path, parsed):
     write(tmp_path, log_csv=b'7,"a, b"\r\n')
     settings = {**TSV, "delimiter": ",", "quote": '"'}
