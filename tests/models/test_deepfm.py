@@ -116,7 +116,7 @@ def test_settings_become_the_models_arguments():
             "model": "deepfm",
             "embedding_dim": 2,
             "deep": {"hidden_units": [5], "activation": "tanh", "dropout": 0.3, "batch_norm": True},
-            "training": {"batch_size": 1, "max_epochs": 1, "learning_rate": 0.1},
+            "training": {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1},
         }
     )
     built = build_model(settings, NUM_IDS)
