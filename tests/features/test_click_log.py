@@ -218,6 +218,13 @@ def test_parquet_columns_of_any_type_become_counts_and_categories(tmp_path, pars
     assert rows.bad.column("reason").to_pylist() == ["label_not_0_or_1"]
 
 
+def test_a_kept_column_does_not_change_the_hash_that_splits_rows(tmp_path, parsed):
+    columns = {"label": [1, 0], "I": [7, 8], "C": ["a", "b"], "user": [1, 2]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    plain, keeping = parsed(PARQUET, "log.parquet"), parsed(PARQUET, "log.parquet", keep=("user",))
+    assert plain.row_hashes.tolist() == keeping.row_hashes.tolist()
+
+
 def test_parquet_counts_with_a_fraction_or_without_a_number_are_set_aside(tmp_path, parsed):
     columns = {"label": [1, 0, 1], "I": pa.array([2.5, float("nan"), 1e30]), "C": ["a", "", None]}
     pq.write_table(pa.table(columns), tmp_path / "log.parquet")
