@@ -18,14 +18,26 @@ class ThreadWorld:
 
     gpu = 0
 
-    def __init__(self, rank, barrier, places):
-        self.rank, self.size, self._barrier, self._places = rank, len(places), barrier, places
+    def __init__(self, rank, barriers, places):
+        self.rank, self.size, self._barriers, self._places = rank, len(places), barriers, places
+        self._num_met = 0
+
+    def _next_barrier(self):
+        # One for every meeting: to break the next one must not disturb a rank on its way out of the last.
+        return self._barriers.setdefault(self._num_met, threading.Barrier(self.size))
+
+    def _meet(self):
+        barrier, self._num_met = self._next_barrier(), self._num_met + 1
+        barrier.wait(timeout=20)
+
+    def leave(self):
+        self._next_barrier().abort()
 
     def _exchange(self, content):
         self._places[self.rank] = content
-        self._barrier.wait(timeout=20)
+        self._meet()
         everyones = list(self._places)
-        self._barrier.wait(timeout=20)
+        self._meet()
         return everyones
 
     def sum_(self, tensors, name):
@@ -46,13 +58,14 @@ def in_ranks():
     """in_ranks(2, work) -> [work(world) of rank 0, that of rank 1], run at once; errors are results."""
 
     def run(size, work):
-        barrier, places = threading.Barrier(size), [None] * size
+        barriers, places = {}, [None] * size
 
         def as_rank(rank):
+            world = ThreadWorld(rank, barriers, places)
             try:
-                return work(ThreadWorld(rank, barrier, places))
+                return work(world)
             except Exception as error:
-                barrier.abort()
+                world.leave()
                 return error
 
         with ThreadPoolExecutor(size) as pool:
