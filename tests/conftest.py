@@ -37,9 +37,9 @@ def spark():
     os.environ.pop("SPARK_HOME", None)
     profile = load_profile(str(ROOT / "conf/profile/local.yaml"))
     # Queries over a few rows end before an optimizing compiler could pay for itself.
-    java = f"-XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile={(ROOT / 'conf/log4j2.properties').as_uri()}"
-    spark_settings = profile.spark | {"spark.driver.extraJavaOptions": java, "spark.driver.memory": "1g"}
-    with spark_session(profile.model_copy(update={"spark": spark_settings}), "tests") as session:
+    java = {"spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1"}
+    settings = profile.spark | java | {"spark.driver.memory": "1g"}
+    with spark_session(profile.model_copy(update={"spark": settings}), "tests") as session:
         yield session
 
 
