@@ -252,16 +252,28 @@ def mlflow_server(folder: Path):
 
 
 @pytest.mark.slow
-def test_training_gate_and_scoring_share_an_mlflow_server(run_job, tmp_path, pipeline, store):
+def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tmp_path, store):
     """Runs, files and aliases all go over HTTP; nothing of the profile's own store is touched."""
+    days = {"train": "2026-01-06", "valid": "2026-01-07", "test": NIGHT}
+    rows = [f"{n % 2}\t{n % 3}\t{'ab'[n % 2]}" for n in range(24)]
+    log = write_log(dict.fromkeys(days.values(), rows))
+    (tmp_path / "model.yaml").write_text(SMALL_MODEL)
+    (tmp_path / "data.yaml").write_text(
+        "format: delimited\ncolumns: [label, I, C]\n"
+        "fields: [{kind: count, names: [I]}, {kind: category, names: [C]}]\n"
+    )
+    dataset = tmp_path / "dataset"
+    split = [f"--{part}-days={day}" for part, day in days.items()]
+    flags = ["--data", tmp_path / "data.yaml", "--input", log, "--output", dataset]
+    assert run_job("build_features", *flags, *split).status == 0
     with mlflow_server(tmp_path) as address:
         where = ["--tracking-uri", address]
-        flags = ["--dataset", pipeline.folder / "dataset", "--model", pipeline.folder / "model.yaml"]
-        trained = run_job("train", *flags, "--num-workers", 0, "--name", "served", *where).summary
+        flags = ["--dataset", dataset, "--model", tmp_path / "model.yaml", "--num-workers", 0]
+        trained = run_job("train", *flags, "--name", "served", *where).summary
         assert run_job("promote", "--name", "served", *where).summary["promoted"]
-        paths = ["--input", pipeline.folder / "log", "--output", tmp_path / "scores"]
-        flags = ["--date", NIGHT, "--model-uri", "models:/served@champion", *paths, *where]
-        assert run_job("score", *flags).summary["rows_scored"] == 2000
+        flags = ["--date", NIGHT, "--input", log, "--output", tmp_path / "scores", *where]
+        scored = run_job("score", *flags, "--model-uri", "models:/served@champion").summary
+        assert (scored["rows_scored"], scored["version"]) == (24, "1")
         client = Store(address).client
         points = client.get_metric_history(trained["run_id"], "valid_auc")
         assert [point.step for point in points] == [1, 2]
