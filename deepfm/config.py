@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic import Field as Setting
 
 from deepfm.errors import UserError
-from deepfm.fields import Field, FieldName, FieldSet, Kind
+from deepfm.field_groups import FieldGroup
+from deepfm.fields import Field, FieldName, FieldSet
 
 Fraction = Annotated[float, Setting(ge=0, le=1)]
 Char = Annotated[str, Setting(min_length=1, max_length=1)]
@@ -27,14 +28,6 @@ class HashSplit(Settings):
     test: float = Setting(default=0.1, gt=0, lt=1)
 
 
-class FieldGroup(Settings):
-    """Fields that are treated alike."""
-
-    kind: Kind
-    names: tuple[FieldName, ...] = Setting(min_length=1)
-    min_count: int = Setting(default=1, ge=1)  # see Field.min_count
-
-
 class DataSettings(Settings):
     """conf/data/*.yaml: which columns a click log has and how each becomes a feature."""
 
@@ -46,27 +39,33 @@ class DataSettings(Settings):
     label: FieldName = "label"  # its values are 0 and 1
     day_column: str | None = None  # None: days are ds=YYYY-MM-DD folders, or there are none
     fields: tuple[FieldGroup, ...] = Setting(min_length=1)
+    cross: tuple[Annotated[tuple[FieldName, ...], Setting(min_length=2)], ...] = ()  # fields, by their names
+    cross_buckets: int = Setting(default=100_000, ge=1, lt=2**31)  # ids of each crossed field
     max_bad_fraction: Fraction = 0.01  # of the rows read; above it nothing is published
     hash_split: HashSplit = HashSplit()
 
     @property
     def field_set(self) -> FieldSet:
-        """The fields in the order of the file."""
-        return FieldSet(
-            [Field(name=name, kind=g.kind, min_count=g.min_count) for g in self.fields for name in g.names]
-        )
+        """The fields in the order of the file, then the crossed ones."""
+        crossed = [
+            Field(name="_x_".join(parts), kind="cross", parts=parts, buckets=self.cross_buckets)
+            for parts in self.cross
+        ]
+        return FieldSet([field for group in self.fields for field in group.field_list] + crossed)
 
     @model_validator(mode="after")
     def _columns_fit_together(self):
-        mistakes = []
-        names = self.field_set.names
+        mistakes = self._mistakes_of_cross()
+        raw_names = self.field_set.raw.names
+        # A cross that is there twice has been told of; two crosses may still make the same name.
+        names = [*raw_names, *("_x_".join(parts) for parts in dict.fromkeys(self.cross))]
         # Spark takes I1 and i1 for one column.
         lower = [name.lower() for name in names]
         repeated = sorted({name for name in names if lower.count(name.lower()) > 1})
         if repeated:
             mistakes.append(f"a field may be named once, found again: {', '.join(repeated)}")
         if self.format == "delimited" and not self.header:
-            used = {*names, self.label, self.day_column} - {None}
+            used = {*raw_names, self.label, self.day_column} - {None}
             if not self.columns:
                 mistakes.append("columns: a file without header needs its column names, in order")
             elif used - set(self.columns):
@@ -82,43 +81,22 @@ class DataSettings(Settings):
             raise ValueError("; ".join(mistakes))
         return self
 
-
-class OptimizerSettings(Settings):
-    """conf/model/*.yaml, `training`: how the weights are learnt."""
-
-    batch_size: int = Setting(ge=1)  # impressions per worker and step
-    max_epochs: int = Setting(ge=1)
-    patience: int = Setting(
-        default=1, ge=1
-    )  # epochs in a row without a better validation logloss before stopping
-    learning_rate: float = Setting(gt=0)  # of Adam, for tables and deep part alike
-    seed: int = Setting(default=1, ge=0)  # of initial weights, dropout and the order of the rows
-
-
-class DeepPartSettings(Settings):
-    """The MLP over the embeddings."""
-
-    hidden_units: tuple[Annotated[int, Setting(ge=1)], ...] = (400, 400, 400)
-    activation: Literal["relu", "tanh", "sigmoid"] = "relu"
-    dropout: Annotated[float, Setting(ge=0, lt=1)] = 0.0
-    batch_norm: bool = False
-
-
-class ModelSettings(Settings):
-    """conf/model/*.yaml: one model with its training settings."""
-
-    model: Literal["deepfm"]
-    embedding_dim: int = Setting(ge=1)  # K
-    deep: DeepPartSettings = DeepPartSettings()
-    w_reg: float = Setting(default=0.0, ge=0)  # L2 on the first-order weights an impression looks up
-    v_reg: float = Setting(default=0.0, ge=0)  # L2 on the embeddings an impression looks up
-    training: OptimizerSettings
-
-    @model_validator(mode="after")
-    def _batch_norm_has_batches(self):
-        if self.deep.batch_norm and self.training.batch_size < 4:
-            raise ValueError("training.batch_size: batch_norm needs at least 4 impressions a step and worker")
-        return self
+    def _mistakes_of_cross(self) -> list[str]:
+        kinds = {field.name: field.kind for field in self.field_set.raw}
+        mistakes = []
+        for parts in self.cross:
+            where = f"cross [{', '.join(parts)}]"
+            if len(set(parts)) < len(parts):
+                mistakes.append(f"{where}: a field may be crossed with others once, not with itself")
+            for name in dict.fromkeys(parts):
+                if kinds.get(name, "none") not in ("count", "category"):
+                    found = f"a {kinds[name]}" if name in kinds else "no field"
+                    mistakes.append(f"{where}: {name} must be a field of kind count or category, is {found}")
+        # Whatever their order, the same fields make the same features.
+        crossed = [frozenset(parts) for parts in self.cross]
+        twice = {parts for parts in crossed if crossed.count(parts) > 1}
+        mistakes += sorted(f"cross [{', '.join(sorted(parts))}]: is there twice" for parts in twice)
+        return mistakes
 
 
 class MlflowSettings(Settings):

@@ -10,6 +10,8 @@ from pydantic import Field as Setting
 MISSING_ID = 0
 UNKNOWN_ID = 1
 FIRST_KNOWN_ID = 2
+#: The other id of a field that enters by value: it has no vocabulary, so no value of it is unknown.
+PRESENT_ID = 1
 
 
 def _no_keyword(name: str) -> str:
@@ -20,14 +22,19 @@ def _no_keyword(name: str) -> str:
 
 #: A field is also a column of the dataset and an attribute of what Petastorm reads from it.
 FieldName = Annotated[str, Setting(pattern=r"^[A-Za-z][A-Za-z0-9_]*$"), AfterValidator(_no_keyword)]
-Kind = Literal["count", "category"]
+#: Of the fields that are columns of the log.
+RawKind = Literal["count", "category", "value"]
+Kind = Literal[RawKind, "cross"]
+Scale = Literal["standard", "log"]
 
 
 class Field(BaseModel):
-    """One column of the click log and how its raw value becomes a feature.
+    """A column of the click log, or a cross of several, and how its raw value becomes a feature.
 
     A `count` (an integer such as I1..I13) is bucketed by floor(log(x)^2) first, a `category` is taken as it
-    is; either way the value then gets an id from the field's vocabulary.
+    is; either way the value then gets an id from the field's vocabulary, or, of a category with hash_buckets,
+    one by its hash. A `value` is a number x that its field's weight and embedding are multiplied by. A `cross`
+    is no column: its id is a hash of its parts'.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -36,15 +43,46 @@ class Field(BaseModel):
     kind: Kind
     min_count: int = Setting(
         default=1, ge=1
-    )  # training impressions below which a value is rare: the unknown id
+    )  # training impressions below which a value is rare: the unknown id; of counts and categories
+    # Of a category: how many ids its values share by their hash, in place of a vocabulary; 0: it has one.
+    hash_buckets: int = Setting(default=0, ge=0)
+    scale: Scale = "standard"  # of a value: standardised as it is, or sign(x) log(1 + |x|) is
+    # Of a cross: the fields whose ids make its id, and how many ids it has. JSON knows no tuples.
+    parts: tuple[FieldName, ...] = Setting(default=(), strict=False)
+    buckets: int = Setting(default=0, ge=0)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether its ids come from a vocabulary, for which its values are counted."""
+        return self.kind in ("count", "category") and not self.hash_buckets
 
 
 class FieldSet:
-    """The ordered fields of one model; the order is that of the columns on disk and of the F in (B, F)."""
+    """The ordered fields of one model; the order is that of the columns on disk and of the F in (B, F).
+
+    Crossed fields stand last, so that a model may leave them out of (B, F) by a slice.
+    """
 
     def __init__(self, fields: list[Field] | tuple[Field, ...]):
         self.fields = tuple(fields)
+        crossed = [field.kind == "cross" for field in self.fields]
+        if crossed != sorted(crossed):
+            raise ValueError("expected crossed fields after all others")
         self.names = tuple(field.name for field in self.fields)
+
+    @property
+    def raw(self) -> "FieldSet":
+        """The fields that are columns of the log: all but the crossed ones."""
+        return FieldSet(self.fields[: len(self) - self.num_crossed])
+
+    @property
+    def num_crossed(self) -> int:
+        return sum(field.kind == "cross" for field in self.fields)
+
+    @property
+    def are_values(self) -> tuple[bool, ...]:
+        """(F,): which fields enter the model by value."""
+        return tuple(field.kind == "value" for field in self.fields)
 
     def __iter__(self):
         return iter(self.fields)

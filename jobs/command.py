@@ -70,14 +70,18 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
             sys.exit(2)
         sys.stderr.flush()
         summary["seconds"] = round(time.monotonic() - started, 1)
-        # JSON knows no nan: the AUC of a day without clicks is null.
-        finite = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in summary.items()
-        }
-        click.echo(json.dumps({"job": function.__name__, **finite}))
+        click.echo(json.dumps({"job": function.__name__, **_finite(summary)}))
 
     return run
+
+
+def _finite(value: object) -> object:
+    """JSON knows no nan: the AUC of a day without clicks is null."""
+    if isinstance(value, dict):
+        return {key: _finite(content) for key, content in value.items()}
+    if isinstance(value, list):
+        return [_finite(content) for content in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _log_to_stderr() -> None:

@@ -12,10 +12,17 @@ import click
 from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
 
 from deepfm import storage
-from deepfm.config import ModelSettings, load_settings
+from deepfm.config import load_settings
 from deepfm.errors import UserError
+from deepfm.model_settings import ModelSettings
 from deepfm.registry.tracking import Store
-from deepfm.registry.training_run import read_parts, register_outcome, start_of_run
+from deepfm.registry.training_run import (
+    hand_over,
+    read_first_stage,
+    read_parts,
+    register_outcome,
+    start_of_run,
+)
 from deepfm.training.launch import launch
 from deepfm.training.progress import watched
 from deepfm.training.worker import WorkOrder
@@ -32,22 +39,29 @@ from deepfm.training.worker import WorkOrder
     help="Horovod processes; 0: none.",
 )
 @click.option("--name", required=True, help="Registered model that gets a new version.")
+@click.option(
+    "--init-from", help="fnn: the fm to start from, models:/NAME/VERSION or runs:/ID; else one is trained."
+)
 @click.option("--experiment", help="MLflow experiment; the model's name where it is not given.")
 @tracking_option
 @profile_option
 @job
-def train(dataset_path, model_path, num_workers, name, experiment, tracking_uri, profile_path) -> dict:
+def train(
+    dataset_path, model_path, num_workers, name, init_from, experiment, tracking_uri, profile_path
+) -> dict:
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, vocabulary = read_parts(dataset_url)
     store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
     store.require_name(name)
+    fm_weights = read_first_stage(store, init_from, settings, manifest)
     session = spark_session(profile, "train") if num_workers else nullcontext()
     with session as spark, store.run(experiment or name) as run:
         run_url = f"{storage.absolute_url(profile.work_dir)}/{run.run_id}"
         storage.make_folder(run_url)
         run.log_start(*start_of_run(settings, manifest, dataset_url, num_workers))
-        order = WorkOrder(dataset_url, run_url, settings, profile.workers.threads_per_worker)
+        num_threads, init_url = profile.workers.threads_per_worker, hand_over(fm_weights, run_url)
+        order = WorkOrder(dataset_url, run_url, settings, num_threads, init_url)
         try:
             with watched(run_url, run.log_epoch):
                 outcome = launch(spark, order, num_workers, profile.workers.start_timeout_s)

@@ -14,10 +14,11 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from deepfm.config import DataSettings, ModelSettings, parse_settings
+from deepfm.config import DataSettings, parse_settings
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
+from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
 from deepfm.registry.artifact import save_artifact
 from deepfm.registry.tracking import Store
@@ -168,22 +169,35 @@ def save_model(tmp_path, small_data, small_vocabulary):
     """Save a model whose logit is `bias` + `c`[the value of C] (missing: None, unknown: "?") -> its folder.
 
     `log_url` and `days` say where its dataset came from and which days were for train, valid and test;
-    with_i=False makes a model of C alone.
+    with_i=False makes a model of C alone, crossed=True one with a cross of I and C.
     """
 
     def save(
-        name="model", *, bias=0.0, c=None, log_url="file:///log", days=None, vocabulary=None, with_i=True
+        name="model",
+        *,
+        bias=0.0,
+        c=None,
+        log_url="file:///log",
+        days=None,
+        vocabulary=None,
+        with_i=True,
+        crossed=False,
     ) -> Path:
-        fitted = small_vocabulary
+        fitted, data = small_vocabulary, small_data
         if not with_i:
             fields = FieldSet(fitted.fields[1:])
             fitted = Vocabulary(fields, fitted.values[1:], fitted.counts[1:])
+            data = small_data.model_copy(update={"fields": small_data.fields[1:]})
+        if crossed:
+            data = data.model_copy(update={"cross": (("I", "C"),), "cross_buckets": 7})
+            nothing = fitted.values[0].slice(0, 0), fitted.counts[0].slice(0, 0)
+            fitted = Vocabulary(data.field_set, [*fitted.values, nothing[0]], [*fitted.counts, nothing[1]])
         settings = {"embedding_dim": 2, "deep": {"hidden_units": [2]}}
         training = {"batch_size": 1, "max_epochs": 1, "learning_rate": 1.0}
         model = parse_settings(
             {"model": "deepfm", **settings, "training": training}, ModelSettings, "small model"
         )
-        state = build_model(model, fitted.num_ids).state_dict()
+        state = build_model(model, fitted.num_ids, data.field_set.num_crossed).state_dict()
         weights = {key: torch.zeros_like(weight) for key, weight in state.items()}
         weights["linear.bias"][:] = bias
         for value, weight in (c or {}).items():
@@ -192,7 +206,7 @@ def save_model(tmp_path, small_data, small_vocabulary):
         part = SplitPart(num_rows=1, num_clicks=0, days={}, files=(), digest="0" * 16)
         manifest = Manifest(
             created_at="2026-01-08T00:00:00+00:00",
-            data=small_data if with_i else small_data.model_copy(update={"fields": small_data.fields[1:]}),
+            data=data,
             num_ids=fitted.num_ids,
             vocabulary=fitted.fingerprint,
             splits=dict.fromkeys(("train", "valid", "test"), part),

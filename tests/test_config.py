@@ -1,13 +1,15 @@
 """Settings from YAML: typed, frozen, and every mistake of a file told at once."""
 
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from deepfm.config import DataSettings, ModelSettings, Profile, load_settings, parse_settings
+from deepfm.config import DataSettings, Profile, load_settings, parse_settings
 from deepfm.errors import UserError
 from deepfm.fields import Field
+from deepfm.model_settings import ModelSettings
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -54,6 +56,41 @@ def test_fields_keep_the_order_of_the_file():
     ]
 
 
+VALUE = {"kind": "value", "names": ["I1"]}
+CATEGORIES = {"kind": "category", "names": ["C2", "C1"], "min_count": 3}
+
+
+def test_a_value_is_standardised_unless_its_scale_is_log():
+    fields = data(fields=[VALUE, {**VALUE, "names": ["C1"], "scale": "log"}]).field_set
+    assert list(fields) == [
+        Field(name="I1", kind="value", scale="standard"),
+        Field(name="C1", kind="value", scale="log"),
+    ]
+
+
+def test_crossed_fields_come_last_under_the_names_of_their_parts():
+    crossed = data(fields=[CATEGORIES, VALUE], cross=[["C1", "C2"]], cross_buckets=50).field_set
+    assert crossed.names == ("C2", "C1", "I1", "C1_x_C2")
+    assert crossed[3] == Field(name="C1_x_C2", kind="cross", parts=("C1", "C2"), buckets=50)
+    assert data(cross=[["I1", "C1", "C2"]]).field_set[3] == Field(
+        name="I1_x_C1_x_C2", kind="cross", parts=("I1", "C1", "C2"), buckets=100_000
+    )
+
+
+def test_settings_come_back_from_json_as_they_were():
+    settings = data(fields=[{**VALUE, "scale": "log"}, CATEGORIES], cross=[["C1", "C2"]])
+    assert parse_settings(json.loads(settings.model_dump_json()), DataSettings, "again") == settings
+
+
+def test_criteos_counts_can_enter_by_value():
+    fields = load_settings(CONF / "data" / "criteo_values.yaml", DataSettings).field_set
+    assert fields.are_values == (True,) * 13 + (False,) * 28
+    assert {field.scale for field in fields if field.kind == "value"} == {"log"}
+    assert [field.parts for field in fields if field.kind == "cross"] == [("C6", "C9"), ("C14", "C17", "C20")]
+    plain = load_settings(CONF / "data" / "criteo.yaml", DataSettings).field_set
+    assert fields.raw.names == plain.names
+
+
 def test_all_mistakes_are_listed_at_once():
     message = mistakes_of(
         {
@@ -95,7 +132,39 @@ def test_columns_that_do_not_fit_together_are_listed_at_once_too():
         ({"fields": [{"kind": "category", "names": ["C1", "C1", "C2"]}]}, "found again: C1"),
         ({"fields": [{"kind": "category", "names": ["C1", "c1"]}]}, "found again: C1, c1"),
         ({"fields": [{"kind": "category", "names": ["C 1"]}]}, "fields.0.names.0: String should match"),
-        ({"fields": [{"kind": "number", "names": ["C1"]}]}, "fields.0.kind: Input should be 'count' or"),
+        (
+            {"fields": [{"kind": "number", "names": ["C1"]}]},
+            "fields.0.kind: Input should be 'count', 'category' or 'value'",
+        ),
+        ({"fields": [{**VALUE, "min_count": 2}]}, "fields.0: min_count: only a field of kind count or cat"),
+        ({"fields": [{**VALUE, "min_count": 1}]}, "fields.0: min_count: only a field of kind count or cat"),
+        ({"fields": [{**VALUE, "scale": "cubic"}]}, "fields.0.scale: Input should be 'standard' or 'log'"),
+        ({"fields": [{**CATEGORIES, "scale": "log"}]}, "fields.0: scale: only a field of kind value has one"),
+        ({"fields": [{"kind": "cross", "names": ["C1"]}]}, "fields.0.kind: Input should be"),
+        ({"cross": [["C1"]]}, "cross.0: Tuple should have at least 2 items"),
+        ({"cross": [["C1", "C1"]]}, "cross [C1, C1]: a field may be crossed with others once"),
+        (
+            {"cross": [["C1", "C9"]]},
+            "cross [C1, C9]: C9 must be a field of kind count or category, is no field",
+        ),
+        (
+            {"cross": [["C1", "I1"]], "fields": [VALUE, CATEGORIES]},
+            "I1 must be a field of kind count or category",
+        ),
+        ({"cross": [["C1", "C2"], ["C2", "C1"]]}, "cross [C1, C2]: is there twice"),
+        ({"cross": [["C1", "C2"], ["C1", "C2"]]}, "cross [C1, C2]: is there twice"),
+        ({"cross": [["C1", "C2"]], "label": "C1_x_C2"}, "the label C1_x_C2 cannot also be a field"),
+        (
+            {
+                "cross": [["A", "B_x_C"], ["A_x_B", "C"]],
+                "header": True,
+                "columns": [],
+                "fields": [{"kind": "category", "names": ["A", "C", "A_x_B", "B_x_C"]}],
+            },
+            "found again: A_x_B_x_C",
+        ),
+        ({"cross_buckets": 0}, "cross_buckets: Input should be greater than or equal to 1"),
+        ({"cross_buckets": 2**31}, "cross_buckets: Input should be less than 2147483648"),
         ({"hash_split": {"valid": 0}}, "hash_split.valid: Input should be greater than 0"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction: Input should be less than or equal to 1"),
         ({"max_bad_fraction": float("nan")}, "max_bad_fraction"),

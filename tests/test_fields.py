@@ -1,5 +1,7 @@
 """Fields: the names, kinds and order of the columns every stage speaks of."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -22,6 +24,36 @@ def test_field_sets_are_equal_when_fields_and_order_are():
     assert FieldSet([I1, C1]) != FieldSet([C1, I1])
 
 
+def test_crossed_fields_are_not_among_the_raw_ones():
+    cross = Field(name="I1_x_C1", kind="cross", parts=("I1", "C1"), buckets=10)
+    assert FieldSet([I1, C1, cross]).raw == FieldSet([I1, C1])
+    assert FieldSet([I1, C1, cross]).num_crossed == 1
+    assert FieldSet([I1, C1]).raw == FieldSet([I1, C1])
+    with pytest.raises(ValueError, match="crossed fields after all others"):
+        FieldSet([cross, I1, C1])
+
+
+def test_a_field_set_knows_which_fields_enter_by_value():
+    assert FieldSet([I1, Field(name="V", kind="value"), C1]).are_values == (False, True, False)
+
+
+def test_values_of_counts_and_of_categories_without_hash_buckets_are_counted():
+    hashed = Field(name="H", kind="category", hash_buckets=9)
+    by_value = Field(name="V", kind="value")
+    crossed = Field(name="X", kind="cross", parts=("I1", "C1"), buckets=10)
+    assert [field.is_counted for field in (I1, C1, hashed, by_value, crossed)] == [True] * 2 + [False] * 3
+
+
+def test_a_field_comes_back_from_json_as_it_was():
+    for field in (
+        I1,
+        Field(name="V", kind="value", scale="log"),
+        Field(name="H", kind="category", hash_buckets=9),
+        Field(name="X", kind="cross", parts=("A", "B")),
+    ):
+        assert Field.model_validate(json.loads(field.model_dump_json())) == field
+
+
 @pytest.mark.parametrize("name", ["", "1st", "_hidden", "user id", "a.b", "naïve", "C1\n"])
 def test_a_field_name_must_fit_every_stage(name):
     with pytest.raises(ValidationError):
@@ -38,7 +70,18 @@ def test_a_field_cannot_be_changed():
         I1.kind = "category"
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "number"}, {"min_count": 0}, {"min_count": "2"}, {"size": 3}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "number"},
+        {"min_count": 0},
+        {"min_count": "2"},
+        {"size": 3},
+        {"scale": "cubic"},
+        {"buckets": -1},
+        {"hash_buckets": -1},
+    ],
+)
 def test_a_field_takes_only_what_it_knows(wrong):
     with pytest.raises(ValidationError):
         Field(**{"name": "I1", "kind": "count", **wrong})

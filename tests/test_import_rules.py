@@ -17,7 +17,9 @@ PACKAGE = {path: tree for path, tree in SOURCES.items() if path.startswith("deep
 LAYERS = [
     {"deepfm.errors"},
     {"deepfm.fields"},
+    {"deepfm.field_groups"},
     {"deepfm.config", "deepfm.storage"},
+    {"deepfm.model_settings"},
     {"deepfm.synthetic", "deepfm.synthetic_truth"},
     {"deepfm.features"},
     {"deepfm.dataset"},
@@ -109,7 +111,7 @@ def test_models_never_see_settings():
         for path, tree in PACKAGE.items()
         if path.startswith("deepfm/models/")
         and path != "deepfm/models/build.py"
-        and "deepfm.config" in imported(tree)
+        and {"deepfm.config", "deepfm.model_settings"} & imported(tree)
     ] == []
 
 

@@ -11,7 +11,14 @@ from deepfm.dataset.write import describe_split, encoded_rows, write_rejected, w
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog, raw_rows
 from deepfm.features.split import SPLITS, DaySplit, HashSplit
-from deepfm.features.survey import RowCounts, rejected_rows, row_counts, survey, value_counts
+from deepfm.features.survey import (
+    RowCounts,
+    rejected_rows,
+    row_counts,
+    survey,
+    value_counts,
+    value_moments,
+)
 from deepfm.features.vocabulary import Vocabulary
 
 #: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
@@ -55,7 +62,7 @@ def _build(
         if counts.num_bad:
             write_rejected(rejected_rows(surveyed), f"{url}/{REJECTED}")
         _check_counts(counts, log, settings, days, f"{url}/{REJECTED}")
-        vocabulary = Vocabulary.fit(settings.field_set, value_counts(surveyed))
+        vocabulary = Vocabulary.fit(settings.field_set, value_counts(surveyed), value_moments(surveyed))
     finally:
         surveyed.unpersist()
     vocabulary.save(url)

@@ -62,9 +62,15 @@ class Manifest(Settings):
     @property
     def digest(self) -> str:
         """Of the content: equal for equal rows under equal ids, wherever and however they were written."""
-        content = [self.vocabulary, list(self.num_ids), [f.model_dump() for f in self.fields]]
+        content = [self.vocabulary, list(self.num_ids), [_described(field) for field in self.fields]]
         content += [[name, part.num_rows, part.digest] for name, part in sorted(self.splits.items())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _described(field: Field) -> dict:
+    # What is left at its default goes unsaid: keys that later versions add leave digests as they were.
+    always = {"name": field.name, "kind": field.kind, "min_count": field.min_count}
+    return always | field.model_dump(exclude_defaults=True)
 
 
 def write_manifest(dataset_url: str, manifest: Manifest) -> None:

@@ -16,6 +16,7 @@ import torch
 from petastorm import make_batch_reader
 from torch import Tensor
 
+from deepfm.dataset.block import as_block, network_inputs
 from deepfm.dataset.manifest import DataFile, Manifest
 from deepfm.errors import UserError
 
@@ -28,12 +29,14 @@ class Batch:
     """One rank's share of a global batch."""
 
     ids: Tensor  # (B, F) int64
+    x: Tensor | None  # (B, F) float32, the value of each feature; None where all are 1
     labels: Tensor  # (B,) float32
     num_rows_all_ranks: int
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        return Batch(self.ids.to(device), self.labels.to(device), self.num_rows_all_ranks)
+        x = None if self.x is None else self.x.to(device)
+        return Batch(self.ids.to(device), x, self.labels.to(device), self.num_rows_all_ranks)
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,11 @@ def read_batches(
     rows = _rows(f"{dataset_url}/{split}", manifest, pieces)
     if seed is not None:
         rows = _mixed(rows, np.random.default_rng([seed, epoch, shard.rank]))
-    yield from _batches(rows, part.num_rows, shard)
+    yield from _batches(rows, part.num_rows, shard, manifest.fields.are_values)
 
 
 def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.ndarray]:
-    """(n, 1 + F) int32 arrays, label first, row group by row group in the order of the pieces."""
+    """(n, 1 + F) int32 blocks, label first, row group by row group in the order of the pieces."""
     columns = [manifest.data.label, *manifest.fields.names]
     urls = [f"{folder}/{piece.file.name}" for piece in pieces]
     with warnings.catch_warnings():
@@ -124,14 +127,14 @@ def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.n
         # Not `with reader`: on leaving, Petastorm would print to stdout, which belongs to the job's summary.
         try:
             for (piece, begin, num_rows), group in zip(_row_groups(pieces), reader, strict=False):
-                block = np.stack([getattr(group, name) for name in columns], axis=1)
+                block = as_block([getattr(group, name) for name in columns])
                 if len(block) != num_rows:
                     raise UserError(
                         f"{folder}/{piece.file.name}: expected a row group of {num_rows} rows, found one of "
                         f"{len(block)}; the dataset is damaged: build it again"
                     )
                 chosen = slice(max(piece.start - begin, 0), max(piece.stop - begin, 0))
-                yield block[chosen].astype(np.int32, copy=False)
+                yield block[chosen]
         finally:
             reader.stop()
             reader.join()
@@ -158,16 +161,20 @@ def _mixed(blocks: Iterator[np.ndarray], random: np.random.Generator) -> Iterato
         yield random.permutation(np.concatenate(held))
 
 
-def _batches(blocks: Iterator[np.ndarray], num_rows: int, shard: Shard) -> Iterator[Batch]:
-    held = np.empty((0, 0), np.int32)
+def _batches(
+    blocks: Iterator[np.ndarray], num_rows: int, shard: Shard, are_values: tuple[bool, ...]
+) -> Iterator[Batch]:
+    held = np.empty((0, 1 + len(are_values)), np.int32)
     for step in range(shard.num_steps(num_rows)):
         wanted = shard.batch_rows(num_rows, shard.rank, step)
         while len(held) < wanted:
             block = next(blocks)
             held = np.concatenate([held, block]) if len(held) else block
-        rows, held = torch.from_numpy(held[:wanted]), held[wanted:]
+        rows, held = held[:wanted], held[wanted:]
+        ids, x = network_inputs(rows[:, 1:], are_values)
         yield Batch(
-            ids=rows[:, 1:].long(),
-            labels=rows[:, 0].float(),
+            ids=ids,
+            x=x,
+            labels=torch.from_numpy(rows[:, 0]).float(),
             num_rows_all_ranks=sum(shard.batch_rows(num_rows, rank, step) for rank in range(shard.size)),
         )

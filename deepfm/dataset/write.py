@@ -14,7 +14,15 @@ from petastorm.unischema import Unischema, UnischemaField
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ByteType, IntegerType, LongType, StructField, StructType
+from pyspark.sql.types import (
+    ByteType,
+    DataType,
+    FloatType,
+    IntegerType,
+    LongType,
+    StructField,
+    StructType,
+)
 
 from deepfm import storage
 from deepfm.dataset.manifest import DataFile, SplitPart
@@ -22,7 +30,7 @@ from deepfm.features.encode import Encoder
 from deepfm.features.parse import RowFormat, parse_rows
 from deepfm.features.split import SPLITS, DaySplit, HashSplit
 from deepfm.features.survey import rebatched
-from deepfm.fields import FieldSet
+from deepfm.fields import Field, FieldSet
 
 #: Rows of a file, which is one row group: what a worker reads in one piece, 10 MiB of 39 ids in memory.
 ROWS_PER_FILE = 65_536
@@ -35,7 +43,7 @@ _ROW_HASH = "__row_hash"
 def encoded_rows(
     raw: DataFrame, row_format: RowFormat, split: DaySplit | HashSplit, part: str, vocabulary: Broadcast
 ) -> DataFrame:
-    """raw rows -> label, an int32 id a field and __row_hash, of the good rows of a part (train, …)."""
+    """raw rows -> label, an int32 id or a float32 value a field, __row_hash, of the good rows of a part."""
     code = SPLITS.index(part)
 
     def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -43,12 +51,12 @@ def encoded_rows(
         for batch in rebatched(batches):
             parsed = parse_rows(batch, row_format)
             chosen = split.codes(parsed.days, parsed.row_hashes) == code
-            ids = encoder.encode(parsed.raw.filter(pa.array(chosen)))
-            columns = [parsed.labels[chosen], *ids, parsed.row_hashes[chosen]]
+            encoded = encoder.encode(parsed.raw.filter(pa.array(chosen)))
+            columns = [parsed.labels[chosen], *encoded, parsed.row_hashes[chosen]]
             yield pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=names)
 
     names = [row_format.label, *row_format.fields.names, _ROW_HASH]
-    types = [ByteType(), *[IntegerType()] * len(row_format.fields), LongType()]
+    types = [ByteType(), *[_column_type(field)[1] for field in row_format.fields], LongType()]
     schema = StructType([StructField(n, t, nullable=False) for n, t in zip(names, types, strict=True)])
     return raw.mapInArrow(encode_partition, schema)
 
@@ -98,7 +106,12 @@ def _described_file(url: str, file: dict) -> DataFile:
 
 def _petastorm_schema(fields: FieldSet, label: str) -> Unischema:
     columns = [UnischemaField(label, np.int8, (), ScalarCodec(ByteType()), False)]
-    columns += [
-        UnischemaField(name, np.int32, (), ScalarCodec(IntegerType()), False) for name in fields.names
-    ]
+    for field in fields:
+        numpy_type, spark_type = _column_type(field)
+        columns.append(UnischemaField(field.name, numpy_type, (), ScalarCodec(spark_type), False))
     return Unischema("Impressions", columns)
+
+
+def _column_type(field: Field) -> tuple[type, DataType]:
+    """A field's type in numpy and in Spark; a missing value is nan, so neither needs nulls."""
+    return (np.float32, FloatType()) if field.kind == "value" else (np.int32, IntegerType())

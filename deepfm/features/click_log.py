@@ -102,7 +102,7 @@ def _of_days(days: Sequence[str] | None) -> str:
 
 def _row_format(url, settings, columns, header_line, labelled, keep) -> RowFormat:
     label = settings.label if labelled else None
-    needed = {*settings.field_set.names, *keep, label, settings.day_column} - {None}
+    needed = {*settings.field_set.raw.names, *keep, label, settings.day_column} - {None}
     absent = sorted(needed - set(columns))
     if absent:
         raise UserError(f"{url}: expected columns {', '.join(absent)}, found only {', '.join(columns)}")
@@ -191,7 +191,7 @@ def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = No
         rows = _parquet(spark, log.url, chosen)
         content = [_as_text(rows, name).alias(name) for name in log.row_format.columns]
         # Of what makes a row, not of what is kept beside it: a gate that reads more finds the same test rows.
-        own = {*log.row_format.fields.names, log.row_format.label, log.row_format.day_column}
+        own = {*log.row_format.fields.raw.names, log.row_format.label, log.row_format.day_column}
         hashed = [_as_text(rows, name) for name in log.row_format.columns if name in own]
     else:
         schema = "value string" if chosen is None else "value string, ds string"

@@ -1,12 +1,14 @@
-"""Typed raw columns -> ids, the one implementation: Spark runs it over Arrow batches, the pyfunc directly."""
+"""Typed raw columns -> ids and values, implemented once: Spark runs it over Arrow batches, a pyfunc alone."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm.features.crossing import crossed_ids
+from deepfm.features.hashing import text_buckets
 from deepfm.features.numeric import bucketize
 from deepfm.features.vocabulary import Vocabulary
-from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, UNKNOWN_ID
+from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, UNKNOWN_ID, Field
 
 
 class Encoder:
@@ -14,7 +16,8 @@ class Encoder:
 
     def __init__(self, vocabulary: Vocabulary):
         self.fields = vocabulary.fields
-        self._values = vocabulary.values
+        self._values = dict(zip(vocabulary.fields.names, vocabulary.values, strict=True))
+        self._scalings = vocabulary.scalings
         self._ids_by_bucket = {
             field.name: _ids_by_bucket(values)
             for field, values in zip(vocabulary.fields, vocabulary.values, strict=True)
@@ -22,17 +25,35 @@ class Encoder:
         }
 
     def encode(self, raw: pa.Table) -> list[np.ndarray]:
-        """Typed columns (see parse.ParsedRows.raw) of B rows -> F arrays (B,) of int32 ids, by field."""
-        return [self._encode_field(index, raw.column(field.name)) for index, field in enumerate(self.fields)]
+        """Typed columns (see parse.ParsedRows.raw) of B rows -> F arrays (B,), by field.
 
-    def _encode_field(self, index: int, column: pa.ChunkedArray) -> np.ndarray:
-        field = self.fields[index]
+        Of a field that enters by value they are float32, the scaled value or nan where it is missing; of any
+        other int32 ids.
+        """
+        encoded: dict[str, np.ndarray] = {}
+        for field in self.fields:
+            if field.kind == "cross":
+                # Crossed fields stand last: their parts are there.
+                encoded[field.name] = crossed_ids([encoded[name] for name in field.parts], field.buckets)
+            elif field.kind == "value":
+                encoded[field.name] = self._scaled(field, raw.column(field.name))
+            else:
+                encoded[field.name] = self._ids(field, raw.column(field.name))
+        return list(encoded.values())
+
+    def _scaled(self, field: Field, column: pa.ChunkedArray) -> np.ndarray:
+        numbers = pc.fill_null(column, np.nan).to_numpy()
+        return self._scalings[field.name].apply(numbers, field.scale)
+
+    def _ids(self, field: Field, column: pa.ChunkedArray) -> np.ndarray:
         if field.kind == "count":
             table = self._ids_by_bucket[field.name]
             buckets = bucketize(pc.fill_null(column, 0))
             ids = table[np.minimum(buckets + 1, len(table) - 1)]
+        elif field.hash_buckets:
+            ids = FIRST_KNOWN_ID + text_buckets(column, field.hash_buckets)
         else:
-            places = pc.index_in(column, value_set=self._values[index])
+            places = pc.index_in(column, value_set=self._values[field.name])
             ids = np.asarray(pc.fill_null(pc.add(places, FIRST_KNOWN_ID), UNKNOWN_ID)).astype(
                 np.int32, copy=False
             )

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm.features.number_text import parse_decimals, parse_integers
 from deepfm.fields import FieldSet
 
 #: Why a row was set aside; the index is its code, 0 says the row is good.
@@ -22,8 +23,12 @@ REASONS = (
     "label_not_0_or_1",
     "count_not_an_integer",
     "day_not_a_date",  # the day column is not YYYY-MM-DD
+    "value_not_a_number",  # no finite decimal number
 )
-NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY = range(1, len(REASONS))
+NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE = range(1, len(REASONS))
+
+#: How the text of a kind of field becomes a number, and the code of the reason where it does not.
+_NUMBERS = {"count": (parse_integers, BAD_COUNT), "value": (parse_decimals, BAD_VALUE)}
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class RowFormat:
     """How a row of one located log is read; plain values that travel to executors."""
 
     columns: tuple[str, ...]  # of the file, in order
-    fields: FieldSet
+    fields: FieldSet  # of the model; the crossed ones are no columns
     delimiter: str | None  # None: the rows come as columns already (Parquet)
     quote: str | None = None
     header_line: str | None = None  # a line like this one is the header of a file and no row
@@ -44,7 +49,7 @@ class RowFormat:
 class ParsedRows:
     """The good rows as typed columns, the bad ones with their text; together all rows that were read."""
 
-    raw: pa.Table  # a column a field: int64 (count) or string (category), null where missing
+    raw: pa.Table  # a column a raw field: int64 (count), string (category), float64 (value), null: missing
     labels: np.ndarray | None  # (rows,) int8
     days: pa.ChunkedArray | pa.Array  # (rows,) string, null where the log has no days
     row_hashes: np.ndarray  # (rows,) int64
@@ -73,7 +78,7 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
         typed = {name: column.take(good) for name, column in typed.items()}
     labels = typed.get("label")
     return ParsedRows(
-        raw=pa.table({name: typed[f"field:{name}"] for name in row_format.fields.names}),
+        raw=pa.table({name: typed[f"field:{name}"] for name in row_format.fields.raw.names}),
         labels=None if labels is None else labels.to_numpy(),
         days=typed["day"],
         row_hashes=batch.column("row_hash").to_numpy()[reasons == 0],
@@ -100,8 +105,8 @@ def _split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.A
     values = (parts if fits.all() else parts.filter(pa.array(fits))).flatten()
     starts = np.arange(0, len(values), width)
     # Of two hundred columns a model may use twenty: only those are cut out.
-    wanted = {*row_format.fields.names, *row_format.keep, row_format.label, row_format.day_column} - {None}
-    positions = {name: row_format.columns.index(name) for name in wanted}
+    wanted = {*row_format.fields.raw.names, *row_format.keep, row_format.label, row_format.day_column}
+    positions = {name: row_format.columns.index(name) for name in wanted - {None}}
     return {name: values.take(pa.array(starts + at)) for name, at in positions.items()}, reasons
 
 
@@ -155,45 +160,19 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         labels = pc.index_in(strings[row_format.label], pa.array(["0", "1"]))
         faults[np.asarray(labels.is_null())] = BAD_LABEL
         typed["label"] = pc.fill_null(labels, 0).cast(pa.int8())
-    for field in row_format.fields:
+    for field in row_format.fields.raw:
         column = strings[field.name]
         column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-        if field.kind == "count":
-            column, is_number = parse_integers(column)
-            faults[~is_number & (faults == 0)] = BAD_COUNT
+        if field.kind in _NUMBERS:
+            parse_numbers, reason = _NUMBERS[field.kind]
+            column, is_number = parse_numbers(column)
+            faults[~is_number & (faults == 0)] = reason
         typed[f"field:{field.name}"] = column
     typed["day"] = folder_days
     if row_format.day_column is not None:
         typed["day"] = strings[row_format.day_column]
         faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
     return typed, faults
-
-
-def parse_integers(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """(n,) strings -> (n,) int64, null where missing, and (n,) bool: False where the text is no int64."""
-    # Arrow's conversion also reads 0x1f; whether a count is accepted must not depend on its batch.
-    hexadecimal = pc.fill_null(pc.or_(pc.starts_with(strings, "0x"), pc.starts_with(strings, "0X")), False)
-    if not pc.any(hexadecimal).as_py():
-        try:
-            return strings.cast(pa.int64()), np.ones(len(strings), bool)
-        except pa.ArrowInvalid:
-            pass
-    values = [None if text is None else _integer(text) for text in strings.to_pylist()]
-    is_number = np.array([value is not False for value in values], bool)
-    return pa.array([None if value is False else value for value in values], pa.int64()), is_number
-
-
-def _integer(text: str) -> int | bool:
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()):
-        return False
-    digits = (
-        digits.lstrip("0") or "0"
-    )  # Python reads no number of thousands of digits, Arrow any number of zeros
-    if len(digits) > len(str(2**63)):
-        return False
-    number = -int(digits) if text.startswith("-") else int(digits)
-    return number if -(2**63) <= number < 2**63 else False
 
 
 def _are_dates(strings: pa.Array) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One pass over a click log that counts its rows and values and sets aside what does not fit."""
+"""One pass over a click log: counts its rows, values and moments, and sets aside what does not fit."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from deepfm.features.counting import ValueCounts
 from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
+from deepfm.features.scaling import FieldMoments, Moments
 from deepfm.features.split import OUTSIDE, SPLITS, DaySplit, HashSplit
-from deepfm.features.vocabulary import ValueCounts
 
 #: Raw rows a Python worker handles at once: enough that Arrow's fixed costs vanish, 30 MiB of Criteo.
 ROWS_AT_ONCE = 100_000
@@ -19,19 +20,21 @@ MAX_VALUES_HELD = 2_000_000
 
 _SCHEMA = (
     "kind string, split string, day string, field int, value string, num long, num_clicks long, "
-    "source_file string, text string"
+    "source_file string, text string, mean double, m2 double"
 )
 _ARROW_SCHEMA = pa.schema(
     [
-        ("kind", pa.string()),  # rows, bad or value: which of the columns below are filled
+        ("kind", pa.string()),  # rows, bad, value or moments: which of the columns below are filled
         ("split", pa.string()),  # rows: train, valid, test or outside
         ("day", pa.string()),  # rows
-        ("field", pa.int32()),  # value: index of the field
+        ("field", pa.int32()),  # value, moments: index of the field
         ("value", pa.string()),  # value: the value; bad: the reason
-        ("num", pa.int64()),  # impressions
+        ("num", pa.int64()),  # impressions; moments: those with a value
         ("num_clicks", pa.int64()),  # rows
         ("source_file", pa.string()),  # bad
         ("text", pa.string()),  # bad
+        ("mean", pa.float64()),  # moments: see scaling.Moments
+        ("m2", pa.float64()),  # moments
     ]
 )
 
@@ -69,21 +72,25 @@ def rebatched(batches: Iterable[pa.RecordBatch], num_rows: int = ROWS_AT_ONCE) -
 
 
 def survey(raw: DataFrame, row_format: RowFormat, split: DaySplit | HashSplit) -> DataFrame:
-    """raw rows -> a row a (split, day), a rejected row, and a training value with a partial count."""
+    """raw rows -> a row a (split, day), a rejected row, a training value with a partial count, and a field
+    that enters by value with partial moments of its training values."""
 
     def survey_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        values = ValueCounts(row_format.fields)
+        values, moments = ValueCounts(row_format.fields), FieldMoments(row_format.fields)
         for batch in rebatched(batches):
             parsed = parse_rows(batch, row_format)
             codes = split.codes(parsed.days, parsed.row_hashes)
             yield from _counted_rows(parsed, codes)
             yield from _bad_rows(parsed.bad)
-            values.add(parsed.raw.filter(pa.array(codes == SPLITS.index("train"))))
+            training = parsed.raw.filter(pa.array(codes == SPLITS.index("train")))
+            values.add(training)
+            moments.add(training)
             if values.num_held > MAX_VALUES_HELD:
                 values.compact()
                 if values.num_held > MAX_VALUES_HELD / 2:
                     yield from _value_rows(values)
         yield from _value_rows(values)
+        yield from _moment_rows(moments)
 
     return raw.mapInArrow(survey_partition, _SCHEMA)
 
@@ -107,6 +114,16 @@ def value_counts(surveyed: DataFrame) -> pa.Table:
     counts = partial.agg(F.sum("num").alias("num")).toPandas()
     schema = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
     return pa.Table.from_pandas(counts, schema=schema, preserve_index=False)
+
+
+def value_moments(surveyed: DataFrame) -> dict[int, Moments]:
+    """{field: moments} of all training rows; brought to the driver, a row a partition and field."""
+    partial = surveyed.filter(F.col("kind") == "moments").select("field", "num", "mean", "m2")
+    moments: dict[int, Moments] = {}
+    # Sorted, so that partitions that end in another order are still added in the same one.
+    for field, *part in sorted(partial.collect()):
+        moments[field] = moments.get(field, Moments()).merged(Moments(*part))
+    return moments
 
 
 def rejected_rows(surveyed: DataFrame) -> DataFrame:
@@ -155,6 +172,18 @@ def _value_rows(values: ValueCounts) -> Iterator[pa.RecordBatch]:
             value=table.column("value"),
             num=table.column("num"),
         )
+
+
+def _moment_rows(moments: FieldMoments) -> Iterator[pa.RecordBatch]:
+    found = {index: of_field for index, of_field in moments.by_index.items() if of_field.num}
+    yield from _filled(
+        len(found),
+        kind="moments",
+        field=pa.array(found.keys(), pa.int32()),
+        num=pa.array([of_field.num for of_field in found.values()], pa.int64()),
+        mean=pa.array([of_field.mean for of_field in found.values()], pa.float64()),
+        m2=pa.array([of_field.m2 for of_field in found.values()], pa.float64()),
+    )
 
 
 def _filled(num_rows: int, *, kind: str, **columns) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,9 @@
-"""Vocabulary: value -> id, field by field, learnt from counts on the training days and from nothing else."""
+"""Vocabulary: value -> id or number, field by field, learnt from the training days and from nothing else."""
 
 import hashlib
 import io
+from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +12,8 @@ import pyarrow.parquet as pq
 
 from deepfm import storage
 from deepfm.errors import UserError
-from deepfm.features.numeric import bucketize
-from deepfm.fields import FIRST_KNOWN_ID, Field, FieldSet
+from deepfm.features.scaling import Moments, Scaling
+from deepfm.fields import FIRST_KNOWN_ID, PRESENT_ID, Field, FieldSet
 
 _SCHEMA = pa.schema(
     [("field", pa.string()), ("value", pa.string()), ("id", pa.int32()), ("count", pa.int64())]
@@ -23,19 +25,35 @@ class Vocabulary:
 
     Id 0 is a missing value, 1 an unknown or rare one, 2 the most frequent known value, and so on: dense,
     by count descending and then by value (UTF-8 order), so the rows' order and partitions do not matter.
-    A count's values are its buckets, written as integers.
+    A count's values are its buckets, written as integers. A field that enters by value has a Scaling in
+    their place and two ids, missing and present; a crossed field has `buckets` ids and nothing to know, as
+    has a category with hash_buckets, whose ids 2 and up are buckets.
     """
 
-    def __init__(self, fields: FieldSet, values: list[pa.Array], counts: list[pa.Array]):
+    def __init__(
+        self,
+        fields: FieldSet,
+        values: list[pa.Array],
+        counts: list[pa.Array],
+        scalings: Mapping[str, Scaling] | None = None,
+    ):
         self.fields = fields
         self.values = values  # a string array a field
         self.counts = counts  # an int64 array a field: impressions of the training days
-        self.num_ids = tuple(FIRST_KNOWN_ID + len(known) for known in values)
-        self.fingerprint = _fingerprint(fields, values)
+        # By name, of the fields that enter by value; one without a training value is left as it is.
+        known = scalings or {}
+        self.scalings = {f.name: known.get(f.name, Scaling()) for f in fields if f.kind == "value"}
+        self.num_ids = tuple(map(_num_ids, fields, values))
+        self.fingerprint = _fingerprint(fields, values, self.scalings)
 
     @classmethod
-    def fit(cls, fields: FieldSet, counts: pa.Table) -> "Vocabulary":
-        """From a table (field: index, value, num), a row a value; keeps those seen `min_count` times."""
+    def fit(
+        cls, fields: FieldSet, counts: pa.Table, moments: Mapping[int, Moments] | None = None
+    ) -> "Vocabulary":
+        """From a table (field: index, value, num), a row a value; keeps those seen `min_count` times.
+
+        `moments`: by index, of the fields that enter by value.
+        """
         counts = counts.sort_by([("field", "ascending"), ("num", "descending"), ("value", "ascending")])
         values, nums = [], []
         for index, field in enumerate(fields):
@@ -46,7 +64,8 @@ class Vocabulary:
             known = counts.filter(chosen)
             values.append(known.column("value").combine_chunks().cast(pa.string()))
             nums.append(known.column("num").combine_chunks())
-        return cls(fields, values, nums)
+        scalings = {fields[index].name: Scaling.fit(found) for index, found in (moments or {}).items()}
+        return cls(fields, values, nums, scalings)
 
     def save(self, folder_url: str) -> None:
         """Write vocabulary.parquet (field, value, id, count) and .json into a folder that exists."""
@@ -70,11 +89,14 @@ class Vocabulary:
             {
                 "fingerprint": self.fingerprint,
                 "fields": [
-                    {**field.model_dump(), "num_ids": num_ids}
+                    {**field.model_dump(), "num_ids": num_ids, **self._scaling_to_json(field)}
                     for field, num_ids in zip(self.fields, self.num_ids, strict=True)
                 ],
             },
         )
+
+    def _scaling_to_json(self, field: Field) -> dict:
+        return {"scaling": asdict(self.scalings[field.name])} if field.kind == "value" else {}
 
     @classmethod
     def load(cls, folder_url: str) -> "Vocabulary":
@@ -82,7 +104,9 @@ class Vocabulary:
         try:
             header = storage.read_json(f"{folder_url}/vocabulary.json")
             table = pq.read_table(io.BytesIO(storage.read_bytes(f"{folder_url}/vocabulary.parquet")))
-            described = [{k: v for k, v in f.items() if k != "num_ids"} for f in header["fields"]]
+            learnt = {"num_ids", "scaling"}
+            described = [{k: v for k, v in f.items() if k not in learnt} for f in header["fields"]]
+            scalings = {f["name"]: Scaling(**f["scaling"]) for f in header["fields"] if "scaling" in f}
             fields = FieldSet([Field.model_validate(field) for field in described])
             by_field = [table.filter(pc.equal(table.column("field"), name)) for name in fields.names]
             values = [known.column("value").combine_chunks() for known in by_field]
@@ -92,7 +116,7 @@ class Vocabulary:
             raise UserError(
                 f"{folder_url}: expected a vocabulary, found {error}; build the dataset again"
             ) from error
-        vocabulary = cls(fields, values, counts)
+        vocabulary = cls(fields, values, counts, scalings)
         if vocabulary.fingerprint != expected:
             raise UserError(
                 f"{folder_url}: expected a vocabulary with fingerprint {expected}, found "
@@ -101,8 +125,16 @@ class Vocabulary:
         return vocabulary
 
 
-def _fingerprint(fields: FieldSet, values: list[pa.Array]) -> str:
-    """64 bits, as hex, of everything that decides an id: names, kinds, values and their order."""
+def _num_ids(field: Field, values: pa.Array) -> int:
+    if field.kind == "cross":
+        return field.buckets
+    if field.kind == "value":
+        return PRESENT_ID + 1
+    return FIRST_KNOWN_ID + (field.hash_buckets or len(values))
+
+
+def _fingerprint(fields: FieldSet, values: list[pa.Array], scalings: Mapping[str, Scaling]) -> str:
+    """64 bits, as hex, of all that decides an id or x: names, kinds, values in order, scalings, crosses."""
     digest = hashlib.sha256()
     for field, known in zip(fields, values, strict=True):
         digest.update(f"{field.name}\x00{field.kind}\x00{len(known)}\x00".encode())
@@ -110,45 +142,11 @@ def _fingerprint(fields: FieldSet, values: list[pa.Array]) -> str:
             part = known.slice(start, 1 << 16)
             digest.update(np.asarray(pc.binary_length(part), np.int64).tobytes())
             digest.update("".join(part.to_pylist()).encode())
+        if field.kind == "value":
+            scaling = scalings[field.name]
+            digest.update(f"{field.scale}\x00{scaling.mean!r}\x00{scaling.std!r}\x00".encode())
+        elif field.kind == "cross":
+            digest.update("\x00".join([*field.parts, str(field.buckets), ""]).encode())
+        elif field.hash_buckets:
+            digest.update(f"hash\x00{field.hash_buckets}\x00".encode())
     return digest.hexdigest()[:16]
-
-
-class ValueCounts:
-    """Counts values field by field, batch by batch, holding each distinct value once."""
-
-    def __init__(self, fields: FieldSet):
-        self._fields = fields
-        self._parts: list[list[pa.Table]] = [[] for _ in fields]
-        self.num_held = 0  # rows of all parts: distinct values and those not yet brought together
-
-    def add(self, raw: pa.Table) -> None:
-        """Count the typed columns of a batch (see parse.ParsedRows.raw); missing values are not counted."""
-        for parts, field in zip(self._parts, self._fields, strict=True):
-            values = raw.column(field.name).drop_null()
-            if field.kind == "count":
-                values = pa.array(bucketize(values))
-            counted = pc.value_counts(values)
-            part = pa.table(
-                {"value": counted.field("values").cast(pa.string()), "num": counted.field("counts")}
-            )
-            parts.append(part)
-            self.num_held += part.num_rows
-
-    def compact(self) -> None:
-        """Bring equal values of several batches together."""
-        self._parts = [[_summed(parts)] if parts else [] for parts in self._parts]
-        self.num_held = sum(part.num_rows for parts in self._parts for part in parts)
-
-    def drain(self) -> list[tuple[int, pa.Table]]:
-        """(field index, table (value, num)) of all that was counted, which is then forgotten."""
-        self.compact()
-        drained = [
-            (index, part) for index, parts in enumerate(self._parts) for part in parts if part.num_rows
-        ]
-        self._parts, self.num_held = [[] for _ in self._fields], 0
-        return drained
-
-
-def _summed(parts: list[pa.Table]) -> pa.Table:
-    summed = pa.concat_tables(parts).group_by("value").aggregate([("num", "sum")])
-    return summed.select(["value", "num_sum"]).rename_columns(["value", "num"])

@@ -4,10 +4,44 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from deepfm.config import ModelSettings
+from deepfm.model_settings import ModelSettings
 from deepfm.models.deepfm import DeepFM
+from deepfm.models.dnn import DNN
+from deepfm.models.fm import FM
+from deepfm.models.fm_dnn import FMDNN
+from deepfm.models.fnn import FNN
+from deepfm.models.lr import LR
+from deepfm.models.pnn import PNN
+from deepfm.models.wide_deep import WideDeep
 
 
-def build_model(settings: ModelSettings, num_ids: Sequence[int]) -> nn.Module:
-    """A model with fresh weights for fields of these numbers of ids; torch's seed decides them."""
-    return DeepFM(num_ids, settings.embedding_dim, **settings.deep.model_dump())
+def build_model(settings: ModelSettings, num_ids: Sequence[int], num_crossed: int = 0) -> nn.Module:
+    """A model with fresh weights for fields of these numbers of ids; torch's seed decides them.
+
+    The last `num_crossed` of `num_ids` are crossed fields: only Wide&Deep's wide part takes them.
+    """
+    num_fields = len(num_ids) - num_crossed
+    fields, crossed, k = num_ids[:num_fields], num_ids[num_fields:], settings.embedding_dim
+    deep = settings.deep.model_dump() if settings.deep else {}
+    match settings.model:
+        case "lr":
+            return LR(fields)
+        case "fm":
+            return FM(fields, k)
+        case "fnn":
+            return FNN(fields, k, **deep)
+        case "ipnn":
+            return PNN(fields, k, inner=True, outer=None, **deep)
+        case "opnn":
+            return PNN(fields, k, inner=False, outer=settings.outer, **deep)
+        case "pnn":
+            return PNN(fields, k, inner=True, outer=settings.outer, **deep)
+        case "wide_deep":
+            return WideDeep(fields, k, num_crossed_ids=crossed, **deep)
+        case "fm_dnn":
+            return FMDNN(fields, k, **deep)
+        case "dnn":
+            return DNN(fields, k, **deep)
+        case "deepfm":
+            return DeepFM(fields, k, **deep)
+    raise AssertionError(f"settings name a model that is not here: {settings.model}")

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from deepfm import storage
-from deepfm.config import DataSettings, ModelSettings, Settings, parse_settings
+from deepfm.config import DataSettings, Settings, parse_settings
+from deepfm.dataset.block import as_block, network_inputs
 from deepfm.dataset.manifest import InputLog, Manifest
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
 from deepfm.features.vocabulary import Vocabulary
+from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
 from deepfm.training.checkpoint import load_weights, save_weights
 
@@ -70,13 +72,12 @@ class ServingModel:
     @torch.inference_mode()
     def logits(self, raw: pa.Table) -> np.ndarray:
         """Typed raw columns (see features.parse.ParsedRows.raw) of n rows -> (n,) float32 logits."""
-        ids = np.stack(self.encoder.encode(raw), axis=1)
-        parts = torch.from_numpy(ids).split(_ROWS_AT_ONCE)
-        return (
-            torch.cat([self.network(part.long()) for part in parts]).numpy()
-            if len(ids)
-            else np.empty(0, np.float32)
-        )
+        block = as_block(self.encoder.encode(raw))
+        if not len(block):
+            return np.empty(0, np.float32)
+        parts = [block[start : start + _ROWS_AT_ONCE] for start in range(0, len(block), _ROWS_AT_ONCE)]
+        inputs = (network_inputs(part, self.encoder.fields.are_values) for part in parts)
+        return torch.cat([self.network(ids, x) for ids, x in inputs]).numpy()
 
     def probabilities(self, raw: pa.Table) -> np.ndarray:
         """Typed raw columns of n rows -> (n,) float64 probabilities of a click."""
@@ -99,7 +100,7 @@ def load_artifact(folder_url: str) -> ServingModel:
             f"{folder_url}: the model was trained with vocabulary {card.vocabulary} but "
             f"{vocabulary.fingerprint} lies beside its weights; register the model again"
         )
-    network = build_model(card.model, card.num_ids)
+    network = build_model(card.model, card.num_ids, vocabulary.fields.num_crossed)
     try:
         network.load_state_dict(load_weights(f"{folder_url}/weights.safetensors"))
     except RuntimeError as error:

@@ -20,8 +20,9 @@ class RawRowModel:
     def predict(self, frame: pd.DataFrame, params: dict | None = None) -> np.ndarray:
         """(n, raw columns) -> (n,) float64 probabilities, the same as the scoring job's.
 
-        Counts are whole numbers (also as floats, as pandas holds integers with gaps), categories text; None,
-        nan and empty text are missing. ValueError for a count that the scoring job would set aside.
+        Counts are whole numbers (also as floats, as pandas holds integers with gaps), values any numbers,
+        categories text; None, nan and empty text are missing. ValueError for a number that the scoring job
+        would set aside.
         """
         return self._model.probabilities(raw_from_frame(frame, self._model.encoder.fields))
 
@@ -32,8 +33,8 @@ def _load_pyfunc(data_path: str) -> RawRowModel:
 
 
 def raw_from_frame(frame: pd.DataFrame, fields: FieldSet) -> pa.Table:
-    """The fields' columns of a frame, typed as features.parse types them."""
-    return pa.table({field.name: _typed(frame[field.name], field.kind) for field in fields})
+    """The raw fields' columns of a frame, typed as features.parse types them."""
+    return pa.table({field.name: _typed(frame[field.name], field.kind) for field in fields.raw})
 
 
 def _typed(column: pd.Series, kind: str) -> pa.Array:
@@ -43,6 +44,10 @@ def _typed(column: pd.Series, kind: str) -> pa.Array:
         )
     numbers = pd.to_numeric(column.replace("", None), errors="raise").astype("float64")
     missing = numbers.isna().to_numpy()
+    if kind == "value":
+        if np.isinf(numbers).any():
+            raise ValueError(f"{column.name}: expected finite numbers, found an infinite one")
+        return pa.array(numbers.to_numpy(), mask=missing)
     whole = np.where(missing, 0, numbers.to_numpy())
     wrong = (whole != np.floor(whole)) | (np.abs(whole) >= 2.0**63)
     if wrong.any():
@@ -56,15 +61,18 @@ def _text(value: object) -> str:
 
 
 def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
-    """Four raw rows that show what the model takes: two most frequent values a field, missing, unseen."""
+    """Four raw rows that show what the model takes: two usual values a field, missing, unusual."""
     columns = {}
-    for field, values in zip(vocabulary.fields, vocabulary.values, strict=True):
+    for field, values in zip(vocabulary.fields.raw, vocabulary.values, strict=False):
         known = values.slice(0, 2).to_pylist()
+        unseen: object = "never seen"
         if field.kind == "count":
-            known = [float(bucket_start(int(bucket))) for bucket in known]
+            known, unseen = [float(bucket_start(int(bucket))) for bucket in known], float(2**62)
+        elif field.kind == "value":
+            scaling = vocabulary.scalings[field.name]
+            *known, unseen = (scaling.number_at(x, field.scale) for x in (0, 1, 3))
         filled = (known * 2)[:2] or [None, None]
-        unseen = float(2**62) if field.kind == "count" else "never seen"
         columns[field.name] = pd.Series(
-            [*filled, None, unseen], dtype="float64" if field.kind == "count" else "object"
+            [*filled, None, unseen], dtype="object" if field.kind == "category" else "float64"
         )
     return pd.DataFrame(columns)

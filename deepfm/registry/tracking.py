@@ -1,35 +1,21 @@
-"""MLflow: the one run of a training, its curves and its registered model; versions and their files."""
+"""MLflow's store: its experiments and runs, its registered models, their versions and files."""
 
 import http.client
-import logging
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import LifecycleStage, Metric
+from mlflow.entities import LifecycleStage
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import AnyType
-from mlflow.utils.time import get_current_time_millis
+from mlflow.models import Model
 from sqlalchemy.exc import SQLAlchemyError
 
-import deepfm
 from deepfm.errors import UserError
-from deepfm.features.vocabulary import Vocabulary
-from deepfm.registry.pyfunc import example_rows
-
-_VERSIONS_THAT_MATTER = ("torch", "horovod", "petastorm", "pyspark", "pyarrow", "mlflow")
-#: What a process that serves the registered model must have; the package itself travels with the model.
-_SERVING_REQUIREMENTS = ("torch", "pyarrow", "numpy", "pandas", "pydantic", "safetensors", "fsspec", "PyYAML")
-
-logger = logging.getLogger(__name__)
+from deepfm.registry.run import Run
 
 
 class Store:
@@ -48,16 +34,43 @@ class Store:
             raise UserError(f"{uri}: MLflow cannot use it: {error}; choose another --tracking-uri") from error
 
     @contextmanager
-    def run(self, experiment: str) -> Iterator["Run"]:
-        """A new run of an experiment, which is made if it is new; FAILED where the block raises."""
+    def run(
+        self,
+        experiment: str,
+        *,
+        name: str | None = None,
+        tags: dict[str, str] | None = None,
+        nested: bool = False,
+    ) -> Iterator[Run]:
+        """A new run of an experiment, which is made if it is new; FAILED where the block raises.
+
+        With nested=True it is a child of the run that is open.
+        """
+        experiment_id = self._experiment_id(experiment)
+        with mlflow.start_run(
+            experiment_id=experiment_id, run_name=name, tags=tags, nested=nested, log_system_metrics=False
+        ) as active:
+            yield Run(self.client, active.info.run_id)
+
+    @contextmanager
+    def resumed(self, run_id: str) -> Iterator[Run]:
+        """A run that was left unfinished, open again."""
+        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            yield Run(self.client, run_id)
+
+    def find_runs(self, experiment: str, condition: str) -> list[mlflow.entities.Run]:
+        """Runs of an experiment that meet a condition in MLflow's language, newest first."""
+        return self.client.search_runs(
+            [self._experiment_id(experiment)], condition, order_by=["attributes.start_time DESC"]
+        )
+
+    def _experiment_id(self, experiment: str) -> str:
         found = self.client.get_experiment_by_name(experiment)
         if found and found.lifecycle_stage != LifecycleStage.ACTIVE:
             raise UserError(
                 f"experiment {experiment} was deleted at {self.uri}; restore it, or give another --experiment"
             )
-        experiment_id = found.experiment_id if found else self._new_experiment(experiment)
-        with mlflow.start_run(experiment_id=experiment_id, log_system_metrics=False) as active:
-            yield Run(self, active.info.run_id)
+        return found.experiment_id if found else self._new_experiment(experiment)
 
     def _new_experiment(self, name: str) -> str:
         local = self.uri.startswith("sqlite:") and self._artifact_location
@@ -68,6 +81,16 @@ class Store:
         """UserError for a name that no registered model can have: better now than after the training."""
         if not name.strip() or set(name) & set("/:@"):
             raise UserError(f"--name: expected a model's name without / : @, found {name!r}; choose another")
+
+    def resolve_run(self, uri: str) -> ModelVersion:
+        """As `resolve`, and runs:/RUN_ID -> the version that the run registered."""
+        if not uri.startswith("runs:/"):
+            return self.resolve(uri)
+        run_id = uri.removeprefix("runs:/")
+        versions = self.client.search_model_versions(f"run_id = '{run_id}'") if run_id.isalnum() else []
+        if not versions:
+            raise UserError(f"{uri}: no run at {self.uri} that registered a model; check its id")
+        return versions[0]
 
     def resolve(self, model_uri: str) -> ModelVersion:
         """models:/NAME@ALIAS or models:/NAME/VERSION -> the version: resolve once, then speak of it."""
@@ -109,68 +132,6 @@ class Store:
             ) from error
 
 
-class Run:
-    """An open run. Only the driver speaks to MLflow, so N workers make one run and need no credentials."""
-
-    def __init__(self, store: Store, run_id: str):
-        self.run_id = run_id
-        self._client = store.client
-
-    def log_start(self, settings: dict, manifest: dict) -> None:
-        """What is known before training: flattened settings, the dataset's manifest, code and environment."""
-        mlflow.log_params(flattened(settings))
-        mlflow.log_dict(manifest, "dataset_manifest.json")
-        mlflow.set_tags({"git_commit": _git_commit(), "deepfm": deepfm.__version__})
-        mlflow.set_tags({f"version.{name}": _version(name) for name in _VERSIONS_THAT_MATTER})
-        packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()})
-        mlflow.log_text("\n".join(packages) + "\n", "environment.txt")
-
-    def log_epoch(self, metrics: dict[str, float]) -> None:
-        """A point of each curve at step metrics["epoch"]; from any thread; never stops a training."""
-        now = get_current_time_millis()
-        points = [
-            Metric(name, value, now, int(metrics["epoch"]))
-            for name, value in metrics.items()
-            if name != "epoch"
-        ]
-        try:
-            self._client.log_batch(self.run_id, metrics=points)
-        except MlflowException as error:
-            logger.warning("epoch %s is not in MLflow: %s", metrics["epoch"], error)
-
-    def log_metrics(self, metrics: dict[str, float]) -> None:
-        """Figures of the finished model."""
-        mlflow.log_metrics(metrics)
-
-    def register(self, folder: str, name: str, vocabulary: Vocabulary, tags: dict[str, str]) -> str:
-        """Log the model folder with a pyfunc flavour over raw columns and make it a version of `name`."""
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            loader_module="deepfm.registry.pyfunc",
-            data_path=folder,
-            code_paths=[str(Path(deepfm.__file__).parent)],
-            signature=_signature(vocabulary),
-            input_example=example_rows(vocabulary),
-            pip_requirements=[f"{package}=={_version(package)}" for package in _SERVING_REQUIREMENTS],
-            registered_model_name=name,
-        )
-        version = str(logged.registered_model_version)
-        for key, value in tags.items():
-            self._client.set_model_version_tag(name, version, key, value)
-        return version
-
-
-def flattened(settings: dict, prefix: str = "") -> dict[str, str]:
-    """{"a": {"b": 1}} -> {"a.b": "1"}."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat.update(flattened(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
-
-
 def _check_reachable(uri: str) -> None:
     if uri.startswith("sqlite:///"):
         try:
@@ -194,37 +155,3 @@ def _check_reachable(uri: str) -> None:
             f"{uri}: no MLflow server answers there ({error}); "
             "start one with `mlflow server`, or check --tracking-uri"
         ) from error
-
-
-def _signature(vocabulary: Vocabulary) -> ModelSignature:
-    # Counts are of any type: pandas holds integers with gaps as floats and others as integers, and MLflow
-    # refuses the ones for a long and the others for a double. The model itself checks them.
-    kinds = {"count": AnyType(), "category": DataType.string}
-    columns = [ColSpec(kinds[field.kind], field.name) for field in vocabulary.fields]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))
-
-
-def _version(package: str) -> str:
-    try:
-        # A local part such as +cpu names a build that only some package index has.
-        return metadata.version(package).partition("+")[0]
-    except metadata.PackageNotFoundError:
-        return "absent"
-
-
-def _git_commit() -> str:
-    """This package's commit, "-dirty" where files differ from it, "unknown" outside a checkout."""
-    command = [
-        "git",
-        "-C",
-        str(Path(deepfm.__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",  # a tag in place of the commit
-    ]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

@@ -27,9 +27,8 @@ def measure(
         names = [ship_model(spark, path) for path in paths]
     card = cards[0]
     # The champion may have fields that the candidate does without.
-    others = sorted(
-        {name for other in cards[1:] for name in other.data.field_set.names} - set(card.data.field_set.names)
-    )
+    columns = [set(card.data.field_set.raw.names) for card in cards]
+    others = sorted(set().union(*columns) - columns[0])
     days, split = None, HashSplit(card.data.hash_split.valid, card.data.hash_split.test)
     if card.input.days:
         split = DaySplit(tuple(card.input.days[part] for part in SPLITS))

@@ -12,15 +12,8 @@ from pyspark.sql import SparkSession
 
 from deepfm import storage
 from deepfm.errors import UserError
-from deepfm.training.worker import (
-    Outcome,
-    WorkOrder,
-    failure_url,
-    outcome_from_json,
-    outcome_to_json,
-    report_failure,
-    run_worker,
-)
+from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
+from deepfm.training.worker import WorkOrder, failure_url, report_failure, run_worker
 from deepfm.training.world import HorovodWorld, SingleWorld
 
 #: Executors of a cluster register one by one after the session is there.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.errors import UserError
+from deepfm.models.layers import penalty
 from deepfm.training.metrics import Metrics, Tally
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.world import World, sum_sparse
@@ -20,6 +21,7 @@ class Batch(Protocol):
     """One rank's share of a global batch."""
 
     ids: Tensor  # (B, F) int64
+    x: Tensor | None  # (B, F) float32, the value of each feature; None where all are 1
     labels: Tensor  # (B,) float32
     num_rows_all_ranks: int  # of the global batch
 
@@ -152,11 +154,11 @@ def forward_backward(model: nn.Module, settings: LoopSettings, batch: Batch) -> 
     Each rank divides by the rows of ALL ranks, so the sum of their gradients is the gradient of the global
     mean, also where their numbers of rows differ.
     """
-    logits = model(batch.ids)
+    logits = model(batch.ids, batch.x)
     sum_logloss = binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
     loss = sum_logloss
     if settings.w_reg or settings.v_reg:
-        loss = loss + model.penalty(batch.ids, settings.w_reg, settings.v_reg)
+        loss = loss + penalty(model, batch.ids, settings.w_reg, settings.v_reg)
     (loss / batch.num_rows_all_ranks).backward()
     return sum_logloss.detach().double().reshape(1)
 
@@ -180,7 +182,7 @@ def evaluate(model: nn.Module, world: World, batches: Iterable[Batch]) -> Metric
     tally: Tally | None = None
     for batch in batches:
         tally = tally or Tally(batch.ids.device)
-        tally.add(model(batch.ids), batch.labels)
+        tally.add(model(batch.ids, batch.x), batch.labels)
     tally = tally or Tally()
     world.sum_(tally.tensors(), "tally")
     return tally.metrics()

@@ -1,20 +1,26 @@
-"""Adam for the dense weights, SparseAdam for the tables: a step costs what the batch touches."""
+"""Adam or FTRL: dense weights densely, tables row by row, so that a step costs what the batch touches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Optimizer:
-    """Two optimizers that step as one.
+    """Two optimizers that step as one: of the dense weights and of the tables.
 
-    SparseAdam is "lazy": the moments of a row that is not in the batch stay as they are, where dense Adam
-    would decay them and keep moving the row (Kingma & Ba 2015 has neither case).
+    Tables under Adam take SparseAdam, which is "lazy": the moments of a row that is not in the batch stay as
+    they are, where dense Adam would decay them and keep moving the row (Kingma & Ba 2015 has neither case).
     """
 
-    def __init__(self, model: nn.Module, learning_rate: float):
+    def __init__(self, model: nn.Module, learning_rate: float, *, ftrl: Mapping[str, float] | None = None):
+        """`ftrl`: beta, l1 and l2 of Ftrl, which then trains all weights; None: Adam does."""
         self.sparse, self.dense = tables(model), dense_weights(model)
+        if ftrl is not None:
+            self._optimizers: list[torch.optim.Optimizer] = [
+                Ftrl([*self.sparse, *self.dense], lr=learning_rate, **ftrl)
+            ]
+            return
         self._optimizers = [torch.optim.SparseAdam(self.sparse, lr=learning_rate)] if self.sparse else []
         if self.dense:
             self._optimizers.append(torch.optim.Adam(self.dense, lr=learning_rate))
@@ -28,6 +34,53 @@ class Optimizer:
         """Move the weights against their gradients."""
         for optimizer in self._optimizers:
             optimizer.step()
+
+
+class Ftrl(torch.optim.Optimizer):
+    """FTRL-Proximal, per coordinate (H. B. McMahan et al., "Ad Click Prediction", 2013, algorithm 1).
+
+    With g the gradient and sigma = (sqrt(n + g^2) - sqrt(n)) / lr:  z += g - sigma w,  n += g^2, then
+    w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2).
+
+    A row without a gradient keeps its weights and its state. Our gradients are of the mean over a batch where
+    the paper's are of one impression, so n grows B^2 times slower for lone features: beta and l1 are in the
+    scale of such means.
+    """
+
+    def __init__(
+        self, weights: Iterable[Tensor], lr: float, *, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0
+    ):
+        super().__init__(weights, {"lr": lr, "beta": beta, "l1": l1, "l2": l2})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["z"], state["n"] = torch.zeros_like(weight), torch.zeros_like(weight)
+                if weight.grad.is_sparse:
+                    gradient = weight.grad.coalesce()
+                    rows = gradient.indices()[0]
+                    w, z, n = weight[rows], state["z"][rows], state["n"][rows]
+                    w, z, n = _ftrl_step(w, z, n, gradient.values(), group)
+                    weight[rows], state["z"][rows], state["n"][rows] = w, z, n
+                else:
+                    moved = _ftrl_step(weight, state["z"], state["n"], weight.grad, group)
+                    for old, new in zip((weight, state["z"], state["n"]), moved, strict=True):
+                        old.copy_(new)
+
+
+def _ftrl_step(w: Tensor, z: Tensor, n: Tensor, g: Tensor, group: dict) -> tuple[Tensor, Tensor, Tensor]:
+    """w, z and n after a step; see Ftrl."""
+    root, next_root = n.sqrt(), (n + g.square()).sqrt()
+    z = z + g - (next_root - root) / group["lr"] * w
+    strength = (group["beta"] + next_root) / group["lr"] + group["l2"]
+    # An untouched coordinate has no strength where beta and l2 are 0; its z is 0 as well.
+    w = torch.where(z.abs() <= group["l1"], 0.0, -(z - z.sign() * group["l1"]) / strength)
+    return w, z, n + g.square()
 
 
 def tables(model: nn.Module) -> list[nn.Parameter]:

@@ -22,10 +22,14 @@ logger = logging.getLogger(__name__)
 class ProgressWriter:
     """Rank 0's side: the present step, about once a second, and every finished epoch."""
 
-    def __init__(self, run_url: str, *, num_steps: int, max_epochs: int):
+    def __init__(self, run_url: str):
         self._url = f"{run_url}/{_FILE}"
-        self._state = {"num_steps": num_steps, "max_epochs": max_epochs, "epochs": []}
+        self._state: dict = {"epochs": []}
         self._written_at = 0.0
+
+    def begin(self, *, num_steps: int, max_epochs: int) -> None:
+        """Before the first step of a training; a run may have two, one after the other."""
+        self._state = {"num_steps": num_steps, "max_epochs": max_epochs, "epochs": self._state["epochs"]}
 
     def step(self, epoch: int, step: int, logloss: float, samples_per_s: float) -> None:
         """After a step; `logloss` is the mean of the epoch so far."""
@@ -100,7 +104,8 @@ class _Bar:
                 "train", total=state["num_steps"] * state["max_epochs"], **fields
             )
         completed = (state["epoch"] - 1) * state["num_steps"] + state["step"]
-        self._progress.update(self._task, completed=completed, **fields)
+        total = state["num_steps"] * state["max_epochs"]
+        self._progress.update(self._task, completed=completed, total=total, **fields)
 
     def close(self) -> None:
         self._progress.stop()

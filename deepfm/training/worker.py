@@ -1,24 +1,25 @@
 """What one worker does, from a dataset's address to metrics: the glue between dataset, model and loop."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepfm import storage
-from deepfm.config import ModelSettings
 from deepfm.dataset.manifest import Manifest, read_manifest
 from deepfm.dataset.read import Shard, read_batches
+from deepfm.model_settings import ModelSettings, TrainingSettings
 from deepfm.models.build import build_model
 from deepfm.training.checkpoint import load_weights, save_weights
 from deepfm.training.loop import Epoch, LoopSettings, Training, evaluate, train
-from deepfm.training.metrics import Metrics
 from deepfm.training.optimizer import Optimizer
+from deepfm.training.outcome import Outcome
 from deepfm.training.progress import ProgressWriter
 from deepfm.training.world import World
 
 WEIGHTS = "weights.safetensors"
+#: Of the FM that an FNN starts from; its curves have the prefix in MLflow.
+FIRST_STAGE_WEIGHTS, FIRST_STAGE = "fm.safetensors", "fm_"
 
 
 @dataclass(frozen=True)
@@ -29,68 +30,102 @@ class WorkOrder:
     run_url: str  # a folder of this run; the driver and every worker reach it
     model: ModelSettings
     num_threads: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a training came to; the best epoch's weights lie in `run_url`/weights.safetensors."""
-
-    training: Training
-    valid: Metrics  # of the best epoch's weights, evaluated again
-    test: Metrics
-
-    @property
-    def best_epoch(self) -> Epoch:
-        return self.training.epochs[self.training.best - 1]
-
-    @property
-    def samples_per_s(self) -> float:
-        """Of all workers together, over all epochs, validation not counted."""
-        epochs = self.training.epochs
-        return len(epochs) / sum(1 / epoch.samples_per_s for epoch in epochs)
+    init_url: str | None = None  # fnn: weights of the FM to start from; None: one is trained first
 
 
 def run_worker(order: WorkOrder, world: World) -> Outcome:
     """Train, then measure the best epoch's weights on validation and test rows; the same on every rank."""
     torch.set_num_threads(order.num_threads)
-    manifest, settings = read_manifest(order.dataset_url), order.model.training
-    device = choose_device(world.gpu)
-    torch.manual_seed(settings.seed)
-    model = build_model(order.model, manifest.num_ids).to(device)
-    torch.manual_seed(settings.seed + world.rank)  # each rank drops out units of its own
+    worker = _Worker(order, world, read_manifest(order.dataset_url))
+    if order.model.model != "fnn":
+        model, training = worker.train(order.model, WEIGHTS)
+        return worker.outcome(model, training)
+    if order.init_url:
+        # By every rank, though the broadcast at the start of the training takes rank 0's.
+        fm_weights, first_stage = load_weights(order.init_url), None
+    else:
+        fm, first_stage = worker.train(order.model.first_stage(), FIRST_STAGE_WEIGHTS, FIRST_STAGE)
+        fm_weights = fm.state_dict()
+    model, training = worker.train(order.model, WEIGHTS, start_from=fm_weights)
+    return worker.outcome(model, training, first_stage)
 
-    shard = Shard(world.rank, world.size, settings.batch_size)
 
-    def read(split: str, epoch: int = 0, seed: int | None = None):
-        batches = read_batches(order.dataset_url, manifest, split, shard, epoch=epoch, seed=seed)
-        return (batch.to(device) for batch in batches)
+class _Worker:
+    """One rank's dataset, device and progress, for as many trainings as the order takes."""
 
-    progress = _progress(order, world, manifest, shard)
+    def __init__(self, order: WorkOrder, world: World, manifest: Manifest):
+        self._order, self._world, self._manifest = order, world, manifest
+        self._device = choose_device(world.gpu)
+        self._progress = ProgressWriter(order.run_url) if world.rank == 0 else None
 
-    def keep(epoch: Epoch, is_best: bool) -> None:
-        if world.rank == 0 and is_best:
-            save_weights(f"{order.run_url}/{WEIGHTS}", model.state_dict())
+    def _read(self, settings: ModelSettings, split: str, epoch: int = 0, seed: int | None = None):
+        shard = Shard(self._world.rank, self._world.size, settings.training.batch_size)
+        batches = read_batches(self._order.dataset_url, self._manifest, split, shard, epoch=epoch, seed=seed)
+        return (batch.to(self._device) for batch in batches)
+
+    def train(
+        self,
+        settings: ModelSettings,
+        weights_name: str,
+        curves: str = "",
+        start_from: dict[str, Tensor] | None = None,
+    ) -> tuple[nn.Module, Training]:
+        """A model with its best epoch's weights, kept in the run's folder; `curves`: their names' prefix."""
+        training_settings, weights_url = settings.training, f"{self._order.run_url}/{weights_name}"
+        torch.manual_seed(training_settings.seed)
+        fields = self._manifest.fields
+        model = build_model(settings, self._manifest.num_ids, fields.num_crossed).to(self._device)
+        if start_from is not None:
+            model.start_from(start_from)
+        torch.manual_seed(training_settings.seed + self._world.rank)  # each rank drops out units of its own
+        progress = self._progress
         if progress:
-            progress.epoch(epoch_metrics(epoch))
+            shard = Shard(0, self._world.size, training_settings.batch_size)
+            num_steps = shard.num_steps(self._manifest.splits["train"].num_rows)
+            progress.begin(num_steps=num_steps, max_epochs=training_settings.max_epochs)
 
-    training = train(
-        model,
-        Optimizer(model, settings.learning_rate),
-        world,
-        LoopSettings(settings.max_epochs, settings.patience, order.model.w_reg, order.model.v_reg),
-        read_train=lambda epoch: read("train", epoch, settings.seed),
-        read_valid=lambda: read("valid"),
-        on_step=progress.step if progress else lambda *_: None,
-        on_epoch=keep,
-    )
-    _restore_best(model, order, world)
-    return Outcome(training, evaluate(model, world, read("valid")), evaluate(model, world, read("test")))
+        def keep(epoch: Epoch, is_best: bool) -> None:
+            if self._world.rank == 0 and is_best:
+                save_weights(weights_url, model.state_dict())
+            if progress:
+                progress.epoch(epoch_metrics(epoch, curves))
+
+        training = train(
+            model,
+            make_optimizer(model, training_settings),
+            self._world,
+            LoopSettings(
+                training_settings.max_epochs, training_settings.patience, settings.w_reg, settings.v_reg
+            ),
+            read_train=lambda epoch: self._read(settings, "train", epoch, training_settings.seed),
+            read_valid=lambda: self._read(settings, "valid"),
+            on_step=progress.step if progress else lambda *_: None,
+            on_epoch=keep,
+        )
+        # Only rank 0 reads: on a shared filesystem the others might still see an older file.
+        if self._world.rank == 0:
+            model.load_state_dict(load_weights(weights_url))
+        self._world.broadcast_(list(model.state_dict().values()), "best")
+        return model, training
+
+    def outcome(self, model: nn.Module, training: Training, first_stage: Training | None = None) -> Outcome:
+        """The finished model, measured."""
+        valid, test = (
+            evaluate(model, self._world, self._read(self._order.model, split)) for split in ("valid", "test")
+        )
+        num_weights = sum(weight.numel() for weight in model.parameters())
+        return Outcome(training, valid, test, num_weights, first_stage)
 
 
-def epoch_metrics(epoch: Epoch) -> dict[str, float]:
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
+    """The optimizer that the settings name."""
+    ftrl = settings.ftrl.model_dump() if settings.ftrl else None
+    return Optimizer(model, settings.learning_rate, ftrl=ftrl)
+
+
+def epoch_metrics(epoch: Epoch, prefix: str = "") -> dict[str, float]:
     """One point of each curve, by its name in MLflow."""
-    return {
-        "epoch": epoch.number,
+    curves = {
         "train_logloss": epoch.train_logloss,
         "valid_logloss": epoch.valid.logloss,
         "valid_auc": epoch.valid.auc,
@@ -98,6 +133,7 @@ def epoch_metrics(epoch: Epoch) -> dict[str, float]:
         "samples_per_s": epoch.samples_per_s,
         "epoch_seconds": epoch.seconds,
     }
+    return {"epoch": epoch.number, **{f"{prefix}{name}": value for name, value in curves.items()}}
 
 
 def choose_device(gpu: int | None) -> torch.device:
@@ -108,38 +144,6 @@ def choose_device(gpu: int | None) -> torch.device:
     index = gpu % torch.cuda.device_count()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
-
-
-def _progress(order: WorkOrder, world: World, manifest: Manifest, shard: Shard) -> ProgressWriter | None:
-    if world.rank != 0:
-        return None
-    num_steps = shard.num_steps(manifest.splits["train"].num_rows)
-    return ProgressWriter(order.run_url, num_steps=num_steps, max_epochs=order.model.training.max_epochs)
-
-
-def _restore_best(model: nn.Module, order: WorkOrder, world: World) -> None:
-    # Only rank 0 reads: on a shared filesystem the others might still see an older file.
-    if world.rank == 0:
-        model.load_state_dict(load_weights(f"{order.run_url}/{WEIGHTS}"))
-    world.broadcast_(list(model.state_dict().values()), "best")
-
-
-def outcome_to_json(outcome: Outcome) -> str:
-    """For the way back from a worker: numbers only."""
-    return json.dumps(asdict(outcome))
-
-
-def outcome_from_json(text: str) -> Outcome:
-    """What `outcome_to_json` wrote."""
-    document = json.loads(text)
-    epochs = [
-        Epoch(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["training"]["epochs"]
-    ]
-    return Outcome(
-        Training(epochs, document["training"]["best"]),
-        Metrics(**document["valid"]),
-        Metrics(**document["test"]),
-    )
 
 
 def failure_url(run_url: str, rank: int) -> str:

@@ -1,5 +1,6 @@
 """The manifest: a dataset is finished when it has one, and refused when it is not what its manifest says."""
 
+import hashlib
 import json
 import os
 
@@ -134,6 +135,21 @@ def test_the_digest_is_of_the_content_and_not_of_time_place_or_files(dataset):
     other_rows = {**manifest.splits, "train": train.model_copy(update={"digest": "1"})}
     assert manifest.model_copy(update={"splits": other_rows}).digest != manifest.digest
     assert manifest.model_copy(update={"vocabulary": "another"}).digest != manifest.digest
+
+
+def test_what_a_field_leaves_at_its_default_does_not_show_in_the_digest(dataset):
+    _, _, manifest = dataset
+    # All that a count and a category could say when the first datasets were written.
+    fields = [
+        {"name": "I", "kind": "count", "min_count": 1},
+        {"name": "C", "kind": "category", "min_count": 1},
+    ]
+    content = [manifest.vocabulary, list(manifest.num_ids), fields]
+    content += [[name, part.num_rows, part.digest] for name, part in sorted(manifest.splits.items())]
+    assert manifest.digest == hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    hashed = manifest.data.fields[1].model_copy(update={"hash_buckets": 5})
+    other = manifest.data.model_copy(update={"fields": (manifest.data.fields[0], hashed)})
+    assert manifest.model_copy(update={"data": other}).digest != manifest.digest
 
 
 def test_writing_a_manifest_leaves_nothing_beside_it(dataset):

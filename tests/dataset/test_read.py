@@ -41,6 +41,7 @@ def numbers(batches):
 def test_a_batch_holds_ids_and_labels(dataset):
     (batch,) = read(dataset, split="valid")
     assert batch.ids.tolist() == [[2, 3]]
+    assert batch.x is None
     assert batch.labels.tolist() == [1.0]
     assert (batch.ids.dtype, batch.labels.dtype) == (torch.int64, torch.float32)
     assert batch.num_rows_all_ranks == 1
@@ -63,7 +64,7 @@ def test_two_ranks_together_read_every_row_once(dataset, size, seed):
     assert sorted(number for batches in ranks for number in numbers(batches)) == list(range(23))
 
 
-@pytest.mark.parametrize(("size", "batch_size"), [(2, 5), (3, 4), (7, 2), (4, 100), (23, 1)])
+@pytest.mark.parametrize(("size", "batch_size"), [(2, 5), (3, 4), (7, 2), (4, 100), (23, 1), (2, 1)])
 def test_every_rank_takes_the_same_number_of_steps(dataset, size, batch_size):
     steps = {len(read(dataset, rank, size, batch_size, seed=1)) for rank in range(size)}
     assert steps == {math.ceil(math.ceil(23 / size) / batch_size)}
@@ -192,9 +193,11 @@ def test_a_hostile_pickle_in_the_dataset_is_never_executed(dataset, tmp_path):
 
 
 def test_a_batch_moves_to_a_device_whole():
-    batch = Batch(torch.tensor([[2, 3]]), torch.tensor([1.0]), 7)
+    batch = Batch(torch.tensor([[2, 3]]), torch.tensor([[1.0, 0.5]]), torch.tensor([1.0]), 7)
     moved = batch.to(torch.device("meta"))
-    assert (moved.ids.device.type, moved.labels.device.type, moved.num_rows_all_ranks) == ("meta", "meta", 7)
+    assert [part.device.type for part in (moved.ids, moved.x, moved.labels)] == ["meta"] * 3
+    assert moved.num_rows_all_ranks == 7
+    assert Batch(batch.ids, None, batch.labels, 7).to(torch.device("meta")).x is None
 
 
 def file_of(name, num_rows):

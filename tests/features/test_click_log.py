@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -232,6 +233,31 @@ def test_parquet_counts_with_a_fraction_or_without_a_number_are_set_aside(tmp_pa
     assert rows.num_good == 0
     assert rows.bad.column("reason").to_pylist() == ["count_not_an_integer"] * 3
     assert rows.bad.column("text")[0].as_py() == '{"C": "a", "I": "2.5", "label": "1"}'
+
+
+def test_parquet_numbers_of_any_type_become_values(tmp_path, parsed):
+    columns = {
+        "label": [1] * 5,
+        "V": pa.array([1e-5, -3.0, 1e300, None, float("nan")]),
+        "W": pa.array([0.5, 1.5, -2.0, None, 1.0], pa.float32()),
+        "D": pa.array(map(Decimal, ["0.000000010", "2.5", "0", "-7", "1"]), pa.decimal128(12, 9)),
+        "N": pa.array([-5, 6, None, 2**40, 1]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    rows = parsed({"format": "parquet", "fields": [{"kind": "value", "names": list("VWDN")}]}, "log.parquet")
+    assert values(rows) == [
+        (1e-5, 0.5, 1e-8, -5.0),
+        (-3.0, 1.5, 2.5, 6.0),
+        (1e300, -2.0, 0.0, None),
+        (None, None, -7.0, 2.0**40),
+    ]
+    # A null is missing, a nan is not: the same as its text in a file with a delimiter.
+    assert rows.bad.column("reason").to_pylist() == ["value_not_a_number"]
+
+
+def test_crossed_fields_are_not_looked_for_in_the_log(tmp_path, parsed):
+    write(tmp_path, log_tsv=b"1\t7\ta\n")
+    assert values(parsed({**TSV, "cross": [["I", "C"]]}, "log.tsv")) == [(7, "a")]
 
 
 def test_parquet_days_come_from_folders(tmp_path, parsed):

@@ -5,7 +5,10 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepfm.features.crossing import crossed_ids
 from deepfm.features.encode import Encoder
+from deepfm.features.hashing import hash64
+from deepfm.features.scaling import Scaling
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
 
@@ -81,3 +84,70 @@ def test_a_row_gets_the_same_ids_alone_and_in_any_chunks(rows):
         + [pa.table({"I": pa.array([n], pa.int64()), "C": pa.array([c], pa.string())}) for c, n in rows]
     )
     assert [list(row) for row in zip(*ENCODER.encode(chunked), strict=True)] == alone
+
+
+def test_a_category_with_hash_buckets_has_an_id_by_its_hash_and_none_is_unknown():
+    hashed = FieldSet([Field(name="C", kind="category", hash_buckets=1000)])
+    values = ["a", None, "never seen", "a", "é"]
+    (found,) = Encoder(vocabulary_of(hashed, [])).encode(pa.table({"C": pa.array(values)}))
+    expected = [2 + hash64(text) % 1000 if text else 0 for text in values]
+    assert (found.tolist(), found.dtype) == (expected, np.int32)
+    assert len(set(expected)) == 4
+
+
+# --- values and crosses
+
+ALL_KINDS = FieldSet(
+    [
+        Field(name="V", kind="value"),
+        *FIELDS,
+        Field(name="C_x_I", kind="cross", parts=("C", "I"), buckets=1000),
+    ]
+)
+KNOWS_ALL = Vocabulary(
+    ALL_KINDS,
+    [pa.array(known, pa.string()) for known in ([], ["b", "a"], ["3", "-1", "6"], [])],
+    [pa.array([1] * num, pa.int64()) for num in (0, 2, 3, 0)],
+    {"V": Scaling(mean=10.0, std=4.0)},
+)
+
+
+def encoded(values, categories, counts):
+    raw = pa.table(
+        {
+            "V": pa.array(values, pa.float64()),
+            "C": pa.array(categories, pa.string()),
+            "I": pa.array(counts, pa.int64()),
+        }
+    )
+    return dict(zip(ALL_KINDS.names, Encoder(KNOWS_ALL).encode(raw), strict=True))
+
+
+def test_a_value_is_scaled_and_a_missing_one_is_no_number():
+    found = encoded([10.0, 12.0, None, -2.0], ["a"] * 4, [3] * 4)["V"]
+    np.testing.assert_array_equal(found, [0.0, 0.5, np.nan, -3.0])
+    assert found.dtype == np.float32
+
+
+def test_a_crossed_id_is_the_hash_of_the_ids_of_its_parts():
+    found = encoded([None] * 3, ["a", "b", None], [3, 4, -9])
+    assert (found["C"].tolist(), found["I"].tolist()) == ([3, 2, 0], [2, 2, 3])
+    expected = crossed_ids([np.array([3, 2, 0]), np.array([2, 2, 3])], 1000)
+    assert found["C_x_I"].tolist() == expected.tolist()
+    assert found["C_x_I"].dtype == np.int32
+
+
+def test_unknown_values_share_their_crosses_and_missing_ones_have_their_own():
+    crossed = encoded([None] * 4, ["never seen", "nor this", None, "a"], [3] * 4)["C_x_I"].tolist()
+    assert crossed[0] == crossed[1]
+    assert len(set(crossed)) == 3
+
+
+def test_no_rows_give_empty_columns_of_every_kind():
+    found = encoded([], [], [])
+    assert [(len(column), column.dtype) for column in found.values()] == [
+        (0, np.float32),
+        (0, np.int32),
+        (0, np.int32),
+        (0, np.int32),
+    ]

@@ -1,17 +1,31 @@
 """Raw rows to typed columns; a row that does not fit is set aside with a reason and no other row suffers."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.parse import REASONS, RowFormat, is_day, parse_integers, parse_rows, split_line
+from deepfm.features.parse import REASONS, RowFormat, is_day, parse_rows, split_line
 from deepfm.fields import Field, FieldSet
 
 FIELDS = FieldSet([Field(name="I", kind="count"), Field(name="C", kind="category")])
 TAB = RowFormat(columns=("label", "I", "C"), fields=FIELDS, delimiter="\t", label="label")
+#: A field that enters by value, and one that is crossed and therefore no column.
+WITH_VALUE = RowFormat(
+    columns=("label", "V", "I"),
+    fields=FieldSet(
+        [
+            Field(name="V", kind="value"),
+            Field(name="I", kind="count"),
+            Field(name="I_x_J", kind="cross", parts=("I", "J"), buckets=9),
+        ]
+    ),
+    delimiter="\t",
+    label="label",
+)
 CSV = RowFormat(columns=("label", "I", "C"), fields=FIELDS, delimiter=",", quote='"', label="label")
 
 
@@ -86,10 +100,15 @@ def test_a_row_that_does_not_fit_is_set_aside_with_its_reason(line, reason):
 
 
 def test_every_reason_but_good_is_reached_here():
-    with_day = RowFormat(
-        columns=("label", "I", "C", "day"), fields=FIELDS, delimiter="\t", label="label", day_column="day"
-    )
-    lines = [b"1\t7\t\xff\tx", b"1", b"2\t7\ta\t2026-01-01", b"1\tx\ta\t2026-01-01", b"1\t7\ta\ttoday"]
+    with_day = replace(WITH_VALUE, columns=("label", "V", "I", "day"), day_column="day")
+    lines = [
+        b"1\t\xff\t7\t2026-01-01",
+        b"1",
+        b"2\t0.5\t7\t2026-01-01",
+        b"1\t0.5\tx\t2026-01-01",
+        b"1\t0.5\t7\ttoday",
+        b"1\tx\t7\t2026-01-01",
+    ]
     assert reasons(parse(lines, with_day)) == list(REASONS[1:])
 
 
@@ -112,6 +131,23 @@ def test_a_count_beyond_int64_is_set_aside():
     assert reason_of(b"1\t-9223372036854775808\ta") == "good"
     assert reason_of(b"1\t-9223372036854775809\ta") == "count_not_an_integer"
     assert reason_of(b"1\t" + b"9" * 5000 + b"\ta") == "count_not_an_integer"
+
+
+def test_a_value_becomes_a_number_and_an_empty_one_is_missing():
+    parsed = parse([b"1\t-2.5\t7", b"0\t\t7", b"0\t1e3\t7"], WITH_VALUE)
+    assert values(parsed) == [(-2.5, 7), (None, 7), (1000.0, 7)]
+    assert parsed.raw.schema.types == [pa.float64(), pa.int64()]
+
+
+def test_rows_with_a_value_that_is_no_number_are_set_aside():
+    parsed = parse([b"1\t0.5\t7", b"1\tnan\t7", b"1\t1_000\t7", b"1\thigh\tx", b"1\t.5\tx"], WITH_VALUE)
+    assert values(parsed) == [(0.5, 7)]
+    # Of two reasons it is that of the field named first.
+    assert reasons(parsed) == ["value_not_a_number"] * 3 + ["count_not_an_integer"]
+
+
+def test_a_crossed_field_is_no_column_of_a_row():
+    assert parse([b"1\t0.5\t7"], WITH_VALUE).raw.column_names == ["V", "I"]
 
 
 def test_a_large_count_keeps_its_last_digit():
@@ -287,17 +323,3 @@ def test_a_row_fares_alone_as_it_fares_among_others(lines, row_format):
     together, alone = parse(lines, row_format), [parse([line], row_format) for line in lines]
     assert values(together) == [row for parsed in alone for row in values(parsed)]
     assert reasons(together) == [reason for parsed in alone for reason in reasons(parsed)]
-
-
-@given(st.text(alphabet="0123456789-+ xXeE._٣", max_size=45))
-def test_whether_a_text_is_an_integer_does_not_depend_on_its_neighbours(text):
-    alone, is_number = parse_integers(pa.array([text]))
-    beside, is_number_beside = parse_integers(pa.array([text, "no number"]))
-    assert (alone[0], is_number[0]) == (beside[0], is_number_beside[0])
-
-
-@pytest.mark.parametrize("zeros", [1, 40, 5000])
-def test_zeros_in_front_change_no_number(zeros):
-    for neighbour in ("1", "no number"):
-        numbers, _ = parse_integers(pa.array(["0" * zeros + "5", "-" + "0" * zeros + "5", neighbour]))
-        assert numbers.to_pylist()[:2] == [5, -5]

@@ -6,6 +6,7 @@ import pytest
 
 from deepfm.features import survey as survey_module
 from deepfm.features.parse import RowFormat
+from deepfm.features.scaling import Moments
 from deepfm.features.split import DaySplit, HashSplit
 from deepfm.features.survey import RowCounts, rebatched, survey
 from deepfm.fields import Field, FieldSet
@@ -112,6 +113,47 @@ def test_counts_handed_over_early_add_up_to_the_same(monkeypatch):
 def test_small_batches_are_put_together(sizes, expected):
     batches = [pa.RecordBatch.from_pydict({"x": pa.array([7] * size, pa.int64())}) for size in sizes]
     assert [table.num_rows for table in rebatched(batches, num_rows=4)] == expected
+
+
+VALUES = RowFormat(
+    columns=("label", "V", "W"),
+    fields=FieldSet([Field(name="V", kind="value"), Field(name="W", kind="value")]),
+    delimiter="\t",
+    label="label",
+)
+
+
+def test_value_statistics_come_from_training_days_only():
+    surveyed = survey(
+        OnePartition(
+            batch(
+                ("2026-01-01", b"1\t2\t"),
+                ("2026-01-02", b"0\t\t"),
+                ("2026-01-02", b"0\t5e0\t"),
+                ("2026-01-02", b"0\tfive\t"),
+                ("2026-01-03", b"1\t1000\t1"),
+                ("2026-01-04", b"1\t1000\t1"),
+                ("2026-01-05", b"1\t1000\t1"),
+            )
+        ),
+        VALUES,
+        DAYS,
+    )
+    # 2 and 5: mean 3.5, squared deviations 2 x 1.5^2. W has no training value, and no row.
+    (row,) = rows_of_kind(surveyed, "moments")
+    assert (row["field"], row["num"], row["mean"], row["m2"]) == (0, 2, 3.5, 4.5)
+    assert rows_of_kind(surveyed, "value") == []
+
+
+def test_moments_of_partitions_are_merged_whatever_order_they_come_in(spark):
+    parts = [(0, 2, 3.5, 4.5), (1, 1, 7.0, 0.0), (0, 1, 8.0, 0.0)]
+    for order in (parts, parts[::-1]):
+        rows = spark.createDataFrame(
+            [("moments", *part) for part in order] + [("value", 0, 9, None, None)],
+            "kind string, field int, num long, mean double, m2 double",
+        )
+        # 2, 5 and 8: mean 5, squared deviations 9 + 0 + 9.
+        assert survey_module.value_moments(rows) == {0: Moments(3, 5.0, 18.0), 1: Moments(1, 7.0, 0.0)}
 
 
 def test_row_counts_add_up_to_the_rows_that_were_read():

@@ -1,5 +1,6 @@
 """Vocabulary: value -> id, by count and then by value, from the training rows' counts and nothing else."""
 
+import hashlib
 import json
 import os
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.errors import UserError
-from deepfm.features.vocabulary import ValueCounts, Vocabulary
+from deepfm.features.scaling import Moments, Scaling
+from deepfm.features.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
 
 FIELDS = FieldSet(
@@ -30,6 +32,16 @@ def counted(*rows):
     )
 
 
+MOMENTS = Moments(4, 2.0, 16.0)
+#: I and C, a value, a value on the log scale and a cross of five ids.
+ALL_KINDS = FieldSet(
+    [
+        *FIELDS,
+        Field(name="V", kind="value"),
+        Field(name="L", kind="value", scale="log"),
+        Field(name="I_x_C", kind="cross", parts=("I", "C"), buckets=5),
+    ]
+)
 COUNTS = counted((1, "b", 5), (0, "3", 4), (1, "a", 5), (1, "z", 9), (1, "once", 1), (0, "-1", 6))
 
 
@@ -57,6 +69,18 @@ def test_two_ids_a_field_are_reserved():
     assert Vocabulary.fit(FIELDS, counted()).num_ids == (2, 2)
 
 
+def test_a_value_has_two_ids_and_a_cross_its_buckets():
+    vocabulary = Vocabulary.fit(ALL_KINDS, COUNTS)
+    assert vocabulary.num_ids == (4, 5, 2, 2, 5)
+    assert known(vocabulary)[2:] == [[], [], []]
+
+
+def test_scalings_come_from_the_moments_of_their_fields():
+    vocabulary = Vocabulary.fit(ALL_KINDS, COUNTS, {3: MOMENTS})
+    # Of V no training value was seen.
+    assert vocabulary.scalings == {"V": Scaling(0.0, 1.0), "L": Scaling(2.0, 2.0)}
+
+
 @given(st.permutations(COUNTS.to_pylist()))
 def test_ids_do_not_depend_on_the_order_of_the_counts(rows):
     vocabulary = Vocabulary.fit(FIELDS, pa.Table.from_pylist(rows, COUNTS.schema))
@@ -80,6 +104,43 @@ def test_whatever_decides_an_id_changes_the_fingerprint(other):
     assert other.fingerprint != Vocabulary.fit(FIELDS, counted((1, "a", 5), (1, "b", 5))).fingerprint
 
 
+def of_all_kinds(*changed_fields, moments=MOMENTS):
+    fields = [{field.name: field for field in changed_fields}.get(field.name, field) for field in ALL_KINDS]
+    return Vocabulary.fit(FieldSet(fields), COUNTS, {2: moments})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        of_all_kinds(moments=Moments(4, 3.0, 16.0)),
+        of_all_kinds(moments=Moments(4, 2.0, 4.0)),
+        of_all_kinds(Field(name="V", kind="value", scale="log")),
+        of_all_kinds(Field(name="I_x_C", kind="cross", parts=("I", "C"), buckets=6)),
+        of_all_kinds(Field(name="I_x_C", kind="cross", parts=("C", "I"), buckets=5)),
+    ],
+)
+def test_whatever_decides_a_value_or_a_cross_changes_the_fingerprint(other):
+    assert other.fingerprint != of_all_kinds().fingerprint
+
+
+def hashed(num_buckets):
+    return Vocabulary.fit(
+        FieldSet([Field(name="C", kind="category", hash_buckets=num_buckets), FIELDS[0]]), counted()
+    )
+
+
+def test_a_category_with_hash_buckets_knows_no_values_and_has_an_id_a_bucket():
+    assert hashed(5).num_ids == (7, 2)
+    assert hashed(5).fingerprint != hashed(6).fingerprint
+
+
+def test_counts_and_categories_keep_the_fingerprint_they_always_had():
+    # Of each field its name, its kind, how many values it knows, their lengths and their texts.
+    content = b"I\0count\0" + b"2\0" + (2).to_bytes(8, "little") + (1).to_bytes(8, "little") + b"-13"
+    content += b"C\0category\0" + b"3\0" + 3 * (1).to_bytes(8, "little") + b"zab"
+    assert Vocabulary.fit(FIELDS, COUNTS).fingerprint == hashlib.sha256(content).hexdigest()[:16]
+
+
 def test_how_often_a_value_was_seen_does_not_change_the_fingerprint():
     more = Vocabulary.fit(FIELDS, counted((1, "a", 50), (1, "b", 50)))
     assert more.fingerprint == Vocabulary.fit(FIELDS, counted((1, "a", 5), (1, "b", 5))).fingerprint
@@ -97,6 +158,26 @@ def test_a_loaded_vocabulary_is_the_saved_one(saved):
     assert known(loaded) == known(vocabulary)
     assert loaded.num_ids == vocabulary.num_ids
     assert [counts.to_pylist() for counts in loaded.counts] == [[6, 4], [9, 5, 5]]
+
+
+def test_scalings_and_crosses_survive_saving(tmp_path):
+    vocabulary = of_all_kinds(moments=Moments(3, 1 / 3, 0.2))
+    vocabulary.save(f"file://{tmp_path}")
+    loaded = Vocabulary.load(f"file://{tmp_path}")
+    assert loaded.fields == ALL_KINDS
+    assert loaded.scalings == vocabulary.scalings
+    assert loaded.num_ids == (4, 5, 2, 2, 5)
+    assert loaded.fingerprint == vocabulary.fingerprint
+
+
+def test_a_changed_scaling_is_refused(tmp_path):
+    of_all_kinds().save(f"file://{tmp_path}")
+    document = json.loads((tmp_path / "vocabulary.json").read_text())
+    assert document["fields"][2]["scaling"] == {"mean": 2.0, "std": 2.0}
+    document["fields"][2]["scaling"]["mean"] = 2.5
+    (tmp_path / "vocabulary.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="the file was changed"):
+        Vocabulary.load(f"file://{tmp_path}")
 
 
 def test_a_saved_vocabulary_can_be_read_by_people(saved):
@@ -132,48 +213,3 @@ def test_a_vocabulary_with_a_part_missing_or_broken_is_refused(saved, name):
     os.remove(saved / name)
     with pytest.raises(UserError, match="expected a vocabulary"):
         Vocabulary.load(f"file://{saved}")
-
-
-def raw(counts, categories):
-    return pa.table({"I": pa.array(counts, pa.int64()), "C": pa.array(categories, pa.string())})
-
-
-def drained(value_counts):
-    return {
-        FIELDS[index].name: {row["value"]: row["num"] for row in table.to_pylist()}
-        for index, table in value_counts.drain()
-    }
-
-
-def test_values_are_counted_over_batches_and_missing_ones_are_not():
-    counts = ValueCounts(FIELDS)
-    counts.add(raw([3, 4, None], ["a", "b", "a"]))
-    counts.add(raw([-5, -6, 0], ["a", None, None]))
-    # 3 and 4 share bucket 3, all negative counts bucket -1.
-    assert drained(counts) == {"I": {"3": 2, "-1": 2, "0": 1}, "C": {"a": 3, "b": 1}}
-
-
-def test_what_was_handed_over_is_not_counted_again():
-    counts = ValueCounts(FIELDS)
-    counts.add(raw([1], ["a"]))
-    drained(counts)
-    counts.add(raw([1], ["b"]))
-    assert drained(counts) == {"I": {"1": 1}, "C": {"b": 1}}
-    assert drained(counts) == {}
-
-
-def test_compacting_holds_each_value_once_and_loses_no_count():
-    counts = ValueCounts(FIELDS)
-    for _ in range(10):
-        counts.add(raw([1], ["a"]))
-    assert counts.num_held == 20
-    counts.compact()
-    assert counts.num_held == 2
-    assert drained(counts) == {"I": {"1": 10}, "C": {"a": 10}}
-
-
-def test_batches_without_values_are_no_trouble():
-    counts = ValueCounts(FIELDS)
-    counts.add(raw([], []))
-    counts.add(raw([None], [None]))
-    assert drained(counts) == {}

@@ -6,9 +6,17 @@ import sys
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import torch
 
-from deepfm.registry.artifact import load_artifact
+from deepfm.config import DataSettings, parse_settings
+from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
+from deepfm.features.scaling import Moments
+from deepfm.features.vocabulary import Vocabulary
+from deepfm.model_settings import ModelSettings
+from deepfm.models.build import build_model
+from deepfm.registry.artifact import load_artifact, save_artifact
 from deepfm.registry.pyfunc import RawRowModel, example_rows, raw_from_frame
 
 BY_VALUE = {"a": 1.0, "b": 2.0, None: 3.0, "?": 4.0}
@@ -78,6 +86,85 @@ def test_example_shows_known_missing_and_unseen_values(small_vocabulary):
     assert rows["C"].tolist() == ["a", "b", None, "never seen"]
     assert rows["I"].tolist()[:2] == [0.0, 1.0]
     assert np.isnan(rows["I"][2]) and rows["I"][3] == 2.0**62
+
+
+# --- with a field that enters by value and a crossed one
+
+
+@pytest.fixture
+def value_data() -> DataSettings:
+    """V enters by value; A and B, which know no value, are crossed."""
+    content = {"format": "delimited", "columns": ["label", "V", "A", "B"], "cross": [["A", "B"]]}
+    groups = [{"kind": "value", "names": ["V"]}, {"kind": "category", "names": ["A", "B"]}]
+    return parse_settings({**content, "fields": groups, "cross_buckets": 4}, DataSettings, "test")
+
+
+@pytest.fixture
+def value_vocabulary(value_data):
+    """The training values of V have mean 3 and standard deviation 2."""
+    counts = pa.table({"field": pa.array([], pa.int32()), "value": pa.array([], pa.string()), "num": []})
+    return Vocabulary.fit(value_data.field_set, counts, {0: Moments(5, 3.0, 20.0)})
+
+
+@pytest.fixture
+def value_model(tmp_path, value_data, value_vocabulary):
+    """The folder of a model whose logit is x_V, or 5 where V is missing."""
+    settings = {"model": "lr", "training": {"batch_size": 1, "max_epochs": 1, "learning_rate": 1.0}}
+    model = parse_settings(settings, ModelSettings, "test")
+    part = SplitPart(num_rows=1, num_clicks=0, days={}, files=(), digest="0" * 16)
+    manifest = Manifest(
+        created_at="2026-01-08T00:00:00+00:00",
+        data=value_data,
+        num_ids=value_vocabulary.num_ids,
+        vocabulary=value_vocabulary.fingerprint,
+        splits=dict.fromkeys(("train", "valid", "test"), part),
+        input=InputLog(url="file:///log", days={}, rows_read=1, bad_by_reason={}),
+    )
+    network = build_model(model, manifest.num_ids, num_crossed=1)
+    (table,) = [weight for weight in network.parameters() if weight.dim() == 2]
+    torch.nn.init.zeros_(table)
+    table.data[:2, 0] = torch.tensor([5.0, 1.0])  # V missing, V present
+    save_artifact(f"file://{tmp_path}", model, manifest, value_vocabulary, network.state_dict())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "values",
+    [pd.Series([7, -1]), pd.Series([7.0, -1.0]), pd.Series(["7", "-1e0"]), pd.Series([7, -1], dtype="Int64")],
+)
+def test_a_value_is_a_number_in_any_type(value_data, values):
+    frame = pd.DataFrame({"V": values, "A": "a", "B": "b"})
+    raw = raw_from_frame(frame, value_data.field_set)
+    assert raw.schema.types == [pa.float64(), pa.string(), pa.string()]
+    assert raw.column("V").to_pylist() == [7.0, -1.0]
+
+
+def test_a_value_that_is_none_or_nan_is_missing_and_an_infinite_one_is_refused(value_data):
+    frame = pd.DataFrame({"V": [0.5, None, np.nan], "A": "a", "B": "b"})
+    assert raw_from_frame(frame, value_data.field_set).column("V").to_pylist() == [0.5, None, None]
+    with pytest.raises(ValueError, match="V: expected finite numbers"):
+        raw_from_frame(frame.assign(V=[0.5, np.inf, 1.0]), value_data.field_set)
+
+
+def test_example_shows_values_about_the_mean_and_no_crossed_column(value_vocabulary):
+    rows = example_rows(value_vocabulary)
+    assert list(rows) == ["V", "A", "B"]
+    # The mean, a standard deviation and three above it.
+    np.testing.assert_array_equal(rows["V"], [3.0, 5.0, np.nan, 9.0])
+
+
+def test_registered_model_takes_values_as_numbers_and_crosses_fields_itself(
+    value_model, value_vocabulary, store
+):
+    name = "pyfunc-values"
+    with store.run(name) as run:
+        model = served(name, run.register(str(value_model), name, value_vocabulary, {}))
+    assert model.metadata.signature.inputs.input_names() == ["V", "A", "B"]
+    frame = pd.DataFrame({"V": [3.0, 5.0, None], "A": ["a", None, "c"], "B": ["b", "b", None]})
+    # x is 0, 1 and that of a missing value: logits 0, 1 and 5.
+    assert model.predict(frame) == pytest.approx([0.5, 0.7310586, 0.9933071], abs=1e-6)
+    whole = frame[:2].astype({"V": "int64"})
+    assert model.predict(whole) == pytest.approx([0.5, 0.7310586], abs=1e-6)
 
 
 # --- through MLflow

@@ -10,8 +10,9 @@ import mlflow
 import pytest
 
 from deepfm.errors import UserError
-from deepfm.registry import tracking
-from deepfm.registry.tracking import Run, Store, flattened
+from deepfm.registry import run as run_module
+from deepfm.registry.run import Run, flattened
+from deepfm.registry.tracking import Store
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
 MODEL = """
@@ -118,12 +119,9 @@ def test_an_experiment_that_was_deleted_is_told(store):
 
 def test_a_lost_curve_point_does_not_stop_a_training(store):
     class Away:
-        uri = "http://store"
-
-        class client:
-            @staticmethod
-            def log_batch(run_id, metrics):
-                raise mlflow.MlflowException("connection refused")
+        @staticmethod
+        def log_batch(run_id, metrics):
+            raise mlflow.MlflowException("connection refused")
 
     Run(Away, "run").log_epoch({"epoch": 1, "train_logloss": 0.5})
 
@@ -149,10 +147,10 @@ def test_commit_is_one_even_where_it_has_a_tag(tmp_path, monkeypatch):
     git("add", ".")
     git("commit", "--quiet", "-m", "first")
     git("tag", "-a", "v1", "-m", "first")
-    monkeypatch.setattr(tracking.deepfm, "__file__", str(tmp_path / "__init__.py"))
-    assert tracking._git_commit() == git("rev-parse", "HEAD")
+    monkeypatch.setattr(run_module.deepfm, "__file__", str(tmp_path / "__init__.py"))
+    assert run_module._git_commit() == git("rev-parse", "HEAD")
     (tmp_path / "__init__.py").write_text("changed = True\n")
-    assert tracking._git_commit() == git("rev-parse", "HEAD") + "-dirty"
+    assert run_module._git_commit() == git("rev-parse", "HEAD") + "-dirty"
 
 
 # --- model URIs and names

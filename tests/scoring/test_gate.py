@@ -19,10 +19,10 @@ def log(write_log):
 def candidate(request, log, save_model, register):
     """Register a version whose logits are `bias` + those of its values -> the version."""
 
-    def new(c, bias=0.0, with_i=True):
+    def new(c, bias=0.0, **fields):
         folder = f"model-{len(list(log.parent.glob('model-*')))}"
         origin = {"log_url": f"file://{log}", "days": DAYS}
-        return register(save_model(folder, bias=bias, c=c, with_i=with_i, **origin), request.node.name)
+        return register(save_model(folder, bias=bias, c=c, **fields, **origin), request.node.name)
 
     return new
 
@@ -124,3 +124,10 @@ def test_held_out_rows_that_no_longer_fit_are_told(candidate, promote, log, stor
     (log / "ds=2026-01-03" / "part-00000.tsv").write_text("now\tsomething\telse\n")
     assert "expected the held-out rows of version 1, found none" in promote().mistake
     assert store.client.get_registered_model(request.node.name).aliases == {}
+
+
+def test_a_champion_may_have_crossed_fields_that_the_candidate_has_not(candidate, promote):
+    candidate(RIGHT, crossed=True)
+    promote()
+    candidate(RIGHT)
+    assert promote().summary["promoted"]

@@ -11,8 +11,8 @@ import cloudpickle
 import pytest
 
 from deepfm import storage
-from deepfm.config import ModelSettings
 from deepfm.errors import UserError
+from deepfm.model_settings import ModelSettings
 from deepfm.training import launch as launching
 from deepfm.training.launch import check_slots, launch
 from deepfm.training.worker import WorkOrder, failure_url

@@ -1,6 +1,5 @@
-"""The loop on one rank, and on ranks that are threads: what it optimises, when it stops, what ranks share."""
+"""The loop on one rank, and on ranks that are threads: what it optimises, and what ranks share."""
 
-import math
 from dataclasses import dataclass
 
 import pytest
@@ -9,9 +8,9 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.models.deepfm import DeepFM
+from deepfm.models.layers import penalty
 from deepfm.training.loop import (
     LoopSettings,
-    NotFiniteError,
     average_buffers,
     evaluate,
     forward_backward,
@@ -30,6 +29,7 @@ class Batch:
     ids: torch.Tensor
     labels: torch.Tensor
     num_rows_all_ranks: int
+    x: torch.Tensor | None = None
 
 
 def rows(num_rows, seed=0):
@@ -83,12 +83,24 @@ def test_a_step_follows_the_gradient_of_the_mean_loss():
         torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
 
 
+def test_values_reach_the_model_in_training_and_evaluation():
+    (ids, labels), net = rows(8), model()
+    ones, others = torch.ones(8, 2).double(), torch.randn(8, 2, dtype=torch.float64)
+    without, with_ones, with_others = (Batch(ids, labels, 8, x) for x in (None, ones, others))
+    for logloss in (
+        lambda batch: forward_backward(net, ONE_EPOCH, batch).item(),
+        lambda batch: evaluate(net, SingleWorld(), [batch]).logloss,
+    ):
+        assert logloss(with_ones) == pytest.approx(logloss(without), rel=1e-12)
+        assert logloss(with_others) != pytest.approx(logloss(without), rel=1e-6)
+
+
 def test_l2_is_added_to_the_gradient_of_the_mean_loss_and_not_to_the_logloss_told():
     ids, labels = rows(8)
     ours, theirs = model(), model()
     sum_logloss = forward_backward(ours, LoopSettings(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels))
     logloss = binary_cross_entropy_with_logits(theirs(ids), labels)
-    (logloss + theirs.penalty(ids, 0.3, 0.2) / 8).backward()
+    (logloss + penalty(theirs, ids, 0.3, 0.2) / 8).backward()
     assert sum_logloss.item() == pytest.approx(8 * logloss.item())
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
@@ -160,106 +172,6 @@ def test_every_step_is_told_with_its_epoch_and_number_from_one():
     train_on(model(), SingleWorld(), LoopSettings(2, 2), batches, on_step=lambda *step: told.append(step))
     assert [step[:2] for step in told] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert all(0 < logloss < 2 and samples_per_s > 0 for _, _, logloss, samples_per_s in told)
-
-
-# When it stops
-
-
-class Constant(nn.Module):
-    """The same logit for every impression."""
-
-    def __init__(self):
-        super().__init__()
-        self.logit = nn.Parameter(torch.zeros(1))
-
-    def forward(self, ids):
-        return self.logit.expand(len(ids))
-
-
-class Script:
-    """An optimizer that sets the logit of `Constant` to the next of a list at each step."""
-
-    sparse = ()
-
-    def __init__(self, net, logits):
-        self.dense, self._logits = [net.logit], iter(logits)
-
-    def zero_grad(self):
-        pass
-
-    def step(self):
-        self.dense[0].data.fill_(next(self._logits))
-
-
-@pytest.mark.parametrize(
-    ("patience", "kept"),
-    [
-        (1, [True, True, False]),
-        (2, [True, True, False, False]),
-        (3, [True, True, False, False, True]),
-    ],
-)
-def test_training_stops_after_patience_epochs_without_a_better_logloss_and_names_the_best(patience, kept):
-    net, found = Constant(), []
-    click = batch_of(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1))
-    # Every row is a click: the higher the logit, the better.
-    logits = [0.0, 2.0, 1.0, 2.0, 3.0]
-    training = train(
-        net,
-        Script(net, logits),
-        SingleWorld(),
-        LoopSettings(5, patience),
-        read_train=lambda epoch: [click],
-        read_valid=lambda: [click],
-        on_step=lambda *_: None,
-        on_epoch=lambda epoch, is_best: found.append((net.logit.item(), is_best)),
-    )
-    assert found == list(zip(logits, kept, strict=False))
-    assert training.best == (5 if patience == 3 else 2)
-    assert [epoch.number for epoch in training.epochs] == list(range(1, len(kept) + 1))
-
-
-def test_training_stops_at_max_epochs():
-    training = train_on(model(), SingleWorld(), LoopSettings(2, 5), [batch_of(*rows(8))])
-    assert len(training.epochs) == 2
-
-
-def test_each_epoch_reads_its_own_order():
-    asked, net = [], model()
-    train(
-        net,
-        Optimizer(net, 0.01),
-        SingleWorld(),
-        LoopSettings(3, 3),
-        read_train=lambda epoch: asked.append(epoch) or [batch_of(*rows(8))],
-        read_valid=lambda: [batch_of(*rows(8))],
-        on_step=lambda *_: None,
-        on_epoch=lambda *_: None,
-    )
-    assert asked == [1, 2, 3]
-
-
-def test_a_loss_that_is_not_finite_stops_with_epoch_and_step():
-    batches = [batch_of(*rows(8)), batch_of(*rows(8))]
-    with pytest.raises(
-        NotFiniteError, match=r"^epoch 1, step 2: the loss is nan; lower training.learning_rate"
-    ):
-        train_on(model(), SingleWorld(), ONE_EPOCH, batches, learning_rate=1e200)
-
-
-def test_a_last_step_that_breaks_the_weights_stops_at_the_validation():
-    with pytest.raises(NotFiniteError, match=r"^epoch 1: the validation logloss is nan"):
-        train_on(model(), SingleWorld(), ONE_EPOCH, [batch_of(*rows(8))], learning_rate=1e200)
-
-
-def test_a_bad_row_of_one_rank_stops_every_rank_at_the_same_step(in_ranks):
-    def work(world):
-        good, bad = batch_of(*rows(4), 8), batch_of(rows(4)[0], torch.full((4,), math.nan), 8)
-        return train_on(model(), world, ONE_EPOCH, [good, bad if world.rank == 1 else good])
-
-    found = in_ranks(2, work)
-    assert [type(error) for error in found] == [NotFiniteError, NotFiniteError]
-    assert all(str(error).startswith("epoch 1, step 2: ") for error in found)
 
 
 # What ranks share

@@ -16,6 +16,12 @@ def run_url(tmp_path, monkeypatch):
     return f"file://{tmp_path}"
 
 
+def writer_of(url, **training):
+    writer = ProgressWriter(url)
+    writer.begin(**training)
+    return writer
+
+
 def wait_until(condition):
     deadline = time.monotonic() + 10
     while not condition():
@@ -24,7 +30,7 @@ def wait_until(condition):
 
 
 def test_every_epoch_is_handed_on_once_and_in_order(run_url):
-    writer, seen = ProgressWriter(run_url, num_steps=2, max_epochs=3), []
+    writer, seen = writer_of(run_url, num_steps=2, max_epochs=3), []
     with watched(run_url, seen.append):
         writer.epoch({"epoch": 1})
         wait_until(lambda: seen)
@@ -41,7 +47,7 @@ def test_a_run_that_wrote_nothing_has_no_epochs(run_url):
 
 
 def test_an_epoch_that_could_not_be_handed_on_is_handed_on_later(run_url, caplog):
-    writer, seen = ProgressWriter(run_url, num_steps=2, max_epochs=2), []
+    writer, seen = writer_of(run_url, num_steps=2, max_epochs=2), []
 
     def server_is_away_once(metrics):
         if not caplog.records:
@@ -62,7 +68,7 @@ def test_an_error_of_the_training_goes_through(run_url):
 
 
 def test_steps_are_written_about_once_a_second_and_not_each(tmp_path):
-    writer = ProgressWriter(f"file://{tmp_path}", num_steps=1000, max_epochs=1)
+    writer = writer_of(f"file://{tmp_path}", num_steps=1000, max_epochs=1)
     writer.step(1, 1, 0.7, 100.0)
     writer.step(1, 2, 0.6, 100.0)
     state = json.loads((tmp_path / "progress.json").read_text())
@@ -72,9 +78,19 @@ def test_steps_are_written_about_once_a_second_and_not_each(tmp_path):
 def test_without_a_terminal_progress_is_a_line_a_minute(run_url, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
-    writer = ProgressWriter(run_url, num_steps=10, max_epochs=3)
+    writer = writer_of(run_url, num_steps=10, max_epochs=3)
     with watched(run_url, lambda _: None):
         writer.step(2, 4, 0.512, 12345.6)
         wait_until(lambda: caplog.messages)
     line = "epoch 2/3, step 4/10, 12346 samples/s, logloss 0.5120, at most 16 steps left"
     assert caplog.messages[0] == line
+
+
+def test_epochs_of_an_earlier_training_of_the_run_stay(tmp_path):
+    writer = writer_of(f"file://{tmp_path}", num_steps=10, max_epochs=1)
+    writer.epoch({"epoch": 1, "fm_valid_auc": 0.7})
+    writer.begin(num_steps=10, max_epochs=2)
+    writer.epoch({"epoch": 1, "valid_auc": 0.8})
+    state = json.loads((tmp_path / "progress.json").read_text())
+    assert state["epochs"] == [{"epoch": 1, "fm_valid_auc": 0.7}, {"epoch": 1, "valid_auc": 0.8}]
+    assert state["max_epochs"] == 2

@@ -1,33 +1,27 @@
-"""What a worker returns and leaves behind, without other workers."""
+"""What a worker returns and leaves behind, without other workers but where ranks are threads."""
 
+import json
 import math
 
 import pytest
 import torch
 
-from deepfm.config import ModelSettings
-from deepfm.training.checkpoint import load_weights
-from deepfm.training.loop import Epoch, Training
-from deepfm.training.metrics import Metrics
-from deepfm.training.worker import (
-    Outcome,
-    WorkOrder,
-    choose_device,
-    outcome_from_json,
-    outcome_to_json,
-    run_worker,
-)
+from deepfm.model_settings import ModelSettings, TrainingSettings
+from deepfm.models.fm import FM
+from deepfm.models.lr import LR
+from deepfm.training.checkpoint import load_weights, save_weights
+from deepfm.training.optimizer import Ftrl
+from deepfm.training.worker import WorkOrder, choose_device, make_optimizer, run_worker
 from deepfm.training.world import SingleWorld
 
 
+def training_settings(**changes):
+    return TrainingSettings(**{"batch_size": 16, "max_epochs": 2, "learning_rate": 0.01, **changes})
+
+
 def settings(**training):
-    return ModelSettings.model_validate(
-        {
-            "model": "deepfm",
-            "embedding_dim": 2,
-            "deep": {"hidden_units": [4]},
-            "training": {"batch_size": 16, "max_epochs": 2, "learning_rate": 0.01, **training},
-        }
+    return ModelSettings(
+        model="deepfm", embedding_dim=2, deep={"hidden_units": [4]}, training=training_settings(**training)
     )
 
 
@@ -62,30 +56,128 @@ def test_the_same_seed_leaves_the_same_bytes_and_another_seed_others(trained, tm
     assert contents[0] == contents[1] != contents[2]
 
 
-def metrics(auc):
-    return Metrics(num_rows=2, logloss=0.5, auc=auc, ctr=0.5, mean_probability=0.25)
+# FNN's two stages
 
 
-def outcome(auc=0.75, speeds=(100.0, 300.0)):
-    epochs = [Epoch(n, 0.6, metrics(auc), speed, 1.0) for n, speed in enumerate(speeds, start=1)]
-    return Outcome(Training(epochs, best=2), metrics(auc), metrics(auc))
+FNN = {
+    "model": "fnn",
+    "embedding_dim": 2,
+    "deep": {"hidden_units": [4]},
+    # Clicks by chance, and large steps: the FM's best epoch is an early one.
+    "pretraining": {"batch_size": 16, "max_epochs": 6, "patience": 6, "learning_rate": 0.3},
+}
+FM_TABLES = ("linear.bias", "linear.weights.table.weight", "embedding.table.weight")
 
 
-def test_outcome_comes_back_from_json_as_it_was():
-    assert outcome_from_json(outcome_to_json(outcome())) == outcome()
+@pytest.fixture
+def fnn_order(dataset_url, tmp_path):
+    """Its second stage is `num_epochs` long and moves no weight by more than `learning_rate` a step."""
+
+    def order(num_epochs=1, learning_rate=1e-9, init_url=None, **changes):
+        training = {"batch_size": 16, "max_epochs": num_epochs, "learning_rate": learning_rate}
+        model = ModelSettings.model_validate({**FNN, "training": training, **changes})
+        return WorkOrder(dataset_url, f"file://{tmp_path}", model, num_threads=1, init_url=init_url)
+
+    return order
 
 
-def test_an_auc_that_is_no_number_comes_back_from_json():
-    assert math.isnan(outcome_from_json(outcome_to_json(outcome(auc=math.nan))).valid.auc)
+def assert_starts_from(weights, fm_weights):
+    assert set(fm_weights) == set(FM_TABLES)
+    for name in FM_TABLES:
+        torch.testing.assert_close(weights[name], fm_weights[name], rtol=0, atol=1e-6)
 
 
-def test_best_epoch_is_the_one_that_training_names():
-    assert outcome().best_epoch.number == 2
+def test_an_fnn_starts_from_the_best_epochs_weights_of_an_fm_that_is_trained_first(fnn_order, tmp_path):
+    outcome = run_worker(fnn_order(), SingleWorld())
+    fm_weights = load_weights(f"file://{tmp_path}/fm.safetensors")
+    assert outcome.first_stage.best < len(outcome.first_stage.epochs) == 6
+    assert fm_weights["linear.weights.table.weight"].abs().max() > 0.1  # from zero: it was trained
+    assert_starts_from(load_weights(f"file://{tmp_path}/weights.safetensors"), fm_weights)
 
 
-def test_samples_per_second_are_all_rows_over_all_seconds():
-    # As many rows at 100 a second and at 300 a second: 150 a second.
-    assert outcome().samples_per_s == pytest.approx(150)
+def test_the_first_stage_is_the_fm_that_those_settings_alone_would_train(fnn_order, tmp_path):
+    order = fnn_order()
+    outcome = run_worker(order, SingleWorld())
+    (tmp_path / "alone").mkdir()
+    alone_url = f"file://{tmp_path}/alone"
+    alone = run_worker(WorkOrder(order.dataset_url, alone_url, order.model.first_stage(), 1), SingleWorld())
+    assert [epoch.valid for epoch in outcome.first_stage.epochs] == [e.valid for e in alone.training.epochs]
+    assert (tmp_path / "fm.safetensors").read_bytes() == (tmp_path / "alone/weights.safetensors").read_bytes()
+
+
+def test_the_second_stage_trains_what_it_took_over(fnn_order, tmp_path):
+    run_worker(fnn_order(learning_rate=0.05), SingleWorld())
+    weights, fm_weights = (
+        load_weights(f"file://{tmp_path}/{name}.safetensors") for name in ("weights", "fm")
+    )
+    assert all((weights[name] - fm_weights[name]).abs().max() > 0.01 for name in FM_TABLES)
+
+
+def test_outcome_of_an_fnn_is_that_of_its_second_stage(fnn_order):
+    outcome = run_worker(fnn_order(num_epochs=2, learning_rate=0.01), SingleWorld())
+    assert (len(outcome.first_stage.epochs), len(outcome.training.epochs)) == (6, 2)
+    assert outcome.valid == outcome.best_epoch.valid
+    # 9 ids, F = 2, K = 2: 9 (K + 1) + 1, then an MLP over 1 + F (K + 1) inputs.
+    assert outcome.num_weights == 28 + (7 + 1) * 4 + (4 + 1)
+
+
+def test_curves_of_the_first_stage_have_a_prefix_and_come_first(fnn_order, tmp_path):
+    run_worker(fnn_order(), SingleWorld())
+    epochs = json.loads((tmp_path / "progress.json").read_text())["epochs"]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4, 5, 6, 1]
+    assert ["fm_valid_auc" in epoch for epoch in epochs] == [True] * 6 + [False]
+    assert ["valid_auc" in epoch for epoch in epochs] == [False] * 6 + [True]
+
+
+def test_without_settings_of_its_own_the_first_stage_has_those_of_training(fnn_order):
+    outcome = run_worker(fnn_order(num_epochs=2, learning_rate=0.01, pretraining=None), SingleWorld())
+    assert len(outcome.first_stage.epochs) == 2
+
+
+def test_an_fnn_that_is_given_an_fm_starts_from_it_and_trains_none(fnn_order, tmp_path):
+    fm = FM((4, 5), 2)
+    for weight in fm.parameters():
+        torch.nn.init.normal_(weight)
+    save_weights(f"file://{tmp_path}/given.safetensors", fm.state_dict())
+    outcome = run_worker(fnn_order(init_url=f"file://{tmp_path}/given.safetensors"), SingleWorld())
+    assert outcome.first_stage is None
+    assert not (tmp_path / "fm.safetensors").exists()
+    assert_starts_from(load_weights(f"file://{tmp_path}/weights.safetensors"), fm.state_dict())
+
+
+def test_two_ranks_train_both_stages_to_one_outcome(fnn_order, in_ranks):
+    # Not their speed, which each takes by its own clock.
+    def found(outcome):
+        stages = (outcome.first_stage, outcome.training)
+        return outcome.valid, outcome.test, [[epoch.valid for epoch in stage.epochs] for stage in stages]
+
+    one, other = in_ranks(2, lambda world: run_worker(fnn_order(learning_rate=0.01), world))
+    assert found(one) == found(other)
+
+
+# Optimizers
+
+
+def test_settings_choose_the_optimizer():
+    model = LR((4, 5))
+    ftrl = {"optimizer": "ftrl", "ftrl": {"beta": 0.5, "l1": 0.1, "l2": 0.2}}
+    (by_ftrl,) = make_optimizer(model, training_settings(**ftrl))._optimizers
+    assert isinstance(by_ftrl, Ftrl)
+    assert by_ftrl.defaults == {"lr": 0.01, "beta": 0.5, "l1": 0.1, "l2": 0.2}
+    by_adam = make_optimizer(model, training_settings())._optimizers
+    assert [type(optimizer) for optimizer in by_adam] == [torch.optim.SparseAdam, torch.optim.Adam]
+
+
+def test_an_lr_is_trained_by_ftrl(dataset_url, tmp_path):
+    ftrl = {"optimizer": "ftrl", "ftrl": {"l1": 100.0}}
+    lr = ModelSettings(model="lr", training=training_settings(**ftrl))
+    outcome = run_worker(WorkOrder(dataset_url, f"file://{tmp_path}", lr, num_threads=1), SingleWorld())
+    # l1 so strong holds every weight at zero, which Adam would not.
+    assert outcome.valid.logloss == pytest.approx(math.log(2), rel=1e-6)
+    assert outcome.num_weights == 9 + 1
+
+
+# Devices
 
 
 def test_without_a_gpu_the_cpu_trains(monkeypatch):

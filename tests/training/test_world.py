@@ -52,7 +52,7 @@ def test_a_rank_without_rows_takes_part(in_ranks):
 class Share:
     """One rank's rows of a global batch of 8; a click is an odd sum of two ids."""
 
-    num_rows_all_ranks = 8
+    x, num_rows_all_ranks = None, 8
 
     def __init__(self, step, rows):
         ids = torch.randint(0, 4, (8, 2), generator=torch.Generator().manual_seed(step))

@@ -1,0 +1,50 @@
+"""How often each value of a field occurs, which is what a vocabulary is learnt from."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepfm.features.numeric import bucketize
+from deepfm.fields import FieldSet
+
+
+class ValueCounts:
+    """Counts values field by field, batch by batch, holding each distinct value once."""
+
+    def __init__(self, fields: FieldSet):
+        self._fields = fields
+        self._parts: list[list[pa.Table]] = [[] for _ in fields]
+        self.num_held = 0  # rows of all parts: distinct values and those not yet brought together
+
+    def add(self, raw: pa.Table) -> None:
+        """Count the typed columns of a batch (see parse.ParsedRows.raw); missing values are not counted."""
+        for parts, field in zip(self._parts, self._fields, strict=True):
+            if not field.is_counted:
+                continue
+            values = raw.column(field.name).drop_null()
+            if field.kind == "count":
+                values = pa.array(bucketize(values))
+            counted = pc.value_counts(values)
+            part = pa.table(
+                {"value": counted.field("values").cast(pa.string()), "num": counted.field("counts")}
+            )
+            parts.append(part)
+            self.num_held += part.num_rows
+
+    def compact(self) -> None:
+        """Bring equal values of several batches together."""
+        self._parts = [[_summed(parts)] if parts else [] for parts in self._parts]
+        self.num_held = sum(part.num_rows for parts in self._parts for part in parts)
+
+    def drain(self) -> list[tuple[int, pa.Table]]:
+        """(field index, table (value, num)) of all that was counted, which is then forgotten."""
+        self.compact()
+        drained = [
+            (index, part) for index, parts in enumerate(self._parts) for part in parts if part.num_rows
+        ]
+        self._parts, self.num_held = [[] for _ in self._fields], 0
+        return drained
+
+
+def _summed(parts: list[pa.Table]) -> pa.Table:
+    summed = pa.concat_tables(parts).group_by("value").aggregate([("num", "sum")])
+    return summed.select(["value", "num_sum"]).rename_columns(["value", "num"])

@@ -1,0 +1,31 @@
+"""Crossed fields: the ids of several fields of an impression -> one id, by a hash.
+
+From ids and not from raw values: what is missing, unknown or rare in a part stays so in the cross, mixing
+integers is cheap, and there is nothing to learn or keep, so training and scoring cannot differ.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def crossed_ids(parts: Sequence[np.ndarray], buckets: int) -> np.ndarray:
+    """F' arrays (B,) of int32 ids, in the order of the cross -> (B,) int32 ids from 0 to `buckets` - 1."""
+    mixed = np.zeros(len(parts[0]), np.uint64)
+    for ids in parts:
+        mixed = splitmix64(mixed + ids.astype(np.uint64))
+    return (mixed % np.uint64(buckets)).astype(np.int32)
+
+
+def splitmix64(state: np.ndarray) -> np.ndarray:
+    """(n,) uint64 -> (n,) uint64, one to one (Steele, Lea and Flood 2014, fig. 17 with Vigna's constants).
+
+    Models hold what was learnt about its results: another mix would give every weight to other features.
+    """
+    z = state + _STEP
+    z = (z ^ (z >> np.uint64(30))) * _FIRST
+    z = (z ^ (z >> np.uint64(27))) * _SECOND
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,45 @@
+"""FieldGroup: fields of a data YAML that are treated alike, and which keys a kind of field takes."""
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import Field as Setting
+
+from deepfm.fields import Field, FieldName, RawKind, Scale
+
+#: The kinds of field that take a key.
+_KINDS_OF_KEY = {
+    "min_count": ("count", "category"),
+    "scale": ("value",),
+    "hash_buckets": ("category",),
+}
+
+
+class FieldGroup(BaseModel):
+    """Fields that are treated alike; a key that is not given is Field's default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: RawKind
+    names: tuple[FieldName, ...] = Setting(min_length=1)
+    min_count: int | None = Setting(default=None, ge=1)  # of counts and categories, see Field.min_count
+    scale: Scale | None = None  # of values, see Field.scale
+    hash_buckets: int | None = Setting(default=None, ge=1, lt=2**31 - 2)  # of categories, see Field
+
+    @property
+    def field_list(self) -> list[Field]:
+        """The group's fields."""
+        given = self.model_dump(exclude={"names"}, exclude_none=True)
+        return [Field(name=name, **given) for name in self.names]
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self):
+        given = {key for key in _KINDS_OF_KEY if getattr(self, key) is not None}
+        mistakes = [
+            f"{key}: only a field of kind {' or '.join(kinds)} has one, not a {self.kind}; remove it"
+            for key, kinds in _KINDS_OF_KEY.items()
+            if key in given and self.kind not in kinds
+        ]
+        if {"hash_buckets", "min_count"} <= given:
+            mistakes.append("min_count: a field with hash_buckets counts no values; remove one of the two")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self

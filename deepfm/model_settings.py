@@ -1,0 +1,112 @@
+"""conf/model/*.yaml: one model with its training settings."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field as Setting
+from pydantic import model_validator
+
+from deepfm.config import Settings
+
+ModelName = Literal["lr", "fm", "fnn", "ipnn", "opnn", "pnn", "wide_deep", "fm_dnn", "dnn", "deepfm"]
+_WITHOUT_DEEP_PART = ("lr", "fm")
+_WITH_OUTER_PRODUCTS = ("opnn", "pnn")
+
+
+class FtrlSettings(Settings):
+    """FTRL-Proximal beside its learning rate, McMahan's alpha; see training.optimizer.Ftrl."""
+
+    beta: float = Setting(default=1.0, ge=0)
+    l1: float = Setting(default=0.0, ge=0)  # above 0, weights that say little become exactly 0
+    l2: float = Setting(default=0.0, ge=0)
+
+
+class TrainingSettings(Settings):
+    """How the weights are learnt."""
+
+    batch_size: int = Setting(ge=1)  # impressions per worker and step
+    max_epochs: int = Setting(ge=1)
+    patience: int = Setting(
+        default=1, ge=1
+    )  # epochs in a row without a better validation logloss before stopping
+    learning_rate: float = Setting(gt=0)  # for tables and deep part alike
+    optimizer: Literal["adam", "ftrl"] = "adam"
+    ftrl: FtrlSettings | None = None
+    seed: int = Setting(default=1, ge=0)  # of initial weights, dropout and the order of the rows
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ftrl_has_its_settings(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("optimizer") == "ftrl":
+            return {"ftrl": {}, **content}
+        return content
+
+    @model_validator(mode="after")
+    def _other_optimizers_have_none(self):
+        if self.ftrl and self.optimizer != "ftrl":
+            raise ValueError("ftrl: only optimizer: ftrl takes it")
+        return self
+
+
+class DeepPartSettings(Settings):
+    """The MLP over the embeddings."""
+
+    hidden_units: tuple[Annotated[int, Setting(ge=1)], ...] = (400, 400, 400)
+    activation: Literal["relu", "tanh", "sigmoid"] = "relu"
+    dropout: Annotated[float, Setting(ge=0, lt=1)] = 0.0
+    batch_norm: bool = False
+
+
+class ModelSettings(Settings):
+    """One model; a setting that its kind of model does not have is a mistake."""
+
+    model: ModelName
+    embedding_dim: int | None = Setting(default=None, ge=1)  # K; all but lr
+    deep: DeepPartSettings | None = None  # all but lr and fm, which have no deep part
+    outer: Literal["pairs", "pooled"] | None = None  # opnn and pnn: the form of the outer products
+    w_reg: float = Setting(default=0.0, ge=0)  # L2 on the first-order weights an impression looks up
+    v_reg: float = Setting(default=0.0, ge=0)  # L2 on the embeddings an impression looks up
+    training: TrainingSettings
+    pretraining: TrainingSettings | None = None  # fnn: of the FM it starts from; `training` where absent
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_have_defaults(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not isinstance(content.get("model"), str):
+            return content
+        defaults: dict[str, Any] = {}
+        if content["model"] not in _WITHOUT_DEEP_PART:
+            defaults["deep"] = {}
+        if content["model"] in _WITH_OUTER_PRODUCTS:
+            defaults["outer"] = "pairs"
+        return {**defaults, **content}
+
+    @model_validator(mode="after")
+    def _settings_are_of_the_model(self):
+        mistakes = []
+        if self.model == "lr" and (self.embedding_dim or self.v_reg):
+            mistakes.append("embedding_dim, v_reg: lr has no embeddings")
+        if self.model != "lr" and not self.embedding_dim:
+            mistakes.append("embedding_dim is missing")
+        if self.deep and self.model in _WITHOUT_DEEP_PART:
+            mistakes.append(f"deep: {self.model} has no deep part")
+        if self.outer and self.model not in _WITH_OUTER_PRODUCTS:
+            mistakes.append(f"outer: {self.model} has no outer products, only opnn and pnn have")
+        if self.pretraining and self.model != "fnn":
+            mistakes.append("pretraining: only fnn starts from another model")
+        if self.training.optimizer == "ftrl" and self.model != "lr":
+            mistakes.append("training.optimizer: ftrl trains lr only")
+        if self.deep and self.deep.batch_norm and self.training.batch_size < 4:
+            mistakes.append("training.batch_size: batch_norm needs at least 4 impressions a step and worker")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    def first_stage(self) -> "ModelSettings":
+        """Of FNN: the FM that it starts from, with its embedding dimension and penalties."""
+        return ModelSettings(
+            model="fm",
+            embedding_dim=self.embedding_dim,
+            w_reg=self.w_reg,
+            v_reg=self.v_reg,
+            training=self.pretraining or self.training,
+        )

@@ -1,0 +1,25 @@
+"""DNN: the deep part of H. Guo et al. 2017 (DeepFM, sec. 2.1) by itself."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from deepfm.models.layers import DeepPart, FieldEmbedding
+
+
+class DNN(nn.Module):
+    """An MLP over the embeddings: high-order interactions alone, no first or second order (eq. 3, 4).
+
+    Embeddings start normal with standard deviation 0.01. Number of weights, with n ids, F fields and hidden
+    units h_1 … h_L (no batch norm): n K + (F K + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
+    """
+
+    def __init__(self, num_ids: Sequence[int], embedding_dim: int, **deep):
+        """`deep`: settings of layers.DeepPart."""
+        super().__init__()
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.deep = DeepPart(len(num_ids) * embedding_dim, **deep)
+
+    def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
+        """(B, F) ids and x (see layers) -> (B,) logits."""
+        return self.deep(self.embedding(ids, x).flatten(1))

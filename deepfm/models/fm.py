@@ -1,0 +1,24 @@
+"""FM: S. Rendle, "Factorization Machines", 2010."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from deepfm.models.layers import FieldEmbedding, LinearTerms, pairwise_interaction
+
+
+class FM(nn.Module):
+    """w_0 + sum of w_i x_i + sum over pairs i < j of <v_i, v_j> x_i x_j (eq. 1).
+
+    First-order weights start at zero, latent vectors normal with standard deviation 0.01 (the paper's
+    sigma of the Gaussian they are drawn from is left open). Number of weights, with n ids: n (K + 1) + 1.
+    """
+
+    def __init__(self, num_ids: Sequence[int], embedding_dim: int):
+        super().__init__()
+        self.linear = LinearTerms(num_ids)
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+
+    def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
+        """(B, F) ids and x (see layers) -> (B,) logits."""
+        return self.linear(ids, x) + pairwise_interaction(self.embedding(ids, x))

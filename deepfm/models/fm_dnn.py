@@ -1,0 +1,28 @@
+"""FM & DNN: the variant of Wide & Deep that H. Guo et al. 2017 (DeepFM, sec. 3) compare DeepFM with."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms, pairwise_interaction
+
+
+class FMDNN(nn.Module):
+    """An FM and a deep part with embeddings of its OWN, added as logits: DeepFM without the sharing.
+
+    Embeddings start normal with standard deviation 0.01. Number of weights, with n ids, F fields and hidden
+    units h_1 … h_L (no batch norm): n (2 K + 1) + 1 + (F K + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
+    """
+
+    def __init__(self, num_ids: Sequence[int], embedding_dim: int, **deep):
+        """`deep`: settings of layers.DeepPart."""
+        super().__init__()
+        self.linear = LinearTerms(num_ids)
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.deep_embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.deep = DeepPart(len(num_ids) * embedding_dim, **deep)
+
+    def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
+        """(B, F) ids and x (see layers) -> (B,) logits."""
+        fm = self.linear(ids, x) + pairwise_interaction(self.embedding(ids, x))
+        return fm + self.deep(self.deep_embedding(ids, x).flatten(1))

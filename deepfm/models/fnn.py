@@ -1,0 +1,42 @@
+"""FNN: W. Zhang, T. Du, J. Wang, "Deep Learning over Multi-field Categorical Data", 2016."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms
+
+
+class FNN(nn.Module):
+    """A deep part over z = (w_0, w_1, v_1, w_2, v_2, …), which starts from a trained FM's weights (sec. 3.1).
+
+    Two stages: an FM is trained first, `start_from` takes its weights over, then all weights are trained. The
+    tables have the FM's names, so that its state dict fits; the deep part starts as layers.DeepPart says.
+    Number of weights, with n ids, F fields and hidden units h_1 … h_L (no batch norm):
+    n (K + 1) + 1 + (F (K + 1) + 2) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
+
+    Departs from the paper in one point: its fields are categorical, so x is 1;
+    here a numeric field's weight and vector enter times its value, as in the FM they come from.
+    """
+
+    def __init__(self, num_ids: Sequence[int], embedding_dim: int, **deep):
+        """`deep`: settings of layers.DeepPart."""
+        super().__init__()
+        self.linear = LinearTerms(num_ids)
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.deep = DeepPart(1 + len(num_ids) * (embedding_dim + 1), **deep)
+
+    def start_from(self, fm_weights: Mapping[str, Tensor]) -> None:
+        """Take over the state dict of an FM of the same fields and embedding dimension.
+
+        Raises RuntimeError where names or shapes are not that FM's.
+        """
+        own = {name: weight for name, weight in self.state_dict().items() if name.startswith("deep.")}
+        self.load_state_dict({**own, **fm_weights})
+
+    def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
+        """(B, F) ids and x (see layers) -> (B,) logits."""
+        w, v = self.linear.weights(ids, x), self.embedding(ids, x)  # (B, F, 1), (B, F, K)
+        w_0 = self.linear.bias.expand(len(ids), 1)
+        return self.deep(torch.cat([w_0, torch.cat([w, v], dim=2).flatten(1)], dim=1))

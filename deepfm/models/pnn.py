@@ -1,0 +1,94 @@
+"""PNN: Y. Qu et al., "Product-based Neural Networks for User Response Prediction", 2016."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from deepfm.models.layers import DeepPart, FieldEmbedding
+
+
+class PNN(nn.Module):
+    """A deep part over the linear signals z and the products p of the embeddings (its product layer).
+
+    z are the embeddings themselves, which the paper calls their products with a constant signal 1; the
+    constant's product with itself is the bias of the first hidden layer. p are, by the arguments, the P inner
+    products <v_i, v_j> (IPNN), the outer products (OPNN), or both (PNN*). Of outer products there are two
+    forms: "pairs", where each v_i v_j^T meets a trainable K x K matrix of its pair, giving P signals; and
+    "pooled", the paper's cheaper superposition, the K x K entries of (sum v_i)(sum v_i)^T.
+
+    Embeddings start normal with standard deviation 0.01, the matrices with 1/K, which leaves the outer
+    products about as large as the inner ones. Number of weights, with n ids, F fields, Q signals p (P for
+    inner, P or K^2 for outer) and hidden units h_1 … h_L (no batch norm): n K + (P K^2 for outer pairs)
+    + (F K + Q + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
+    """
+
+    def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, inner: bool, outer: str | None, **deep):
+        """`outer`: None, "pairs" or "pooled"; `deep`: settings of layers.DeepPart."""
+        super().__init__()
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.products = nn.ModuleList()
+        if inner:
+            self.products.append(InnerProducts(len(num_ids)))
+        if outer == "pairs":
+            self.products.append(OuterProducts(len(num_ids), embedding_dim))
+        elif outer == "pooled":
+            self.products.append(PooledOuterProduct(embedding_dim))
+        num_signals = sum(product.num_signals for product in self.products)
+        self.deep = DeepPart(len(num_ids) * embedding_dim + num_signals, **deep)
+
+    def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
+        """(B, F) ids and x (see layers) -> (B,) logits."""
+        v = self.embedding(ids, x)  # (B, F, K)
+        return self.deep(torch.cat([v.flatten(1), *(product(v) for product in self.products)], dim=1))
+
+
+class InnerProducts(nn.Module):
+    """(B, F, K) -> (B, P): <v_i, v_j> of the pairs i < j, (0, 1), (0, 2), … first."""
+
+    def __init__(self, num_fields: int):
+        super().__init__()
+        i, j = _pairs(num_fields)
+        self.num_signals = len(i)
+        self.register_buffer("places", i * num_fields + j, persistent=False)
+
+    def forward(self, v: Tensor) -> Tensor:
+        gram = v @ v.transpose(1, 2)  # (B, F, F)
+        return gram.flatten(1).index_select(1, self.places)
+
+
+class OuterProducts(nn.Module):
+    """(B, F, K) -> (B, P): the sum of the entries of v_i v_j^T times W_ij, v_i^T W_ij v_j, of pairs i < j."""
+
+    def __init__(self, num_fields: int, embedding_dim: int):
+        super().__init__()
+        i, j = _pairs(num_fields)
+        self.num_signals = len(i)
+        self.register_buffer("i", i, persistent=False)
+        self.register_buffer("j", j, persistent=False)
+        self.kernels = nn.Parameter(torch.empty(len(i), embedding_dim, embedding_dim))
+        nn.init.normal_(self.kernels, std=1 / embedding_dim)
+
+    def forward(self, v: Tensor) -> Tensor:
+        by_field = v.transpose(0, 1)  # (F, B, K)
+        through = torch.bmm(by_field.index_select(0, self.i), self.kernels)  # (P, B, K)
+        return (through * by_field.index_select(0, self.j)).sum(dim=2).T
+
+
+class PooledOuterProduct(nn.Module):
+    """(B, F, K) -> (B, K^2): the entries of f f^T with f the sum of all embeddings."""
+
+    def __init__(self, embedding_dim: int):
+        super().__init__()
+        self.num_signals = embedding_dim**2
+
+    def forward(self, v: Tensor) -> Tensor:
+        f = v.sum(dim=1)  # (B, K)
+        return (f[:, :, None] * f[:, None, :]).flatten(1)
+
+
+def _pairs(num_fields: int) -> tuple[Tensor, Tensor]:
+    """(P,) and (P,): the two fields of each pair i < j."""
+    pairs = torch.tensor(list(combinations(range(num_fields), 2)), dtype=torch.long).reshape(-1, 2)
+    return pairs[:, 0].contiguous(), pairs[:, 1].contiguous()

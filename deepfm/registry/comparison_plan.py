@@ -1,0 +1,81 @@
+"""What a comparison trains: every model with the same embedding size, deep part and budget."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deepfm.config import load_settings
+from deepfm.dataset.manifest import Manifest
+from deepfm.errors import UserError
+from deepfm.model_settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: the same rows, workers and seeds for every model."""
+
+    dataset_url: str
+    manifest: Manifest
+    models: tuple[ModelSettings, ...]
+    num_seeds: int
+    num_workers: int
+
+    @property
+    def key(self) -> str:
+        """Equal for comparisons whose results can stand in one table."""
+        models = [settings.model_dump(mode="json") for settings in self.models]
+        content = [self.manifest.digest, models, self.num_seeds, self.num_workers]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -> tuple[ModelSettings, ...]:
+    """The settings FOLDER/NAME.yaml of each model, made alike `like` if it is given.
+
+    UserError for a model named twice, or where embedding dimension, hidden units or budget differ.
+    """
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"--models: expected each model once, found {', '.join(repeated)} again")
+    models = [load_settings(f"{folder}/{name}.yaml", ModelSettings) for name in names]
+    if like is not None:
+        models = [alike(settings, like) for settings in models]
+    _require_same_budget(names, models)
+    return tuple(models)
+
+
+def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
+    """The model under another's settings; its own stay the form of its products and FTRL with its rate."""
+    training = like.training
+    if settings.training.optimizer != training.optimizer:
+        own = {name: getattr(settings.training, name) for name in ("optimizer", "learning_rate", "ftrl")}
+        training = training.model_copy(update=own)
+    shared = {
+        "embedding_dim": settings.embedding_dim and like.embedding_dim,
+        "deep": settings.deep and like.deep,
+        "w_reg": like.w_reg,
+        "v_reg": like.v_reg if settings.embedding_dim else 0.0,
+        "training": training,
+        "pretraining": None,
+    }
+    return settings.model_copy(update=shared)
+
+
+def _require_same_budget(names: Sequence[str], models: Sequence[ModelSettings]) -> None:
+    found: dict[str, dict] = {}
+    for name, settings in zip(names, models, strict=True):
+        shared = {"embedding_dim": settings.embedding_dim}
+        shared["deep.hidden_units"] = settings.deep and settings.deep.hidden_units
+        shared |= {
+            f"training.{key}": getattr(settings.training, key)
+            for key in ("batch_size", "max_epochs", "patience")
+        }
+        for key, value in shared.items():
+            if value is not None:
+                found.setdefault(key, {})[name] = value
+    differing = {key: values for key, values in found.items() if len(set(values.values())) > 1}
+    if differing:
+        raise UserError(
+            f"--models: expected one embedding size and budget for all, found {differing}; "
+            "change the YAMLs, or give --like one of them"
+        )

@@ -1,0 +1,51 @@
+"""What a training came to, and its way back from the worker as JSON."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from deepfm.training.loop import Epoch, Training
+from deepfm.training.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to; the best epoch's weights lie in `run_url`/weights.safetensors."""
+
+    training: Training
+    valid: Metrics  # of the best epoch's weights, evaluated again
+    test: Metrics
+    num_weights: int
+    first_stage: Training | None = None  # of the FM that an FNN started from, where it was trained here
+
+    @property
+    def best_epoch(self) -> Epoch:
+        return self.training.epochs[self.training.best - 1]
+
+    @property
+    def samples_per_s(self) -> float:
+        """Of all workers together, over all epochs, validation not counted."""
+        epochs = self.training.epochs
+        return len(epochs) / sum(1 / epoch.samples_per_s for epoch in epochs)
+
+
+def outcome_to_json(outcome: Outcome) -> str:
+    """For the way back from a worker: numbers only."""
+    return json.dumps(asdict(outcome))
+
+
+def outcome_from_json(text: str) -> Outcome:
+    """What `outcome_to_json` wrote."""
+    document = json.loads(text)
+    first_stage = document["first_stage"]
+    return Outcome(
+        _training(document["training"]),
+        Metrics(**document["valid"]),
+        Metrics(**document["test"]),
+        document["num_weights"],
+        first_stage and _training(first_stage),
+    )
+
+
+def _training(document: dict) -> Training:
+    epochs = [Epoch(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["epochs"]]
+    return Training(epochs, document["best"])

@@ -1,0 +1,228 @@
+"""Fields that enter by value and crossed fields, from a click log to what a network takes, on real Spark."""
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from petastorm import make_batch_reader
+
+from deepfm.config import DataSettings, parse_settings
+from deepfm.dataset.build import build_dataset
+from deepfm.dataset.manifest import read_manifest
+from deepfm.dataset.read import Shard, read_batches
+from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.crossing import crossed_ids
+from deepfm.features.encode import Encoder
+from deepfm.features.scaling import Scaling
+from deepfm.features.split import day_split
+from deepfm.features.vocabulary import Vocabulary
+from deepfm.model_settings import ModelSettings
+from deepfm.models.build import build_model
+from deepfm.registry.artifact import ServingModel, save_artifact
+from deepfm.registry.pyfunc import raw_from_frame
+from deepfm.scoring.predict import scored_rows, ship_model
+
+SETTINGS = parse_settings(
+    {
+        "format": "delimited",
+        "columns": ["label", "V", "L", "I", "C"],
+        "fields": [
+            {"kind": "value", "names": ["V"]},
+            {"kind": "count", "names": ["I"]},
+            {"kind": "value", "names": ["L"], "scale": "log"},
+            {"kind": "category", "names": ["C"]},
+        ],
+        "cross": [["C", "I"]],
+        "cross_buckets": 50,
+        "max_bad_fraction": 0.5,
+    },
+    DataSettings,
+    "test",
+)
+SPLIT = day_split("2026-01-01:2026-01-02", "2026-01-03", "2026-01-04")
+#: label, V, L, I, C. Of the training rows V is 2, 6, 2 and 6: mean 4, standard deviation 2. L is always 0.
+LOG = {
+    "2026-01-01": ["1\t2\t0\t7\ta", "0\t6e0\t0\t7\tb", "0\t\t\t\ta", "1\tnan\t0\t7\ta", "1\t2\t0x1\t7\ta"],
+    "2026-01-02": ["1\t2.0\t0\t0\ta", "0\t6\t0\t0\tb"],
+    "2026-01-03": ["1\t100\t1.718281828459045\t7\tunseen"],  # L is e - 1: 1 on its scale
+    "2026-01-04": ["0\t4\t-6.38905609893065\t\t", "1\t\t0\t0\ta"],  # 1 - e^2: -2
+}
+#: (label, ids of V, I, L and C, x of V and L): of I, 0 and 7 were seen twice and are 2 and 3, as are a and b.
+INPUTS = {
+    "train": [
+        (1, [1, 3, 1, 2], [-1.0, 0.0]),
+        (0, [1, 3, 1, 3], [1.0, 0.0]),
+        (0, [0, 0, 0, 2], [1.0, 1.0]),
+        (1, [1, 2, 1, 2], [-1.0, 0.0]),
+        (0, [1, 2, 1, 3], [1.0, 0.0]),
+    ],
+    "valid": [(1, [1, 3, 1, 1], [48.0, 1.0])],
+    "test": [(0, [1, 0, 1, 0], [0.0, -2.0]), (1, [0, 2, 1, 2], [1.0, 0.0])],
+}
+
+
+def with_cross(ids):
+    """The ids of V, I, L and C, then that of C crossed with I."""
+    (crossed,) = crossed_ids([np.array([ids[3]]), np.array([ids[1]])], 50).tolist()
+    return [*ids, crossed]
+
+
+def expected(split):
+    """(label, ids, x) of every row, sorted."""
+    return sorted((label, with_cross(ids), [x[0], 1.0, x[1], 1.0, 1.0]) for label, ids, x in INPUTS[split])
+
+
+def build(spark, folder, log):
+    for day, files in log.items():
+        (folder / "log" / f"ds={day}").mkdir(parents=True)
+        for at, lines in enumerate(files):
+            (folder / "log" / f"ds={day}" / f"{at}.tsv").write_text("".join(f"{line}\n" for line in lines))
+    found = find_click_log(spark, f"file://{folder}/log", SETTINGS)
+    build_dataset(spark, found, SETTINGS, SPLIT, f"file://{folder}/dataset")
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def dataset(spark, tmp_path_factory):
+    return build(spark, tmp_path_factory.mktemp("whole"), {day: [lines] for day, lines in LOG.items()})
+
+
+@pytest.fixture(scope="module")
+def manifest(dataset):
+    return read_manifest(f"file://{dataset}")
+
+
+@pytest.fixture(scope="module")
+def vocabulary(dataset):
+    return Vocabulary.load(f"file://{dataset}")
+
+
+def read(dataset, manifest, split, seed=None):
+    """(label, ids, x) of every row, in the order they are read."""
+    batches = read_batches(f"file://{dataset}", manifest, split, Shard(0, 1, 2), seed=seed)
+    return [
+        (int(label), ids, x)
+        for batch in batches
+        for label, ids, x in zip(batch.labels.tolist(), batch.ids.tolist(), batch.x.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_every_row_is_read_as_ids_and_x(dataset, manifest, split, seed):
+    assert sorted(read(dataset, manifest, split, seed)) == expected(split)
+
+
+def test_value_statistics_come_from_training_days_only(vocabulary):
+    assert vocabulary.scalings == {"V": Scaling(4.0, 2.0), "L": Scaling(0.0, 1.0)}
+
+
+def test_the_manifest_counts_the_ids_of_every_field(manifest):
+    assert manifest.fields.names == ("V", "I", "L", "C", "C_x_I")
+    assert manifest.num_ids == (2, 4, 2, 4, 50)
+
+
+def test_rows_with_a_value_that_is_no_number_are_set_aside(manifest):
+    assert manifest.input.bad_by_reason == {"value_not_a_number": 2}
+    assert manifest.splits["train"].num_rows == 5
+
+
+def test_a_value_lies_on_disk_as_float32_and_is_nan_where_it_is_missing(dataset):
+    tables = [pq.read_table(path) for path in sorted((dataset / "train").glob("*.parquet"))]
+    assert [str(kind) for kind in tables[0].schema.types] == [
+        "int8",
+        "float",
+        "int32",
+        "float",
+        "int32",
+        "int32",
+    ]
+    assert sum(table.column("V").null_count for table in tables) == 0
+    values = sorted(value for table in tables for value in table.column("V").to_pylist() if value == value)
+    assert values == [-1.0, -1.0, 1.0, 1.0]
+
+
+def test_the_dataset_is_read_by_petastorms_own_reader(dataset):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with make_batch_reader(f"file://{dataset}/valid", reader_pool_type="dummy", num_epochs=1) as reader:
+            rows = [(group.V.tolist(), group.C.tolist()) for group in reader if len(group.V)]
+    assert rows == [([48.0], [1])]
+
+
+def test_statistics_do_not_depend_on_partitions(spark, manifest, tmp_path):
+    one_a_file = {day: [[line] for line in reversed(lines)] for day, lines in LOG.items()}
+    other = read_manifest(f"file://{build(spark, tmp_path, one_a_file)}")
+    assert other.vocabulary == manifest.vocabulary
+    assert other.digest == manifest.digest
+
+
+# --- serving
+
+
+class Recorder(torch.nn.Module):
+    """A network that keeps what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def forward(self, ids, x):
+        self.given += zip(ids.tolist(), x.tolist(), strict=True)
+        return torch.zeros(len(ids))
+
+
+#: The rows of the test day and that of the validation day, as a client has them.
+RAW = {
+    "V": [4.0, None, 100.0],
+    "L": [1 - math.e**2, 0.0, math.e - 1],
+    "I": [None, 0, 7],
+    "C": [None, "a", "unseen"],
+}
+
+
+def served(vocabulary, raw):
+    network = Recorder()
+    ServingModel(None, Encoder(vocabulary), network).logits(raw)
+    return network.given
+
+
+def test_raw_rows_are_served_as_the_dataset_holds_them(dataset, manifest, vocabulary):
+    found = served(vocabulary, pa.table(RAW))
+    of_dataset = read(dataset, manifest, "test") + read(dataset, manifest, "valid")
+    assert sorted(found) == sorted((ids, x) for _, ids, x in of_dataset)
+    assert found == served(vocabulary, raw_from_frame(pd.DataFrame(RAW), vocabulary.fields))
+
+
+@pytest.fixture(scope="module")
+def wide_deep(dataset, manifest, vocabulary, tmp_path_factory):
+    """(network, folder of its artifact): Wide&Deep with random weights everywhere."""
+    settings = {"model": "wide_deep", "embedding_dim": 2, "deep": {"hidden_units": [3]}}
+    settings["training"] = {"batch_size": 1, "max_epochs": 1, "learning_rate": 1.0}
+    model = parse_settings(settings, ModelSettings, "test")
+    torch.manual_seed(1)
+    network = build_model(model, manifest.num_ids, manifest.fields.num_crossed)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    folder = tmp_path_factory.mktemp("model")
+    save_artifact(f"file://{folder}", model, manifest, vocabulary, network.state_dict())
+    return network.eval(), folder
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_crossed_ids_are_the_same_in_dataset_and_scoring(spark, dataset, manifest, wide_deep, split):
+    network, folder = wide_deep
+    rows = read(dataset, manifest, split)
+    with torch.no_grad():
+        logits = network(torch.tensor([ids for _, ids, _ in rows]), torch.tensor([x for _, _, x in rows]))
+    days = ["2026-01-01", "2026-01-02"] if split == "train" else ["2026-01-04"]
+    log = find_click_log(spark, f"file://{dataset.parent}/log", SETTINGS, days=days, labelled=False)
+    scored = scored_rows(raw_rows(spark, log, days), log.row_format, ship_model(spark, str(folder)), days[0])
+    found = [row.probability for row in scored.collect() if row.kind == "scored"]
+    assert sorted(found) == pytest.approx(sorted(torch.sigmoid(logits).tolist()), abs=1e-6)
+    assert len({round(probability, 6) for probability in found}) == len(rows)

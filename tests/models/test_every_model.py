@@ -1,0 +1,183 @@
+"""What all models have in common: what they take and give, their weights, and what a penalty holds back."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from deepfm.model_settings import ModelName, ModelSettings
+from deepfm.models.build import build_model
+from deepfm.models.layers import penalty
+from deepfm.training.checkpoint import load_weights, save_weights
+
+NUM_IDS = (3, 4, 2)
+OFFSETS = (0, 3, 7)
+IDS = torch.tensor([[0, 0, 0], [2, 3, 1], [1, 1, 0], [2, 0, 1]])
+X = torch.tensor([[1.0, 0.5, -2.0], [1.0, 0.0, 1.0], [1.0, 3.0, 0.1], [1.0, -1.0, 2.5]])
+CROSSED_IDS = torch.tensor([[0, 4], [1, 0], [0, 2], [1, 3]])  # of two crossed fields with 2 and 5 ids
+
+DEEP = {"embedding_dim": 2, "deep": {"hidden_units": [5, 4], "activation": "tanh"}}
+MODELS = {
+    "lr": {},
+    "fm": {"embedding_dim": 2},
+    "fnn": DEEP,
+    "ipnn": DEEP,
+    "opnn": {**DEEP, "outer": "pairs"},
+    "opnn pooled": {**DEEP, "outer": "pooled"},
+    "pnn": {**DEEP, "outer": "pairs"},
+    "pnn pooled": {**DEEP, "outer": "pooled"},
+    "wide_deep": DEEP,
+    "fm_dnn": DEEP,
+    "dnn": DEEP,
+    "deepfm": DEEP,
+}
+W, V, OWN_V = "linear.weights.table.weight", "embedding.table.weight", "deep_embedding.table.weight"
+TABLES = {
+    "lr": {W},
+    "fm": {W, V},
+    "fnn": {W, V},
+    "ipnn": {V},
+    "opnn": {V},
+    "pnn": {V},
+    "wide_deep": {W, V},
+    "fm_dnn": {W, V, OWN_V},
+    "dnn": {V},
+    "deepfm": {W, V},
+}
+
+
+def built(name, *, seed=0, crossed=()):
+    settings = {"model": name.split()[0], **MODELS[name]}
+    settings["training"] = {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1}
+    torch.manual_seed(seed)
+    return build_model(ModelSettings.model_validate(settings), [*NUM_IDS, *crossed], len(crossed))
+
+
+def randomised(name, **shape):
+    """Weights that start at zero or near it would look the same where they are forgotten."""
+    model = built(name, **shape)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight)
+    return model
+
+
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def test_no_model_is_missing_here():
+    assert {name.split()[0] for name in MODELS} == set(TABLES) == set(get_args(ModelName))
+
+
+# Impressions to logits
+
+
+@every_model
+@pytest.mark.parametrize("x", [None, X], ids=["ids", "ids and values"])
+def test_logits_are_one_float32_an_impression(name, x):
+    logits = randomised(name)(IDS, x)
+    assert (logits.shape, logits.dtype) == ((4,), torch.float32)
+
+
+@every_model
+def test_one_impression_is_a_batch_too(name):
+    assert randomised(name)(IDS[:1], X[:1]).shape == (1,)
+
+
+@every_model
+def test_logits_are_no_probabilities(name):
+    model = built(name)
+    last_bias = model.deep.layers[-1].bias if "deep" in dict(model.named_children()) else model.linear.bias
+    last_bias.data.fill_(-7.0)
+    assert model(IDS).max() < -6
+
+
+@every_model
+def test_no_x_is_an_x_of_ones(name):
+    model = randomised(name)
+    torch.testing.assert_close(model(IDS), model(IDS, torch.ones(4, 3)))
+
+
+@every_model
+def test_a_logit_does_not_depend_on_the_rest_of_the_batch(name):
+    model = randomised(name)
+    torch.testing.assert_close(model(IDS, X)[2:3], model(IDS[2:3], X[2:3]))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "wide_deep"])
+def test_crossed_fields_are_for_wide_and_deep_only(name):
+    model = randomised(name, crossed=(2, 5))
+    with_crossed = model(torch.cat([IDS, CROSSED_IDS], dim=1), torch.cat([X, torch.ones(4, 2)], dim=1))
+    assert torch.equal(with_crossed, model(IDS, X))
+
+
+def test_crossed_fields_reach_wide_and_deep():
+    model = randomised("wide_deep", crossed=(2, 5))
+    logits = model(torch.cat([IDS, CROSSED_IDS], dim=1))
+    assert not torch.isclose(logits, model(torch.cat([IDS, CROSSED_IDS.flip(0)], dim=1))).any()
+
+
+# Weights
+
+
+@every_model
+def test_the_same_seed_builds_the_same_weights(name):
+    one, other = built(name).state_dict(), built(name).state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "lr"])
+def test_another_seed_builds_other_weights(name):
+    assert not torch.equal(built(name).state_dict()[V], built(name, seed=1).state_dict()[V])
+
+
+@every_model
+def test_tables_have_sparse_gradients_and_all_other_weights_dense_ones(name):
+    model = randomised(name)
+    model(IDS, X).sum().backward()
+    sparse = {key for key, weight in model.named_parameters() if weight.grad.is_sparse}
+    assert sparse == TABLES[name.split()[0]]
+
+
+@every_model
+def test_saved_and_loaded_weights_give_the_same_logits(name, tmp_path):
+    model, url = randomised(name, crossed=(2, 5)), f"file://{tmp_path}/weights.safetensors"
+    ids = torch.cat([IDS, CROSSED_IDS], dim=1)
+    save_weights(url, model.state_dict())
+    other = randomised(name, seed=1, crossed=(2, 5))
+    assert not torch.equal(other(ids), model(ids))
+    other.load_state_dict(load_weights(url))
+    assert torch.equal(other(ids), model(ids))
+
+
+# Penalty
+
+
+@every_model
+def test_penalty_is_that_of_each_row_as_often_as_it_is_looked_up(name):
+    model, expected = randomised(name), 0.0
+    for key in TABLES[name.split()[0]]:
+        table, reg = model.state_dict()[key], 0.1 if key == W else 0.01
+        for impression in IDS.tolist():
+            for offset, id_in_field in zip(OFFSETS, impression, strict=True):
+                for weight in table[offset + id_in_field].tolist():
+                    expected += 0.5 * reg * weight**2
+    assert penalty(model, IDS, 0.1, 0.01).item() == pytest.approx(expected)
+
+
+@every_model
+@pytest.mark.parametrize(("w_reg", "v_reg"), [(0.1, 0.01), (0.1, 0.0), (0.0, 0.01)])
+def test_penalty_moves_what_it_is_for_and_leaves_biases_and_deep_part_alone(name, w_reg, v_reg):
+    model = randomised(name)
+    # Even where a model has nothing to hold back, it is a loss to go backward from.
+    (penalty(model, IDS, w_reg, v_reg) + 0 * model(IDS).sum()).backward()
+    held_back = {W} if w_reg else set()
+    held_back |= {V, OWN_V} if v_reg else set()
+    moved = {key for key, weight in model.named_parameters() if weight.grad.to_dense().any()}
+    assert moved == TABLES[name.split()[0]] & held_back
+
+
+def test_penalty_counts_the_weights_of_crossed_ids_too():
+    model = randomised("wide_deep", crossed=(2, 5))
+    ids, w = torch.tensor([[0, 0, 0, 1, 4]]), model.linear.weights.table.weight.flatten().tolist()
+    expected = sum(0.5 * 0.1 * w[row] ** 2 for row in (0, 3, 7, 9 + 1, 9 + 2 + 4))
+    assert penalty(model, ids, 0.1, 0.0).item() == pytest.approx(expected)

@@ -1,0 +1,99 @@
+"""Which settings the models of a comparison get, and which comparisons are one and the same."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from deepfm.errors import UserError
+from deepfm.model_settings import ModelSettings
+from deepfm.registry.comparison_plan import Comparison, alike, load_models
+
+TRAINING = {"batch_size": 8, "max_epochs": 2, "learning_rate": 0.01}
+
+
+def settings(model, **own):
+    sizes = {} if model == "lr" else {"embedding_dim": 4}
+    return ModelSettings.model_validate({"model": model, **sizes, "training": TRAINING, **own})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(*models):
+        for model in models:
+            content = model.model_dump(mode="json", exclude_none=True)
+            (tmp_path / f"{model.model}.yaml").write_text(yaml.safe_dump(content))
+        return str(tmp_path)
+
+    return write
+
+
+LIKE = settings("deepfm", embedding_dim=9, deep={"hidden_units": [7]}, w_reg=0.1, v_reg=0.2)
+
+
+def test_alike_takes_sizes_penalties_and_training():
+    fm = alike(settings("fm", training={**TRAINING, "max_epochs": 5}), LIKE)
+    assert (fm.embedding_dim, fm.w_reg, fm.v_reg, fm.training) == (9, 0.1, 0.2, LIKE.training)
+    assert alike(settings("dnn"), LIKE).deep.hidden_units == (7,)
+
+
+def test_alike_gives_no_model_parts_that_it_has_not():
+    lr, fm = alike(settings("lr"), LIKE), alike(settings("fm"), LIKE)
+    assert (lr.embedding_dim, lr.deep, lr.v_reg, fm.deep) == (None, None, 0.0, None)
+    for made in (lr, fm):
+        assert ModelSettings.model_validate(made.model_dump()) == made
+
+
+def test_alike_leaves_a_model_its_form_of_products():
+    assert alike(settings("opnn", outer="pooled"), LIKE).outer == "pooled"
+
+
+def test_alike_leaves_lr_ftrl_with_its_rate_and_nothing_else():
+    training = {"batch_size": 1, "max_epochs": 9, "learning_rate": 0.7, "optimizer": "ftrl"}
+    made = alike(settings("lr", training=training), LIKE).training
+    assert (made.optimizer, made.learning_rate, made.ftrl.beta) == ("ftrl", 0.7, 1.0)
+    assert (made.batch_size, made.max_epochs) == (8, 2)
+
+
+def test_lr_has_no_embedding_size_to_differ_in(folder):
+    assert len(load_models(["lr", "fm"], folder(settings("lr"), settings("fm")), None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"embedding_dim": 5}, "embedding_dim"),
+        ({"deep": {"hidden_units": [9]}}, "deep.hidden_units"),
+        ({"training": {**TRAINING, "max_epochs": 7}}, "training.max_epochs"),
+        ({"training": {**TRAINING, "batch_size": 7}}, "training.batch_size"),
+    ],
+)
+def test_models_that_differ_in_size_or_budget_are_refused(folder, change, named):
+    with pytest.raises(UserError, match=named):
+        load_models(["dnn", "deepfm"], folder(settings("dnn"), settings("deepfm", **change)), None)
+
+
+def test_like_makes_differing_models_comparable(folder):
+    models = load_models(["dnn", "fm"], folder(settings("dnn"), settings("fm", embedding_dim=5)), LIKE)
+    assert {model.embedding_dim for model in models} == {9}
+
+
+COMPARISON = Comparison("file:///d", SimpleNamespace(digest="d"), (settings("lr"), settings("fm")), 1, 2)
+
+
+def test_the_same_content_is_the_same_comparison_wherever_it_lies():
+    assert replace(COMPARISON, dataset_url="file:///elsewhere").key == COMPARISON.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"manifest": SimpleNamespace(digest="e")},
+        {"models": (settings("lr"), settings("fm", v_reg=0.1))},
+        {"num_seeds": 2},
+        {"num_workers": 0},
+    ],
+)
+def test_other_rows_settings_seeds_or_workers_are_another_comparison(change):
+    assert replace(COMPARISON, **change).key != COMPARISON.key

@@ -1,0 +1,159 @@
+"""FTRL-Proximal equals algorithm 1 of McMahan et al. 2013, coordinate by coordinate."""
+
+import math
+from collections import defaultdict
+
+import pytest
+import torch
+from torch import nn
+
+from deepfm.models.lr import LR
+from deepfm.training.optimizer import Ftrl, Optimizer
+
+ALPHA = 0.3
+
+
+class Algorithm1:
+    """As printed in the paper, for one coordinate: its weight is computed when it is needed."""
+
+    def __init__(self, alpha, beta, l1, l2):
+        self.alpha, self.beta, self.l1, self.l2 = alpha, beta, l1, l2
+        self.z = self.n = 0.0
+
+    @property
+    def w(self):
+        if abs(self.z) <= self.l1:
+            return 0.0
+        sign = math.copysign(1.0, self.z)
+        return -(self.z - sign * self.l1) / ((self.beta + math.sqrt(self.n)) / self.alpha + self.l2)
+
+    def update(self, g):
+        sigma = (math.sqrt(self.n + g * g) - math.sqrt(self.n)) / self.alpha
+        self.z += g - sigma * self.w
+        self.n += g * g
+
+
+def lr_by_algorithm_1(batches, num_weights, **settings):
+    """Train an LR on batches of (rows of an impression, label); the last weight is the bias."""
+    coordinates = [Algorithm1(ALPHA, **settings) for _ in range(num_weights + 1)]
+    for batch in batches:
+        gradients = defaultdict(float)
+        for rows, label in batch:
+            logit = sum(coordinates[row].w for row in (*rows, num_weights))
+            probability = 1 / (1 + math.exp(-logit))
+            for row in (*rows, num_weights):
+                gradients[row] += (probability - label) / len(batch)
+        for row, gradient in gradients.items():
+            coordinates[row].update(gradient)
+    return [coordinate.w for coordinate in coordinates]
+
+
+#: Impressions of two fields with 3 and 2 ids, as rows of the table. Rows come again within a batch and
+#: later, stay away for a step, and row 2 comes once.
+BATCHES = [
+    [((0, 3), 1), ((0, 4), 0), ((0, 3), 1)],
+    [((1, 4), 0)],
+    [((2, 3), 1), ((1, 3), 0)],
+    [((0, 4), 1), ((1, 4), 1), ((0, 3), 0), ((1, 3), 0)],
+    [((0, 4), 0), ((1, 3), 1)],
+]
+
+
+def trained_lr(batches, **ftrl):
+    model = LR([3, 2]).double()
+    optimizer = Optimizer(model, ALPHA, ftrl=ftrl)
+    for batch in batches:
+        optimizer.zero_grad()
+        ids = torch.tensor([rows for rows, _ in batch]) - torch.tensor([0, 3])
+        labels = torch.tensor([float(label) for _, label in batch], dtype=torch.float64)
+        nn.functional.binary_cross_entropy_with_logits(model(ids), labels).backward()
+        optimizer.step()
+    return [*model.linear.weights.table.weight.flatten().tolist(), model.linear.bias.item()]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"beta": 1.0, "l1": 0.0, "l2": 0.0},
+        {"beta": 0.0, "l1": 0.0, "l2": 0.0},
+        {"beta": 0.5, "l1": 0.1, "l2": 0.0},
+        {"beta": 1.0, "l1": 0.0, "l2": 2.0},
+        {"beta": 0.7, "l1": 0.05, "l2": 1.5},
+    ],
+    ids=["beta", "nothing", "l1", "l2", "all"],
+)
+def test_lr_trained_by_it_has_the_weights_of_algorithm_1(settings):
+    expected = lr_by_algorithm_1(BATCHES, 5, **settings)
+    assert any(expected)
+    assert trained_lr(BATCHES, **settings) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_first_step_can_be_checked_by_hand():
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    weight.grad = torch.tensor([-4.0], dtype=torch.float64)
+    Ftrl([weight], lr=0.5, beta=1.0, l1=1.0, l2=2.0).step()
+    # z = -4, n = 16: w = (4 - 1) / ((1 + 4) / 0.5 + 2)
+    assert weight.item() == 3 / 12
+
+
+def test_l1_makes_weights_that_say_little_exactly_zero():
+    weights = trained_lr(BATCHES, l1=0.2)
+    assert 0 < weights.count(0.0) < len(weights)
+    assert trained_lr(BATCHES, l1=0.0).count(0.0) == 0
+    assert set(trained_lr(BATCHES, l1=100.0)) == {0.0}
+
+
+def table(rows=4):
+    embedding = nn.Embedding(rows, 2, sparse=True, dtype=torch.float64)
+    nn.init.zeros_(embedding.weight)
+    return embedding
+
+
+def step_on(embedding, ftrl, ids, factor=1.0):
+    embedding.weight.grad = None
+    (factor * embedding(torch.tensor(ids)).sum()).backward()
+    ftrl.step()
+
+
+def test_rows_that_are_not_in_the_batch_keep_their_weights_and_their_state():
+    embedding = table()
+    ftrl = Ftrl([embedding.weight], lr=0.1)
+    step_on(embedding, ftrl, [0, 2])
+    kept = {
+        key: value.clone() for key, value in [("w", embedding.weight), *ftrl.state[embedding.weight].items()]
+    }
+    step_on(embedding, ftrl, [1, 2, 2], factor=-3.0)
+    now = {"w": embedding.weight, **ftrl.state[embedding.weight]}
+    assert set(now) == {"w", "z", "n"}
+    for key, value in now.items():
+        changed = (value != kept[key]).any(dim=1).tolist()
+        assert changed == [False, True, True, False], key
+
+
+def test_a_row_that_comes_twice_in_a_batch_steps_once_by_the_sum():
+    twice, once = table(), table()
+    step_on(twice, Ftrl([twice.weight], lr=0.1), [1, 1])
+    step_on(once, Ftrl([once.weight], lr=0.1), [1], factor=2.0)
+    assert torch.equal(twice.weight, once.weight)
+
+
+def test_sparse_and_dense_gradients_move_the_same():
+    sparse, dense = table(), table()
+    by_rows, whole = (Ftrl([e.weight], lr=0.1, beta=0.0, l1=0.3, l2=0.5) for e in (sparse, dense))
+    for step, ids in enumerate([[0, 2], [1, 1, 2], [0], [2, 1]], start=1):
+        step_on(sparse, by_rows, ids, factor=(-1.5) ** step)
+        dense.weight.grad = sparse.weight.grad.to_dense()
+        whole.step()
+        torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-15)
+    assert sparse.weight.any(dim=1).tolist() == [True, True, True, False]
+
+
+def test_a_weight_without_a_gradient_stays():
+    weight = nn.Parameter(torch.tensor([0.5]))
+    Ftrl([weight], lr=0.1).step()
+    assert weight.item() == 0.5
+
+
+def test_it_trains_tables_and_dense_weights_alike():
+    weights = trained_lr(BATCHES[:1])
+    assert [weight != 0 for weight in weights] == [True, False, False, True, True, True]
