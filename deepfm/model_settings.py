@@ -10,6 +10,17 @@ from deepfm.config import Settings
 ModelName = Literal["lr", "fm", "fnn", "ipnn", "opnn", "pnn", "wide_deep", "fm_dnn", "dnn", "deepfm"]
 _WITHOUT_DEEP_PART = ("lr", "fm")
 _WITH_OUTER_PRODUCTS = ("opnn", "pnn")
+_WITHOUT_FIRST_ORDER = ("ipnn", "opnn", "pnn", "dnn")
+
+
+def has_first_order(model: ModelName) -> bool:
+    """Whether w_reg holds something back in it."""
+    return model not in _WITHOUT_FIRST_ORDER
+
+
+def _filled(content: dict, defaults: dict) -> dict:
+    """`content` with the defaults of what it leaves out; a key left blank in YAML is left out too."""
+    return {**content, **{key: value for key, value in defaults.items() if content.get(key) is None}}
 
 
 class FtrlSettings(Settings):
@@ -28,6 +39,9 @@ class TrainingSettings(Settings):
     patience: int = Setting(
         default=1, ge=1
     )  # epochs in a row without a better validation logloss before stopping
+    # Which epoch's weights are kept. `last` trains all max_epochs: for a number of epochs that was found
+    # before, so that the days which found it can be trained on too.
+    keep: Literal["best", "last"] = "best"
     learning_rate: float = Setting(gt=0)  # for tables and deep part alike
     optimizer: Literal["adam", "ftrl"] = "adam"
     ftrl: FtrlSettings | None = None
@@ -37,7 +51,7 @@ class TrainingSettings(Settings):
     @classmethod
     def _ftrl_has_its_settings(cls, content: Any) -> Any:
         if isinstance(content, dict) and content.get("optimizer") == "ftrl":
-            return {"ftrl": {}, **content}
+            return _filled(content, {"ftrl": {}})
         return content
 
     @model_validator(mode="after")
@@ -78,7 +92,7 @@ class ModelSettings(Settings):
             defaults["deep"] = {}
         if content["model"] in _WITH_OUTER_PRODUCTS:
             defaults["outer"] = "pairs"
-        return {**defaults, **content}
+        return _filled(content, defaults)
 
     @model_validator(mode="after")
     def _settings_are_of_the_model(self):
@@ -93,8 +107,12 @@ class ModelSettings(Settings):
             mistakes.append(f"outer: {self.model} has no outer products, only opnn and pnn have")
         if self.pretraining and self.model != "fnn":
             mistakes.append("pretraining: only fnn starts from another model")
-        if self.training.optimizer == "ftrl" and self.model != "lr":
-            mistakes.append("training.optimizer: ftrl trains lr only")
+        if self.w_reg and not has_first_order(self.model):
+            mistakes.append(f"w_reg: {self.model} has no first-order weights")
+        stages = {"training": self.training, "pretraining": self.pretraining}
+        for name, stage in stages.items():
+            if stage and stage.optimizer == "ftrl" and self.model != "lr":
+                mistakes.append(f"{name}.optimizer: ftrl trains lr only")
         if self.deep and self.deep.batch_norm and self.training.batch_size < 4:
             mistakes.append("training.batch_size: batch_norm needs at least 4 impressions a step and worker")
         if mistakes:

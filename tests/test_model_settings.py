@@ -159,3 +159,21 @@ def test_a_model_that_is_no_name_is_told_too(model):
 def test_a_file_without_a_model_is_told():
     with pytest.raises(UserError, match=r"^model.yaml: 1 mistake: model is missing$"):
         parse_settings({"training": TRAINING}, ModelSettings, "model.yaml")
+
+
+# Keys left blank, as YAML reads `deep:` without a value
+
+
+def test_a_key_left_blank_is_one_left_out():
+    assert settings("deepfm", deep=None).deep == DeepPartSettings()
+    assert settings("opnn", outer=None).outer == "pairs"
+    assert settings("lr", training={**FTRL, "ftrl": None}).training.ftrl == FtrlSettings()
+
+
+def test_ftrl_trains_no_first_stage_either():
+    assert "pretraining.optimizer: ftrl trains lr only" in mistakes_of("fnn", pretraining=FTRL)
+
+
+@pytest.mark.parametrize("model", ["ipnn", "opnn", "pnn", "dnn"])
+def test_a_penalty_on_first_order_weights_needs_some(model):
+    assert f"w_reg: {model} has no first-order weights" in mistakes_of(model, w_reg=0.1)

@@ -18,6 +18,10 @@ class PNN(nn.Module):
     forms: "pairs", where each v_i v_j^T meets a trainable K x K matrix of its pair, giving P signals; and
     "pooled", the paper's cheaper superposition, the K x K entries of (sum v_i)(sum v_i)^T.
 
+    Departs from the paper in two points: pairs are i < j, where its sums run over all i and j, which says the
+    same twice and adds squares; and a pair's outer product has one matrix, as the articles that compare with
+    PNN describe it, where in the paper each unit of the first hidden layer has matrices of its own.
+
     Embeddings start normal with standard deviation 0.01, the matrices with 1/K, which leaves the outer
     products about as large as the inner ones. Number of weights, with n ids, F fields, Q signals p (P for
     inner, P or K^2 for outer) and hidden units h_1 … h_L (no batch norm): n K + (P K^2 for outer pairs)

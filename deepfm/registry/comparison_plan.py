@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deepfm.config import load_settings
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import UserError
-from deepfm.model_settings import ModelSettings
+from deepfm.model_settings import ModelSettings, has_first_order
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
     shared = {
         "embedding_dim": settings.embedding_dim and like.embedding_dim,
         "deep": settings.deep and like.deep,
-        "w_reg": like.w_reg,
+        "w_reg": like.w_reg if has_first_order(settings.model) else 0.0,
         "v_reg": like.v_reg if settings.embedding_dim else 0.0,
         "training": training,
         "pretraining": None,

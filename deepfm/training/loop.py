@@ -34,6 +34,7 @@ class LoopSettings:
     patience: int  # epochs in a row without a better validation logloss before stopping
     w_reg: float = 0.0
     v_reg: float = 0.0
+    keep_last: bool = False  # the last epoch's weights, and all epochs; else those of the best
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Training:
     """The course of one training."""
 
     epochs: list[Epoch] = field(default_factory=list)
-    best: int = 0  # number of the epoch with the lowest validation logloss
+    best: int = 0  # number of the epoch whose weights are kept: lowest validation logloss, or the last
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -84,6 +85,8 @@ def train(
 ) -> Training:
     """Train until `max_epochs` or until `patience` epochs in a row brought no better validation logloss.
 
+    With `keep_last` validation decides nothing: all epochs are trained.
+
     `read_train(epoch)` gives this rank's batches, as many on every rank, of rows that no other rank has.
     """
     # Ranks that were seeded alike start alike; a broadcast makes it certain.
@@ -102,7 +105,7 @@ def train(
             raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {_REMEDY}")
         epoch = Epoch(number, logloss, valid, samples_per_s, time.monotonic() - started)
         training.epochs.append(epoch)
-        is_best = valid.logloss < best_logloss
+        is_best = settings.keep_last or valid.logloss < best_logloss
         if is_best:
             best_logloss, training.best = valid.logloss, number
         on_epoch(epoch, is_best)

@@ -42,7 +42,8 @@ class Ftrl(torch.optim.Optimizer):
     With g the gradient and sigma = (sqrt(n + g^2) - sqrt(n)) / lr:  z += g - sigma w,  n += g^2, then
     w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2).
 
-    A row without a gradient keeps its weights and its state. Our gradients are of the mean over a batch where
+    Weights are expected to start at zero, from where z = 0 takes them; a row without a gradient keeps its
+    weights and its state. Our gradients are of the mean over a batch where
     the paper's are of one impression, so n grows B^2 times slower for lone features: beta and l1 are in the
     scale of such means.
     """

@@ -95,7 +95,11 @@ class _Worker:
             make_optimizer(model, training_settings),
             self._world,
             LoopSettings(
-                training_settings.max_epochs, training_settings.patience, settings.w_reg, settings.v_reg
+                training_settings.max_epochs,
+                training_settings.patience,
+                settings.w_reg,
+                settings.v_reg,
+                keep_last=training_settings.keep == "last",
             ),
             read_train=lambda epoch: self._read(settings, "train", epoch, training_settings.seed),
             read_valid=lambda: self._read(settings, "valid"),

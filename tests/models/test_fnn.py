@@ -81,7 +81,7 @@ def test_weights_that_are_not_those_of_an_fm_of_its_shape_are_refused(other):
         FNN(NUM_IDS, 2, hidden_units=(3,)).start_from(other.state_dict())
 
 
-def test_both_stages_move_all_weights():
+def test_after_the_start_every_weight_is_trained():
     fnn = FNN(NUM_IDS, 2, hidden_units=(3,), activation="tanh")
     fnn.start_from(trained(FM(NUM_IDS, 2)).state_dict())
     fnn(torch.tensor([[0, 0], [1, 1], [2, 0]])).sum().backward()

@@ -84,6 +84,13 @@ def test_training_stops_after_patience_epochs_without_a_better_logloss_and_names
     assert [epoch.number for epoch in training.epochs] == list(range(1, len(kept) + 1))
 
 
+def test_keeping_the_last_epoch_trains_all_and_asks_validation_for_nothing():
+    kept = []
+    settings = LoopSettings(max_epochs=4, patience=1, keep_last=True)
+    training = train_by([3, 2, 4, 1], settings, on_epoch=lambda epoch, is_best: kept.append(is_best))
+    assert (len(training.epochs), training.best, kept) == (4, 4, [True] * 4)
+
+
 def test_training_stops_at_max_epochs():
     assert len(train_by([0.0, 1.0], LoopSettings(2, 5)).epochs) == 2
 
