@@ -9,10 +9,12 @@ from pydantic import Field as Setting
 
 from deepfm.errors import UserError
 from deepfm.field_groups import FieldGroup
-from deepfm.fields import Field, FieldName, FieldSet
+from deepfm.fields import Field, FieldName, FieldSet, TimeFormat
 
 Fraction = Annotated[float, Setting(ge=0, le=1)]
 Char = Annotated[str, Setting(min_length=1, max_length=1)]
+#: Fields that have ids, of which a crossed one can be made.
+_CROSSED_KINDS = ("count", "category", "quantile", "time")
 
 
 class Settings(BaseModel):
@@ -37,7 +39,13 @@ class DataSettings(Settings):
     header: bool = False  # delimited only: the first line of every file names its columns
     columns: tuple[str, ...] = ()  # the columns of a file without header, in order
     label: FieldName = "label"  # its values are 0 and 1
-    day_column: str | None = None  # None: days are ds=YYYY-MM-DD folders, or there are none
+    day_column: str | None = (
+        None  # None: days are ds=YYYY-MM-DD folders, the time column's, or there are none
+    )
+    time_column: str | None = (
+        None  # of what fields of kind time are made, and the day where nothing else has it
+    )
+    time_format: TimeFormat | None = None  # iso: YYYY-MM-DD HH:MM:SS or with a T; or since 1970. All in UTC
     fields: tuple[FieldGroup, ...] = Setting(min_length=1)
     cross: tuple[Annotated[tuple[FieldName, ...], Setting(min_length=2)], ...] = ()  # fields, by their names
     cross_buckets: int = Setting(default=100_000, ge=1, lt=2**31)  # ids of each crossed field
@@ -51,11 +59,14 @@ class DataSettings(Settings):
             Field(name="_x_".join(parts), kind="cross", parts=parts, buckets=self.cross_buckets)
             for parts in self.cross
         ]
-        return FieldSet([field for group in self.fields for field in group.field_list] + crossed)
+        of_time = {"source": self.time_column or "", "time_format": self.time_format}
+        fields = [field for group in self.fields for field in group.field_list]
+        return FieldSet([f.model_copy(update=of_time) if f.kind == "time" else f for f in fields] + crossed)
 
     @model_validator(mode="after")
     def _columns_fit_together(self):
         mistakes = self._mistakes_of_cross()
+        mistakes += self._mistakes_of_time()
         raw_names = self.field_set.raw.names
         # A cross that is there twice has been told of; two crosses may still make the same name.
         names = [*raw_names, *("_x_".join(parts) for parts in dict.fromkeys(self.cross))]
@@ -65,7 +76,7 @@ class DataSettings(Settings):
         if repeated:
             mistakes.append(f"a field may be named once, found again: {', '.join(repeated)}")
         if self.format == "delimited" and not self.header:
-            used = {*raw_names, self.label, self.day_column} - {None}
+            used = {*self.field_set.columns, self.label, self.day_column, self.time_column} - {None}
             if not self.columns:
                 mistakes.append("columns: a file without header needs its column names, in order")
             elif used - set(self.columns):
@@ -81,6 +92,15 @@ class DataSettings(Settings):
             raise ValueError("; ".join(mistakes))
         return self
 
+    def _mistakes_of_time(self) -> list[str]:
+        if (self.time_column is None) != (self.time_format is None):
+            return ["time_column and time_format go together; give both or none"]
+        if self.time_column is None and any(group.kind == "time" for group in self.fields):
+            return ["time_column: is missing, of which the fields of kind time are made"]
+        if self.label == self.time_column:
+            return [f"the label {self.label} cannot also be the time column"]
+        return []
+
     def _mistakes_of_cross(self) -> list[str]:
         kinds = {field.name: field.kind for field in self.field_set.raw}
         mistakes = []
@@ -89,9 +109,10 @@ class DataSettings(Settings):
             if len(set(parts)) < len(parts):
                 mistakes.append(f"{where}: a field may be crossed with others once, not with itself")
             for name in dict.fromkeys(parts):
-                if kinds.get(name, "none") not in ("count", "category"):
+                if kinds.get(name, "none") not in _CROSSED_KINDS:
                     found = f"a {kinds[name]}" if name in kinds else "no field"
-                    mistakes.append(f"{where}: {name} must be a field of kind count or category, is {found}")
+                    expected = " or ".join(_CROSSED_KINDS)
+                    mistakes.append(f"{where}: {name} must be a field of kind {expected}, is {found}")
         # Whatever their order, the same fields make the same features.
         crossed = [frozenset(parts) for parts in self.cross]
         twice = {parts for parts in crossed if crossed.count(parts) > 1}

@@ -3,13 +3,15 @@
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Setting
 
-from deepfm.fields import Field, FieldName, RawKind, Scale
+from deepfm.fields import TIME_NAMES, Field, FieldName, RawKind, Scale
 
 #: The kinds of field that take a key.
 _KINDS_OF_KEY = {
     "min_count": ("count", "category"),
     "scale": ("value",),
     "hash_buckets": ("category",),
+    "unknown_buckets": ("category",),
+    "quantile_buckets": ("quantile",),
 }
 
 
@@ -23,6 +25,8 @@ class FieldGroup(BaseModel):
     min_count: int | None = Setting(default=None, ge=1)  # of counts and categories, see Field.min_count
     scale: Scale | None = None  # of values, see Field.scale
     hash_buckets: int | None = Setting(default=None, ge=1, lt=2**31 - 2)  # of categories, see Field
+    unknown_buckets: int | None = Setting(default=None, ge=1, lt=2**31 - 2)  # of categories, see Field
+    quantile_buckets: int | None = Setting(default=None, ge=2, le=1000)  # of quantiles, see Field
 
     @property
     def field_list(self) -> list[Field]:
@@ -38,8 +42,17 @@ class FieldGroup(BaseModel):
             for key, kinds in _KINDS_OF_KEY.items()
             if key in given and self.kind not in kinds
         ]
-        if {"hash_buckets", "min_count"} <= given:
-            mistakes.append("min_count: a field with hash_buckets counts no values; remove one of the two")
+        if "hash_buckets" in given:
+            mistakes += [
+                f"{key}: a field with hash_buckets has no rare or unknown values; remove one of the two"
+                for key in ("min_count", "unknown_buckets")
+                if key in given
+            ]
+        if self.kind == "quantile" and self.quantile_buckets is None:
+            mistakes.append("quantile_buckets: is missing; say how many buckets, such as 50")
+        strange = sorted(set(self.names) - set(TIME_NAMES)) if self.kind == "time" else []
+        if strange:
+            mistakes.append(f"names: a time gives {', '.join(TIME_NAMES)}, found {', '.join(strange)}")
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self

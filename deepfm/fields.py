@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic import Field as Setting
 
-#: Ids every field reserves before its first known value.
+#: Ids every field reserves before its first known value; a field with unknown_buckets has more unknown ids.
 MISSING_ID = 0
 UNKNOWN_ID = 1
 FIRST_KNOWN_ID = 2
@@ -22,10 +22,13 @@ def _no_keyword(name: str) -> str:
 
 #: A field is also a column of the dataset and an attribute of what Petastorm reads from it.
 FieldName = Annotated[str, Setting(pattern=r"^[A-Za-z][A-Za-z0-9_]*$"), AfterValidator(_no_keyword)]
-#: Of the fields that are columns of the log.
-RawKind = Literal["count", "category", "value"]
+#: Of the fields that are made of one column of the log.
+RawKind = Literal["count", "category", "value", "quantile", "time"]
 Kind = Literal[RawKind, "cross"]
 Scale = Literal["standard", "log"]
+TimeFormat = Literal["iso", "unix_s", "unix_ms"]
+#: The fields that can be made of a time.
+TIME_NAMES = ("hour", "weekday", "day_part")
 
 
 class Field(BaseModel):
@@ -33,8 +36,10 @@ class Field(BaseModel):
 
     A `count` (an integer such as I1..I13) is bucketed by floor(log(x)^2) first, a `category` is taken as it
     is; either way the value then gets an id from the field's vocabulary, or, of a category with hash_buckets,
-    one by its hash. A `value` is a number x that its field's weight and embedding are multiplied by. A `cross`
-    is no column: its id is a hash of its parts'.
+    one by its hash. A `quantile` is a number, bucketed so that the training values fill all buckets alike. A
+    `value` is a number x that its field's weight and embedding are multiplied by. A `time` is the hour, the
+    weekday or the part of the day that a time column says. A `cross` is no column: its id is a hash of its
+    parts'.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -44,17 +49,34 @@ class Field(BaseModel):
     min_count: int = Setting(
         default=1, ge=1
     )  # training impressions below which a value is rare: the unknown id; of counts and categories
+    # Of a category: ids that unseen and rare values share by their hash; the known ones follow.
+    unknown_buckets: int = Setting(default=1, ge=1)
     # Of a category: how many ids its values share by their hash, in place of a vocabulary; 0: it has one.
     hash_buckets: int = Setting(default=0, ge=0)
+    # Of a quantile: its buckets; fewer where many values are equal.
+    quantile_buckets: int = Setting(default=0, ge=0)
     scale: Scale = "standard"  # of a value: standardised as it is, or sign(x) log(1 + |x|) is
+    # Of a time: the log's column and how times are written there.
+    source: str = ""
+    time_format: TimeFormat | None = None
     # Of a cross: the fields whose ids make its id, and how many ids it has. JSON knows no tuples.
     parts: tuple[FieldName, ...] = Setting(default=(), strict=False)
     buckets: int = Setting(default=0, ge=0)
 
     @property
+    def column(self) -> str:
+        """The log's column that it is made of."""
+        return self.source or self.name
+
+    @property
+    def first_known_id(self) -> int:
+        """The id of the most frequent known value."""
+        return FIRST_KNOWN_ID - 1 + self.unknown_buckets
+
+    @property
     def is_counted(self) -> bool:
-        """Whether its ids come from a vocabulary, for which its values are counted."""
-        return self.kind in ("count", "category") and not self.hash_buckets
+        """Whether its ids are learnt from how often each value occurs."""
+        return self.kind in ("count", "category", "quantile") and not self.hash_buckets
 
 
 class FieldSet:
@@ -72,8 +94,13 @@ class FieldSet:
 
     @property
     def raw(self) -> "FieldSet":
-        """The fields that are columns of the log: all but the crossed ones."""
+        """The fields that are made of columns of the log: all but the crossed ones."""
         return FieldSet(self.fields[: len(self) - self.num_crossed])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The log's columns that the fields are made of, each once."""
+        return tuple(dict.fromkeys(field.column for field in self.raw))
 
     @property
     def num_crossed(self) -> int:

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from deepfm.config import DataSettings, Profile, load_settings, parse_settings
 from deepfm.errors import UserError
-from deepfm.fields import Field
+from deepfm.field_groups import FieldGroup
+from deepfm.fields import Field, RawKind
 from deepfm.model_settings import ModelSettings
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -48,6 +50,14 @@ def test_every_file_in_conf_is_valid(folder, settings_class):
         load_settings(path, settings_class)
 
 
+def test_the_example_shows_every_kind_and_every_key_of_a_field():
+    settings = load_settings(CONF / "data" / "example.yaml", DataSettings)
+    assert {group.kind for group in settings.fields} == set(get_args(RawKind))
+    assert {key for group in settings.fields for key in group.model_fields_set} == set(
+        FieldGroup.model_fields
+    )
+
+
 def test_fields_keep_the_order_of_the_file():
     assert list(data().field_set) == [
         Field(name="I1", kind="count", min_count=2),
@@ -75,6 +85,14 @@ def test_crossed_fields_come_last_under_the_names_of_their_parts():
     assert data(cross=[["I1", "C1", "C2"]]).field_set[3] == Field(
         name="I1_x_C1_x_C2", kind="cross", parts=("I1", "C1", "C2"), buckets=100_000
     )
+
+
+def test_fields_of_a_time_know_its_column_and_format():
+    times = {"kind": "time", "names": ["weekday", "hour"]}
+    fields = data(fields=[times], time_column="C1", time_format="unix_s", columns=["label", "C1"]).field_set
+    assert list(fields) == [
+        Field(name=name, kind="time", source="C1", time_format="unix_s") for name in ("weekday", "hour")
+    ]
 
 
 def test_settings_come_back_from_json_as_they_were():
@@ -134,7 +152,7 @@ def test_columns_that_do_not_fit_together_are_listed_at_once_too():
         ({"fields": [{"kind": "category", "names": ["C 1"]}]}, "fields.0.names.0: String should match"),
         (
             {"fields": [{"kind": "number", "names": ["C1"]}]},
-            "fields.0.kind: Input should be 'count', 'category' or 'value'",
+            "fields.0.kind: Input should be 'count', 'category', 'value', 'quantile' or 'time'",
         ),
         ({"fields": [{**VALUE, "min_count": 2}]}, "fields.0: min_count: only a field of kind count or cat"),
         ({"fields": [{**VALUE, "min_count": 1}]}, "fields.0: min_count: only a field of kind count or cat"),
@@ -145,11 +163,11 @@ def test_columns_that_do_not_fit_together_are_listed_at_once_too():
         ({"cross": [["C1", "C1"]]}, "cross [C1, C1]: a field may be crossed with others once"),
         (
             {"cross": [["C1", "C9"]]},
-            "cross [C1, C9]: C9 must be a field of kind count or category, is no field",
+            "cross [C1, C9]: C9 must be a field of kind count or category or quantile or time, is no",
         ),
         (
             {"cross": [["C1", "I1"]], "fields": [VALUE, CATEGORIES]},
-            "I1 must be a field of kind count or category",
+            "I1 must be a field of kind count or category or quantile or time, is a value",
         ),
         ({"cross": [["C1", "C2"], ["C2", "C1"]]}, "cross [C1, C2]: is there twice"),
         ({"cross": [["C1", "C2"], ["C1", "C2"]]}, "cross [C1, C2]: is there twice"),
@@ -165,6 +183,15 @@ def test_columns_that_do_not_fit_together_are_listed_at_once_too():
         ),
         ({"cross_buckets": 0}, "cross_buckets: Input should be greater than or equal to 1"),
         ({"cross_buckets": 2**31}, "cross_buckets: Input should be less than 2147483648"),
+        ({"time_column": "C1"}, "time_column and time_format go together"),
+        ({"time_format": "iso"}, "time_column and time_format go together"),
+        ({"time_column": "ts", "time_format": "iso"}, "used below: ts"),
+        (
+            {"time_column": "C1", "time_format": "rfc"},
+            "time_format: Input should be 'iso', 'unix_s' or 'unix_ms'",
+        ),
+        ({"time_column": "label", "time_format": "iso"}, "the label label cannot also be the time column"),
+        ({"fields": [{"kind": "time", "names": ["hour"]}]}, "time_column: is missing, of which the fields"),
         ({"hash_split": {"valid": 0}}, "hash_split.valid: Input should be greater than 0"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction: Input should be less than or equal to 1"),
         ({"max_bad_fraction": float("nan")}, "max_bad_fraction"),

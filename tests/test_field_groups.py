@@ -6,17 +6,20 @@ from pydantic import ValidationError
 from deepfm.field_groups import FieldGroup
 from deepfm.fields import Field
 
-KINDS = ("count", "category", "value")
+KINDS = ("count", "category", "value", "quantile", "time")
 #: A value of every key, and the kinds that take it.
 KEYS = {
     "min_count": (2, {"count", "category"}),
     "scale": ("log", {"value"}),
     "hash_buckets": (10, {"category"}),
+    "unknown_buckets": (10, {"category"}),
+    "quantile_buckets": (10, {"quantile"}),
 }
 
 
 def group(kind="category", **keys):
-    return FieldGroup.model_validate({"kind": kind, "names": ["A", "B"], **keys})
+    names = ["hour", "weekday"] if kind == "time" else ["A", "B"]
+    return FieldGroup.model_validate({"kind": kind, "names": names, **keys})
 
 
 def mistakes_of(**keys):
@@ -47,7 +50,19 @@ def test_fields_of_a_group_differ_in_name_only():
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"hash_buckets": 10, "min_count": 2}, "min_count: a field with hash_buckets counts no values"),
+        ({"hash_buckets": 10, "min_count": 2}, "min_count: a field with hash_buckets has no rare"),
+        (
+            {"hash_buckets": 10, "unknown_buckets": 2},
+            "unknown_buckets: a field with hash_buckets has no rare",
+        ),
+        ({"unknown_buckets": 0}, "greater than or equal to 1"),
+        ({"kind": "quantile"}, "quantile_buckets: is missing; say how many"),
+        ({"kind": "quantile", "quantile_buckets": 1}, "greater than or equal to 2"),
+        ({"kind": "quantile", "quantile_buckets": 1001}, "less than or equal to 1000"),
+        (
+            {"kind": "time", "names": ["hour", "minute", "day"]},
+            "names: a time gives hour, weekday, day_part, found day, minute",
+        ),
         ({"hash_buckets": 0}, "greater than or equal to 1"),
         ({"hash_buckets": 2**31 - 2}, "less than 2147483646"),
     ],

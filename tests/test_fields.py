@@ -33,15 +33,24 @@ def test_crossed_fields_are_not_among_the_raw_ones():
         FieldSet([cross, I1, C1])
 
 
+def test_fields_of_a_time_share_its_column():
+    times = [Field(name=name, kind="time", source="ts", time_format="iso") for name in ("hour", "weekday")]
+    cross = Field(name="I1_x_hour", kind="cross", parts=("I1", "hour"), buckets=10)
+    assert FieldSet([times[0], I1, times[1], cross]).columns == ("ts", "I1")
+    assert FieldSet([I1, C1]).columns == ("I1", "C1")
+
+
 def test_a_field_set_knows_which_fields_enter_by_value():
     assert FieldSet([I1, Field(name="V", kind="value"), C1]).are_values == (False, True, False)
 
 
-def test_values_of_counts_and_of_categories_without_hash_buckets_are_counted():
+def test_fields_whose_ids_are_learnt_are_counted():
+    quantile = Field(name="Q", kind="quantile", quantile_buckets=9)
     hashed = Field(name="H", kind="category", hash_buckets=9)
     by_value = Field(name="V", kind="value")
     crossed = Field(name="X", kind="cross", parts=("I1", "C1"), buckets=10)
-    assert [field.is_counted for field in (I1, C1, hashed, by_value, crossed)] == [True] * 2 + [False] * 3
+    assert [field.is_counted for field in (I1, C1, quantile)] == [True] * 3
+    assert [field.is_counted for field in (hashed, by_value, crossed)] == [False] * 3
 
 
 def test_a_field_comes_back_from_json_as_it_was():
@@ -49,6 +58,9 @@ def test_a_field_comes_back_from_json_as_it_was():
         I1,
         Field(name="V", kind="value", scale="log"),
         Field(name="H", kind="category", hash_buckets=9),
+        Field(name="U", kind="category", unknown_buckets=9),
+        Field(name="Q", kind="quantile", quantile_buckets=9),
+        Field(name="hour", kind="time", source="ts", time_format="unix_ms"),
         Field(name="X", kind="cross", parts=("A", "B")),
     ):
         assert Field.model_validate(json.loads(field.model_dump_json())) == field
@@ -80,6 +92,7 @@ def test_a_field_cannot_be_changed():
         {"scale": "cubic"},
         {"buckets": -1},
         {"hash_buckets": -1},
+        {"unknown_buckets": 0},
     ],
 )
 def test_a_field_takes_only_what_it_knows(wrong):

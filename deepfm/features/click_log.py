@@ -27,7 +27,7 @@ class ClickLog:
 
     @property
     def has_days(self) -> bool:
-        return self.day_folders is not None or self.row_format.day_column is not None
+        return self.day_folders is not None or self.row_format.has_days
 
 
 def find_click_log(
@@ -74,7 +74,9 @@ def find_click_log(
     else:
         types = {}
         columns, header_line = _delimited_columns(files, settings, labelled)
-    row_format = _row_format(url, settings, columns, header_line, labelled, tuple(keep))
+    has_days = day_folders is not None or settings.day_column is not None
+    time_column = None if has_days else settings.time_column
+    row_format = _row_format(url, settings, columns, header_line, labelled, tuple(keep), time_column)
     return ClickLog(url, row_format, day_folders, types)
 
 
@@ -100,9 +102,9 @@ def _of_days(days: Sequence[str] | None) -> str:
     return f" for {', '.join(days[:5])}" if days else ""
 
 
-def _row_format(url, settings, columns, header_line, labelled, keep) -> RowFormat:
+def _row_format(url, settings, columns, header_line, labelled, keep, time_column) -> RowFormat:
     label = settings.label if labelled else None
-    needed = {*settings.field_set.raw.names, *keep, label, settings.day_column} - {None}
+    needed = {*settings.field_set.columns, *keep, label, settings.day_column, time_column} - {None}
     absent = sorted(needed - set(columns))
     if absent:
         raise UserError(f"{url}: expected columns {', '.join(absent)}, found only {', '.join(columns)}")
@@ -123,6 +125,8 @@ def _row_format(url, settings, columns, header_line, labelled, keep) -> RowForma
         header_line=header_line,
         label=label,
         day_column=settings.day_column,
+        time_column=time_column,
+        time_format=settings.time_format,
         keep=keep,
     )
 
@@ -191,7 +195,8 @@ def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = No
         rows = _parquet(spark, log.url, chosen)
         content = [_as_text(rows, name).alias(name) for name in log.row_format.columns]
         # Of what makes a row, not of what is kept beside it: a gate that reads more finds the same test rows.
-        own = {*log.row_format.fields.raw.names, log.row_format.label, log.row_format.day_column}
+        row_format = log.row_format
+        own = {*row_format.fields.columns, row_format.label, row_format.day_column, row_format.time_column}
         hashed = [_as_text(rows, name) for name in log.row_format.columns if name in own]
     else:
         schema = "value string" if chosen is None else "value string, ds string"

@@ -1,9 +1,10 @@
-"""How often each value of a field occurs, which is what a vocabulary is learnt from."""
+"""How often each value of a field occurs, which is what ids are learnt from."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.features.numeric import bucketize
+from deepfm.features.quantiles import rounded
 from deepfm.fields import FieldSet
 
 
@@ -24,9 +25,9 @@ class ValueCounts:
             if field.kind == "count":
                 values = pa.array(bucketize(values))
             counted = pc.value_counts(values)
-            part = pa.table(
-                {"value": counted.field("values").cast(pa.string()), "num": counted.field("counts")}
-            )
+            distinct = counted.field("values")
+            texts = rounded(distinct) if field.kind == "quantile" else distinct.cast(pa.string())
+            part = pa.table({"value": texts, "num": counted.field("counts")})
             parts.append(part)
             self.num_held += part.num_rows
 

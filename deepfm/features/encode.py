@@ -7,8 +7,10 @@ import pyarrow.compute as pc
 from deepfm.features.crossing import crossed_ids
 from deepfm.features.hashing import text_buckets
 from deepfm.features.numeric import bucketize
+from deepfm.features.quantiles import quantile_buckets
+from deepfm.features.times import time_values
 from deepfm.features.vocabulary import Vocabulary
-from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, UNKNOWN_ID, Field
+from deepfm.fields import MISSING_ID, UNKNOWN_ID, Field
 
 
 class Encoder:
@@ -17,9 +19,9 @@ class Encoder:
     def __init__(self, vocabulary: Vocabulary):
         self.fields = vocabulary.fields
         self._values = dict(zip(vocabulary.fields.names, vocabulary.values, strict=True))
-        self._scalings = vocabulary.scalings
+        self._scalings, self._boundaries = vocabulary.scalings, vocabulary.boundaries
         self._ids_by_bucket = {
-            field.name: _ids_by_bucket(values)
+            field.name: _ids_by_bucket(values, field.first_known_id)
             for field, values in zip(vocabulary.fields, vocabulary.values, strict=True)
             if field.kind == "count"
         }
@@ -50,21 +52,27 @@ class Encoder:
             table = self._ids_by_bucket[field.name]
             buckets = bucketize(pc.fill_null(column, 0))
             ids = table[np.minimum(buckets + 1, len(table) - 1)]
+        elif field.kind == "quantile":
+            numbers = pc.fill_null(column, 0.0).to_numpy()
+            ids = field.first_known_id + quantile_buckets(numbers, self._boundaries[field.name])
+        elif field.kind == "time":
+            ids = field.first_known_id + time_values(pc.fill_null(column, 0).to_numpy(), field.name)
         elif field.hash_buckets:
-            ids = FIRST_KNOWN_ID + text_buckets(column, field.hash_buckets)
+            ids = field.first_known_id + text_buckets(column, field.hash_buckets)
         else:
             places = pc.index_in(column, value_set=self._values[field.name])
-            ids = np.asarray(pc.fill_null(pc.add(places, FIRST_KNOWN_ID), UNKNOWN_ID)).astype(
-                np.int32, copy=False
-            )
+            ids = np.array(pc.fill_null(pc.add(places, field.first_known_id), UNKNOWN_ID), np.int32)
+            if field.unknown_buckets > 1:
+                unknown = places.is_null()
+                ids[np.asarray(unknown)] += text_buckets(column.filter(unknown), field.unknown_buckets)
         if column.null_count:
             ids = np.where(np.asarray(column.is_null()), np.int32(MISSING_ID), ids)
         return ids
 
 
-def _ids_by_bucket(values: pa.Array) -> np.ndarray:
+def _ids_by_bucket(values: pa.Array, first_known_id: int) -> np.ndarray:
     """(largest known bucket + 3,) int32: the id of bucket b at b + 1; the last entry is for all above."""
     buckets = np.array([int(value) for value in values.to_pylist()], np.int64)
     table = np.full(buckets.max(initial=-1) + 3, UNKNOWN_ID, np.int32)
-    table[buckets + 1] = np.arange(FIRST_KNOWN_ID, FIRST_KNOWN_ID + len(buckets))
+    table[buckets + 1] = first_known_id + np.arange(len(buckets))
     return table

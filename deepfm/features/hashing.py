@@ -1,4 +1,4 @@
-"""Text -> one of N buckets, by a hash: the same on every machine and for ever, with nothing to learn or keep."""
+"""Text -> one of N buckets by a hash: the same on every machine and for ever, with nothing to learn."""
 
 from hashlib import blake2b
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.features.number_text import parse_decimals, parse_integers
-from deepfm.fields import FieldSet
+from deepfm.features.times import parse_times, utc_days
+from deepfm.fields import FieldSet, TimeFormat
 
 #: Why a row was set aside; the index is its code, 0 says the row is good.
 REASONS = (
@@ -24,11 +25,16 @@ REASONS = (
     "count_not_an_integer",
     "day_not_a_date",  # the day column is not YYYY-MM-DD
     "value_not_a_number",  # no finite decimal number
+    "time_not_a_time",  # not as time_format says; or missing where the day comes from it
 )
-NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE = range(1, len(REASONS))
+NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE, BAD_TIME = range(1, len(REASONS))
 
 #: How the text of a kind of field becomes a number, and the code of the reason where it does not.
-_NUMBERS = {"count": (parse_integers, BAD_COUNT), "value": (parse_decimals, BAD_VALUE)}
+_NUMBERS = {
+    "count": (parse_integers, BAD_COUNT),
+    "value": (parse_decimals, BAD_VALUE),
+    "quantile": (parse_decimals, BAD_VALUE),
+}
 
 
 @dataclass(frozen=True)
@@ -41,15 +47,30 @@ class RowFormat:
     quote: str | None = None
     header_line: str | None = None  # a line like this one is the header of a file and no row
     label: str | None = None  # None: impressions to be scored come without
-    day_column: str | None = None  # None: the day comes with the row's folder, or there is none
+    day_column: str | None = None  # None: the day comes with the row's folder or time, or there is none
+    time_column: str | None = None  # of which the day is made; None: it is not made of a time
+    time_format: TimeFormat | None = None  # of the time column
     keep: tuple[str, ...] = ()  # columns passed through as text
+
+    @property
+    def has_days(self) -> bool:
+        """Whether rows say their day themselves."""
+        return self.day_column is not None or self.time_column is not None
+
+    @property
+    def wanted(self) -> set[str]:
+        """The columns that are read."""
+        named = {self.label, self.day_column, self.time_column} - {None}
+        return {*self.fields.columns, *self.keep, *named}
 
 
 @dataclass
 class ParsedRows:
     """The good rows as typed columns, the bad ones with their text; together all rows that were read."""
 
-    raw: pa.Table  # a column a raw field: int64 (count), string (category), float64 (value), null: missing
+    raw: (
+        pa.Table
+    )  # a column a raw field: int64 (count; time: seconds), string (category), float64, null: missing
     labels: np.ndarray | None  # (rows,) int8
     days: pa.ChunkedArray | pa.Array  # (rows,) string, null where the log has no days
     row_hashes: np.ndarray  # (rows,) int64
@@ -105,8 +126,7 @@ def _split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.A
     values = (parts if fits.all() else parts.filter(pa.array(fits))).flatten()
     starts = np.arange(0, len(values), width)
     # Of two hundred columns a model may use twenty: only those are cut out.
-    wanted = {*row_format.fields.raw.names, *row_format.keep, row_format.label, row_format.day_column}
-    positions = {name: row_format.columns.index(name) for name in wanted - {None}}
+    positions = {name: row_format.columns.index(name) for name in row_format.wanted}
     return {name: values.take(pa.array(starts + at)) for name, at in positions.items()}, reasons
 
 
@@ -160,10 +180,15 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         labels = pc.index_in(strings[row_format.label], pa.array(["0", "1"]))
         faults[np.asarray(labels.is_null())] = BAD_LABEL
         typed["label"] = pc.fill_null(labels, 0).cast(pa.int8())
+    times: dict[str, tuple[pa.Array, np.ndarray]] = {}  # several fields are made of one time
     for field in row_format.fields.raw:
-        column = strings[field.name]
-        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-        if field.kind in _NUMBERS:
+        column = _none_where_empty(strings[field.column])
+        if field.kind == "time":
+            if field.column not in times:
+                times[field.column] = parse_times(column, field.time_format)
+            column, is_time = times[field.column]
+            faults[~is_time & (faults == 0)] = BAD_TIME
+        elif field.kind in _NUMBERS:
             parse_numbers, reason = _NUMBERS[field.kind]
             column, is_number = parse_numbers(column)
             faults[~is_number & (faults == 0)] = reason
@@ -172,7 +197,15 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
     if row_format.day_column is not None:
         typed["day"] = strings[row_format.day_column]
         faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
+    elif row_format.time_column is not None:
+        seconds, _ = parse_times(_none_where_empty(strings[row_format.time_column]), row_format.time_format)
+        typed["day"] = utc_days(seconds)
+        faults[np.asarray(seconds.is_null()) & (faults == 0)] = BAD_TIME
     return typed, faults
+
+
+def _none_where_empty(strings: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(strings, ""), pa.scalar(None, pa.string()), strings)
 
 
 def _are_dates(strings: pa.Array) -> np.ndarray:

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 
 from deepfm import storage
 from deepfm.errors import UserError
+from deepfm.features.quantiles import fit_boundaries
 from deepfm.features.scaling import Moments, Scaling
-from deepfm.fields import FIRST_KNOWN_ID, PRESENT_ID, Field, FieldSet
+from deepfm.features.times import NUM_VALUES
+from deepfm.fields import PRESENT_ID, Field, FieldSet
 
 _SCHEMA = pa.schema(
     [("field", pa.string()), ("value", pa.string()), ("id", pa.int32()), ("count", pa.int64())]
@@ -25,9 +27,11 @@ class Vocabulary:
 
     Id 0 is a missing value, 1 an unknown or rare one, 2 the most frequent known value, and so on: dense,
     by count descending and then by value (UTF-8 order), so the rows' order and partitions do not matter.
+    With unknown_buckets k the ids 1 to k are for unknown and rare values, by their hash; 1 + k comes next.
     A count's values are its buckets, written as integers. A field that enters by value has a Scaling in
-    their place and two ids, missing and present; a crossed field has `buckets` ids and nothing to know, as
-    has a category with hash_buckets, whose ids 2 and up are buckets.
+    their place and two ids, missing and present. A quantile has boundaries, and its ids 2 and up are the
+    buckets between them. A crossed field has `buckets` ids and nothing to know, as has a category with
+    hash_buckets, whose ids 2 and up are buckets, and a time, whose values and ids are always the same.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Vocabulary:
         values: list[pa.Array],
         counts: list[pa.Array],
         scalings: Mapping[str, Scaling] | None = None,
+        boundaries: Mapping[str, tuple[float, ...]] | None = None,
     ):
         self.fields = fields
         self.values = values  # a string array a field
@@ -43,8 +48,11 @@ class Vocabulary:
         # By name, of the fields that enter by value; one without a training value is left as it is.
         known = scalings or {}
         self.scalings = {f.name: known.get(f.name, Scaling()) for f in fields if f.kind == "value"}
-        self.num_ids = tuple(map(_num_ids, fields, values))
-        self.fingerprint = _fingerprint(fields, values, self.scalings)
+        # By name, of quantiles: see quantiles.fit_boundaries.
+        known_boundaries = boundaries or {}
+        self.boundaries = {f.name: known_boundaries.get(f.name, ()) for f in fields if f.kind == "quantile"}
+        self.num_ids = tuple(map(self._num_ids, fields, values))
+        self.fingerprint = self._fingerprint()
 
     @classmethod
     def fit(
@@ -55,17 +63,22 @@ class Vocabulary:
         `moments`: by index, of the fields that enter by value.
         """
         counts = counts.sort_by([("field", "ascending"), ("num", "descending"), ("value", "ascending")])
-        values, nums = [], []
+        values, nums, boundaries = [], [], {}
         for index, field in enumerate(fields):
             chosen = pc.and_(
                 pc.equal(counts.column("field"), index),
                 pc.greater_equal(counts.column("num"), field.min_count),
             )
             known = counts.filter(chosen)
+            if field.kind == "quantile":
+                boundaries[field.name] = fit_boundaries(
+                    known.column("value"), known.column("num"), field.quantile_buckets
+                )
+                known = known.slice(0, 0)
             values.append(known.column("value").combine_chunks().cast(pa.string()))
             nums.append(known.column("num").combine_chunks())
         scalings = {fields[index].name: Scaling.fit(found) for index, found in (moments or {}).items()}
-        return cls(fields, values, nums, scalings)
+        return cls(fields, values, nums, scalings, boundaries)
 
     def save(self, folder_url: str) -> None:
         """Write vocabulary.parquet (field, value, id, count) and .json into a folder that exists."""
@@ -74,7 +87,7 @@ class Vocabulary:
                 [
                     pa.array([field.name] * len(values), pa.string()),
                     values,
-                    pa.array(np.arange(FIRST_KNOWN_ID, FIRST_KNOWN_ID + len(values), dtype=np.int32)),
+                    pa.array(field.first_known_id + np.arange(len(values), dtype=np.int32)),
                     counts,
                 ],
                 schema=_SCHEMA,
@@ -89,13 +102,15 @@ class Vocabulary:
             {
                 "fingerprint": self.fingerprint,
                 "fields": [
-                    {**field.model_dump(), "num_ids": num_ids, **self._scaling_to_json(field)}
+                    {**field.model_dump(), "num_ids": num_ids, **self._learnt_numbers(field)}
                     for field, num_ids in zip(self.fields, self.num_ids, strict=True)
                 ],
             },
         )
 
-    def _scaling_to_json(self, field: Field) -> dict:
+    def _learnt_numbers(self, field: Field) -> dict:
+        if field.kind == "quantile":
+            return {"boundaries": self.boundaries[field.name]}
         return {"scaling": asdict(self.scalings[field.name])} if field.kind == "value" else {}
 
     @classmethod
@@ -104,9 +119,10 @@ class Vocabulary:
         try:
             header = storage.read_json(f"{folder_url}/vocabulary.json")
             table = pq.read_table(io.BytesIO(storage.read_bytes(f"{folder_url}/vocabulary.parquet")))
-            learnt = {"num_ids", "scaling"}
+            learnt = {"num_ids", "scaling", "boundaries"}
             described = [{k: v for k, v in f.items() if k not in learnt} for f in header["fields"]]
             scalings = {f["name"]: Scaling(**f["scaling"]) for f in header["fields"] if "scaling" in f}
+            boundaries = {f["name"]: tuple(f["boundaries"]) for f in header["fields"] if "boundaries" in f}
             fields = FieldSet([Field.model_validate(field) for field in described])
             by_field = [table.filter(pc.equal(table.column("field"), name)) for name in fields.names]
             values = [known.column("value").combine_chunks() for known in by_field]
@@ -116,7 +132,7 @@ class Vocabulary:
             raise UserError(
                 f"{folder_url}: expected a vocabulary, found {error}; build the dataset again"
             ) from error
-        vocabulary = cls(fields, values, counts, scalings)
+        vocabulary = cls(fields, values, counts, scalings, boundaries)
         if vocabulary.fingerprint != expected:
             raise UserError(
                 f"{folder_url}: expected a vocabulary with fingerprint {expected}, found "
@@ -124,29 +140,37 @@ class Vocabulary:
             )
         return vocabulary
 
-
-def _num_ids(field: Field, values: pa.Array) -> int:
-    if field.kind == "cross":
-        return field.buckets
-    if field.kind == "value":
-        return PRESENT_ID + 1
-    return FIRST_KNOWN_ID + (field.hash_buckets or len(values))
-
-
-def _fingerprint(fields: FieldSet, values: list[pa.Array], scalings: Mapping[str, Scaling]) -> str:
-    """64 bits, as hex, of all that decides an id or x: names, kinds, values in order, scalings, crosses."""
-    digest = hashlib.sha256()
-    for field, known in zip(fields, values, strict=True):
-        digest.update(f"{field.name}\x00{field.kind}\x00{len(known)}\x00".encode())
-        for start in range(0, len(known), 1 << 16):
-            part = known.slice(start, 1 << 16)
-            digest.update(np.asarray(pc.binary_length(part), np.int64).tobytes())
-            digest.update("".join(part.to_pylist()).encode())
+    def _num_ids(self, field: Field, values: pa.Array) -> int:
+        if field.kind == "cross":
+            return field.buckets
         if field.kind == "value":
-            scaling = scalings[field.name]
-            digest.update(f"{field.scale}\x00{scaling.mean!r}\x00{scaling.std!r}\x00".encode())
-        elif field.kind == "cross":
-            digest.update("\x00".join([*field.parts, str(field.buckets), ""]).encode())
-        elif field.hash_buckets:
-            digest.update(f"hash\x00{field.hash_buckets}\x00".encode())
-    return digest.hexdigest()[:16]
+            return PRESENT_ID + 1
+        if field.kind == "time":
+            return field.first_known_id + NUM_VALUES[field.name]
+        if field.kind == "quantile":
+            return field.first_known_id + len(self.boundaries[field.name]) + 1
+        return field.first_known_id + (field.hash_buckets or len(values))
+
+    def _fingerprint(self) -> str:
+        """64 bits, as hex, of all that decides an id or x: names, kinds, values in order, and so on."""
+        digest = hashlib.sha256()
+        for field, known in zip(self.fields, self.values, strict=True):
+            digest.update(f"{field.name}\x00{field.kind}\x00{len(known)}\x00".encode())
+            for start in range(0, len(known), 1 << 16):
+                part = known.slice(start, 1 << 16)
+                digest.update(np.asarray(pc.binary_length(part), np.int64).tobytes())
+                digest.update("".join(part.to_pylist()).encode())
+            if field.kind == "value":
+                scaling = self.scalings[field.name]
+                digest.update(f"{field.scale}\x00{scaling.mean!r}\x00{scaling.std!r}\x00".encode())
+            elif field.kind == "cross":
+                digest.update("\x00".join([*field.parts, str(field.buckets), ""]).encode())
+            elif field.kind == "quantile":
+                digest.update("\x00".join([*map(repr, self.boundaries[field.name]), "end", ""]).encode())
+            elif field.kind == "time":
+                digest.update(f"{field.source}\x00{field.time_format}\x00".encode())
+            elif field.unknown_buckets != 1:
+                digest.update(f"unknown\x00{field.unknown_buckets}\x00".encode())
+            elif field.hash_buckets:
+                digest.update(f"hash\x00{field.hash_buckets}\x00".encode())
+        return digest.hexdigest()[:16]

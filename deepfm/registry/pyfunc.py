@@ -5,10 +5,18 @@ import pandas as pd
 import pyarrow as pa
 
 from deepfm.features.numeric import bucket_start
+from deepfm.features.times import parse_times
 from deepfm.features.vocabulary import Vocabulary
-from deepfm.fields import FieldSet
+from deepfm.fields import Field, FieldSet
 from deepfm.registry.artifact import ServingModel, load_artifact
 from deepfm.storage import absolute_url
+
+#: Two usual times and an odd one.
+_EXAMPLE_TIMES = {
+    "iso": (["2026-01-01 09:00:00", "2026-01-03 21:30:00"], "1970-01-01T00:00:00"),
+    "unix_s": ([1_767_258_000.0, 1_767_475_800.0], 0.0),
+    "unix_ms": ([1_767_258_000_000.0, 1_767_475_800_000.0], 0.0),
+}
 
 
 class RawRowModel:
@@ -20,9 +28,9 @@ class RawRowModel:
     def predict(self, frame: pd.DataFrame, params: dict | None = None) -> np.ndarray:
         """(n, raw columns) -> (n,) float64 probabilities, the same as the scoring job's.
 
-        Counts are whole numbers (also as floats, as pandas holds integers with gaps), values any numbers,
-        categories text; None, nan and empty text are missing. ValueError for a number that the scoring job
-        would set aside.
+        Counts are whole numbers (also as floats, as pandas holds integers with gaps), values and quantiles
+        any numbers, categories text, times as the log has them; None, nan and empty text are missing.
+        ValueError for a number or a time that the scoring job would set aside.
         """
         return self._model.probabilities(raw_from_frame(frame, self._model.encoder.fields))
 
@@ -34,17 +42,17 @@ def _load_pyfunc(data_path: str) -> RawRowModel:
 
 def raw_from_frame(frame: pd.DataFrame, fields: FieldSet) -> pa.Table:
     """The raw fields' columns of a frame, typed as features.parse types them."""
-    return pa.table({field.name: _typed(frame[field.name], field.kind) for field in fields.raw})
+    return pa.table({field.name: _typed(frame[field.column], field) for field in fields.raw})
 
 
-def _typed(column: pd.Series, kind: str) -> pa.Array:
-    if kind == "category":
-        return pa.array(
-            [None if pd.isna(value) or value == "" else _text(value) for value in column], pa.string()
-        )
+def _typed(column: pd.Series, field: Field) -> pa.Array:
+    if field.kind in ("category", "time"):
+        texts = [None if pd.isna(value) or value == "" else _text(value) for value in column]
+        strings = pa.array(texts, pa.string())
+        return strings if field.kind == "category" else _seconds(strings, field)
     numbers = pd.to_numeric(column.replace("", None), errors="raise").astype("float64")
     missing = numbers.isna().to_numpy()
-    if kind == "value":
+    if field.kind in ("value", "quantile"):
         if np.isinf(numbers).any():
             raise ValueError(f"{column.name}: expected finite numbers, found an infinite one")
         return pa.array(numbers.to_numpy(), mask=missing)
@@ -53,6 +61,14 @@ def _typed(column: pd.Series, kind: str) -> pa.Array:
     if wrong.any():
         raise ValueError(f"{column.name}: expected whole numbers of 64 bits, found {whole[wrong][0]}")
     return pa.array(whole.astype(np.int64), mask=missing)
+
+
+def _seconds(strings: pa.Array, field: Field) -> pa.Array:
+    seconds, is_time = parse_times(strings, field.time_format)
+    if not is_time.all():
+        wrong = strings.filter(pa.array(~is_time))[0].as_py()
+        raise ValueError(f"{field.column}: expected times as {field.time_format}, found {wrong!r}")
+    return seconds
 
 
 def _text(value: object) -> str:
@@ -68,11 +84,14 @@ def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
         unseen: object = "never seen"
         if field.kind == "count":
             known, unseen = [float(bucket_start(int(bucket))) for bucket in known], float(2**62)
+        elif field.kind == "time":
+            known, unseen = _EXAMPLE_TIMES[field.time_format]
+        elif field.kind == "quantile":
+            known, unseen = list(vocabulary.boundaries[field.name][:2]), float(2**62)
         elif field.kind == "value":
             scaling = vocabulary.scalings[field.name]
             *known, unseen = (scaling.number_at(x, field.scale) for x in (0, 1, 3))
         filled = (known * 2)[:2] or [None, None]
-        columns[field.name] = pd.Series(
-            [*filled, None, unseen], dtype="object" if field.kind == "category" else "float64"
-        )
+        is_text = field.kind == "category" or field.time_format == "iso"
+        columns[field.column] = pd.Series([*filled, None, unseen], dtype="object" if is_text else "float64")
     return pd.DataFrame(columns)

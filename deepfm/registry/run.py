@@ -101,8 +101,15 @@ def flattened(settings: dict, prefix: str = "") -> dict[str, str]:
 def _signature(vocabulary: Vocabulary) -> ModelSignature:
     # Numbers are of any type: pandas holds integers with gaps as floats and others as integers, and MLflow
     # refuses the ones for a long and the others for a double. The model itself checks them.
-    kinds = {"count": AnyType(), "category": DataType.string, "value": AnyType()}
-    columns = [ColSpec(kinds[field.kind], field.name) for field in vocabulary.fields.raw]
+    kinds = {
+        "count": AnyType(),
+        "category": DataType.string,
+        "value": AnyType(),
+        "quantile": AnyType(),
+        "time": AnyType(),
+    }
+    types = {field.column: kinds[field.kind] for field in vocabulary.fields.raw}
+    columns = [ColSpec(kind, name) for name, kind in types.items()]
     return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))
 
 

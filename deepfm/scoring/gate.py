@@ -27,7 +27,7 @@ def measure(
         names = [ship_model(spark, path) for path in paths]
     card = cards[0]
     # The champion may have fields that the candidate does without.
-    columns = [set(card.data.field_set.raw.names) for card in cards]
+    columns = [set(card.data.field_set.columns) for card in cards]
     others = sorted(set().union(*columns) - columns[0])
     days, split = None, HashSplit(card.data.hash_split.valid, card.data.hash_split.test)
     if card.input.days:

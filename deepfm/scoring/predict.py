@@ -54,7 +54,7 @@ def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str
         for batch in rebatched(batches):
             parsed = parse_rows(batch, row_format)
             chosen = np.ones(parsed.num_good, bool)
-            if row_format.day_column is not None:
+            if row_format.has_days:
                 chosen = np.asarray(pc.equal(parsed.days, day))
             mask = pa.array(chosen)
             probabilities = model.probabilities(parsed.raw.filter(mask))

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from datetime import datetime
 from decimal import Decimal
 
 import numpy as np
@@ -275,6 +276,35 @@ def test_parquet_days_may_stand_in_a_column_named_ds(tmp_path, parsed):
     )
     rows = parsed({**PARQUET, "day_column": "ds"})
     assert rows.days.to_pylist() == ["2026-01-02"]
+
+
+OF_TIME = {"time_column": "ts", "time_format": "iso"}
+
+
+def test_days_come_from_the_time_column_where_nothing_else_has_them(tmp_path, find, parsed):
+    times = pa.array([datetime(2026, 1, 2, 23, 59, 59), None])
+    pq.write_table(
+        pa.table({"label": [1, 0], "I": [7, 8], "C": ["a", "b"], "ts": times}), tmp_path / "a.parquet"
+    )
+    assert find({**PARQUET, **OF_TIME}).has_days
+    rows = parsed({**PARQUET, **OF_TIME})
+    assert rows.days.to_pylist() == ["2026-01-02"]
+    assert rows.bad.column("reason").to_pylist() == ["time_not_a_time"]
+
+
+def test_a_time_column_that_nothing_needs_may_be_absent(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\t\n")
+    assert find({**TSV, "columns": [*TSV["columns"], "ts"], **OF_TIME}).row_format.time_column is None
+    with_day = {**TSV, "columns": [*TSV["columns"], "ts", "day"], "day_column": "day", **OF_TIME}
+    write(tmp_path, log__a_tsv=b"1\t7\ta\t\t2026-01-01\n")
+    assert find(with_day, "log").row_format.time_column is None
+
+
+def test_the_time_column_is_looked_for_and_its_fields_are_not(tmp_path, find):
+    hour = [*PARQUET["fields"], {"kind": "time", "names": ["hour"]}]
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="expected columns ts, found only"):
+        find({**PARQUET, "fields": hour, **OF_TIME})
 
 
 def test_a_file_that_is_no_parquet_is_told(tmp_path, find):

@@ -11,6 +11,7 @@ ALL_KINDS = FieldSet(
         *FIELDS,
         Field(name="V", kind="value"),
         Field(name="H", kind="category", hash_buckets=5),
+        Field(name="Q", kind="quantile", quantile_buckets=2),
         Field(name="I_x_C", kind="cross", parts=("I", "C"), buckets=5),
     ]
 )
@@ -35,11 +36,21 @@ def test_values_are_counted_over_batches_and_missing_ones_are_not():
     assert drained(counts) == {"I": {"3": 2, "-1": 2, "0": 1}, "C": {"a": 3, "b": 1}}
 
 
-def test_only_fields_with_a_vocabulary_have_values_to_count():
+def test_only_fields_whose_ids_are_learnt_have_values_to_count():
     counts = ValueCounts(ALL_KINDS)
     columns = {"I": pa.array([3]), "C": pa.array(["a"]), "V": pa.array([0.5]), "H": pa.array(["a"])}
-    counts.add(pa.table(columns))
+    counts.add(pa.table({**columns, "Q": pa.array([None], pa.float64())}))
     assert [index for index, _ in counts.drain()] == [0, 1]
+
+
+def test_a_quantile_is_counted_as_rounded():
+    counts = ValueCounts(FieldSet([ALL_KINDS[4]]))
+    counts.add(pa.table({"Q": pa.array([12345.0, 12346.0, 12344.0, None, -0.0])}))
+    counts.add(pa.table({"Q": pa.array([12343.0, 0.0])}))
+    ((_, table),) = counts.drain()
+    found = {row["value"]: row["num"] for row in table.to_pylist()}
+    # 1.2345 is as near to the one as to the other, and goes to the even digit.
+    assert found == {"1.234e+04": 3, "1.235e+04": 1, "0.000e+00": 2}
 
 
 def test_what_was_handed_over_is_not_counted_again():

@@ -71,7 +71,7 @@ def test_the_largest_count_is_encoded():
 
 def test_ids_beyond_a_floats_precision_stay_apart(monkeypatch):
     # A float32 makes 16,777,216 of 16,777,217; no test can afford so many values, so ids begin there.
-    monkeypatch.setattr("deepfm.features.encode.FIRST_KNOWN_ID", 2**24)
+    monkeypatch.setattr("deepfm.fields.FIRST_KNOWN_ID", 2**24)
     high = Encoder(vocabulary_of(FIELDS, ["a", "b"], ["0", "1"]))
     assert ids(["a", "b", None], [0, 1, None], high) == [[2**24, 2**24 + 1, 0]] * 2
 
@@ -93,6 +93,38 @@ def test_a_category_with_hash_buckets_has_an_id_by_its_hash_and_none_is_unknown(
     expected = [2 + hash64(text) % 1000 if text else 0 for text in values]
     assert (found.tolist(), found.dtype) == (expected, np.int32)
     assert len(set(expected)) == 4
+
+
+def test_unseen_values_are_spread_over_the_unknown_ids_and_known_ones_follow():
+    spread = FieldSet([Field(name="C", kind="category", unknown_buckets=3)])
+    values = ["c", "h", "d", "b", "a", None, "c"]
+    (found,) = Encoder(vocabulary_of(spread, ["b", "a"])).encode(pa.table({"C": pa.array(values)}))
+    # Modulo 3 the hashes of c, h and d are 0, 1 and 2.
+    assert (found.tolist(), found.dtype) == ([1, 2, 3, 4, 5, 0, 1], np.int32)
+
+
+def test_a_quantile_has_an_id_a_bucket_and_none_is_unknown():
+    fields = FieldSet([Field(name="Q", kind="quantile", quantile_buckets=3)])
+    nothing = [pa.array([], pa.string())], [pa.array([], pa.int64())]
+    knows_boundaries = Vocabulary(fields, *nothing, boundaries={"Q": (1.5, 3.0)})
+    numbers = pa.chunked_array([[1.0, None], [1.5, 1.6, 1e300]], pa.float64())
+    (found,) = Encoder(knows_boundaries).encode(pa.table({"Q": numbers}))
+    assert (found.tolist(), found.dtype) == ([2, 0, 2, 3, 4], np.int32)
+
+
+def test_a_time_has_the_ids_of_its_hour_weekday_and_part_of_the_day():
+    fields = FieldSet(
+        [
+            Field(name=name, kind="time", source="ts", time_format="unix_s")
+            for name in ("day_part", "hour", "weekday")
+        ]
+    )
+    encoder = Encoder(vocabulary_of(fields, [], [], []))
+    # Thursday 1970-01-01 00:00, Sunday the 4th 23:59:59, missing.
+    seconds = pa.array([0, 4 * 86_400 - 1, None], pa.int64())
+    found = encoder.encode(pa.table(dict.fromkeys(fields.names, seconds)))
+    assert [ids.tolist() for ids in found] == [[2, 5, 0], [2, 25, 0], [5, 8, 0]]
+    assert {ids.dtype for ids in found} == {np.dtype(np.int32)}
 
 
 # --- values and crosses

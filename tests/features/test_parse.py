@@ -109,7 +109,8 @@ def test_every_reason_but_good_is_reached_here():
         b"1\t0.5\t7\ttoday",
         b"1\tx\t7\t2026-01-01",
     ]
-    assert reasons(parse(lines, with_day)) == list(REASONS[1:])
+    of_time = reasons(parse([b"1\tnoon"], WITH_TIME))
+    assert [*reasons(parse(lines, with_day)), *of_time] == list(REASONS[1:])
 
 
 @pytest.mark.parametrize("label", [b"", b"01", b"1.0", b" 1", b"-1", b"true", b"1 ", b"\xd9\xa1"])
@@ -144,6 +145,39 @@ def test_rows_with_a_value_that_is_no_number_are_set_aside():
     assert values(parsed) == [(0.5, 7)]
     # Of two reasons it is that of the field named first.
     assert reasons(parsed) == ["value_not_a_number"] * 3 + ["count_not_an_integer"]
+
+
+def test_a_quantile_is_read_as_a_value_is():
+    fields = FieldSet([Field(name="Q", kind="quantile", quantile_buckets=2)])
+    with_quantile = RowFormat(columns=("label", "Q"), fields=fields, delimiter="\t", label="label")
+    parsed = parse([b"1\t-2.5e1", b"1\t", b"1\tmany"], with_quantile)
+    assert values(parsed) == [(-25.0,), (None,)]
+    assert reasons(parsed) == ["value_not_a_number"]
+
+
+TIMES = FieldSet(
+    [Field(name=name, kind="time", source="ts", time_format="iso") for name in ("hour", "weekday")]
+)
+WITH_TIME = RowFormat(columns=("label", "ts"), fields=TIMES, delimiter="\t", label="label")
+
+
+def test_a_time_is_read_as_seconds_for_every_field_made_of_it():
+    parsed = parse([b"1\t1970-01-01 00:01:00", b"0\t", b"1\tnoon"], WITH_TIME, ds="2026-01-01")
+    assert values(parsed) == [(60, 60), (None, None)]
+    assert parsed.raw.schema == pa.schema([("hour", pa.int64()), ("weekday", pa.int64())])
+    assert parsed.days.to_pylist() == ["2026-01-01"] * 2
+    assert reasons(parsed) == ["time_not_a_time"]
+
+
+def test_the_day_comes_from_the_time_where_nothing_else_has_it():
+    with_day = replace(WITH_TIME, time_column="ts", time_format="iso")
+    parsed = parse([b"1\t2026-01-02T23:59:59", b"0\t", b"1\tnoon", b"1\t2026-01-03 00:00:00"], with_day)
+    assert parsed.days.to_pylist() == ["2026-01-02", "2026-01-03"]
+    # Without a time there is no day.
+    assert reasons(parsed) == ["time_not_a_time"] * 2
+    assert with_day.has_days and not WITH_TIME.has_days
+    no_fields_of_it = replace(TAB, columns=(*TAB.columns, "ts"), time_column="ts", time_format="unix_ms")
+    assert parse([b"1\t7\ta\t86400000"], no_fields_of_it).days.to_pylist() == ["1970-01-02"]
 
 
 def test_a_crossed_field_is_no_column_of_a_row():

@@ -134,6 +134,59 @@ def test_a_category_with_hash_buckets_knows_no_values_and_has_an_id_a_bucket():
     assert hashed(5).fingerprint != hashed(6).fingerprint
 
 
+def spread(unknown_buckets):
+    fields = FieldSet([Field(name="C", kind="category", unknown_buckets=unknown_buckets)])
+    return Vocabulary.fit(fields, counted((0, "a", 5), (0, "b", 4)))
+
+
+def test_known_values_follow_the_unknown_ids_of_their_field(tmp_path):
+    assert spread(3).num_ids == (6,)
+    spread(3).save(f"file://{tmp_path}")
+    assert pq.read_table(tmp_path / "vocabulary.parquet").column("id").to_pylist() == [4, 5]
+    assert Vocabulary.load(f"file://{tmp_path}").fingerprint == spread(3).fingerprint
+    assert len({spread(num).fingerprint for num in (1, 2, 3)}) == 3
+
+
+def cut(*values):
+    fields = FieldSet([Field(name="Q", kind="quantile", quantile_buckets=2)])
+    return Vocabulary.fit(fields, counted(*[(0, value, 1) for value in values]))
+
+
+def test_a_quantile_knows_its_boundaries_and_has_an_id_a_bucket():
+    assert cut("1.000e+00", "2.000e+00", "4.000e+00", "5.000e+00").boundaries == {"Q": (3.0,)}
+    assert cut("1.000e+00", "2.000e+00").num_ids == (4,)
+    assert known(cut("1.000e+00", "2.000e+00")) == [[]]
+    # Of no value and of one there is one bucket.
+    assert cut("1.000e+00").num_ids == cut().num_ids == (3,)
+    assert cut("1.000e+00", "2.000e+00").fingerprint != cut("1.000e+00", "2.001e+00").fingerprint
+
+
+def test_boundaries_survive_saving_and_changed_ones_are_refused(tmp_path):
+    saved = cut("1.000e-01", "1.000e+00")
+    saved.save(f"file://{tmp_path}")
+    loaded = Vocabulary.load(f"file://{tmp_path}")
+    assert (loaded.boundaries, loaded.fingerprint) == ({"Q": (0.55,)}, saved.fingerprint)
+    document = json.loads((tmp_path / "vocabulary.json").read_text())
+    assert document["fields"][0]["boundaries"] == [0.55]
+    document["fields"][0]["boundaries"] = [0.56]
+    (tmp_path / "vocabulary.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="the file was changed"):
+        Vocabulary.load(f"file://{tmp_path}")
+
+
+def timed(time_format="iso", source="ts"):
+    names = ("hour", "weekday", "day_part")
+    fields = [Field(name=name, kind="time", source=source, time_format=time_format) for name in names]
+    return Vocabulary.fit(FieldSet(fields), counted())
+
+
+def test_a_time_has_fixed_ids_and_its_column_and_format_are_in_the_fingerprint(tmp_path):
+    assert timed().num_ids == (26, 9, 6)
+    assert len({timed().fingerprint, timed("unix_s").fingerprint, timed(source="t").fingerprint}) == 3
+    timed().save(f"file://{tmp_path}")
+    assert Vocabulary.load(f"file://{tmp_path}").fields == timed().fields
+
+
 def test_counts_and_categories_keep_the_fingerprint_they_always_had():
     # Of each field its name, its kind, how many values it knows, their lengths and their texts.
     content = b"I\0count\0" + b"2\0" + (2).to_bytes(8, "little") + (1).to_bytes(8, "little") + b"-13"

@@ -12,8 +12,10 @@ import torch
 
 from deepfm.config import DataSettings, parse_settings
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
+from deepfm.features.encode import Encoder
 from deepfm.features.scaling import Moments
 from deepfm.features.vocabulary import Vocabulary
+from deepfm.fields import Field, FieldSet
 from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
 from deepfm.registry.artifact import load_artifact, save_artifact
@@ -165,6 +167,49 @@ def test_registered_model_takes_values_as_numbers_and_crosses_fields_itself(
     assert model.predict(frame) == pytest.approx([0.5, 0.7310586, 0.9933071], abs=1e-6)
     whole = frame[:2].astype({"V": "int64"})
     assert model.predict(whole) == pytest.approx([0.5, 0.7310586], abs=1e-6)
+
+
+# --- quantiles and times
+
+
+def of_kinds(time_format):
+    fields = [
+        Field(name=name, kind="time", source="ts", time_format=time_format) for name in ("hour", "weekday")
+    ]
+    nothing = [pa.array([], pa.string())] * 3, [pa.array([], pa.int64())] * 3
+    fields.append(Field(name="Q", kind="quantile", quantile_buckets=3))
+    return Vocabulary(FieldSet(fields), *nothing, boundaries={"Q": (1.5, 3.0)})
+
+
+@pytest.mark.parametrize(
+    ("time_format", "times"),
+    [
+        ("iso", ["1970-01-01 00:01:00", "1970-01-01T00:02:00", None]),
+        ("iso", pd.to_datetime(["1970-01-01 00:01:00", "1970-01-01 00:02:00", None])),
+        ("unix_s", [60, 120.0, np.nan]),
+        ("unix_ms", pd.Series([60_000, 120_000, None], dtype="Int64")),
+        ("unix_ms", ["60000", "120000", ""]),
+    ],
+)
+def test_a_time_may_be_text_a_number_or_a_timestamp(time_format, times):
+    raw = raw_from_frame(pd.DataFrame({"ts": times, "Q": [1, 2.5, None]}), of_kinds(time_format).fields)
+    assert raw.to_pydict() == {"hour": [60, 120, None], "weekday": [60, 120, None], "Q": [1.0, 2.5, None]}
+
+
+def test_a_time_that_the_scoring_job_would_set_aside_is_refused():
+    with pytest.raises(ValueError, match="ts: expected times as iso, found 'noon'"):
+        raw_from_frame(pd.DataFrame({"ts": ["noon"], "Q": [1]}), of_kinds("iso").fields)
+
+
+@pytest.mark.parametrize("time_format", ["iso", "unix_s", "unix_ms"])
+def test_example_has_the_time_column_once_and_can_be_encoded(time_format):
+    vocabulary = of_kinds(time_format)
+    rows = example_rows(vocabulary)
+    assert list(rows) == ["ts", "Q"]
+    hours, weekdays, quantiles = Encoder(vocabulary).encode(raw_from_frame(rows, vocabulary.fields))
+    # 9 and 21:30 o'clock on a Thursday and a Saturday, missing, the first hour of 1970.
+    assert (hours.tolist(), weekdays.tolist()) == ([11, 23, 0, 2], [5, 7, 0, 5])
+    assert quantiles.tolist() == [2, 3, 0, 4]
 
 
 # --- through MLflow

@@ -95,6 +95,13 @@ def test_rows_of_other_days_are_counted_not_scored(score, tmp_path, save_model, 
     assert sorted(row["kind"] for row in rows) == ["other_day", "scored", "scored"]
 
 
+def test_rows_of_other_days_by_their_times_are_counted_not_scored(score, tmp_path, save_model, small_data):
+    of_time = {"columns": (*small_data.columns, "ts"), "time_column": "ts", "time_format": "iso"}
+    (tmp_path / "log.tsv").write_text(f"1\t0\ta\t{DAY} 23:59:59\n1\t0\ta\t2026-01-07 00:00:00\n")
+    rows = score(tmp_path / "log.tsv", save_model(), settings=small_data.model_copy(update=of_time))
+    assert sorted(row["kind"] for row in rows) == ["other_day", "scored"]
+
+
 def test_a_header_is_no_row(score, tmp_path, save_model, small_data):
     settings = small_data.model_copy(update={"columns": (), "header": True})
     for name in ("1.tsv", "2.tsv"):
