@@ -75,6 +75,7 @@ def train(
         "name": name,
         "version": version,
         "epochs": len(outcome.training.epochs),
+        "best_epoch": outcome.training.best,
         "train_logloss": outcome.best_epoch.train_logloss,
         "valid_logloss": outcome.valid.logloss,
         "valid_auc": outcome.valid.auc,

@@ -1,0 +1,185 @@
+"""Our DeepFM beside FuxiCTR's on the same rows: test AUC and logloss of both, trained in one call.
+
+    python benchmarks/quality.py --data movielens --peers ../shared/peers --log LOG [--seeds 1,2,3]
+    python benchmarks/quality.py --data synthetic --peers ../shared/peers
+
+Ours runs through the jobs; its settings and best epoch were chosen on the validation days. The peer runs at
+several L2, and its best figures ON THE TEST DAYS over these and over all epochs count: more than a user could
+pick. On MovieLens there is a second round, as one would go on in production: both train on the validation
+days too, ours for the number of epochs that the first round found. LOG is MovieLens 100K with a header, a day
+column and a label; a synthetic log is made. Stdout ends with a line of JSON.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+import click
+import yaml
+from peers import find_driver, make_environment, run_driver, write_part
+from rich.console import Console
+from rich.table import Table
+
+from deepfm.config import DataSettings, load_settings
+from deepfm.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+WORK = REPOSITORY / "work" / "benchmarks" / "quality"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One log, its days (A:B, both included), and the settings of both sides."""
+
+    data: str  # its YAML
+    model: str  # its YAML
+    days: dict[str, str]
+    peer: str  # its driver's flags
+    peer_l2: tuple[str, ...]  # one run each
+    training: dict = field(default_factory=dict)  # replaces what the model's YAML has under `training`
+    refit_days: dict[str, str] | None = None  # of the second round
+
+
+MOVIELENS = Contest(
+    "conf/data/movielens.yaml",
+    "conf/model/deepfm_movielens.yaml",
+    # 80.3, 10.4 and 9.4 % of the rows
+    {"train": "1997-09-20:1998-03-07", "valid": "1998-03-08:1998-03-31", "test": "1998-04-01:1998-04-22"},
+    "--epochs 6 --batch 512 --min-count 1",
+    ("1e-5", "1e-4", "1e-3"),
+    # The last day is one to look at: it decides nothing.
+    refit_days={
+        "train": "1997-09-20:1998-03-30", "valid": "1998-03-31:1998-03-31", "test": "1998-04-01:1998-04-22"
+    },
+)  # fmt: skip
+# The same network, batch, epoch and minimum count for both.
+SYNTHETIC = Contest(
+    "conf/data/criteo.yaml",
+    "conf/model/deepfm.yaml",
+    {"train": "2026-01-01:2026-01-05", "valid": "2026-01-06:2026-01-06", "test": "2026-01-07:2026-01-07"},
+    "--epochs 1 --batch 4096 --min-count 2",
+    ("1e-7",),
+    {"batch_size": 4096, "max_epochs": 1},
+)
+CONTESTS = {"movielens": MOVIELENS, "synthetic": SYNTHETIC}
+
+
+def run_job(*arguments: object) -> dict:
+    """A job's summary."""
+    command = [sys.executable, *map(str, arguments)]
+    click.secho(f"$ python {' '.join(command[1:])}", fg="cyan", err=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    if done.returncode:
+        raise UserError(f"{' '.join(command[1:3])} ended with status {done.returncode}; its words are above")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def train_ours(contest: Contest, log: Path, trainings: dict[int, dict], days: dict[str, str]) -> list[dict]:
+    """What train.py says for each seed, under changes of its `training` settings."""
+    dataset = WORK / f"dataset_{days['valid'][:10]}"
+    paths = ("--data", contest.data, "--input", log, "--output", dataset)
+    flags = [word for part, of_part in days.items() for word in (f"--{part}-days", of_part)]
+    run_job("jobs/build_features.py", *paths, *flags)
+    settings, summaries = yaml.safe_load((REPOSITORY / contest.model).read_text()), []
+    for seed, changes in trainings.items():
+        settings["training"] |= {**contest.training, **changes, "seed": seed}
+        model = WORK / f"model_{seed}.yaml"
+        model.write_text(yaml.safe_dump(settings))
+        flags = ("--dataset", dataset, "--model", model, "--num-workers", 0, "--name", "quality")
+        run = run_job("jobs/train.py", *flags, "--tracking-uri", f"sqlite:///{WORK}/mlflow.db")
+        found = {"auc": run["test_auc"], "logloss": run["test_logloss"], "best_epoch": run["best_epoch"]}
+        summaries.append({"seed": seed, **found})
+    return summaries
+
+
+def run_rounds(contest: Contest, log: Path, seeds: list[int]) -> dict[str, tuple[list[dict], dict[str, str]]]:
+    """Ours in each round, and the days on which the peer trains and is measured in it."""
+    ours = train_ours(contest, log, {seed: {} for seed in seeds}, contest.days)
+    rounds = {"as split": (ours, contest.days)}
+    if contest.refit_days:
+        refits = {run["seed"]: {"max_epochs": run["best_epoch"], "keep": "last"} for run in ours}
+        days, first = contest.refit_days, contest.refit_days["train"].split(":")[0]
+        both = {**days, "train": f"{first}:{days['valid'].split(':')[1]}"}
+        rounds["validation days trained on too"] = train_ours(contest, log, refits, days), both
+    return rounds
+
+
+def train_peer(contest: Contest, log: Path, peer: tuple[Path, Path], days: dict[str, str]) -> list[dict]:
+    """Every epoch at every strength of L2."""
+    data = load_settings(REPOSITORY / contest.data, DataSettings)
+    parts = [write_part(log, data, days[part], WORK / f"{part}.tsv") for part in ("train", "test")]
+    fields = ["--fields", ",".join(data.field_set.names)] if data.header else []
+    epochs = []
+    for l2 in contest.peer_l2:
+        arguments = [*parts, str(WORK / "fuxictr"), *fields, *contest.peer.split(), "--l2", l2]
+        click.secho(f"$ python {peer[1].name} {' '.join(arguments)}", fg="cyan", err=True)
+        run = run_driver(*peer, arguments, WORK / f"fuxictr_{l2}.log")
+        for number, epoch in enumerate(run["epochs"], start=1):
+            epochs.append({"l2": l2, "epoch": number, "auc": epoch["AUC"], "logloss": epoch["logloss"]})
+    return epochs
+
+
+def show(name: str, ours: list[dict], peer: list[dict]) -> dict[str, float]:
+    """One table: every seed, the peer's best epoch at every L2, and what counts; the latter is returned."""
+    table = Table("On the test days", "chosen by", "AUC", "logloss", title=f"DeepFM, {name}")
+    runs = [(f"ours, seed {run['seed']}", "validation days", run) for run in ours]
+    for l2 in dict.fromkeys(epoch["l2"] for epoch in peer):
+        best = max((epoch for epoch in peer if epoch["l2"] == l2), key=lambda epoch: epoch["auc"])
+        runs.append((f"FuxiCTR, L2 {l2}, epoch {best['epoch']}", "test days", best))
+    for who, how, run in runs:
+        table.add_row(who, how, f"{run['auc']:.4f}", f"{run['logloss']:.4f}")
+    table.add_section()
+    auc, peer_auc = mean(run["auc"] for run in ours), max(epoch["auc"] for epoch in peer)
+    logloss, peer_logloss = mean(run["logloss"] for run in ours), min(epoch["logloss"] for epoch in peer)
+    table.add_row("ours, mean over seeds", "validation days", f"{auc:.4f}", f"{logloss:.4f}")
+    table.add_row("FuxiCTR, best of each", "test days", f"{peer_auc:.4f}", f"{peer_logloss:.4f}")
+    table.add_row("difference", "", f"{auc - peer_auc:+.4f}", f"{logloss - peer_logloss:+.4f}", style="bold")
+    Console().print(table)
+    return {"auc": auc, "peer_auc": peer_auc, "logloss": logloss, "peer_logloss": peer_logloss}
+
+
+@click.command(help=__doc__.replace("trained in one call.\n\n", "trained in one call.\n\n\b\n"))
+@click.option("--data", "name", type=click.Choice(sorted(CONTESTS)), required=True, help="Which log.")
+@click.option("--peers", type=click.Path(path_type=Path), required=True, help="Folder of the peer's driver.")
+@click.option("--log", type=click.Path(path_type=Path), help="MovieLens 100K as a click log.")
+@click.option("--seeds", default="1", show_default=True, help="Ours is trained with each; the mean counts.")
+def main(name: str, peers: Path, log: Path | None, seeds: str) -> None:
+    try:
+        started, contest, driver = time.monotonic(), CONTESTS[name], find_driver(peers)
+        if name == "movielens" and not (log and log.is_file()):
+            raise UserError(f"expected MovieLens 100K as one file at --log, found {log or 'no --log'}")
+        chosen = _seeds(seeds)
+        peer = make_environment(), driver
+        shutil.rmtree(WORK, ignore_errors=True)
+        WORK.mkdir(parents=True)
+        if name == "synthetic":
+            log = WORK / "log"
+            run_job("-m", "deepfm.synthetic", "--days", 7, "--rows-per-day", 200_000, "--output", log)
+        log = log.resolve()
+        rounds = run_rounds(contest, log, chosen)
+        results = []
+        for title, (ours, days) in rounds.items():
+            theirs = train_peer(contest, log, peer, days)
+            results.append(
+                {"round": title, **show(f"{name}, {title}", ours, theirs), "ours": ours, "peer": theirs}
+            )
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    seconds = round(time.monotonic() - started, 1)
+    click.echo(json.dumps({"data": name, "rounds": results, "seconds": seconds}))
+
+
+def _seeds(text: str) -> list[int]:
+    if not all(seed.strip().isdigit() for seed in text.split(",")):
+        raise UserError(f"--seeds: expected whole numbers such as 1,2,3, found {text}")
+    return [int(seed) for seed in text.split(",")]
+
+
+if __name__ == "__main__":
+    main()
