@@ -43,7 +43,9 @@ class TrainingSettings(Settings):
     # before, so that the days which found it can be trained on too.
     keep: Literal["best", "last"] = "best"
     learning_rate: float = Setting(gt=0)  # for tables and deep part alike
-    optimizer: Literal["adam", "ftrl"] = "adam"
+    # adam moves the rows of the tables that the batch has; adam_dense all of them, as Adam is published: it
+    # may learn more from a small log, but costs as much as the tables are large; ftrl: lr only.
+    optimizer: Literal["adam", "adam_dense", "ftrl"] = "adam"
     ftrl: FtrlSettings | None = None
     seed: int = Setting(default=1, ge=0)  # of initial weights, dropout and the order of the rows
 

@@ -47,7 +47,7 @@ def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -
 def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
     """The model under another's settings; its own stay the form of its products and FTRL with its rate."""
     training = like.training
-    if settings.training.optimizer != training.optimizer:
+    if settings.training.optimizer == "ftrl":
         own = {name: getattr(settings.training, name) for name in ("optimizer", "learning_rate", "ftrl")}
         training = training.model_copy(update=own)
     shared = {

@@ -10,18 +10,28 @@ class Optimizer:
     """Two optimizers that step as one: of the dense weights and of the tables.
 
     Tables under Adam take SparseAdam, which is "lazy": the moments of a row that is not in the batch stay as
-    they are, where dense Adam would decay them and keep moving the row (Kingma & Ba 2015 has neither case).
+    they are. With `move_all_rows` they take Adam as published, which decays them and keeps moving the row,
+    and costs as much as the tables are large.
     """
 
-    def __init__(self, model: nn.Module, learning_rate: float, *, ftrl: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        learning_rate: float,
+        *,
+        move_all_rows: bool = False,
+        ftrl: Mapping[str, float] | None = None,
+    ):
         """`ftrl`: beta, l1 and l2 of Ftrl, which then trains all weights; None: Adam does."""
         self.sparse, self.dense = tables(model), dense_weights(model)
+        self._move_all_rows = move_all_rows
         if ftrl is not None:
             self._optimizers: list[torch.optim.Optimizer] = [
                 Ftrl([*self.sparse, *self.dense], lr=learning_rate, **ftrl)
             ]
             return
-        self._optimizers = [torch.optim.SparseAdam(self.sparse, lr=learning_rate)] if self.sparse else []
+        of_tables = torch.optim.Adam if move_all_rows else torch.optim.SparseAdam
+        self._optimizers = [of_tables(self.sparse, lr=learning_rate)] if self.sparse else []
         if self.dense:
             self._optimizers.append(torch.optim.Adam(self.dense, lr=learning_rate))
 
@@ -32,6 +42,9 @@ class Optimizer:
 
     def step(self) -> None:
         """Move the weights against their gradients."""
+        if self._move_all_rows:
+            for table in self.sparse:
+                table.grad = table.grad.to_dense()
         for optimizer in self._optimizers:
             optimizer.step()
 

@@ -124,7 +124,8 @@ class _Worker:
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
     """The optimizer that the settings name."""
     ftrl = settings.ftrl.model_dump() if settings.ftrl else None
-    return Optimizer(model, settings.learning_rate, ftrl=ftrl)
+    move_all_rows = settings.optimizer == "adam_dense"
+    return Optimizer(model, settings.learning_rate, move_all_rows=move_all_rows, ftrl=ftrl)
 
 
 def epoch_metrics(epoch: Epoch, prefix: str = "") -> dict[str, float]:

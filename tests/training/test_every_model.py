@@ -18,6 +18,7 @@ DEEP = {"embedding_dim": 2, "deep": {"hidden_units": [4, 3], "activation": "tanh
 MODELS = {
     "lr": {},
     "lr by ftrl": {},
+    "fm by adam_dense": {"embedding_dim": 2},
     "fm": {"embedding_dim": 2},
     "fnn": DEEP,
     "ipnn": DEEP,
@@ -65,7 +66,7 @@ def trained(name, world, rows):
     for weight in model.parameters():
         weight.data = 0.3 * torch.randn(weight.shape, generator=random, dtype=torch.float64)
     ftrl = {"beta": 1.0, "l1": 0.01, "l2": 0.1} if name.endswith("ftrl") else None
-    optimizer = Optimizer(model, 0.05, ftrl=ftrl)
+    optimizer = Optimizer(model, 0.05, move_all_rows=name.endswith("adam_dense"), ftrl=ftrl)
     losses = [train_step(model, optimizer, world, SETTINGS, Batch.of(step)[rows]) for step in range(4)]
     return model.state_dict(), losses
 

@@ -56,6 +56,30 @@ def test_three_steps_equal_those_of_torch_adam_and_sparse_adam():
         assert torch.equal(one, other)
 
 
+def test_moving_all_rows_equals_torch_adam_over_dense_gradients():
+    ours, theirs = model(), model()
+    optimizer = Optimizer(ours, 0.05, move_all_rows=True)
+    adam = torch.optim.Adam(theirs.parameters(), lr=0.05)
+    for ids in (IDS, torch.tensor([[3, 0], [3, 1]])):
+        optimizer.zero_grad()
+        gradients_of(ours, ids)
+        gradients_of(theirs, ids)
+        for table in tables(theirs):
+            table.grad = table.grad.to_dense()
+        optimizer.step()
+        adam.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+    # Rows of the first batch went on moving in the second, where lazy Adam leaves them.
+    lazy = model()
+    optimizer = Optimizer(lazy, 0.05)
+    for ids in (IDS, torch.tensor([[3, 0], [3, 1]])):
+        optimizer.zero_grad()
+        gradients_of(lazy, ids)
+        optimizer.step()
+    assert not torch.equal(lazy.embedding.table.weight[0], ours.embedding.table.weight[0])
+
+
 def test_the_first_step_of_a_row_is_the_learning_rate():
     net = model()
     before = net.embedding.table.weight[0].detach().clone()
