@@ -51,7 +51,7 @@ MOVIELENS = Contest(
     # 80.3, 10.4 and 9.4 % of the rows
     {"train": "1997-09-20:1998-03-07", "valid": "1998-03-08:1998-03-31", "test": "1998-04-01:1998-04-22"},
     "--epochs 6 --batch 512 --min-count 1",
-    ("1e-5", "1e-4", "1e-3"),
+    ("1e-5", "1e-3"),
     # The last day is one to look at: it decides nothing.
     refit_days={
         "train": "1997-09-20:1998-03-30", "valid": "1998-03-31:1998-03-31", "test": "1998-04-01:1998-04-22"

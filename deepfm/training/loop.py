@@ -14,7 +14,8 @@ from deepfm.errors import UserError
 from deepfm.models.layers import penalty
 from deepfm.training.metrics import Metrics, Tally
 from deepfm.training.optimizer import Optimizer
-from deepfm.training.world import World, sum_sparse
+from deepfm.training.row_sums import sum_row_gradients
+from deepfm.training.world import World
 
 
 class Batch(Protocol):
@@ -145,8 +146,9 @@ def train_step(
     # The loss rides with the gradients: one exchange a step, and no rank goes on alone after a nan.
     dense = [weight.grad for weight in optimizer.dense]
     world.sum_([sum_logloss, *dense], "dense")
-    for place, table in enumerate(optimizer.sparse):
-        table.grad = sum_sparse(world, table.grad, f"table.{place}")
+    summed = sum_row_gradients(world, [table.grad for table in optimizer.sparse])
+    for table, gradient in zip(optimizer.sparse, summed, strict=True):
+        table.grad = gradient
     optimizer.step()
     return sum_logloss.item()
 

@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 
@@ -68,13 +67,3 @@ class HorovodWorld:
         ]
         for handle in handles:
             self._hvd.synchronize(handle)
-
-
-def sum_sparse(world: World, gradient: Tensor, name: str) -> Tensor:
-    """A sparse (rows, K) gradient -> its sum over all ranks; each sends the rows its batch has, once each."""
-    if world.size == 1:
-        return gradient
-    gradient = gradient.coalesce()
-    ids = world.gather_rows(gradient.indices()[0], f"{name}.ids")
-    rows = world.gather_rows(gradient.values(), f"{name}.rows")
-    return torch.sparse_coo_tensor(ids[None], rows, gradient.shape, check_invariants=False)

@@ -10,7 +10,7 @@ import torch
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.loop import LoopSettings, average_buffers, train_step
 from deepfm.training.optimizer import Optimizer
-from deepfm.training.world import HorovodWorld, SingleWorld, sum_sparse
+from deepfm.training.world import HorovodWorld, SingleWorld
 
 # Functions of this file travel to the workers, which cannot import it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -22,28 +22,6 @@ def test_one_process_by_itself_changes_nothing():
     world.broadcast_([tensor], "b")
     assert tensor.tolist() == [1, 2]
     assert world.gather_rows(tensor, "c") is tensor
-
-
-def sparse_gradient(ids, values):
-    return torch.sparse_coo_tensor([ids], torch.tensor(values)[:, None], (6, 1), check_invariants=True)
-
-
-def test_sparse_gradients_of_two_ranks_add_up_row_by_row(in_ranks):
-    gradients = [sparse_gradient([1, 4], [1.0, 2.0]), sparse_gradient([4, 0, 4], [10.0, 20.0, 40.0])]
-    for found in in_ranks(2, lambda world: sum_sparse(world, gradients[world.rank], "g")):
-        assert found.to_dense().flatten().tolist() == [20, 1, 0, 0, 52, 0]
-
-
-def test_a_row_looked_up_twice_is_sent_once(in_ranks):
-    gradients = [sparse_gradient([3, 3, 3], [1.0, 1.0, 1.0]), sparse_gradient([3], [1.0])]
-    found = in_ranks(2, lambda world: sum_sparse(world, gradients[world.rank], "g"))
-    assert found[0]._nnz() == 2
-
-
-def test_a_rank_without_rows_takes_part(in_ranks):
-    gradients = [sparse_gradient([], []), sparse_gradient([5], [3.0])]
-    for found in in_ranks(2, lambda world: sum_sparse(world, gradients[world.rank], "g")):
-        assert found.to_dense().flatten().tolist() == [0, 0, 0, 0, 0, 3]
 
 
 # Two Horovod processes, started once for all the tests below.
