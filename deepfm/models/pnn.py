@@ -53,9 +53,10 @@ class InnerProducts(nn.Module):
 
     def __init__(self, num_fields: int):
         super().__init__()
-        i, j = _pairs(num_fields)
-        self.num_signals = len(i)
-        self.register_buffer("places", i * num_fields + j, persistent=False)
+        pairs = list(combinations(range(num_fields), 2))
+        self.num_signals = len(pairs)
+        places = torch.tensor([i * num_fields + j for i, j in pairs], dtype=torch.long)
+        self.register_buffer("places", places, persistent=False)
 
     def forward(self, v: Tensor) -> Tensor:
         gram = v @ v.transpose(1, 2)  # (B, F, F)
@@ -67,17 +68,23 @@ class OuterProducts(nn.Module):
 
     def __init__(self, num_fields: int, embedding_dim: int):
         super().__init__()
-        i, j = _pairs(num_fields)
-        self.num_signals = len(i)
-        self.register_buffer("i", i, persistent=False)
-        self.register_buffer("j", j, persistent=False)
-        self.kernels = nn.Parameter(torch.empty(len(i), embedding_dim, embedding_dim))
+        self.num_signals = num_fields * (num_fields - 1) // 2
+        self.kernels = nn.Parameter(torch.empty(self.num_signals, embedding_dim, embedding_dim))
         nn.init.normal_(self.kernels, std=1 / embedding_dim)
 
     def forward(self, v: Tensor) -> Tensor:
-        by_field = v.transpose(0, 1)  # (F, B, K)
-        through = torch.bmm(by_field.index_select(0, self.i), self.kernels)  # (P, B, K)
-        return (through * by_field.index_select(0, self.j)).sum(dim=2).T
+        num_impressions, num_fields, dim = v.shape
+        # Field by field with all that come after it: views of v, where gathering both fields of every pair
+        # would copy P / F times as much, and add up as much on the way back.
+        of_field = self.kernels.split(list(range(num_fields - 1, 0, -1)))  # each (F - 1 - i, K, K)
+        products = []
+        for i, kernels in enumerate(of_field):
+            through = v[:, i] @ kernels.transpose(0, 1).reshape(dim, -1)  # (B, (F - 1 - i) K)
+            products.append((through.view(num_impressions, -1, dim) * v[:, i + 1 :]).sum(dim=2))
+        if not products:
+            # Of one field: no kernels, but they are in the graph, as every weight must get a gradient.
+            return self.kernels.sum() * v.new_ones(num_impressions, 0)
+        return torch.cat(products, dim=1)
 
 
 class PooledOuterProduct(nn.Module):
@@ -90,9 +97,3 @@ class PooledOuterProduct(nn.Module):
     def forward(self, v: Tensor) -> Tensor:
         f = v.sum(dim=1)  # (B, K)
         return (f[:, :, None] * f[:, None, :]).flatten(1)
-
-
-def _pairs(num_fields: int) -> tuple[Tensor, Tensor]:
-    """(P,) and (P,): the two fields of each pair i < j."""
-    pairs = torch.tensor(list(combinations(range(num_fields), 2)), dtype=torch.long).reshape(-1, 2)
-    return pairs[:, 0].contiguous(), pairs[:, 1].contiguous()
