@@ -12,6 +12,7 @@ from command import JobCommand, job, load_profile, profile_option, spark_session
 from deepfm import storage
 from deepfm.config import DataSettings, load_settings
 from deepfm.dataset.build import build_dataset
+from deepfm.dataset.profile import read_profile
 from deepfm.features.click_log import find_click_log
 from deepfm.features.split import choose_split
 
@@ -47,6 +48,7 @@ def build_features(
         "num_ids": sum(manifest.num_ids),
         "vocabulary": manifest.vocabulary,
         "digest": manifest.digest,
+        "warnings": [f"{found.name}: {found.text}" for found in read_profile(output_url).warnings],
         "dataset": output_url,
     }
 

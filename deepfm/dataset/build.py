@@ -1,4 +1,4 @@
-"""A click log -> a finished dataset: survey, vocabulary, encoded splits and, last of all, the manifest."""
+"""A click log -> a finished dataset: survey, vocabulary, encoded splits, profile and, last, the manifest."""
 
 from datetime import datetime, timezone
 
@@ -7,6 +7,14 @@ from pyspark.sql import DataFrame, SparkSession
 from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
+from deepfm.dataset.profile import (
+    LogFindings,
+    num_values_by_field,
+    profile_dataset,
+    rejected_examples,
+    write_profile,
+)
+from deepfm.dataset.profile_page import write_page
 from deepfm.dataset.write import describe_split, encoded_rows, write_rejected, write_split
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog, raw_rows
@@ -56,29 +64,48 @@ def _build(
 ) -> Manifest:
     """Everything but the manifest's file."""
     raw = raw_rows(spark, log, days)
+    vocabulary, found = _learn(raw, log, settings, split, days, url)
+    vocabulary.save(url)
+    manifest = Manifest(
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        data=settings,
+        num_ids=vocabulary.num_ids,
+        vocabulary=vocabulary.fingerprint,
+        splits=_write_splits(spark, raw, log, split, vocabulary, found.counts, url),
+        input=InputLog(
+            url=log.url,
+            days=dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},
+            rows_read=found.counts.num_read,
+            bad_by_reason=found.counts.bad_by_reason,
+        ),
+    )
+    profile = profile_dataset(spark, url, manifest, vocabulary, found)
+    write_profile(url, profile)
+    write_page(url, profile)
+    return manifest
+
+
+def _learn(
+    raw: DataFrame,
+    log: ClickLog,
+    settings: DataSettings,
+    split: DaySplit | HashSplit,
+    days: list[str] | None,
+    url: str,
+) -> tuple[Vocabulary, LogFindings]:
+    """Survey the log and set aside what does not fit; what is learnt and what was seen."""
     surveyed = survey(raw, log.row_format, split).persist()
     try:
         counts = row_counts(surveyed)
         if counts.num_bad:
             write_rejected(rejected_rows(surveyed), f"{url}/{REJECTED}")
         _check_counts(counts, log, settings, days, f"{url}/{REJECTED}")
-        vocabulary = Vocabulary.fit(settings.field_set, value_counts(surveyed), value_moments(surveyed))
+        examples = rejected_examples(rejected_rows(surveyed)) if counts.num_bad else {}
+        values = value_counts(surveyed)
+        vocabulary = Vocabulary.fit(settings.field_set, values, value_moments(surveyed))
     finally:
         surveyed.unpersist()
-    vocabulary.save(url)
-    return Manifest(
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        data=settings,
-        num_ids=vocabulary.num_ids,
-        vocabulary=vocabulary.fingerprint,
-        splits=_write_splits(spark, raw, log, split, vocabulary, counts, url),
-        input=InputLog(
-            url=log.url,
-            days=dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},
-            rows_read=counts.num_read,
-            bad_by_reason=counts.bad_by_reason,
-        ),
-    )
+    return vocabulary, LogFindings(counts, num_values_by_field(values), examples)
 
 
 def _days_to_read(log: ClickLog, split: DaySplit | HashSplit) -> list[str] | None:

@@ -1,0 +1,174 @@
+"""One pass over each written split: rows and clicks by field and id, added up to what a profile shows."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from deepfm import storage
+from deepfm.dataset.manifest import Manifest
+from deepfm.features.split import SPLITS
+from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, Field, FieldSet
+
+#: Known values that are shown of a field that may have very many.
+NUM_TOP = 10
+#: Kinds of field whose known values are few and have an order: all are shown.
+BUCKETED = ("count", "quantile", "time")
+#: Ids are told apart by their training CTR in steps of 1 / CTR_BINS: so many rows a field reach the driver.
+CTR_BINS = 10_000
+
+MISSING, UNKNOWN, KNOWN = range(3)
+NOT_SHOWN = -1
+
+#: A field that enters by value has no ids: it is counted by steps of a hundredth of a standard deviation.
+_STEPS_PER_STD, _MAX_STDS = 100, 5
+#: Ids counted before a task hands its counts to Spark, which bounds the memory of a worker.
+_MAX_HELD = 2_000_000
+#: Up to so many keys an array with a place for each is quicker than sorting.
+_MAX_PLACES = 1 << 20
+
+_SCHEMA = "split int, field int, id int, num long, num_clicks long"
+
+
+def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -> pd.DataFrame:
+    """(field, state, shown, ctr_bin, num_ids, num_train, clicks_train, num_valid, …): sums over ids.
+
+    `field` is an index, `state` MISSING, UNKNOWN or KNOWN, `shown` the id where the profile shows it by
+    itself (else NOT_SHOWN), `ctr_bin` its CTR on the training rows (of ids that are not there: that of all),
+    and `num_ids` how many ids have training rows. Ids are added up in Spark, however many there are.
+    """
+    fields, train = manifest.fields, manifest.splits["train"]
+    train_ctr = train.num_clicks / train.num_rows
+    by_id = _partial_counts(spark, dataset_url, manifest).groupBy("field", "id").agg(*_sums_by_split())
+    ctr = F.when(F.col("num_train") > 0, F.col("clicks_train") / F.col("num_train")).otherwise(train_ctr)
+    binned = by_id.select(
+        "*",
+        F.floor(ctr * CTR_BINS).alias("ctr_bin"),
+        _state(fields).alias("state"),
+        F.when(_is_shown(fields), F.col("id")).otherwise(NOT_SHOWN).alias("shown"),
+    )
+    nums = [f"{what}_{part}" for part in SPLITS for what in ("num", "clicks")]
+    summed = binned.groupBy("field", "state", "shown", "ctr_bin").agg(
+        F.sum((F.col("num_train") > 0).cast("long")).alias("num_ids"), *[F.sum(n).alias(n) for n in nums]
+    )
+    return summed.toPandas()
+
+
+def _partial_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -> DataFrame:
+    """(split, field, id, num, num_clicks), an id once or more often a task."""
+    columns = [manifest.data.label, *manifest.fields.names]
+    files = [
+        (split, f"{dataset_url}/{part}/{file.name}")
+        for split, part in enumerate(SPLITS)
+        for file in manifest.splits[part].files
+    ]
+
+    def count_files(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        counts = _IdCounts(len(columns) - 1)
+        for place in (place for batch in places for place in batch.column(0).to_pylist()):
+            split, file = files[place]
+            # Not through Spark's rows, which would take ten times as long: tasks are handed names of files.
+            rows = pq.read_table(io.BytesIO(storage.read_bytes(file)), columns=columns)
+            counts.add(split, *(rows.column(name).to_numpy() for name in columns))
+            if counts.num_held > _MAX_HELD:
+                counts.compact()
+                if counts.num_held > _MAX_HELD / 2:
+                    yield from counts.drain()
+        yield from counts.drain()
+
+    num_tasks = min(len(files), 2 * spark.sparkContext.defaultParallelism)
+    return spark.range(0, len(files), 1, num_tasks).mapInArrow(count_files, _SCHEMA)
+
+
+class _IdCounts:
+    """Counts ids field by field, file by file; a key is 6 id + 2 split + label."""
+
+    def __init__(self, num_fields: int):
+        self._parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(num_fields)]
+        self.num_held = 0
+
+    def add(self, split: int, labels: np.ndarray, *columns: np.ndarray) -> None:
+        """(B,) labels and F columns (B,) of ids or float32 values."""
+        for parts, column in zip(self._parts, columns, strict=True):
+            ids = _ids_of_values(column) if column.dtype == np.float32 else column
+            parts.append(_counted(6 * ids.astype(np.int64) + (2 * split + labels)))
+            self.num_held += len(parts[-1][0])
+
+    def compact(self) -> None:
+        """Bring equal keys of several files together."""
+        self._parts = [[_summed(parts)] if parts else [] for parts in self._parts]
+        self.num_held = sum(len(keys) for parts in self._parts for keys, _ in parts)
+
+    def drain(self) -> Iterator[pa.RecordBatch]:
+        """All that was counted, which is then forgotten, as rows of partial counts."""
+        self.compact()
+        for field, parts in enumerate(self._parts):
+            for keys, nums in parts:
+                columns = {
+                    "split": (keys % 6 // 2).astype(np.int32),
+                    "field": np.full(len(keys), field, np.int32),
+                    "id": (keys // 6).astype(np.int32),
+                    "num": nums,
+                    "num_clicks": nums * (keys % 2),
+                }
+                yield pa.RecordBatch.from_pydict(columns)
+        self._parts, self.num_held = [[] for _ in self._parts], 0
+
+
+def _ids_of_values(values: np.ndarray) -> np.ndarray:
+    """(n,) float32 scaled values, nan where missing -> (n,) int64."""
+    limit = _MAX_STDS * _STEPS_PER_STD
+    steps = np.clip(np.floor(np.nan_to_num(values) * _STEPS_PER_STD), -limit, limit)
+    return np.where(np.isnan(values), MISSING_ID, FIRST_KNOWN_ID + limit + steps.astype(np.int64))
+
+
+def _counted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) int64 -> the distinct keys and how often each occurs."""
+    if keys.max(initial=0) < _MAX_PLACES:
+        nums = np.bincount(keys)
+        distinct = np.flatnonzero(nums)
+        return distinct, nums[distinct]
+    return np.unique(keys, return_counts=True)
+
+
+def _summed(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    keys, places = np.unique(np.concatenate([keys for keys, _ in parts]), return_inverse=True)
+    nums = np.zeros(len(keys), np.int64)
+    np.add.at(nums, places, np.concatenate([nums for _, nums in parts]))
+    return keys, nums
+
+
+def _sums_by_split() -> list[Column]:
+    return [
+        F.sum(F.when(F.col("split") == at, F.col(source)).otherwise(0)).alias(f"{name}_{part}")
+        for at, part in enumerate(SPLITS)
+        for source, name in (("num", "num"), ("num_clicks", "clicks"))
+    ]
+
+
+def _by_field(fields: FieldSet, number: Callable[[Field], int]) -> Column:
+    """The number of the row's field."""
+    return F.array(*[F.lit(number(field)) for field in fields])[F.col("field")]
+
+
+def _num_shown(field: Field) -> int:
+    if field.kind in BUCKETED:
+        return 2**30
+    # Ids of a vocabulary are in the order of how often they occur; of a hash or a value nobody knows names.
+    return NUM_TOP if field.is_counted else 0
+
+
+def _state(fields: FieldSet) -> Column:
+    # Of a cross it says nothing: its ids are hashes.
+    known = F.col("id") >= _by_field(fields, lambda field: field.first_known_id)
+    return F.when(known, KNOWN).when(F.col("id") == MISSING_ID, MISSING).otherwise(UNKNOWN)
+
+
+def _is_shown(fields: FieldSet) -> Column:
+    place = F.col("id") - _by_field(fields, lambda field: field.first_known_id)
+    return (place >= 0) & (place < _by_field(fields, _num_shown))

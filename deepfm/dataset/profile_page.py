@@ -1,0 +1,191 @@
+"""profile.html: a dataset's profile as one page that loads nothing and runs nothing."""
+
+import base64
+import io
+
+import jinja2
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deepfm import storage
+from deepfm.dataset.field_profile import FieldProfile
+from deepfm.dataset.profile import DatasetProfile, Rows
+
+PAGE = "profile.html"
+_COLOURS = {"train": "tab:blue", "valid": "tab:orange", "test": "tab:green", "outside": "tab:gray"}
+#: Names that have room below a plot.
+_MAX_NAMES = 15
+
+# The policy keeps a browser from running or loading anything, even if a value of the log were not escaped.
+_TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Dataset {{ profile.digest }}</title>
+<style>
+body { font: 15px/1.4 sans-serif; max-width: 68em; margin: 2em auto; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; margin: .5em 0 1.5em }
+th, td { padding: .15em .7em; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top }
+th:first-child, td:first-child, .text { text-align: left; overflow-wrap: anywhere }
+.warning { background: #fff1d6; padding: .3em .8em }
+.field { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-start }
+img { max-width: 100% }
+</style>
+</head>
+<body>
+<h1>Dataset {{ profile.digest }}</h1>
+<p>Made of {{ profile.log_url }}</p>
+{% for finding in profile.warnings %}
+<p class="warning"><b>{{ finding.name }}</b> {{ finding.text }}</p>
+{% else %}
+<p>No warnings.</p>
+{% endfor %}
+
+<h2>Rows</h2>
+<table>
+<tr><th>split</th><th>rows</th><th>CTR</th></tr>
+{% for rows in profile.splits %}
+<tr><td>{{ rows.split }}</td><td>{{ rows.num_rows | thousands }}</td><td>{{ rows.ctr | digits }}</td></tr>
+{% endfor %}
+</table>
+{% if profile.days %}
+<img alt="Rows and CTR by day" src="{{ day_plot }}">
+<table>
+<tr><th>day</th><th>split</th><th>rows</th><th>CTR</th></tr>
+{% for rows in profile.days %}
+<tr><td>{{ rows.day }}</td><td>{{ rows.split }}</td><td>{{ rows.num_rows | thousands }}</td>
+<td>{{ rows.ctr | digits }}</td></tr>
+{% endfor %}
+</table>
+{% endif %}
+
+<h2>Rows set aside</h2>
+{% if profile.set_aside %}
+<table>
+<tr><th>reason</th><th>rows</th><th class="text">such as</th></tr>
+{% for aside in profile.set_aside %}
+<tr><td>{{ aside.reason }}</td><td>{{ aside.num_rows | thousands }}</td>
+<td class="text">{% for text in aside.examples %}<code>{{ text }}</code><br>{% endfor %}</td></tr>
+{% endfor %}
+</table>
+{% else %}
+<p>None.</p>
+{% endif %}
+
+<h2>Fields</h2>
+<p>Unknown: rare in the training rows, or not there. AUC: on the validation rows, of the CTR that the training
+rows with the same value have; 0.5 says nothing, 1 says all.</p>
+<table>
+<tr><th>field</th><th class="text">kind</th><th>values</th><th>known ids</th><th>ids in training</th>
+<th>missing</th><th>unknown: training</th><th>validation</th><th>test</th><th>mean</th><th>std</th>
+<th>AUC</th></tr>
+{% for field in profile.fields %}
+<tr><td>
+{%- if field.top %}<a href="#{{ field.name }}">{{ field.name }}</a>{% else %}{{ field.name }}{% endif %}</td>
+<td class="text">{{ field.kind }}</td>
+<td>{{ field.num_values | thousands }}</td><td>{{ field.num_known_ids | thousands }}</td>
+<td>{{ field.num_ids_seen | thousands }}
+{%- if field.kind == "cross" %} ({{ (field.num_ids_seen / field.num_known_ids) | percent }}){% endif %}</td>
+<td>{{ field.missing.train | percent }}</td><td>{{ field.unknown.train | percent }}</td>
+<td>{{ field.unknown.valid | percent }}</td><td>{{ field.unknown.test | percent }}</td>
+<td>{{ field.mean | digits }}</td><td>{{ field.std | digits }}</td>
+<td>{{ field.valid_auc | digits }}</td></tr>
+{% endfor %}
+</table>
+{% for field in profile.fields if field.top %}
+<h3 id="{{ field.name }}">{{ field.name }}</h3>
+<div class="field">
+<table>
+<tr><th>most frequent values</th><th>training rows</th><th>share</th><th>CTR</th></tr>
+{% for value in field.top %}
+<tr><td><code>{{ value.name }}</code></td><td>{{ value.num_rows | thousands }}</td>
+<td>{{ value.share | percent }}</td><td>{{ value.ctr | digits }}</td></tr>
+{% endfor %}
+</table>
+{% if field.buckets %}
+<img alt="Share and CTR by value of {{ field.name }}" src="{{ bucket_plots[field.name] }}">
+{% endif %}
+</div>
+{% endfor %}
+</body>
+</html>
+"""
+
+
+def page(profile: DatasetProfile) -> str:
+    """The profile -> HTML with its plots inside."""
+    # autoescape: values and lines of the log are anybody's text.
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    environment.filters |= {"thousands": _thousands, "percent": _percent, "digits": _digits}
+    return environment.from_string(_TEMPLATE).render(
+        profile=profile,
+        day_plot=_image(_day_plot(profile.days)) if profile.days else "",
+        bucket_plots={f.name: _image(_bucket_plot(f)) for f in profile.fields if f.buckets},
+    )
+
+
+def write_page(url: str, profile: DatasetProfile) -> None:
+    """Write profile.html into a dataset's folder."""
+    storage.write_bytes(f"{url}/{PAGE}", page(profile).encode())
+
+
+def _thousands(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _percent(share: float | jinja2.Undefined) -> str:
+    return "" if isinstance(share, jinja2.Undefined) else f"{share:.2%}"
+
+
+def _digits(number: float | None) -> str:
+    return "" if number is None else f"{number:.4g}"
+
+
+def _day_plot(days: tuple[Rows, ...]) -> Figure:
+    """Rows of every day, its CTR below."""
+    figure = Figure(figsize=(min(4 + 0.3 * len(days), 12), 3.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    colours = [_COLOURS[rows.split] for rows in days]
+    upper.bar(range(len(days)), [rows.num_rows for rows in days], color=colours)
+    upper.set_ylabel("rows")
+    for split in dict.fromkeys(rows.split for rows in days):
+        upper.bar(0, 0, color=_COLOURS[split], label=split)
+    upper.legend(fontsize="small")
+    _draw_ctr(lower, [rows.ctr for rows in days], colours)
+    _name_places(lower, [rows.day for rows in days])
+    return figure
+
+
+def _bucket_plot(field: FieldProfile) -> Figure:
+    """Share of every bucket, its CTR below."""
+    figure = Figure(figsize=(5, 3))
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.bar(range(len(field.buckets)), [bucket.share for bucket in field.buckets], color="lightgray")
+    upper.set_ylabel("share")
+    _draw_ctr(lower, [bucket.ctr for bucket in field.buckets], ["tab:blue"] * len(field.buckets))
+    _name_places(lower, [bucket.name for bucket in field.buckets])
+    figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.3)
+    return figure
+
+
+def _draw_ctr(axes: Axes, ctrs: list[float | None], colours: list[str]) -> None:
+    known = [place for place, ctr in enumerate(ctrs) if ctr is not None]
+    heights = [ctrs[place] for place in known]
+    axes.plot(known, heights, color="lightgray", zorder=1)
+    axes.scatter(known, heights, color=[colours[place] for place in known], s=14, zorder=2)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("CTR")
+
+
+def _name_places(axes: Axes, names: list[str]) -> None:
+    every = -(-len(names) // _MAX_NAMES)
+    axes.set_xticks(range(0, len(names), every), names[::every], rotation=60, ha="right", fontsize="small")
+
+
+def _image(figure: Figure) -> str:
+    """As the address of an image that lies within the page."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=80)
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
