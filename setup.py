@@ -13,6 +13,8 @@ setup(
         "click",
         "cloudpickle",
         "fsspec",
+        "jinja2",
+        "matplotlib",
         # The file store is refused from 3.18 on; models are registered in a database or on a server.
         "mlflow>=3.8,<3.18",
         "numpy<2",  # pyarrow 14 was built for NumPy 1
@@ -32,6 +34,6 @@ setup(
         # Its own build stops at C++14, which no torch of this range compiles with:
         # `make env` builds it with the standard that the installed torch names.
         "horovod": ["horovod==0.28.1"],
-        "test": ["hypothesis", "matplotlib", "pytest", "ruff", "scikit-learn"],
+        "test": ["hypothesis", "pytest", "ruff", "scikit-learn"],
     },
 )
