@@ -29,6 +29,13 @@ profile_option = click.option(
     show_default=True,
     help="Where the job runs: Spark, MLflow, limits.",
 )
+workers_option = click.option(
+    "--num-workers",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Horovod processes; 0: none.",
+)
 tracking_option = click.option(
     "--tracking-uri", help="MLflow server or store, in place of the profile's; http://… or sqlite:///…."
 )

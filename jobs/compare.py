@@ -12,7 +12,15 @@ or --like YAML gives all of them that YAML's. An interrupted comparison goes on 
 from contextlib import nullcontext
 
 import click
-from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
+from command import (
+    JobCommand,
+    job,
+    load_profile,
+    profile_option,
+    spark_session,
+    tracking_option,
+    workers_option,
+)
 
 from deepfm import storage
 from deepfm.config import load_settings
@@ -32,13 +40,7 @@ ALL = "lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm"
 @click.option("--model-dir", default="conf/model", show_default=True, help="Where the models' YAMLs are.")
 @click.option("--like", help="YAML of one model: its sizes, penalties and training for all of them.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings a model.")
-@click.option(
-    "--num-workers",
-    type=click.IntRange(min=0),
-    default=2,
-    show_default=True,
-    help="Horovod processes; 0: none.",
-)
+@workers_option
 @click.option("--experiment", default="compare", show_default=True, help="MLflow experiment.")
 @tracking_option
 @profile_option

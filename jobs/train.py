@@ -9,7 +9,15 @@ Example:
 from contextlib import nullcontext
 
 import click
-from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
+from command import (
+    JobCommand,
+    job,
+    load_profile,
+    profile_option,
+    spark_session,
+    tracking_option,
+    workers_option,
+)
 
 from deepfm import storage
 from deepfm.config import load_settings
@@ -31,13 +39,7 @@ from deepfm.training.worker import WorkOrder
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
 @click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
-@click.option(
-    "--num-workers",
-    type=click.IntRange(min=0),
-    default=2,
-    show_default=True,
-    help="Horovod processes; 0: none.",
-)
+@workers_option
 @click.option("--name", required=True, help="Registered model that gets a new version.")
 @click.option(
     "--init-from", help="fnn: the fm to start from, models:/NAME/VERSION or runs:/ID; else one is trained."
