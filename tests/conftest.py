@@ -126,6 +126,25 @@ def run_job(request, profile_path):
     return run
 
 
+@pytest.fixture(scope="session")
+def small_dataset(run_job, tmp_path_factory):
+    """Path of a dataset of 3 x 24 impressions of I (a count) and C (a category)."""
+    days = ("2026-01-01", "2026-01-02", "2026-01-03")
+    folder = tmp_path_factory.mktemp("dataset")
+    for day in days:
+        (folder / "log" / f"ds={day}").mkdir(parents=True)
+        rows = [f"{n * 5 % 7 % 2}\t{n % 3}\t{'ab'[n % 2]}\n" for n in range(24)]
+        (folder / "log" / f"ds={day}" / "part.tsv").write_text("".join(rows))
+    (folder / "data.yaml").write_text(
+        "format: delimited\ncolumns: [label, I, C]\n"
+        "fields: [{kind: count, names: [I]}, {kind: category, names: [C]}]\n"
+    )
+    flags = [f"--{part}-days={day}" for part, day in zip(("train", "valid", "test"), days, strict=True)]
+    files = ["--data", folder / "data.yaml", "--input", folder / "log", "--output", folder / "dataset"]
+    assert run_job("build_features", *files, *flags).summary["rows_train"] == 24
+    return folder / "dataset"
+
+
 # --- a log of three columns and models whose probabilities can be checked by hand
 
 SMALL_DATA = {

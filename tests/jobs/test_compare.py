@@ -13,12 +13,12 @@ NUMBERS = itertools.count()
 
 
 @pytest.fixture
-def compare(run_job, dataset, models):
+def compare(run_job, small_dataset, models):
     """compare("lr,fm") -> the finished job; each in an experiment of its own unless one is given."""
 
     def run(names="lr,fm", *flags, folder=None, experiment=None):
         experiment = experiment or f"compare {next(NUMBERS)}"
-        files = ["--dataset", dataset, "--model-dir", folder or models(), "--experiment", experiment]
+        files = ["--dataset", small_dataset, "--model-dir", folder or models(), "--experiment", experiment]
         return run_job("compare", *files, "--models", names, "--num-workers", 0, *flags)
 
     return run

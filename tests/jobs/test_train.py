@@ -4,10 +4,10 @@ import pytest
 
 
 @pytest.fixture
-def train(run_job, dataset, models):
+def train(run_job, small_dataset, models):
     def run(model, name, *flags, **changes):
         folder = models(**changes)
-        files = ["--dataset", dataset, "--model", folder / f"{model}.yaml"]
+        files = ["--dataset", small_dataset, "--model", folder / f"{model}.yaml"]
         return run_job("train", *files, "--num-workers", 0, "--name", name, *flags)
 
     return run

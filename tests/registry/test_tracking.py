@@ -14,7 +14,6 @@ from deepfm.registry import run as run_module
 from deepfm.registry.run import Run, flattened
 from deepfm.registry.tracking import Store
 
-DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
 MODEL = """
 model: deepfm
 embedding_dim: 2
@@ -24,23 +23,12 @@ training: {batch_size: 8, max_epochs: 3, patience: 3, learning_rate: 0.01}
 
 
 @pytest.fixture(scope="module")
-def trained(run_job, tmp_path_factory):
-    """(summary of train.py, its dataset's folder): three epochs on 3 x 24 impressions of Criteo's layout."""
-    folder = tmp_path_factory.mktemp("trained")
-    for day in DAYS:
-        (folder / "log" / f"ds={day}").mkdir(parents=True)
-        rows = [f"{n % 2}\t{n % 3}\t{'ab'[n % 2]}\n" for n in range(24)]
-        (folder / "log" / f"ds={day}" / "part.tsv").write_text("".join(rows))
-    (folder / "data.yaml").write_text(
-        "format: delimited\ncolumns: [label, I, C]\n"
-        "fields: [{kind: count, names: [I]}, {kind: category, names: [C]}]\n"
-    )
-    (folder / "model.yaml").write_text(MODEL)
-    flags = [f"--{part}-days={day}" for part, day in zip(("train", "valid", "test"), DAYS, strict=True)]
-    files = ["--data", folder / "data.yaml", "--input", folder / "log", "--output", folder / "dataset"]
-    assert run_job("build_features", *files, *flags).summary["rows_train"] == 24
-    flags = ["--model", folder / "model.yaml", "--num-workers=0", "--name=tracked", "--experiment=tracking"]
-    return run_job("train", "--dataset", folder / "dataset", *flags).summary, folder / "dataset"
+def trained(run_job, small_dataset, tmp_path_factory):
+    """(summary of train.py, its dataset's folder): three epochs."""
+    model = tmp_path_factory.mktemp("trained") / "model.yaml"
+    model.write_text(MODEL)
+    flags = ["--model", model, "--num-workers=0", "--name=tracked", "--experiment=tracking"]
+    return run_job("train", "--dataset", small_dataset, *flags).summary, small_dataset
 
 
 @pytest.fixture
