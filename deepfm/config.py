@@ -23,8 +23,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class HashSplit(Settings):
-    """How a log without days is split: by a stable hash of the row. The rest is for training."""
+class Shares(Settings):
+    """Which shares of the rows are for validation and test; the rest is for training."""
 
     valid: float = Setting(default=0.1, gt=0, lt=1)
     test: float = Setting(default=0.1, gt=0, lt=1)
@@ -50,7 +50,10 @@ class DataSettings(Settings):
     cross: tuple[Annotated[tuple[FieldName, ...], Setting(min_length=2)], ...] = ()  # fields, by their names
     cross_buckets: int = Setting(default=100_000, ge=1, lt=2**31)  # ids of each crossed field
     max_bad_fraction: Fraction = 0.01  # of the rows read; above it nothing is published
-    hash_split: HashSplit = HashSplit()
+    hash_split: Shares = Shares()  # of a log without days: by a stable hash of the row
+    time_split: Shares | None = None  # the latest rows by the time column, in place of days
+    # Share of the training rows without a click that is kept, by a stable hash; scores are corrected for it.
+    keep_negatives: float = Setting(default=1.0, gt=0, le=1)
 
     @property
     def field_set(self) -> FieldSet:
@@ -67,9 +70,11 @@ class DataSettings(Settings):
     def _columns_fit_together(self):
         mistakes = self._mistakes_of_cross()
         mistakes += self._mistakes_of_time()
+        mistakes += self._mistakes_of_lists()
         raw_names = self.field_set.raw.names
         # A cross that is there twice has been told of; two crosses may still make the same name.
         names = [*raw_names, *("_x_".join(parts) for parts in dict.fromkeys(self.cross))]
+        names += [slot for field in self.field_set.raw if field.kind == "list" for slot in field.slots]
         # Spark takes I1 and i1 for one column.
         lower = [name.lower() for name in names]
         repeated = sorted({name for name in names if lower.count(name.lower()) > 1})
@@ -86,8 +91,9 @@ class DataSettings(Settings):
             mistakes.append("columns: only a delimited file with header: false takes them")
         if self.label.lower() in lower:
             mistakes.append(f"the label {self.label} cannot also be a field")
-        if self.hash_split.valid + self.hash_split.test >= 1:
-            mistakes.append("hash_split: valid + test must leave rows for training (below 1)")
+        for key, shares in (("hash_split", self.hash_split), ("time_split", self.time_split)):
+            if shares and shares.valid + shares.test >= 1:
+                mistakes.append(f"{key}: valid + test must leave rows for training (below 1)")
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
@@ -97,9 +103,24 @@ class DataSettings(Settings):
             return ["time_column and time_format go together; give both or none"]
         if self.time_column is None and any(group.kind == "time" for group in self.fields):
             return ["time_column: is missing, of which the fields of kind time are made"]
+        if self.time_split and (self.time_column is None or self.day_column is not None):
+            return ["time_split: is for a log with a time_column and without day_column"]
         if self.label == self.time_column:
             return [f"the label {self.label} cannot also be the time column"]
         return []
+
+    def _mistakes_of_lists(self) -> list[str]:
+        separators = {f.name: f.separator for f in self.field_set.raw if f.kind == "list"}
+        if self.format == "parquet":
+            return []
+        mistakes = []
+        if "" in separators.values():
+            mistakes.append(
+                "separator: is missing; say what lies between the values of a list, such as a space"
+            )
+        if any(self.delimiter in separator for separator in separators.values()):
+            mistakes.append(f"separator: cannot hold the delimiter {self.delimiter!r}, which ends a column")
+        return mistakes
 
     def _mistakes_of_cross(self) -> list[str]:
         kinds = {field.name: field.kind for field in self.field_set.raw}

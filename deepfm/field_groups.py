@@ -3,14 +3,18 @@
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Setting
 
-from deepfm.fields import TIME_NAMES, Field, FieldName, RawKind, Scale
+from deepfm.fields import TIME_NAMES, Field, FieldName, Pooling, RawKind, Scale
 
 #: The kinds of field that take a key.
 _KINDS_OF_KEY = {
-    "min_count": ("count", "category"),
+    "min_count": ("count", "category", "list"),
+    "max_size": ("count", "category", "list"),
     "scale": ("value",),
-    "hash_buckets": ("category",),
-    "unknown_buckets": ("category",),
+    "hash_buckets": ("category", "list"),
+    "unknown_buckets": ("category", "list"),
+    "max_values": ("list",),
+    "separator": ("list",),
+    "pooling": ("list",),
     "quantile_buckets": ("quantile",),
 }
 
@@ -22,11 +26,15 @@ class FieldGroup(BaseModel):
 
     kind: RawKind
     names: tuple[FieldName, ...] = Setting(min_length=1)
-    min_count: int | None = Setting(default=None, ge=1)  # of counts and categories, see Field.min_count
-    scale: Scale | None = None  # of values, see Field.scale
-    hash_buckets: int | None = Setting(default=None, ge=1, lt=2**31 - 2)  # of categories, see Field
-    unknown_buckets: int | None = Setting(default=None, ge=1, lt=2**31 - 2)  # of categories, see Field
-    quantile_buckets: int | None = Setting(default=None, ge=2, le=1000)  # of quantiles, see Field
+    min_count: int | None = Setting(default=None, ge=1)  # see Field, as for all that follow
+    max_size: int | None = Setting(default=None, ge=1, lt=2**31 - 2)
+    scale: Scale | None = None
+    hash_buckets: int | None = Setting(default=None, ge=1, lt=2**31 - 2)
+    unknown_buckets: int | None = Setting(default=None, ge=1, lt=2**31 - 2)
+    quantile_buckets: int | None = Setting(default=None, ge=2, le=1000)
+    max_values: int | None = Setting(default=None, ge=1, le=1000)
+    separator: str | None = Setting(default=None, min_length=1)
+    pooling: Pooling | None = None
 
     @property
     def field_list(self) -> list[Field]:
@@ -45,11 +53,13 @@ class FieldGroup(BaseModel):
         if "hash_buckets" in given:
             mistakes += [
                 f"{key}: a field with hash_buckets has no rare or unknown values; remove one of the two"
-                for key in ("min_count", "unknown_buckets")
+                for key in ("min_count", "max_size", "unknown_buckets")
                 if key in given
             ]
         if self.kind == "quantile" and self.quantile_buckets is None:
             mistakes.append("quantile_buckets: is missing; say how many buckets, such as 50")
+        if self.kind == "list" and self.max_values is None:
+            mistakes.append("max_values: is missing; say how many values of an impression count, such as 5")
         strange = sorted(set(self.names) - set(TIME_NAMES)) if self.kind == "time" else []
         if strange:
             mistakes.append(f"names: a time gives {', '.join(TIME_NAMES)}, found {', '.join(strange)}")

@@ -13,8 +13,8 @@ from deepfm import storage
 from deepfm.config import DataSettings, load_settings
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.profile import read_profile
+from deepfm.features.choose_split import choose_split
 from deepfm.features.click_log import find_click_log
-from deepfm.features.split import choose_split
 
 
 @click.command(cls=JobCommand, help=__doc__)
@@ -37,12 +37,13 @@ def build_features(
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
     with spark_session(profile, "build_features") as spark:
         log = find_click_log(spark, input_url, settings)
-        split = choose_split(log.url, log.has_days, settings.hash_split, (train_days, valid_days, test_days))
+        split = choose_split(spark, log, settings, (train_days, valid_days, test_days))
         manifest = build_dataset(spark, log, settings, split, output_url)
     return {
         "rows_read": manifest.input.rows_read,
         "rows_bad": sum(manifest.input.bad_by_reason.values()),
         "bad_by_reason": manifest.input.bad_by_reason,
+        "rows_sampled_out": manifest.input.rows_sampled_out,
         **{f"rows_{name}": part.num_rows for name, part in manifest.splits.items()},
         "num_fields": len(manifest.fields),
         "num_ids": sum(manifest.num_ids),

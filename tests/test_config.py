@@ -152,7 +152,7 @@ def test_columns_that_do_not_fit_together_are_listed_at_once_too():
         ({"fields": [{"kind": "category", "names": ["C 1"]}]}, "fields.0.names.0: String should match"),
         (
             {"fields": [{"kind": "number", "names": ["C1"]}]},
-            "fields.0.kind: Input should be 'count', 'category', 'value', 'quantile' or 'time'",
+            "fields.0.kind: Input should be 'count', 'category', 'list', 'value', 'quantile' or 'time'",
         ),
         ({"fields": [{**VALUE, "min_count": 2}]}, "fields.0: min_count: only a field of kind count or cat"),
         ({"fields": [{**VALUE, "min_count": 1}]}, "fields.0: min_count: only a field of kind count or cat"),

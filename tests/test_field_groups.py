@@ -6,14 +6,18 @@ from pydantic import ValidationError
 from deepfm.field_groups import FieldGroup
 from deepfm.fields import Field
 
-KINDS = ("count", "category", "value", "quantile", "time")
+KINDS = ("count", "category", "list", "value", "quantile", "time")
 #: A value of every key, and the kinds that take it.
 KEYS = {
-    "min_count": (2, {"count", "category"}),
+    "min_count": (2, {"count", "category", "list"}),
+    "max_size": (2, {"count", "category", "list"}),
     "scale": ("log", {"value"}),
-    "hash_buckets": (10, {"category"}),
-    "unknown_buckets": (10, {"category"}),
+    "hash_buckets": (10, {"category", "list"}),
+    "unknown_buckets": (10, {"category", "list"}),
     "quantile_buckets": (10, {"quantile"}),
+    "max_values": (3, {"list"}),
+    "separator": (" ", {"list"}),
+    "pooling": ("sum", {"list"}),
 }
 
 
@@ -33,7 +37,9 @@ def mistakes_of(**keys):
 def test_a_key_goes_with_its_kinds_only(key, kind):
     value, kinds = KEYS[key]
     if kind in kinds:
-        assert [getattr(field, key) for field in group(kind, **{key: value}).field_list] == [value, value]
+        needed = {"max_values": 1} if kind == "list" else {}
+        fields = group(kind, **{**needed, key: value}).field_list
+        assert [getattr(field, key) for field in fields] == [value, value]
     else:
         told = mistakes_of(kind=kind, **{key: value})
         assert f"{key}: only a field of kind " in told and f"not a {kind}; remove it" in told
@@ -51,6 +57,8 @@ def test_fields_of_a_group_differ_in_name_only():
     ("keys", "told"),
     [
         ({"hash_buckets": 10, "min_count": 2}, "min_count: a field with hash_buckets has no rare"),
+        ({"hash_buckets": 10, "max_size": 2}, "max_size: a field with hash_buckets has no rare"),
+        ({"kind": "list"}, "max_values: is missing; say how many"),
         (
             {"hash_buckets": 10, "unknown_buckets": 2},
             "unknown_buckets: a field with hash_buckets has no rare",
@@ -73,5 +81,7 @@ def test_keys_that_do_not_fit_together_are_told(keys, told):
 
 def test_all_mistakes_of_a_group_are_told_at_once():
     told = mistakes_of(kind="value", min_count=2, hash_buckets=10)
-    assert "min_count: only a field of kind count or category has one, not a value; remove it; " in told
-    assert "hash_buckets: only a field of kind category has one, not a value; remove it; " in told
+    assert (
+        "min_count: only a field of kind count or category or list has one, not a value; remove it; " in told
+    )
+    assert "hash_buckets: only a field of kind category or list has one, not a value; remove it" in told

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepfm.fields import MISSING_ID, PRESENT_ID
+from deepfm.fields import MISSING_ID, PADDING, PRESENT_ID, FieldSet
 
 
 def as_block(columns: Sequence[np.ndarray]) -> np.ndarray:
@@ -18,20 +18,25 @@ def as_block(columns: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(bits, axis=1).astype(np.int32, copy=False)
 
 
-def network_inputs(block: np.ndarray, are_values: Sequence[bool]) -> tuple[Tensor, Tensor | None]:
-    """(n, F) int32 block, which fields are values -> (n, F) int64 ids and (n, F) float32 x.
+def network_inputs(block: np.ndarray, fields: FieldSet) -> tuple[Tensor, Tensor | None]:
+    """(n, S) int32 block -> (n, S) int64 ids, PADDING in the empty slots of lists, and (n, S) float32 x.
 
-    x is by what a feature's weight and embedding are multiplied: the value of a field that enters by value,
-    1 elsewhere, also where a value is missing, since `missing` is a feature of its own. None where no field
-    is a value and all x would be 1.
+    x is by what a feature's weight and embedding are multiplied: the value of a field that enters by value;
+    1 / (number of values) of a list that is pooled by its mean; 1 elsewhere, also where a value is missing,
+    since `missing` is a feature of its own. None where all x would be 1.
     """
     ids = torch.from_numpy(block).long()
-    places = np.flatnonzero(are_values)
-    if not len(places):
+    values = [fields.slot_ranges[field.name].start for field in fields if field.kind == "value"]
+    means = [fields.slot_ranges[field.name] for field in fields if field.pools_mean]
+    if not values and not means:
         return ids, None
-    values = torch.from_numpy(np.ascontiguousarray(block[:, places]).view(np.float32))  # (n, fields by value)
-    missing = values.isnan()
     x = torch.ones(block.shape)
-    x[:, places] = values.masked_fill(missing, 1.0)
-    ids[:, places] = torch.where(missing, MISSING_ID, PRESENT_ID)
+    if values:
+        numbers = torch.from_numpy(np.ascontiguousarray(block[:, values]).view(np.float32))  # (n, by value)
+        missing = numbers.isnan()
+        x[:, values] = numbers.masked_fill(missing, 1.0)
+        ids[:, values] = torch.where(missing, MISSING_ID, PRESENT_ID)
+    for slots in means:
+        present = ids[:, slots] != PADDING
+        x[:, slots] = present / present.sum(dim=1, keepdim=True)
     return ids, x

@@ -18,9 +18,10 @@ from deepfm.dataset.profile_page import write_page
 from deepfm.dataset.write import describe_split, encoded_rows, write_rejected, write_split
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog, raw_rows
-from deepfm.features.split import SPLITS, DaySplit, HashSplit
+from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.features.survey import (
     RowCounts,
+    cut_lists,
     rejected_rows,
     row_counts,
     survey,
@@ -35,7 +36,7 @@ REJECTED = "_rejected"
 
 
 def build_dataset(
-    spark: SparkSession, log: ClickLog, settings: DataSettings, split: DaySplit | HashSplit, url: str
+    spark: SparkSession, log: ClickLog, settings: DataSettings, split: Split, url: str
 ) -> Manifest:
     """Build the dataset at `url`, which must not exist (what an interrupted build left there is replaced).
 
@@ -58,7 +59,7 @@ def _build(
     spark: SparkSession,
     log: ClickLog,
     settings: DataSettings,
-    split: DaySplit | HashSplit,
+    split: Split,
     days: list[str] | None,
     url: str,
 ) -> Manifest:
@@ -71,11 +72,13 @@ def _build(
         data=settings,
         num_ids=vocabulary.num_ids,
         vocabulary=vocabulary.fingerprint,
-        splits=_write_splits(spark, raw, log, split, vocabulary, found.counts, url),
+        splits=_write_splits(spark, raw, log, split, vocabulary, found.counts, url, settings.keep_negatives),
         input=InputLog(
             url=log.url,
             days=dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},
+            times=(split.valid_from, split.test_from) if isinstance(split, TimeSplit) else None,
             rows_read=found.counts.num_read,
+            rows_sampled_out=found.counts.num_rows("sampled_out"),
             bad_by_reason=found.counts.bad_by_reason,
         ),
     )
@@ -89,12 +92,12 @@ def _learn(
     raw: DataFrame,
     log: ClickLog,
     settings: DataSettings,
-    split: DaySplit | HashSplit,
+    split: Split,
     days: list[str] | None,
     url: str,
 ) -> tuple[Vocabulary, LogFindings]:
     """Survey the log and set aside what does not fit; what is learnt and what was seen."""
-    surveyed = survey(raw, log.row_format, split).persist()
+    surveyed = survey(raw, log.row_format, split, settings.keep_negatives).persist()
     try:
         counts = row_counts(surveyed)
         if counts.num_bad:
@@ -103,13 +106,14 @@ def _learn(
         examples = rejected_examples(rejected_rows(surveyed)) if counts.num_bad else {}
         values = value_counts(surveyed)
         vocabulary = Vocabulary.fit(settings.field_set, values, value_moments(surveyed))
+        found = LogFindings(counts, num_values_by_field(values), examples, cut_lists(surveyed))
     finally:
         surveyed.unpersist()
-    return vocabulary, LogFindings(counts, num_values_by_field(values), examples)
+    return vocabulary, found
 
 
-def _days_to_read(log: ClickLog, split: DaySplit | HashSplit) -> list[str] | None:
-    if log.day_folders is None or isinstance(split, HashSplit):
+def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:
+    if log.day_folders is None or not isinstance(split, DaySplit):
         return None
     return split.days()
 
@@ -165,10 +169,11 @@ def _write_splits(
     spark: SparkSession,
     raw: DataFrame,
     log: ClickLog,
-    split: DaySplit | HashSplit,
+    split: Split,
     vocabulary: Vocabulary,
     counts: RowCounts,
     url: str,
+    keep_negatives: float,
 ) -> dict:
     shared = spark.sparkContext.broadcast(vocabulary)
     described = {}
@@ -176,7 +181,7 @@ def _write_splits(
         rows = raw
         if log.day_folders is not None and isinstance(split, DaySplit):
             rows = raw.filter(raw["ds"].between(*split.ranges[code]))
-        encoded = encoded_rows(rows, log.row_format, split, part, shared)
+        encoded = encoded_rows(rows, log.row_format, split, part, shared, keep_negatives)
         write_split(
             spark, encoded, vocabulary.fields, log.row_format.label, f"{url}/{part}", counts.num_rows(part)
         )

@@ -17,6 +17,10 @@ MAX_UNKNOWN_SHARE = 0.5
 MAX_AUC = 0.95
 
 
+#: Above this share of training rows whose values did not all count, max_values was hardly meant so.
+MAX_CUT_SHARE = 0.1
+
+
 class ValueRows(Settings):
     """Training rows of one known value or bucket."""
 
@@ -27,7 +31,10 @@ class ValueRows(Settings):
 
 
 class FieldProfile(Settings):
-    """Shares are of the rows of a split; a cross has none: its ids do not say what is missing."""
+    """Shares are of the rows of a split; a cross has none: its ids do not say what is missing.
+
+    Of a list rows are its values: an impression counts once for each.
+    """
 
     name: str
     kind: str
@@ -38,6 +45,7 @@ class FieldProfile(Settings):
     unknown: dict[str, float]  # by split; in the training rows: rare
     top: tuple[ValueRows, ...]  # the most frequent known values
     buckets: tuple[ValueRows, ...]  # all, from the smallest value up, of kinds that have few
+    share_cut: float = 0.0  # of a list: training rows with more than max_values values
     mean: float | None  # of a value: of the training rows, on the field's scale
     std: float | None
     valid_auc: float | None  # on the validation rows, of the CTR of a row's id on the training rows
@@ -46,13 +54,13 @@ class FieldProfile(Settings):
 class Finding(Settings):
     """Something about a field that is seldom meant."""
 
-    name: Literal["mostly_unknown", "constant", "leak"]
+    name: Literal["mostly_unknown", "constant", "leak", "cut"]
     field: str
     text: str
 
 
 def profile_field(
-    vocabulary: Vocabulary, index: int, sums: pd.DataFrame, num_values: int | None
+    vocabulary: Vocabulary, index: int, sums: pd.DataFrame, num_values: int | None, share_cut: float = 0.0
 ) -> FieldProfile:
     """Of the field at `index`, from its rows of `id_counts`."""
     field = vocabulary.fields[index]
@@ -70,6 +78,7 @@ def profile_field(
         unknown={} if is_cross else _shares(sums, UNKNOWN),
         top=[rows for _, rows in sorted(shown, key=lambda v: -v[1].num_rows) if rows.num_rows][:NUM_TOP],
         buckets=[rows for _, rows in shown] if field.kind in BUCKETED else [],
+        share_cut=share_cut,
         mean=scaling and scaling.mean,
         std=scaling and scaling.std,
         valid_auc=None if is_cross else _valid_auc(sums),
@@ -98,6 +107,14 @@ def findings_of(field: FieldProfile) -> list[Finding]:
                 "leak",
                 f"predicts the label by itself: AUC {field.valid_auc:.4f} on the validation rows (limit "
                 f"{MAX_AUC}); if it is known only after the click, leave it out",
+            )
+        )
+    if field.share_cut > MAX_CUT_SHARE:
+        found.append(
+            (
+                "cut",
+                f"has more than max_values values in {field.share_cut:.1%} of the training rows (limit "
+                f"{MAX_CUT_SHARE:.0%}), of which only the first count; raise its max_values",
             )
         )
     return [Finding(name=name, field=field.name, text=f"{field.name}: {text}") for name, text in found]

@@ -1,7 +1,7 @@
 """One pass over each written split: rows and clicks by field and id, added up to what a profile shows."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
 from deepfm.features.split import SPLITS
-from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, Field, FieldSet
+from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, PADDING, Field, FieldSet
 
 #: Known values that are shown of a field that may have very many.
 NUM_TOP = 10
@@ -40,7 +40,8 @@ def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -> pd.D
 
     `field` is an index, `state` MISSING, UNKNOWN or KNOWN, `shown` the id where the profile shows it by
     itself (else NOT_SHOWN), `ctr_bin` its CTR on the training rows (of ids that are not there: that of all),
-    and `num_ids` how many ids have training rows. Ids are added up in Spark, however many there are.
+    and `num_ids` how many ids have training rows. A row counts once for each value of a list. Ids are added
+    up in Spark, however many there are.
     """
     fields, train = manifest.fields, manifest.splits["train"]
     train_ctr = train.num_clicks / train.num_rows
@@ -61,7 +62,8 @@ def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -> pd.D
 
 def _partial_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -> DataFrame:
     """(split, field, id, num, num_clicks), an id once or more often a task."""
-    columns = [manifest.data.label, *manifest.fields.names]
+    fields = manifest.fields
+    columns = [manifest.data.label, *fields.slots]
     files = [
         (split, f"{dataset_url}/{part}/{file.name}")
         for split, part in enumerate(SPLITS)
@@ -69,12 +71,13 @@ def _partial_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -
     ]
 
     def count_files(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        counts = _IdCounts(len(columns) - 1)
+        counts = _IdCounts(fields)
         for place in (place for batch in places for place in batch.column(0).to_pylist()):
             split, file = files[place]
             # Not through Spark's rows, which would take ten times as long: tasks are handed names of files.
             rows = pq.read_table(io.BytesIO(storage.read_bytes(file)), columns=columns)
-            counts.add(split, *(rows.column(name).to_numpy() for name in columns))
+            labels, *slots = (rows.column(name).to_numpy() for name in columns)
+            counts.add(split, labels, slots)
             if counts.num_held > _MAX_HELD:
                 counts.compact()
                 if counts.num_held > _MAX_HELD / 2:
@@ -88,15 +91,16 @@ def _partial_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -
 class _IdCounts:
     """Counts ids field by field, file by file; a key is 6 id + 2 split + label."""
 
-    def __init__(self, num_fields: int):
-        self._parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(num_fields)]
+    def __init__(self, fields: FieldSet):
+        self._slots = list(fields.slot_ranges.values())
+        self._parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in fields]
         self.num_held = 0
 
-    def add(self, split: int, labels: np.ndarray, *columns: np.ndarray) -> None:
-        """(B,) labels and F columns (B,) of ids or float32 values."""
-        for parts, column in zip(self._parts, columns, strict=True):
-            ids = _ids_of_values(column) if column.dtype == np.float32 else column
-            parts.append(_counted(6 * ids.astype(np.int64) + (2 * split + labels)))
+    def add(self, split: int, labels: np.ndarray, columns: Sequence[np.ndarray]) -> None:
+        """(B,) labels and S columns (B,) of ids or float32 values."""
+        for parts, slots in zip(self._parts, self._slots, strict=True):
+            keys = [_keys(column, split, labels) for column in columns[slots]]
+            parts.append(_counted(np.concatenate(keys) if len(keys) > 1 else keys[0]))
             self.num_held += len(parts[-1][0])
 
     def compact(self) -> None:
@@ -118,6 +122,13 @@ class _IdCounts:
                 }
                 yield pa.RecordBatch.from_pydict(columns)
         self._parts, self.num_held = [[] for _ in self._parts], 0
+
+
+def _keys(column: np.ndarray, split: int, labels: np.ndarray) -> np.ndarray:
+    """(B,) ids or values, (B,) labels -> a key of each that is there."""
+    ids = _ids_of_values(column) if column.dtype == np.float32 else column
+    keys = 6 * ids.astype(np.int64) + (2 * split + labels)
+    return keys[ids != PADDING]
 
 
 def _ids_of_values(values: np.ndarray) -> np.ndarray:

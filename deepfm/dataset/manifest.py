@@ -7,7 +7,7 @@ from typing import Literal
 from deepfm import storage
 from deepfm.config import DataSettings, Settings, parse_settings
 from deepfm.errors import UserError
-from deepfm.features.split import SPLITS
+from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.fields import Field, FieldSet
 
 MANIFEST = "manifest.json"
@@ -39,9 +39,18 @@ class InputLog(Settings):
     """The click log a dataset was made from, so that its held-out rows can be found again."""
 
     url: str
-    days: dict[str, tuple[str, str]]  # inclusive range a split; empty: split by hash
+    days: dict[str, tuple[str, str]]  # inclusive range a split; empty: not split by days
+    times: tuple[int, int] | None = None  # seconds from which rows are for validation and for test
     rows_read: int
     bad_by_reason: dict[str, int]
+    rows_sampled_out: int = 0  # training rows without a click that were left out, see keep_negatives
+
+    @property
+    def split(self) -> Split | None:
+        """How its rows were divided; None: by the data YAML's hash_split."""
+        if self.times:
+            return TimeSplit(*self.times)
+        return DaySplit(tuple(self.days[part] for part in SPLITS)) if self.days else None
 
 
 class Manifest(Settings):

@@ -63,6 +63,7 @@ class LogFindings:
     counts: RowCounts
     num_values: dict[int, int]  # by field: distinct values of the training rows
     examples: dict[str, list[str]]  # see `rejected_examples`
+    num_cut: dict[int, int]  # by field, a list: see survey.cut_lists
 
 
 def num_values_by_field(values: pa.Table) -> dict[int, int]:
@@ -88,8 +89,15 @@ def profile_dataset(
 ) -> DatasetProfile:
     """Read every split that was written once; what looks wrong is also logged, in a line each."""
     sums = id_counts(spark, url, manifest)
+    num_train = manifest.splits["train"].num_rows
     fields = [
-        profile_field(vocabulary, index, sums[sums["field"] == index], log.num_values.get(index))
+        profile_field(
+            vocabulary,
+            index,
+            sums[sums["field"] == index],
+            log.num_values.get(index),
+            log.num_cut.get(index, 0) / num_train,
+        )
         for index in range(len(manifest.fields))
     ]
     warnings = [finding for field in fields for finding in findings_of(field)]

@@ -144,7 +144,8 @@ def _digits(number: float | None) -> str:
 
 
 def _day_plot(days: tuple[Rows, ...]) -> Figure:
-    """Rows of every day, its CTR below."""
+    """Rows of every day, its CTR below; of training days those that were kept."""
+    days = tuple(rows for rows in days if rows.split in _COLOURS)
     figure = Figure(figsize=(min(4 + 0.3 * len(days), 12), 3.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     colours = [_COLOURS[rows.split] for rows in days]

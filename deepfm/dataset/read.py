@@ -19,6 +19,7 @@ from torch import Tensor
 from deepfm.dataset.block import as_block, network_inputs
 from deepfm.dataset.manifest import DataFile, Manifest
 from deepfm.errors import UserError
+from deepfm.fields import FieldSet
 
 #: Rows mixed in memory at a time: a file's rows are in random order already, so this mixes files.
 SHUFFLE_ROWS = 4 * 65_536
@@ -28,8 +29,8 @@ SHUFFLE_ROWS = 4 * 65_536
 class Batch:
     """One rank's share of a global batch."""
 
-    ids: Tensor  # (B, F) int64
-    x: Tensor | None  # (B, F) float32, the value of each feature; None where all are 1
+    ids: Tensor  # (B, S) int64
+    x: Tensor | None  # (B, S) float32, the value of each feature; None where all are 1
     labels: Tensor  # (B,) float32
     num_rows_all_ranks: int
 
@@ -103,12 +104,12 @@ def read_batches(
     rows = _rows(f"{dataset_url}/{split}", manifest, pieces)
     if seed is not None:
         rows = _mixed(rows, np.random.default_rng([seed, epoch, shard.rank]))
-    yield from _batches(rows, part.num_rows, shard, manifest.fields.are_values)
+    yield from _batches(rows, part.num_rows, shard, manifest.fields)
 
 
 def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.ndarray]:
-    """(n, 1 + F) int32 blocks, label first, row group by row group in the order of the pieces."""
-    columns = [manifest.data.label, *manifest.fields.names]
+    """(n, 1 + S) int32 blocks, label first, row group by row group in the order of the pieces."""
+    columns = [manifest.data.label, *manifest.fields.slots]
     urls = [f"{folder}/{piece.file.name}" for piece in pieces]
     with warnings.catch_warnings():
         # Petastorm uses what pyarrow calls deprecated, once a file.
@@ -161,17 +162,15 @@ def _mixed(blocks: Iterator[np.ndarray], random: np.random.Generator) -> Iterato
         yield random.permutation(np.concatenate(held))
 
 
-def _batches(
-    blocks: Iterator[np.ndarray], num_rows: int, shard: Shard, are_values: tuple[bool, ...]
-) -> Iterator[Batch]:
-    held = np.empty((0, 1 + len(are_values)), np.int32)
+def _batches(blocks: Iterator[np.ndarray], num_rows: int, shard: Shard, fields: FieldSet) -> Iterator[Batch]:
+    held = np.empty((0, 1 + len(fields.slots)), np.int32)
     for step in range(shard.num_steps(num_rows)):
         wanted = shard.batch_rows(num_rows, shard.rank, step)
         while len(held) < wanted:
             block = next(blocks)
             held = np.concatenate([held, block]) if len(held) else block
         rows, held = held[:wanted], held[wanted:]
-        ids, x = network_inputs(rows[:, 1:], are_values)
+        ids, x = network_inputs(rows[:, 1:], fields)
         yield Batch(
             ids=ids,
             x=x,

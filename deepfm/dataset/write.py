@@ -28,8 +28,9 @@ from deepfm import storage
 from deepfm.dataset.manifest import DataFile, SplitPart
 from deepfm.features.encode import Encoder
 from deepfm.features.parse import RowFormat, parse_rows
-from deepfm.features.split import SPLITS, DaySplit, HashSplit
-from deepfm.features.survey import rebatched
+from deepfm.features.rebatch import rebatched
+from deepfm.features.sampling import part_codes
+from deepfm.features.split import SPLITS, Split
 from deepfm.fields import Field, FieldSet
 
 #: Rows of a file, which is one row group: what a worker reads in one piece, 10 MiB of 39 ids in memory.
@@ -41,7 +42,12 @@ _ROW_HASH = "__row_hash"
 
 
 def encoded_rows(
-    raw: DataFrame, row_format: RowFormat, split: DaySplit | HashSplit, part: str, vocabulary: Broadcast
+    raw: DataFrame,
+    row_format: RowFormat,
+    split: Split,
+    part: str,
+    vocabulary: Broadcast,
+    keep_negatives: float = 1.0,
 ) -> DataFrame:
     """raw rows -> label, an int32 id or a float32 value a field, __row_hash, of the good rows of a part."""
     code = SPLITS.index(part)
@@ -50,13 +56,13 @@ def encoded_rows(
         encoder = Encoder(vocabulary.value)
         for batch in rebatched(batches):
             parsed = parse_rows(batch, row_format)
-            chosen = split.codes(parsed.days, parsed.row_hashes) == code
+            chosen = part_codes(parsed, split, keep_negatives) == code
             encoded = encoder.encode(parsed.raw.filter(pa.array(chosen)))
             columns = [parsed.labels[chosen], *encoded, parsed.row_hashes[chosen]]
             yield pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=names)
 
-    names = [row_format.label, *row_format.fields.names, _ROW_HASH]
-    types = [ByteType(), *[_column_type(field)[1] for field in row_format.fields], LongType()]
+    names = [row_format.label, *row_format.fields.slots, _ROW_HASH]
+    types = [ByteType(), *[_column_type(f)[1] for f in row_format.fields for _ in f.slots], LongType()]
     schema = StructType([StructField(n, t, nullable=False) for n, t in zip(names, types, strict=True)])
     return raw.mapInArrow(encode_partition, schema)
 
@@ -108,7 +114,8 @@ def _petastorm_schema(fields: FieldSet, label: str) -> Unischema:
     columns = [UnischemaField(label, np.int8, (), ScalarCodec(ByteType()), False)]
     for field in fields:
         numpy_type, spark_type = _column_type(field)
-        columns.append(UnischemaField(field.name, numpy_type, (), ScalarCodec(spark_type), False))
+        for slot in field.slots:
+            columns.append(UnischemaField(slot, numpy_type, (), ScalarCodec(spark_type), False))
     return Unischema("Impressions", columns)
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType
 
 from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.errors import UserError
+from deepfm.features.lists import ARRAY_SEPARATOR
 from deepfm.features.parse import RowFormat, is_day, split_line
 
 _DAY_FOLDER = "ds="
@@ -71,6 +73,7 @@ def find_click_log(
         _require_parquet(files)
         types = dict(_parquet(spark, url, folders_to_read).dtypes)
         columns, header_line = tuple(types), None
+        _require_lists(url, settings, types)
     else:
         types = {}
         columns, header_line = _delimited_columns(files, settings, labelled)
@@ -95,6 +98,17 @@ def _require_parquet(files: Sequence[str]) -> None:
         if head != b"PAR1":
             raise UserError(
                 f"{file}: expected a Parquet file, found one that begins with {head!r}; check `format`"
+            )
+
+
+def _require_lists(url: str, settings: DataSettings, types: Mapping[str, str]) -> None:
+    for wanted in settings.field_set.raw:
+        found = types.get(wanted.column, "")
+        if wanted.kind == "list" and found and found.startswith("array") != wanted.is_array:
+            expected, remedy = ("an array", "give its") if wanted.is_array else ("text", "remove its")
+            raise UserError(
+                f"{url}: expected column {wanted.column} to be {expected}, found {found}; "
+                f"{remedy} separator in the data YAML"
             )
 
 
@@ -216,8 +230,16 @@ def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = No
     )
 
 
-def _as_text(rows: DataFrame, name: str):
-    column, kind = F.col(name), rows.schema[name].dataType.typeName()
+def _as_text(rows: DataFrame, name: str) -> Column:
+    column, data_type = F.col(name), rows.schema[name].dataType
+    if isinstance(data_type, ArrayType):
+        texts = F.transform(column, lambda value: _value_as_text(value, data_type.elementType))
+        return F.concat_ws(ARRAY_SEPARATOR, texts)
+    return _value_as_text(column, data_type)
+
+
+def _value_as_text(column: Column, data_type: DataType) -> Column:
+    kind = data_type.typeName()
     if kind == "boolean":
         return column.cast("int").cast("string")
     if kind in ("float", "double", "decimal"):

@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm.features.lists import first_values
 from deepfm.features.numeric import bucketize
 from deepfm.features.quantiles import rounded
 from deepfm.fields import FieldSet
@@ -14,14 +15,19 @@ class ValueCounts:
     def __init__(self, fields: FieldSet):
         self._fields = fields
         self._parts: list[list[pa.Table]] = [[] for _ in fields]
+        # By index, of lists: impressions that had more than max_values, of which the rest does not count.
+        self.num_cut = {at: 0 for at, field in enumerate(fields) if field.kind == "list"}
         self.num_held = 0  # rows of all parts: distinct values and those not yet brought together
 
     def add(self, raw: pa.Table) -> None:
         """Count the typed columns of a batch (see parse.ParsedRows.raw); missing values are not counted."""
-        for parts, field in zip(self._parts, self._fields, strict=True):
+        for index, (parts, field) in enumerate(zip(self._parts, self._fields, strict=True)):
+            if field.kind == "list":
+                first = first_values(raw.column(field.name), field.max_values)
+                self.num_cut[index] += first.num_cut
             if not field.is_counted:
                 continue
-            values = raw.column(field.name).drop_null()
+            values = first.values if field.kind == "list" else raw.column(field.name).drop_null()
             if field.kind == "count":
                 values = pa.array(bucketize(values))
             counted = pc.value_counts(values)

@@ -6,11 +6,12 @@ import pyarrow.compute as pc
 
 from deepfm.features.crossing import crossed_ids
 from deepfm.features.hashing import text_buckets
+from deepfm.features.lists import first_values
 from deepfm.features.numeric import bucketize
 from deepfm.features.quantiles import quantile_buckets
 from deepfm.features.times import time_values
 from deepfm.features.vocabulary import Vocabulary
-from deepfm.fields import MISSING_ID, UNKNOWN_ID, Field
+from deepfm.fields import MISSING_ID, PADDING, UNKNOWN_ID, Field
 
 
 class Encoder:
@@ -27,16 +28,19 @@ class Encoder:
         }
 
     def encode(self, raw: pa.Table) -> list[np.ndarray]:
-        """Typed columns (see parse.ParsedRows.raw) of B rows -> F arrays (B,), by field.
+        """Typed columns (see parse.ParsedRows.raw) of B rows -> S arrays (B,), in the order of fields.slots.
 
         Of a field that enters by value they are float32, the scaled value or nan where it is missing; of any
-        other int32 ids.
+        other int32 ids; of a list PADDING from where it has no more values.
         """
-        encoded: dict[str, np.ndarray] = {}
+        encoded: dict[str, np.ndarray] = {}  # by slot
         for field in self.fields:
             if field.kind == "cross":
                 # Crossed fields stand last: their parts are there.
                 encoded[field.name] = crossed_ids([encoded[name] for name in field.parts], field.buckets)
+            elif field.kind == "list":
+                slots = self._list_ids(field, raw.column(field.name))
+                encoded.update(zip(field.slots, slots, strict=True))
             elif field.kind == "value":
                 encoded[field.name] = self._scaled(field, raw.column(field.name))
             else:
@@ -57,16 +61,29 @@ class Encoder:
             ids = field.first_known_id + quantile_buckets(numbers, self._boundaries[field.name])
         elif field.kind == "time":
             ids = field.first_known_id + time_values(pc.fill_null(column, 0).to_numpy(), field.name)
-        elif field.hash_buckets:
-            ids = field.first_known_id + text_buckets(column, field.hash_buckets)
         else:
-            places = pc.index_in(column, value_set=self._values[field.name])
-            ids = np.array(pc.fill_null(pc.add(places, field.first_known_id), UNKNOWN_ID), np.int32)
-            if field.unknown_buckets > 1:
-                unknown = places.is_null()
-                ids[np.asarray(unknown)] += text_buckets(column.filter(unknown), field.unknown_buckets)
+            ids = self._text_ids(field, column)
         if column.null_count:
             ids = np.where(np.asarray(column.is_null()), np.int32(MISSING_ID), ids)
+        return ids
+
+    def _text_ids(self, field: Field, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+        """(n,) strings -> (n,) int32; of null any."""
+        if field.hash_buckets:
+            return field.first_known_id + text_buckets(column, field.hash_buckets)
+        places = pc.index_in(column, value_set=self._values[field.name])
+        ids = np.array(pc.fill_null(pc.add(places, field.first_known_id), UNKNOWN_ID), np.int32)
+        if field.unknown_buckets > 1:
+            unknown = places.is_null()
+            ids[np.asarray(unknown)] += text_buckets(column.filter(unknown), field.unknown_buckets)
+        return ids
+
+    def _list_ids(self, field: Field, column: pa.ChunkedArray) -> np.ndarray:
+        """(B,) lists of strings -> (max_values, B) int32."""
+        first = first_values(column, field.max_values)
+        ids = np.full((field.max_values, len(column)), PADDING, np.int32)
+        ids[0] = MISSING_ID  # of the lists without values, which no value overwrites
+        ids[first.places, first.rows] = self._text_ids(field, first.values)
         return ids
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm.features.lists import split_lists
 from deepfm.features.number_text import parse_decimals, parse_integers
 from deepfm.features.times import parse_times, utc_days
 from deepfm.fields import FieldSet, TimeFormat
@@ -68,11 +69,12 @@ class RowFormat:
 class ParsedRows:
     """The good rows as typed columns, the bad ones with their text; together all rows that were read."""
 
-    raw: (
-        pa.Table
-    )  # a column a raw field: int64 (count; time: seconds), string (category), float64, null: missing
+    # A column a raw field: int64 (count; time: seconds), string (category), strings (list), float64 (value,
+    # quantile); null: missing.
+    raw: pa.Table
     labels: np.ndarray | None  # (rows,) int8
     days: pa.ChunkedArray | pa.Array  # (rows,) string, null where the log has no days
+    seconds: pa.Array | None  # (rows,) int64 since 1970; None where no time column is read
     row_hashes: np.ndarray  # (rows,) int64
     kept: pa.Table  # the columns of `keep`, strings
     bad: pa.Table  # source_file, text, reason
@@ -102,6 +104,7 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
         raw=pa.table({name: typed[f"field:{name}"] for name in row_format.fields.raw.names}),
         labels=None if labels is None else labels.to_numpy(),
         days=typed["day"],
+        seconds=typed.get("seconds"),
         row_hashes=batch.column("row_hash").to_numpy()[reasons == 0],
         kept=pa.table({name: typed[f"keep:{name}"] for name in row_format.keep}),
         bad=_bad_rows(batch, reasons, row_format, all_good),
@@ -188,6 +191,8 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
                 times[field.column] = parse_times(column, field.time_format)
             column, is_time = times[field.column]
             faults[~is_time & (faults == 0)] = BAD_TIME
+        elif field.kind == "list":
+            column = split_lists(strings[field.column], field.separator)
         elif field.kind in _NUMBERS:
             parse_numbers, reason = _NUMBERS[field.kind]
             column, is_number = parse_numbers(column)
@@ -199,7 +204,7 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
     elif row_format.time_column is not None:
         seconds, _ = parse_times(_none_where_empty(strings[row_format.time_column]), row_format.time_format)
-        typed["day"] = utc_days(seconds)
+        typed["day"], typed["seconds"] = utc_days(seconds), seconds
         faults[np.asarray(seconds.is_null()) & (faults == 0)] = BAD_TIME
     return typed, faults
 

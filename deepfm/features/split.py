@@ -1,15 +1,14 @@
-"""Which rows are for training, validation and test: by days, or by a stable hash where a log has none."""
+"""Which rows are for training, validation and test: by days, by time, or by a stable hash of the row."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.errors import UserError
-from deepfm.features.parse import is_day
+from deepfm.features.parse import ParsedRows, is_day
 
 SPLITS = ("train", "valid", "test")
 OUTSIDE = -1
@@ -21,8 +20,9 @@ class DaySplit:
 
     ranges: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]
 
-    def codes(self, days: pa.Array | pa.ChunkedArray, row_hashes: np.ndarray) -> np.ndarray:
-        """(n,) days -> (n,) int8: 0 train, 1 valid, 2 test, -1 outside all ranges."""
+    def codes(self, rows: ParsedRows) -> np.ndarray:
+        """n rows -> (n,) int8: 0 train, 1 valid, 2 test, -1 outside all ranges."""
+        days = rows.days
         codes = np.full(len(days), OUTSIDE, np.int8)
         for code, (first, last) in enumerate(self.ranges):
             # Days in ISO form sort as text.
@@ -42,23 +42,28 @@ class HashSplit:
     valid: float
     test: float
 
-    def codes(self, days: pa.Array | pa.ChunkedArray | None, row_hashes: np.ndarray) -> np.ndarray:
-        """(n,) int64 row hashes -> (n,) int8: 0 train, 1 valid, 2 test. Equal rows fall together."""
+    def codes(self, rows: ParsedRows) -> np.ndarray:
+        """n rows -> (n,) int8: 0 train, 1 valid, 2 test. Equal rows fall together."""
         # The high bits choose the split; the order of rows in the dataset comes from the hash's own order,
         # within one split, and is none the worse for it.
-        place = (row_hashes.view(np.uint64) >> np.uint64(11)).astype(np.float64) / 2.0**53
+        place = (rows.row_hashes.view(np.uint64) >> np.uint64(11)).astype(np.float64) / 2.0**53
         return np.where(place < self.valid, 1, np.where(place < self.valid + self.test, 2, 0)).astype(np.int8)
 
 
-def choose_split(
-    log_url: str, has_days: bool, shares: "HashSplit", day_ranges: tuple[str | None, str | None, str | None]
-) -> "DaySplit | HashSplit":
-    """The split a log calls for: the given day ranges where it has days, else `shares` of a stable hash."""
-    if has_days and not all(day_ranges):
-        raise UserError(f"{log_url} has days: give --train-days, --valid-days and --test-days")
-    if not has_days and any(day_ranges):
-        raise UserError(f"{log_url} has no days: leave out --train-days, --valid-days and --test-days")
-    return day_split(*day_ranges) if has_days else HashSplit(shares.valid, shares.test)
+@dataclass(frozen=True)
+class TimeSplit:
+    """Validation begins at a second since 1970, test at a later one; what is before is for training."""
+
+    valid_from: int
+    test_from: int
+
+    def codes(self, rows: ParsedRows) -> np.ndarray:
+        """n rows -> (n,) int8: 0 train, 1 valid, 2 test."""
+        seconds = np.asarray(rows.seconds)
+        return ((seconds >= self.valid_from).astype(np.int8) + (seconds >= self.test_from)).astype(np.int8)
+
+
+Split = DaySplit | HashSplit | TimeSplit
 
 
 def day_split(train: str, valid: str, test: str) -> DaySplit:

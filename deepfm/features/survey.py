@@ -10,11 +10,11 @@ from pyspark.sql import functions as F
 
 from deepfm.features.counting import ValueCounts
 from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
+from deepfm.features.rebatch import rebatched
+from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.features.scaling import FieldMoments, Moments
-from deepfm.features.split import OUTSIDE, SPLITS, DaySplit, HashSplit
+from deepfm.features.split import OUTSIDE, SPLITS, Split
 
-#: Raw rows a Python worker handles at once: enough that Arrow's fixed costs vanish, 30 MiB of Criteo.
-ROWS_AT_ONCE = 100_000
 #: Values counted before a partition hands its counts to Spark, which bounds the memory of a worker.
 MAX_VALUES_HELD = 2_000_000
 
@@ -24,12 +24,12 @@ _SCHEMA = (
 )
 _ARROW_SCHEMA = pa.schema(
     [
-        ("kind", pa.string()),  # rows, bad, value or moments: which of the columns below are filled
-        ("split", pa.string()),  # rows: train, valid, test or outside
+        ("kind", pa.string()),  # rows, bad, value, cut or moments: which of the columns below are filled
+        ("split", pa.string()),  # rows: train, valid, test, sampled_out or outside
         ("day", pa.string()),  # rows
-        ("field", pa.int32()),  # value, moments: index of the field
+        ("field", pa.int32()),  # value, cut, moments: index of the field
         ("value", pa.string()),  # value: the value; bad: the reason
-        ("num", pa.int64()),  # impressions; moments: those with a value
+        ("num", pa.int64()),  # impressions; moments: those with a value; cut: those with too many
         ("num_clicks", pa.int64()),  # rows
         ("source_file", pa.string()),  # bad
         ("text", pa.string()),  # bad
@@ -58,20 +58,7 @@ class RowCounts:
         return self.num_bad + sum(self.num_rows(split) for split in self.by_day)
 
 
-def rebatched(batches: Iterable[pa.RecordBatch], num_rows: int = ROWS_AT_ONCE) -> Iterator[pa.Table]:
-    """The same rows in pieces of at least `num_rows`, but for the last; none where there are no rows."""
-    held, num_held = [], 0
-    for batch in batches:
-        held.append(batch)
-        num_held += batch.num_rows
-        if num_held >= num_rows:
-            yield pa.Table.from_batches(held).combine_chunks()
-            held, num_held = [], 0
-    if num_held:
-        yield pa.Table.from_batches(held).combine_chunks()
-
-
-def survey(raw: DataFrame, row_format: RowFormat, split: DaySplit | HashSplit) -> DataFrame:
+def survey(raw: DataFrame, row_format: RowFormat, split: Split, keep_negatives: float = 1.0) -> DataFrame:
     """raw rows -> a row a (split, day), a rejected row, a training value with a partial count, and a field
     that enters by value with partial moments of its training values."""
 
@@ -79,7 +66,7 @@ def survey(raw: DataFrame, row_format: RowFormat, split: DaySplit | HashSplit) -
         values, moments = ValueCounts(row_format.fields), FieldMoments(row_format.fields)
         for batch in rebatched(batches):
             parsed = parse_rows(batch, row_format)
-            codes = split.codes(parsed.days, parsed.row_hashes)
+            codes = part_codes(parsed, split, keep_negatives)
             yield from _counted_rows(parsed, codes)
             yield from _bad_rows(parsed.bad)
             training = parsed.raw.filter(pa.array(codes == SPLITS.index("train")))
@@ -90,6 +77,7 @@ def survey(raw: DataFrame, row_format: RowFormat, split: DaySplit | HashSplit) -
                 if values.num_held > MAX_VALUES_HELD / 2:
                     yield from _value_rows(values)
         yield from _value_rows(values)
+        yield from _cut_rows(values)
         yield from _moment_rows(moments)
 
     return raw.mapInArrow(survey_partition, _SCHEMA)
@@ -116,6 +104,12 @@ def value_counts(surveyed: DataFrame) -> pa.Table:
     return pa.Table.from_pandas(counts, schema=schema, preserve_index=False)
 
 
+def cut_lists(surveyed: DataFrame) -> dict[int, int]:
+    """{field: training rows that have more values than max_values} of the fields where there are any."""
+    cut = surveyed.filter(F.col("kind") == "cut").groupBy("field").agg(F.sum("num").alias("num"))
+    return {row.field: row.num for row in cut.collect()}
+
+
 def value_moments(surveyed: DataFrame) -> dict[int, Moments]:
     """{field: moments} of all training rows; brought to the driver, a row a partition and field."""
     partial = surveyed.filter(F.col("kind") == "moments").select("field", "num", "mean", "m2")
@@ -133,8 +127,8 @@ def rejected_rows(surveyed: DataFrame) -> DataFrame:
 
 
 def _counted_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBatch]:
-    names = np.array([*SPLITS, "outside"], dtype=object)
-    assert OUTSIDE == -1, "rows outside all ranges must take the last name"
+    names = np.array([*SPLITS, "sampled_out", "outside"], dtype=object)
+    assert (len(SPLITS), -1) == (SAMPLED_OUT, OUTSIDE), "codes are places of names"
     table = pa.table(
         {
             "split": pa.array(names[codes], pa.string()),
@@ -172,6 +166,16 @@ def _value_rows(values: ValueCounts) -> Iterator[pa.RecordBatch]:
             value=table.column("value"),
             num=table.column("num"),
         )
+
+
+def _cut_rows(values: ValueCounts) -> Iterator[pa.RecordBatch]:
+    found = {index: num for index, num in values.num_cut.items() if num}
+    yield from _filled(
+        len(found),
+        kind="cut",
+        field=pa.array(found.keys(), pa.int32()),
+        num=pa.array(found.values(), pa.int64()),
+    )
 
 
 def _moment_rows(moments: FieldMoments) -> Iterator[pa.RecordBatch]:

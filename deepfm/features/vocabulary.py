@@ -58,7 +58,8 @@ class Vocabulary:
     def fit(
         cls, fields: FieldSet, counts: pa.Table, moments: Mapping[int, Moments] | None = None
     ) -> "Vocabulary":
-        """From a table (field: index, value, num), a row a value; keeps those seen `min_count` times.
+        """From a table (field: index, value, num), a row a value; keeps those seen `min_count` times, the
+        `max_size` most frequent of them.
 
         `moments`: by index, of the fields that enter by value.
         """
@@ -70,6 +71,8 @@ class Vocabulary:
                 pc.greater_equal(counts.column("num"), field.min_count),
             )
             known = counts.filter(chosen)
+            if field.max_size:
+                known = known.slice(0, field.max_size)
             if field.kind == "quantile":
                 boundaries[field.name] = fit_boundaries(
                     known.column("value"), known.column("num"), field.quantile_buckets
@@ -167,6 +170,9 @@ class Vocabulary:
                 digest.update("\x00".join([*field.parts, str(field.buckets), ""]).encode())
             elif field.kind == "quantile":
                 digest.update("\x00".join([*map(repr, self.boundaries[field.name]), "end", ""]).encode())
+            elif field.kind == "list":
+                digest.update(f"{field.separator}\x00{field.max_values}\x00{field.pooling}\x00".encode())
+                digest.update(f"{field.unknown_buckets}\x00{field.hash_buckets}\x00".encode())
             elif field.kind == "time":
                 digest.update(f"{field.source}\x00{field.time_format}\x00".encode())
             elif field.unknown_buckets != 1:

@@ -2,6 +2,8 @@
 
 Every model takes `ids` (B, F) int64, each from 0 within its field, and `x` (B, F), by what each feature's
 weight and embedding are multiplied: 1 for an id, the scaled value for a numeric field; None where all are 1.
+Where fields are lists of several values, both are (B, S): a column a value, ids below 0 where there is none,
+and a field's weight and embedding are the sums of its values', each times its x.
 """
 
 from collections.abc import Sequence
@@ -21,17 +23,46 @@ class FieldEmbedding(nn.Module):
 
     def __init__(self, num_ids: Sequence[int], dim: int, *, init_std: float):
         super().__init__()
-        self.num_fields = len(num_ids)
+        self.num_fields = self.num_slots = len(num_ids)
         self.table = nn.Embedding(sum(num_ids), dim, sparse=True)
         nn.init.normal_(self.table.weight, std=init_std)
-        offsets = torch.tensor([0, *num_ids[:-1]]).cumsum(0)
-        # Follows from num_ids, so it is no weight: saved models hold the table alone.
-        self.register_buffer("offsets", offsets, persistent=False)
+        # They follow from num_ids and slots, so they are no weights: saved models hold the table alone.
+        self.register_buffer("offsets", torch.tensor([0, *num_ids[:-1]]).cumsum(0), persistent=False)
+        self.register_buffer("field_of_slot", None, persistent=False)
+
+    def give_slots(self, num_slots: Sequence[int]) -> None:
+        """Let fields have several values an impression: columns of ids each, below 0 where there is none."""
+        field_of_slot = torch.arange(self.num_fields).repeat_interleave(torch.tensor(num_slots))
+        self.num_slots = len(field_of_slot)
+        self.offsets = self.offsets[field_of_slot]
+        self.field_of_slot = field_of_slot
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
-        """(B, F or more) ids and x -> (B, F, dim): x_i v_i."""
-        rows = self.table(ids[:, : self.num_fields] + self.offsets)
-        return rows if x is None else rows * x[:, : self.num_fields, None]
+        """(B, S or more) ids and x -> (B, F, dim): x_i v_i, of a list the sum over its values."""
+        if self.field_of_slot is not None:
+            return self._pooled(ids, x)
+        rows = self.rows(ids)
+        return rows if x is None else rows * x[:, : self.num_slots, None]
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """(B, S or more) ids -> (B, S, dim), or (N, dim) of the N that are there where there are lists."""
+        ids = ids[:, : self.num_slots]
+        if self.field_of_slot is None:
+            return self.table(ids + self.offsets)
+        # Slots without a value look nothing up: even a gradient of zero would let Adam move a row.
+        present = ids >= 0
+        return self.table((ids + self.offsets)[present])
+
+    def _pooled(self, ids: Tensor, x: Tensor | None) -> Tensor:
+        present = ids[:, : self.num_slots] >= 0
+        rows = self.rows(ids)  # (N, dim)
+        if x is not None:
+            rows = rows * x[:, : self.num_slots][present][:, None]
+        field_of_row = (
+            torch.arange(len(ids), device=ids.device)[:, None] * self.num_fields + self.field_of_slot
+        )
+        pooled = rows.new_zeros(len(ids) * self.num_fields, rows.shape[1])
+        return pooled.index_add(0, field_of_row[present], rows).view(len(ids), self.num_fields, -1)
 
 
 class LinearTerms(nn.Module):
@@ -57,9 +88,9 @@ def penalty(model: nn.Module, ids: Tensor, w_reg: float, v_reg: float) -> Tensor
     total = torch.zeros((), device=ids.device)
     for part in model.children():
         if isinstance(part, LinearTerms) and w_reg:
-            total = total + 0.5 * w_reg * part.weights(ids).square().sum()
+            total = total + 0.5 * w_reg * part.weights.rows(ids).square().sum()
         elif isinstance(part, FieldEmbedding) and v_reg:
-            total = total + 0.5 * v_reg * part(ids).square().sum()
+            total = total + 0.5 * v_reg * part.rows(ids).square().sum()
     return total
 
 

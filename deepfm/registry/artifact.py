@@ -14,6 +14,7 @@ from deepfm.dataset.block import as_block, network_inputs
 from deepfm.dataset.manifest import InputLog, Manifest
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
+from deepfm.features.sampling import logit_correction
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
@@ -68,6 +69,7 @@ class ServingModel:
     card: ModelCard
     encoder: Encoder
     network: torch.nn.Module
+    logit_correction: float = 0.0  # for training rows that were left out: see features.sampling
 
     @torch.inference_mode()
     def logits(self, raw: pa.Table) -> np.ndarray:
@@ -76,8 +78,9 @@ class ServingModel:
         if not len(block):
             return np.empty(0, np.float32)
         parts = [block[start : start + _ROWS_AT_ONCE] for start in range(0, len(block), _ROWS_AT_ONCE)]
-        inputs = (network_inputs(part, self.encoder.fields.are_values) for part in parts)
-        return torch.cat([self.network(ids, x) for ids, x in inputs]).numpy()
+        inputs = (network_inputs(part, self.encoder.fields) for part in parts)
+        logits = torch.cat([self.network(ids, x) for ids, x in inputs])
+        return (logits + self.logit_correction).numpy()
 
     def probabilities(self, raw: pa.Table) -> np.ndarray:
         """Typed raw columns of n rows -> (n,) float64 probabilities of a click."""
@@ -100,11 +103,14 @@ def load_artifact(folder_url: str) -> ServingModel:
             f"{folder_url}: the model was trained with vocabulary {card.vocabulary} but "
             f"{vocabulary.fingerprint} lies beside its weights; register the model again"
         )
-    network = build_model(card.model, card.num_ids, vocabulary.fields.num_crossed)
+    network = build_model(
+        card.model, card.num_ids, vocabulary.fields.num_crossed, vocabulary.fields.num_slots
+    )
     try:
         network.load_state_dict(load_weights(f"{folder_url}/weights.safetensors"))
     except RuntimeError as error:
         raise UserError(
             f"{folder_url}: the weights do not fit the model: {error}; register the model again"
         ) from error
-    return ServingModel(card, Encoder(vocabulary), network.eval())
+    correction = logit_correction(card.data.keep_negatives)
+    return ServingModel(card, Encoder(vocabulary), network.eval(), correction)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from deepfm.features.lists import split_lists
 from deepfm.features.numeric import bucket_start
 from deepfm.features.times import parse_times
 from deepfm.features.vocabulary import Vocabulary
@@ -29,7 +30,8 @@ class RawRowModel:
         """(n, raw columns) -> (n,) float64 probabilities, the same as the scoring job's.
 
         Counts are whole numbers (also as floats, as pandas holds integers with gaps), values and quantiles
-        any numbers, categories text, times as the log has them; None, nan and empty text are missing.
+        any numbers, categories text, lists text or arrays and times as the log has them; None, nan, empty
+        text and empty arrays are missing.
         ValueError for a number or a time that the scoring job would set aside.
         """
         return self._model.probabilities(raw_from_frame(frame, self._model.encoder.fields))
@@ -46,8 +48,10 @@ def raw_from_frame(frame: pd.DataFrame, fields: FieldSet) -> pa.Table:
 
 
 def _typed(column: pd.Series, field: Field) -> pa.Array:
+    if field.kind == "list":
+        return _lists(column, field)
     if field.kind in ("category", "time"):
-        texts = [None if pd.isna(value) or value == "" else _text(value) for value in column]
+        texts = [None if _is_missing(value) else _text(value) for value in column]
         strings = pa.array(texts, pa.string())
         return strings if field.kind == "category" else _seconds(strings, field)
     numbers = pd.to_numeric(column.replace("", None), errors="raise").astype("float64")
@@ -63,6 +67,18 @@ def _typed(column: pd.Series, field: Field) -> pa.Array:
     return pa.array(whole.astype(np.int64), mask=missing)
 
 
+def _lists(column: pd.Series, field: Field) -> pa.Array:
+    if field.separator:
+        return split_lists(_typed(column, field.model_copy(update={"kind": "category"})), field.separator)
+    lists = [[] if np.isscalar(value) or value is None else value for value in column]  # nan: missing
+    texts = [[_text(value) for value in values if not _is_missing(value)] for values in lists]
+    return pa.array([values or None for values in texts], pa.list_(pa.string()))
+
+
+def _is_missing(value: object) -> bool:
+    return bool(pd.isna(value)) or value == ""
+
+
 def _seconds(strings: pa.Array, field: Field) -> pa.Array:
     seconds, is_time = parse_times(strings, field.time_format)
     if not is_time.all():
@@ -76,6 +92,10 @@ def _text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def _as_in_log(values: list[str], field: Field) -> str | list[str]:
+    return field.separator.join(values) if field.separator else values
+
+
 def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
     """Four raw rows that show what the model takes: two usual values a field, missing, unusual."""
     columns = {}
@@ -84,6 +104,11 @@ def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
         unseen: object = "never seen"
         if field.kind == "count":
             known, unseen = [float(bucket_start(int(bucket))) for bucket in known], float(2**62)
+        elif field.kind == "list":
+            known, unseen = (
+                [_as_in_log(known, field), _as_in_log(known[:1], field)],
+                _as_in_log([unseen], field),
+            )
         elif field.kind == "time":
             known, unseen = _EXAMPLE_TIMES[field.time_format]
         elif field.kind == "quantile":
@@ -92,6 +117,6 @@ def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
             scaling = vocabulary.scalings[field.name]
             *known, unseen = (scaling.number_at(x, field.scale) for x in (0, 1, 3))
         filled = (known * 2)[:2] or [None, None]
-        is_text = field.kind == "category" or field.time_format == "iso"
+        is_text = field.kind in ("category", "list") or field.time_format == "iso"
         columns[field.column] = pd.Series([*filled, None, unseen], dtype="object" if is_text else "float64")
     return pd.DataFrame(columns)

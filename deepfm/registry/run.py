@@ -10,7 +10,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import AnyType
+from mlflow.types.schema import AnyType, Array
 from mlflow.utils.time import get_current_time_millis
 
 import deepfm
@@ -104,11 +104,15 @@ def _signature(vocabulary: Vocabulary) -> ModelSignature:
     kinds = {
         "count": AnyType(),
         "category": DataType.string,
+        "list": DataType.string,
         "value": AnyType(),
         "quantile": AnyType(),
         "time": AnyType(),
     }
-    types = {field.column: kinds[field.kind] for field in vocabulary.fields.raw}
+    types = {
+        field.column: Array(DataType.string) if field.is_array else kinds[field.kind]
+        for field in vocabulary.fields.raw
+    }
     columns = [ColSpec(kind, name) for name, kind in types.items()]
     return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))
 

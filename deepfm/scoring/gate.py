@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 
 from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log, raw_rows
-from deepfm.features.split import SPLITS, DaySplit, HashSplit, days_between
+from deepfm.features.split import HashSplit, days_between
 from deepfm.registry.artifact import load_artifact
 from deepfm.registry.tracking import ModelVersion, Store
 from deepfm.scoring.predict import evaluate_models, ship_model
@@ -29,10 +29,8 @@ def measure(
     # The champion may have fields that the candidate does without.
     columns = [set(card.data.field_set.columns) for card in cards]
     others = sorted(set().union(*columns) - columns[0])
-    days, split = None, HashSplit(card.data.hash_split.valid, card.data.hash_split.test)
-    if card.input.days:
-        split = DaySplit(tuple(card.input.days[part] for part in SPLITS))
-        days = days_between(*card.input.days["test"])
+    split = card.input.split or HashSplit(card.data.hash_split.valid, card.data.hash_split.test)
+    days = days_between(*card.input.days["test"]) if card.input.days else None
     log = find_click_log(
         spark, card.input.url, card.data, days=None if card.data.day_column else days, keep=others
     )

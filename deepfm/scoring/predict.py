@@ -16,8 +16,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from deepfm.features.parse import RowFormat, parse_rows
-from deepfm.features.split import SPLITS, DaySplit, HashSplit
-from deepfm.features.survey import rebatched
+from deepfm.features.rebatch import rebatched
+from deepfm.features.split import SPLITS, Split
 from deepfm.registry.artifact import ServingModel, load_artifact
 from deepfm.training.metrics import Metrics, Tally
 
@@ -76,7 +76,7 @@ def kept_as(name: str) -> str:
 
 
 def evaluate_models(
-    raw: DataFrame, row_format: RowFormat, model_names: Sequence[str], split: DaySplit | HashSplit
+    raw: DataFrame, row_format: RowFormat, model_names: Sequence[str], split: Split
 ) -> list[Metrics]:
     """Metrics of shipped models on the labelled rows of the test part, each row read once for all of them.
 
@@ -91,7 +91,7 @@ def evaluate_models(
                 model = shipped_model(name)
                 # Each model has fields of its own; the layout of the rows is the log's.
                 parsed = parse_rows(batch, replace(row_format, fields=model.encoder.fields))
-                chosen = split.codes(parsed.days, parsed.row_hashes) == code
+                chosen = split.codes(parsed) == code
                 logits = model.logits(parsed.raw.filter(pa.array(chosen)))
                 tally.add(torch.from_numpy(logits), torch.from_numpy(parsed.labels[chosen]))
         for index, tally in enumerate(tallies):

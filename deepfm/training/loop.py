@@ -35,6 +35,9 @@ class LoopSettings:
     patience: int  # epochs in a row without a better validation logloss before stopping
     w_reg: float = 0.0
     v_reg: float = 0.0
+    logit_correction: float = (
+        0.0  # added when measuring; not when training, on rows of which some were left out
+    )
     keep_last: bool = False  # the last epoch's weights, and all epochs; else those of the best
 
 
@@ -43,7 +46,7 @@ class Epoch:
     """What one pass over the training rows came to."""
 
     number: int  # from 1
-    train_logloss: float  # mean over the epoch's steps, while the weights moved
+    train_logloss: float  # mean over the epoch's steps, while the weights moved; of the rows that were kept
     valid: Metrics
     samples_per_s: float  # of all ranks together, validation not counted
     seconds: float  # validation counted
@@ -100,7 +103,7 @@ def train(
             model, optimizer, world, settings, number, read_train(number), on_step=on_step
         )
         average_buffers(model, world)
-        valid = evaluate(model, world, read_valid())
+        valid = evaluate(model, world, read_valid(), settings.logit_correction)
         # The last step of an epoch can be the one that goes wrong.
         if not math.isfinite(valid.logloss):
             raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {_REMEDY}")
@@ -181,13 +184,15 @@ def average_buffers(model: nn.Module, world: World) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, world: World, batches: Iterable[Batch]) -> Metrics:
+def evaluate(
+    model: nn.Module, world: World, batches: Iterable[Batch], logit_correction: float = 0.0
+) -> Metrics:
     """Metrics over the rows of all ranks; the same on every rank."""
     model.eval()
     tally: Tally | None = None
     for batch in batches:
         tally = tally or Tally(batch.ids.device)
-        tally.add(model(batch.ids, batch.x), batch.labels)
+        tally.add(model(batch.ids, batch.x) + logit_correction, batch.labels)
     tally = tally or Tally()
     world.sum_(tally.tensors(), "tally")
     return tally.metrics()

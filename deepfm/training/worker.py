@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest, read_manifest
 from deepfm.dataset.read import Shard, read_batches
+from deepfm.features.sampling import logit_correction
 from deepfm.model_settings import ModelSettings, TrainingSettings
 from deepfm.models.build import build_model
 from deepfm.training.checkpoint import load_weights, save_weights
@@ -56,6 +57,7 @@ class _Worker:
     def __init__(self, order: WorkOrder, world: World, manifest: Manifest):
         self._order, self._world, self._manifest = order, world, manifest
         self._device = choose_device(world.gpu)
+        self._logit_correction = logit_correction(manifest.data.keep_negatives)
         self._progress = ProgressWriter(order.run_url) if world.rank == 0 else None
 
     def _read(self, settings: ModelSettings, split: str, epoch: int = 0, seed: int | None = None):
@@ -74,7 +76,8 @@ class _Worker:
         training_settings, weights_url = settings.training, f"{self._order.run_url}/{weights_name}"
         torch.manual_seed(training_settings.seed)
         fields = self._manifest.fields
-        model = build_model(settings, self._manifest.num_ids, fields.num_crossed).to(self._device)
+        model = build_model(settings, self._manifest.num_ids, fields.num_crossed, fields.num_slots)
+        model.to(self._device)
         if start_from is not None:
             model.start_from(start_from)
         torch.manual_seed(training_settings.seed + self._world.rank)  # each rank drops out units of its own
@@ -99,6 +102,7 @@ class _Worker:
                 training_settings.patience,
                 settings.w_reg,
                 settings.v_reg,
+                logit_correction=self._logit_correction,
                 keep_last=training_settings.keep == "last",
             ),
             read_train=lambda epoch: self._read(settings, "train", epoch, training_settings.seed),
@@ -115,7 +119,8 @@ class _Worker:
     def outcome(self, model: nn.Module, training: Training, first_stage: Training | None = None) -> Outcome:
         """The finished model, measured."""
         valid, test = (
-            evaluate(model, self._world, self._read(self._order.model, split)) for split in ("valid", "test")
+            evaluate(model, self._world, self._read(self._order.model, split), self._logit_correction)
+            for split in ("valid", "test")
         )
         num_weights = sum(weight.numel() for weight in model.parameters())
         return Outcome(training, valid, test, num_weights, first_stage)

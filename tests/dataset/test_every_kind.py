@@ -1,13 +1,18 @@
 """Fields of many kinds, from a click log to what a network takes, on real Spark: ids worked out by hand."""
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from deepfm.config import DataSettings, parse_settings
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
+from deepfm.dataset.profile import read_profile
 from deepfm.dataset.read import Shard, read_batches
+from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log
 from deepfm.features.encode import Encoder
 from deepfm.features.split import day_split
@@ -17,11 +22,12 @@ from deepfm.registry.pyfunc import raw_from_frame
 SETTINGS = parse_settings(
     {
         "format": "delimited",
-        "columns": ["label", "H", "U", "Q", "ts"],
+        "columns": ["label", "H", "U", "Q", "T", "ts"],
         "fields": [
             {"kind": "category", "names": ["H"], "hash_buckets": 10},
             {"kind": "category", "names": ["U"], "min_count": 2, "unknown_buckets": 3},
             {"kind": "quantile", "names": ["Q"], "quantile_buckets": 2},
+            {"kind": "list", "names": ["T"], "max_values": 2, "separator": " "},
             {"kind": "time", "names": ["hour", "weekday", "day_part"]},
         ],
         "time_column": "ts",
@@ -34,30 +40,36 @@ SETTINGS = parse_settings(
 SPLIT = day_split("2026-01-01:2026-01-02", "2026-01-03", "2026-01-04")
 #: By `printf a | b2sum -l 64` and so on, least byte first: of H, a is in bucket 8 of 10 and new in 7. Of U, a
 #: is known, being there twice, and c, h and d are in buckets 0, 1 and 2 of 3 for unknown values. Of Q
-#: the training values are 1, 1 and 5: it is cut at 3. The days are in the times alone; the first is Thursday.
+#: the training values are 1, 1 and 5: it is cut at 3. Of T y counts twice and x once: z is one too many. The
+#: days are in the times alone; the first is Thursday.
 LOG = {
     "2026-01-01": [
-        "1\ta\ta\t1.0\t2026-01-01 00:00:00",
-        "0\tnew\tc\t5\t2026-01-01T23:59:59",
-        "1\ta\ta\t1\tnoon",
+        "1\ta\ta\t1.0\tx y z\t2026-01-01 00:00:00",
+        "0\tnew\tc\t5\t y\t2026-01-01T23:59:59",
+        "1\ta\ta\t1\tx\tnoon",
     ],
-    "2026-01-02": ["0\t\ta\t1\t2026-01-02 06:00:00"],
-    "2026-01-03": ["1\ta\th\t3\t2026-01-03 12:00:00"],
-    "2026-01-04": ["0\tnew\td\t3.1\t2026-01-04 18:30:00", "1\t\t\t\t2026-01-04 05:59:59"],
+    "2026-01-02": ["0\t\ta\t1\t\t2026-01-02 06:00:00"],
+    "2026-01-03": ["1\ta\th\t3\tq\t2026-01-03 12:00:00"],
+    "2026-01-04": ["0\tnew\td\t3.1\tz y x\t2026-01-04 18:30:00", "1\t\t\t\t  \t2026-01-04 05:59:59"],
 }
 #: (label, ids) of every row.
 IDS = {
-    "train": [(1, [10, 4, 2, 2, 5, 2]), (0, [9, 1, 3, 25, 5, 5]), (0, [0, 4, 2, 8, 6, 3])],
-    "valid": [(1, [10, 2, 2, 14, 7, 4])],
-    "test": [(0, [9, 3, 3, 20, 8, 5]), (1, [0, 0, 0, 7, 8, 2])],
+    "train": [
+        (1, [10, 4, 2, 3, 2, 2, 5, 2]),
+        (0, [9, 1, 3, 2, -1, 25, 5, 5]),
+        (0, [0, 4, 2, 0, -1, 8, 6, 3]),
+    ],
+    "valid": [(1, [10, 2, 2, 1, -1, 14, 7, 4])],
+    "test": [(0, [9, 3, 3, 1, 2, 20, 8, 5]), (1, [0, 0, 0, 0, -1, 7, 8, 2])],
 }
-NAMES = ("H", "U", "Q", "hour", "weekday", "day_part")
-NUM_IDS = (12, 5, 4, 26, 9, 6)
+NAMES = ("H", "U", "Q", "T", "hour", "weekday", "day_part")
+NUM_IDS = (12, 5, 4, 4, 26, 9, 6)
 #: The rows of the test day, as a client has them.
 RAW = {
     "H": ["new", None],
     "U": ["d", None],
     "Q": [3.1, None],
+    "T": ["z y x", ""],
     "ts": ["2026-01-04 18:30:00", "2026-01-04 05:59:59"],
 }
 
@@ -93,7 +105,11 @@ def test_every_row_is_read_as_its_ids(dataset, manifest, split):
     labels = [label for batch in batches for label in batch.labels.tolist()]
     ids = [ids for batch in batches for ids in batch.ids.tolist()]
     assert sorted(zip(labels, ids, strict=True)) == sorted(IDS[split])
-    assert [batch.x for batch in batches] == [None] * len(batches)
+    # The mean of a list's values; all else counts as it is.
+    x = torch.cat([batch.x for batch in batches])
+    two = torch.cat([batch.ids for batch in batches])[:, 4] >= 0
+    assert x[:, 3:5].tolist() == [[0.5, 0.5] if has_two else [1.0, 0.0] for has_two in two]
+    assert (x[:, [0, 1, 2, 5, 6, 7]] == 1).all()
 
 
 def test_the_manifest_counts_the_ids_of_every_field(manifest):
@@ -110,9 +126,42 @@ def test_raw_rows_are_served_as_the_dataset_holds_them(vocabulary):
     raw = raw_from_frame(pd.DataFrame(RAW), vocabulary.fields)
     columns = Encoder(vocabulary).encode(raw)
     assert [list(row) for row in zip(*columns, strict=True)] == [ids for _, ids in IDS["test"]]
-    assert raw.drop(["hour", "weekday", "day_part"]).equals(pa.table(RAW).drop(["ts"]))
+    assert raw.drop(["T", "hour", "weekday", "day_part"]).equals(pa.table(RAW).drop(["T", "ts"]))
+    assert raw.column("T").to_pylist() == [["z", "y", "x"], None]
 
 
 def test_a_row_whose_time_is_none_is_set_aside(manifest):
     assert manifest.input.bad_by_reason == {"time_not_a_time": 1}
     assert manifest.splits["train"].days == {"2026-01-01": 2, "2026-01-02": 1}
+
+
+def test_lists_that_were_cut_are_counted_and_warned_of(dataset):
+    profile = read_profile(dataset)
+    (tags,) = [of_field for of_field in profile.fields if of_field.name == "T"]
+    assert (tags.share_cut, tags.missing["train"]) == (pytest.approx(1 / 3), pytest.approx(1 / 4))
+    assert [(value.name, value.num_rows) for value in tags.top] == [("y", 2), ("x", 1)]
+    assert "cut" in [found.name for found in profile.warnings if found.field == "T"]
+
+
+def test_values_of_a_list_are_the_same_as_text_and_as_an_array(spark, manifest, tmp_path):
+    columns = SETTINGS.columns
+    for day, lines in LOG.items():
+        rows = dict(zip(columns, zip(*(line.split("\t") for line in lines), strict=True), strict=True))
+        rows["T"] = pa.array([[None, *tags.split(), ""] for tags in rows["T"]], pa.list_(pa.string()))
+        pq.write_table(pa.table(rows), tmp_path / f"{day}.parquet")
+    groups = [group.model_dump(exclude_none=True) for group in SETTINGS.fields]
+    content = SETTINGS.model_dump() | {"format": "parquet", "columns": (), "fields": groups}
+    with pytest.raises(UserError, match="expected column T to be text, found array<string>; remove its"):
+        find_click_log(spark, f"file://{tmp_path}", parse_settings(content, DataSettings, "test"))
+    for group in groups:
+        group.pop("separator", None)
+    settings = parse_settings(content, DataSettings, "test")
+    found = find_click_log(spark, f"file://{tmp_path}", settings)
+    other = build_dataset(spark, found, settings, SPLIT, f"file://{tmp_path}/dataset")
+    assert (other.num_ids, other.splits["train"].digest) == (
+        manifest.num_ids,
+        manifest.splits["train"].digest,
+    )
+    served = raw_from_frame(pd.DataFrame({**RAW, "T": [np.array(["z", "y", "x"]), None]}), other.fields)
+    columns = Encoder(Vocabulary.load(f"file://{tmp_path}/dataset")).encode(served)
+    assert [list(row) for row in zip(*columns, strict=True)] == [ids for _, ids in IDS["test"]]

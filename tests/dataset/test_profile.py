@@ -16,6 +16,7 @@ from deepfm.dataset.profile import _by_day, read_profile
 from deepfm.features.click_log import find_click_log
 from deepfm.features.split import day_split
 from deepfm.features.survey import RowCounts
+from deepfm.fields import Field, FieldSet
 
 SETTINGS = {
     "format": "delimited",
@@ -285,9 +286,9 @@ def test_a_log_without_days_has_no_table_of_days():
 
 @pytest.mark.parametrize("ids", [[3, 1, 3, 0], [2**30, 5, 2**30, 2**30 + 1]])
 def test_ids_are_counted_over_files_however_large_they_are(ids):
-    counts = _IdCounts(1)
+    counts = _IdCounts(FieldSet([Field(name="C", kind="category")]))
     for _ in range(2):
-        counts.add(1, np.array([1, 0, 0, 1], np.int8), np.array(ids, np.int32))
+        counts.add(1, np.array([1, 0, 0, 1], np.int8), [np.array(ids, np.int32)])
     (batch,) = counts.drain()
     assert set(batch.column("split").to_pylist()) == {1}
     found = {id_: [0, 0] for id_ in ids}

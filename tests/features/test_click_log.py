@@ -4,6 +4,7 @@ import gzip
 import os
 from datetime import datetime
 from decimal import Decimal
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -343,5 +344,5 @@ def test_a_rows_hash_does_not_depend_on_where_it_lies(hashes):
 
 def test_a_log_without_days_is_split_in_the_shares_asked_for(hashes):
     row_hashes = np.array(list(hashes[0].values()), np.int64)
-    shares = np.bincount(HashSplit(0.1, 0.2).codes(None, row_hashes)) / 500
+    shares = np.bincount(HashSplit(0.1, 0.2).codes(SimpleNamespace(row_hashes=row_hashes))) / 500
     np.testing.assert_allclose(shares, [0.7, 0.1, 0.2], atol=0.05)

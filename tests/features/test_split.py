@@ -1,17 +1,19 @@
 """Which rows are for training, validation and test."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from deepfm.errors import UserError
-from deepfm.features.split import DaySplit, HashSplit, choose_split, day_split, days_between
+from deepfm.features.split import DaySplit, HashSplit, TimeSplit, day_split, days_between
 
 SPLIT = DaySplit((("2026-01-01", "2026-01-03"), ("2026-01-05", "2026-01-05"), ("2026-01-06", "2026-01-07")))
 
 
 def codes_of_days(*days):
-    return SPLIT.codes(pa.array(days, pa.string()), np.zeros(len(days), np.int64)).tolist()
+    return SPLIT.codes(SimpleNamespace(days=pa.array(days, pa.string()))).tolist()
 
 
 def test_the_first_and_last_day_of_a_range_belong_to_it():
@@ -71,22 +73,13 @@ def test_ranges_that_share_a_day_are_refused(train, valid, test):
         day_split(train, valid, test)
 
 
-def test_a_log_with_days_needs_all_three_ranges():
-    with pytest.raises(UserError, match="has days: give --train-days"):
-        choose_split("log", True, HashSplit(0.1, 0.1), ("2026-01-01", None, "2026-01-03"))
-
-
-def test_a_log_without_days_takes_none():
-    with pytest.raises(UserError, match="has no days: leave out --train-days"):
-        choose_split("log", False, HashSplit(0.1, 0.1), ("2026-01-01", None, None))
-
-
-def test_a_log_without_days_is_split_by_the_given_shares():
-    assert choose_split("log", False, HashSplit(0.2, 0.3), (None, None, None)) == HashSplit(0.2, 0.3)
+def test_a_second_belongs_to_the_part_that_begins_with_it():
+    rows = SimpleNamespace(seconds=pa.array([-5, 9, 10, 19, 20, 21]))
+    assert TimeSplit(10, 20).codes(rows).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def codes_of_hashes(valid, test, *hashes):
-    return HashSplit(valid, test).codes(None, np.array(hashes, np.int64)).tolist()
+    return HashSplit(valid, test).codes(SimpleNamespace(row_hashes=np.array(hashes, np.int64))).tolist()
 
 
 def test_the_place_of_a_hash_among_all_hashes_chooses_the_part():
@@ -97,5 +90,5 @@ def test_the_place_of_a_hash_among_all_hashes_chooses_the_part():
 
 def test_shares_come_out_right():
     hashes = np.random.default_rng(1).integers(-(2**63), 2**63, 100_000)
-    shares = np.bincount(HashSplit(0.1, 0.2).codes(None, hashes)) / len(hashes)
+    shares = np.bincount(HashSplit(0.1, 0.2).codes(SimpleNamespace(row_hashes=hashes))) / len(hashes)
     np.testing.assert_allclose(shares, [0.7, 0.1, 0.2], atol=0.01)

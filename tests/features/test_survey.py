@@ -2,13 +2,12 @@
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from deepfm.features import survey as survey_module
 from deepfm.features.parse import RowFormat
 from deepfm.features.scaling import Moments
 from deepfm.features.split import DaySplit, HashSplit
-from deepfm.features.survey import RowCounts, rebatched, survey
+from deepfm.features.survey import RowCounts, survey
 from deepfm.fields import Field, FieldSet
 
 FIELDS = FieldSet([Field(name="I", kind="count"), Field(name="C", kind="category")])
@@ -80,6 +79,26 @@ def test_vocabulary_never_sees_validation_days():
     assert values(survey(OnePartition(LOG), FORMAT, DAYS)) == {("I", "5"): 2, ("C", "a"): 2, ("C", "b"): 1}
 
 
+def test_training_rows_that_are_left_out_are_counted_and_teach_no_value():
+    log = batch(*[("2026-01-01", f"{n % 2}\t7\tv{n}".encode()) for n in range(2000)])
+    surveyed = survey(OnePartition(log), FORMAT, DAYS, keep_negatives=0.25)
+    counted = {row["split"]: (row["num"], row["num_clicks"]) for row in rows_of_kind(surveyed, "rows")}
+    num_kept = counted["train"][0] - 1000
+    assert counted == {"train": (1000 + num_kept, 1000), "sampled_out": (1000 - num_kept, 0)}
+    assert 200 < num_kept < 300
+    assert values(surveyed)[("I", "5")] == 1000 + num_kept
+
+
+def test_lists_that_were_cut_are_counted_of_the_training_rows():
+    fields = FieldSet([Field(name="T", kind="list", max_values=2, separator=" ")])
+    row_format = RowFormat(columns=("label", "T"), fields=fields, delimiter="\t", label="label")
+    rows = [("2026-01-01", b"1\ta b c"), ("2026-01-02", b"0\ta b"), ("2026-01-03", b"1\ta b c")]
+    surveyed = survey(OnePartition(batch(*rows)), row_format, DAYS)
+    assert [(row["field"], row["num"]) for row in rows_of_kind(surveyed, "cut")] == [(0, 1)]
+    found = {row["value"]: row["num"] for row in rows_of_kind(surveyed, "value")}
+    assert found == {"a": 2, "b": 2}
+
+
 def test_bad_rows_are_handed_on_with_file_text_and_reason():
     (bad,) = rows_of_kind(survey(OnePartition(LOG), FORMAT, DAYS), "bad")
     assert (bad["source_file"], bad["text"], bad["value"]) == ("log.tsv", "bad", "wrong_number_of_columns")
@@ -107,12 +126,6 @@ def test_counts_handed_over_early_add_up_to_the_same(monkeypatch):
     early = survey(OnePartition(*batches), FORMAT, DAYS)
     assert len(rows_of_kind(early, "value")) > len(whole)
     assert values(early) == whole
-
-
-@pytest.mark.parametrize(("sizes", "expected"), [([], []), ([0], []), ([2, 2, 2, 1], [4, 3]), ([9], [9])])
-def test_small_batches_are_put_together(sizes, expected):
-    batches = [pa.RecordBatch.from_pydict({"x": pa.array([7] * size, pa.int64())}) for size in sizes]
-    assert [table.num_rows for table in rebatched(batches, num_rows=4)] == expected
 
 
 VALUES = RowFormat(

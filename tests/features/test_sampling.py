@@ -1,0 +1,40 @@
+"""Which training rows are left out, and that a model's probabilities are right without them."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deepfm.features.sampling import SAMPLED_OUT, logit_correction, part_codes
+from deepfm.features.split import HashSplit
+
+HASHES = np.random.default_rng(1).integers(-(2**63), 2**63, 100_000)
+LABELS = (np.arange(100_000) % 4 == 0).astype(np.int8)
+ROWS = SimpleNamespace(row_hashes=HASHES, labels=LABELS)
+SPLIT = HashSplit(0.1, 0.1)
+
+
+def test_a_share_of_the_training_rows_without_a_click_is_kept_and_all_others():
+    before, codes = SPLIT.codes(ROWS), part_codes(ROWS, SPLIT, 0.3)
+    left_out = codes == SAMPLED_OUT
+    assert (before[left_out] == 0).all() and (LABELS[left_out] == 0).all()
+    np.testing.assert_array_equal(codes[~left_out], before[~left_out])
+    negatives = (before == 0) & (LABELS == 0)
+    assert 1 - left_out.sum() / negatives.sum() == pytest.approx(0.3, abs=0.01)
+
+
+def test_nothing_is_left_out_where_all_are_kept():
+    np.testing.assert_array_equal(part_codes(ROWS, SPLIT, 1.0), SPLIT.codes(ROWS))
+
+
+def test_a_row_that_is_kept_of_few_is_kept_of_many():
+    few, many = (part_codes(ROWS, SPLIT, keep) == 0 for keep in (0.1, 0.5))
+    assert (many[few]).all() and many.sum() > few.sum()
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("q", [0.01, 0.5, 0.9])
+def test_the_correction_is_the_formula_of_the_paper(keep, q):
+    corrected = math.log(q / (1 - q)) + logit_correction(keep)
+    assert 1 / (1 + math.exp(-corrected)) == pytest.approx(q / (q + (1 - q) / keep))
