@@ -15,12 +15,13 @@ from deepfm.dataset.profile import (
     write_profile,
 )
 from deepfm.dataset.profile_page import write_page
-from deepfm.dataset.write import describe_split, encoded_rows, write_rejected, write_split
+from deepfm.dataset.write import write_rejected, write_splits
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog, raw_rows
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.features.survey import (
     RowCounts,
+    block_names,
     cut_lists,
     rejected_rows,
     row_counts,
@@ -33,6 +34,8 @@ from deepfm.features.vocabulary import Vocabulary
 #: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
 BUILDING = "_building"
 REJECTED = "_rejected"
+#: Of the parsed rows, between the two passes; see features.blocks.
+BLOCKS = "_blocks"
 
 
 def build_dataset(
@@ -65,14 +68,14 @@ def _build(
 ) -> Manifest:
     """Everything but the manifest's file."""
     raw = raw_rows(spark, log, days)
-    vocabulary, found = _learn(raw, log, settings, split, days, url)
+    vocabulary, found, blocks = _learn(raw, log, settings, split, days, url)
     vocabulary.save(url)
     manifest = Manifest(
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         data=settings,
         num_ids=vocabulary.num_ids,
         vocabulary=vocabulary.fingerprint,
-        splits=_write_splits(spark, raw, log, split, vocabulary, found.counts, url, settings.keep_negatives),
+        splits=_write_splits(spark, vocabulary, found, blocks, settings.label, url),
         input=InputLog(
             url=log.url,
             days=dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},
@@ -95,9 +98,11 @@ def _learn(
     split: Split,
     days: list[str] | None,
     url: str,
-) -> tuple[Vocabulary, LogFindings]:
-    """Survey the log and set aside what does not fit; what is learnt and what was seen."""
-    surveyed = survey(raw, log.row_format, split, settings.keep_negatives).persist()
+) -> tuple[Vocabulary, LogFindings, list[str]]:
+    """Survey the log and set aside what does not fit; what is learnt, what was seen, and the parsed rows."""
+    blocks_url = f"{url}/{BLOCKS}"
+    storage.make_folder(blocks_url)
+    surveyed = survey(raw, log.row_format, split, settings.keep_negatives, blocks_url).persist()
     try:
         counts = row_counts(surveyed)
         if counts.num_bad:
@@ -107,9 +112,10 @@ def _learn(
         values = value_counts(surveyed)
         vocabulary = Vocabulary.fit(settings.field_set, values, value_moments(surveyed))
         found = LogFindings(counts, num_values_by_field(values), examples, cut_lists(surveyed))
+        blocks = block_names(surveyed)
     finally:
         surveyed.unpersist()
-    return vocabulary, found
+    return vocabulary, found, blocks
 
 
 def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:
@@ -137,8 +143,8 @@ def _abandon(url: str) -> None:
     if not storage.exists(f"{url}/{REJECTED}"):
         storage.remove(url)
         return
-    for child in storage.children(url):
-        storage.remove(f"{url}/{child['name']}")
+    for name in [BLOCKS, *(child["name"] for child in storage.children(url))]:
+        storage.remove(f"{url}/{name}")
 
 
 def _check_counts(
@@ -166,32 +172,18 @@ def _check_counts(
 
 
 def _write_splits(
-    spark: SparkSession,
-    raw: DataFrame,
-    log: ClickLog,
-    split: Split,
-    vocabulary: Vocabulary,
-    counts: RowCounts,
-    url: str,
-    keep_negatives: float,
+    spark: SparkSession, vocabulary: Vocabulary, found: LogFindings, blocks: list[str], label: str, url: str
 ) -> dict:
+    days = {part: {day: num for day, (num, _) in found.counts.by_day[part].items()} for part in SPLITS}
     shared = spark.sparkContext.broadcast(vocabulary)
-    described = {}
-    for code, part in enumerate(SPLITS):
-        rows = raw
-        if log.day_folders is not None and isinstance(split, DaySplit):
-            rows = raw.filter(raw["ds"].between(*split.ranges[code]))
-        encoded = encoded_rows(rows, log.row_format, split, part, shared, keep_negatives)
-        write_split(
-            spark, encoded, vocabulary.fields, log.row_format.label, f"{url}/{part}", counts.num_rows(part)
-        )
-        days = {day: num for day, (num, _) in counts.by_day[part].items()}
-        described[part] = describe_split(spark, f"{url}/{part}", days)
-        # What the survey counted and what was written were computed apart: they must agree to the row.
-        if described[part].num_rows != counts.num_rows(part):
-            raise RuntimeError(
-                f"{url}/{part}: the survey found {counts.num_rows(part)} rows but "
-                f"{described[part].num_rows} were written; the log changed while it was read: build again"
-            )
+    described = write_splits(spark, f"{url}/{BLOCKS}", blocks, shared, label, url, days)
     shared.destroy()
+    for part in SPLITS:
+        # What the survey counted and what was written were computed apart: they must agree to the row.
+        if described[part].num_rows != found.counts.num_rows(part):
+            raise RuntimeError(
+                f"{url}/{part}: the survey found {found.counts.num_rows(part)} rows but "
+                f"{described[part].num_rows} were written; this is a fault of the program"
+            )
+    storage.remove(f"{url}/{BLOCKS}")
     return described

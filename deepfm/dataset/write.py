@@ -1,101 +1,214 @@
-"""Encoded rows -> a Petastorm split: shuffled, in files of about equal size, each one row group."""
+"""Blocks of parsed rows -> Petastorm splits: encoded, shuffled, in files of equal size, a row group each.
+
+    block ── encode ──> rows by file ── Spark's shuffle ──> sort by hash ──> Parquet
+
+Rows travel as pieces of one array, many at a time: Spark's own rows and Parquet writer cost several times as
+much as all the rest.
+"""
 
 import io
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import json
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-import fsspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from petastorm.codecs import ScalarCodec
-from petastorm.etl.dataset_metadata import materialize_dataset
+from petastorm.etl.dataset_metadata import ROW_GROUPS_PER_FILE_KEY, UNISCHEMA_KEY
 from petastorm.unischema import Unischema, UnischemaField
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    ByteType,
-    DataType,
-    FloatType,
-    IntegerType,
-    LongType,
-    StructField,
-    StructType,
-)
+from pyspark.sql.types import ByteType, DataType, FloatType, IntegerType
 
 from deepfm import storage
+from deepfm.dataset.block import as_block
 from deepfm.dataset.manifest import DataFile, SplitPart
+from deepfm.features.blocks import HASH, LABEL, PART, read_block
+from deepfm.features.crossing import splitmix64
 from deepfm.features.encode import Encoder
-from deepfm.features.parse import RowFormat, parse_rows
-from deepfm.features.rebatch import rebatched
-from deepfm.features.sampling import part_codes
-from deepfm.features.split import SPLITS, Split
+from deepfm.features.split import SPLITS
 from deepfm.fields import Field, FieldSet
 
 #: Rows of a file, which is one row group: what a worker reads in one piece, 10 MiB of 39 ids in memory.
 ROWS_PER_FILE = 65_536
 #: Few rows still come in several files, so that several workers read at once.
 MIN_FILES = 8
+#: Of pieces of some MB each, Spark hands Python so many at a time; by default it would be 10,000.
+_PIECES_AT_ONCE = 16
 
-_ROW_HASH = "__row_hash"
+_PIECES = "file long, rows binary"
+_WRITTEN = "file long, num_bytes long, num_rows long, num_clicks long, digest long"
 
 
-def encoded_rows(
-    raw: DataFrame,
-    row_format: RowFormat,
-    split: Split,
-    part: str,
+@dataclass(frozen=True)
+class _Layout:
+    """Which files a dataset has: those of the training part first, then validation, then test."""
+
+    url: str
+    num_files: tuple[int, ...]  # by part
+    label: str
+    fields: FieldSet
+
+    @property
+    def first_files(self) -> np.ndarray:
+        """(parts,) the number of each part's first file."""
+        return np.cumsum([0, *self.num_files[:-1]])
+
+    def name_of(self, file: int) -> tuple[str, str]:
+        """The part and the name of a file by its number."""
+        part = int(np.searchsorted(self.first_files, file, side="right")) - 1
+        return SPLITS[part], f"part-{file - self.first_files[part]:05d}.parquet"
+
+
+def write_splits(
+    spark: SparkSession,
+    blocks_url: str,
+    blocks: list[str],
     vocabulary: Broadcast,
-    keep_negatives: float = 1.0,
+    label: str,
+    url: str,
+    days: Mapping[str, Mapping[str, int]],
+) -> dict[str, SplitPart]:
+    """Write every part below `url`; its rows lie in the order of their hash, which is random.
+
+    `days`: by part, rows a day, by which the number of files is chosen.
+    """
+    nums_rows = [sum(days[part].values()) for part in SPLITS]
+    num_files = tuple(max(MIN_FILES, -(-num // ROWS_PER_FILE)) for num in nums_rows)
+    fields = vocabulary.value.fields
+    layout = _Layout(url, num_files, label, fields)
+    for part in SPLITS:
+        storage.make_folder(f"{url}/{part}")
+    num_tasks = max(2 * spark.sparkContext.defaultParallelism, -(-sum(nums_rows) // ROWS_PER_FILE))
+    with _few_pieces_at_once(spark):
+        pieces = _encoded_pieces(spark, blocks_url, blocks, vocabulary, layout)
+        by_file = pieces.repartition(min(num_tasks, sum(num_files)), "file")
+        written = by_file.mapInArrow(_writer(layout), _WRITTEN).toPandas().sort_values("file")
+    parts = {}
+    for part in SPLITS:
+        of_part = written[[layout.name_of(file)[0] == part for file in written["file"]]]
+        parts[part] = _described(layout, of_part, days[part])
+        _write_petastorm_metadata(f"{url}/{part}", parts[part], _petastorm_schema(fields, label))
+    return parts
+
+
+def _encoded_pieces(
+    spark: SparkSession, blocks_url: str, blocks: list[str], vocabulary: Broadcast, layout: _Layout
 ) -> DataFrame:
-    """raw rows -> label, an int32 id or a float32 value a field, __row_hash, of the good rows of a part."""
-    code = SPLITS.index(part)
+    """(file, rows): (n, 3 + S) int32 arrays of label, row hash and slots, as bytes; one a block and file."""
 
-    def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def encode_blocks(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         encoder = Encoder(vocabulary.value)
-        for batch in rebatched(batches):
-            parsed = parse_rows(batch, row_format)
-            chosen = part_codes(parsed, split, keep_negatives) == code
-            encoded = encoder.encode(parsed.raw.filter(pa.array(chosen)))
-            columns = [parsed.labels[chosen], *encoded, parsed.row_hashes[chosen]]
-            yield pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=names)
+        for place in (place for batch in places for place in batch.column(0).to_pylist()):
+            table = read_block(blocks_url, blocks[place])
+            parts, hashes = (table.column(name).to_numpy() for name in (PART, HASH))
+            rows = np.column_stack(
+                [
+                    table.column(LABEL).to_numpy().astype(np.int32),
+                    hashes.view(np.int32).reshape(-1, 2),
+                    as_block(encoder.encode(table)),
+                ]
+            )
+            files = _files_of(hashes, parts, layout)
+            order = np.argsort(files, kind="stable")
+            numbers, starts = np.unique(files[order], return_index=True)
+            pieces = [piece.tobytes() for piece in np.split(rows[order], starts[1:])]
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(numbers, pa.int64()), pa.array(pieces, pa.binary())], names=["file", "rows"]
+            )
 
-    names = [row_format.label, *row_format.fields.slots, _ROW_HASH]
-    types = [ByteType(), *[_column_type(f)[1] for f in row_format.fields for _ in f.slots], LongType()]
-    schema = StructType([StructField(n, t, nullable=False) for n, t in zip(names, types, strict=True)])
-    return raw.mapInArrow(encode_partition, schema)
-
-
-def write_split(
-    spark: SparkSession, encoded: DataFrame, fields: FieldSet, label: str, url: str, num_rows: int
-) -> None:
-    """Write a part as a Petastorm dataset; its rows lie in the order of their hash, which is random."""
-    num_files = max(MIN_FILES, -(-num_rows // ROWS_PER_FILE))
-    # By the hash of a hash: every file gets an even random share, whatever the input's partitions were.
-    shuffled = encoded.repartition(num_files, _ROW_HASH).sortWithinPartitions(_ROW_HASH).drop(_ROW_HASH)
-    with materialize_dataset(spark, url, _petastorm_schema(fields, label)):
-        shuffled.write.parquet(url)
+    return spark.range(0, len(blocks), 1, max(len(blocks), 1)).mapInArrow(encode_blocks, _PIECES)
 
 
-def describe_split(spark: SparkSession, url: str, days: dict[str, int]) -> SplitPart:
-    """Read back what was written: rows, clicks, digest and the files' row groups."""
-    rows = spark.read.parquet(url)
-    label = rows.columns[0]
-    # A sum of hashes does not depend on the order of the rows, and unlike xor it sees rows that come twice.
-    row_hash = F.xxhash64(*rows.columns).cast("decimal(20,0)")
-    found = rows.agg(
-        F.count("*").alias("num"), F.sum(label).alias("clicks"), F.sum(row_hash).alias("digest")
-    ).first()
-    with ThreadPoolExecutor(8) as pool:
-        files = list(pool.map(lambda file: _described_file(url, file), storage.children(url)))
-    return SplitPart(
-        num_rows=found.num,
-        num_clicks=found.clicks or 0,
-        days=days,
-        files=tuple(file for file in files if file.num_rows),
-        digest=f"{int(found.digest or 0) % 2**64:016x}",
+def _files_of(hashes: np.ndarray, parts: np.ndarray, layout: _Layout) -> np.ndarray:
+    """(n,) the number of each row's file: an even random share of its part, whatever the blocks were."""
+    # By the hash of a hash: where a log is split by hash, a part's hashes are alike in their high bits.
+    mixed = splitmix64(hashes.view(np.uint64)) % np.array(layout.num_files, np.uint64)[parts]
+    return layout.first_files[parts] + mixed.astype(np.int64)
+
+
+def _writer(layout: _Layout):
+    """The function that a task writes its files with."""
+
+    def write_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        pieces: dict[int, list[np.ndarray]] = {}
+        for batch in batches:
+            for file, rows in zip(batch.column(0).to_pylist(), batch.column(1), strict=True):
+                content = np.frombuffer(rows.as_buffer(), np.int32).reshape(-1, 3 + len(layout.fields.slots))
+                pieces.setdefault(file, []).append(content)
+        for file in sorted(pieces):
+            yield pa.RecordBatch.from_pylist([_write_file(layout, file, np.concatenate(pieces.pop(file)))])
+
+    return write_files
+
+
+def _write_file(layout: _Layout, file: int, rows: np.ndarray) -> dict[str, int]:
+    """Write (n, 3 + S) rows in the order of their hash."""
+    hashes = np.ascontiguousarray(rows[:, 1:3]).view(np.int64)[:, 0]
+    rows = rows[np.argsort(hashes, kind="stable")]
+    labels, slots = rows[:, 0], np.ascontiguousarray(rows[:, 3:].T)
+    columns = {layout.label: pa.array(labels, pa.int8())}
+    for field in layout.fields:
+        kind = _column_type(field)[0]
+        of_field = slots[layout.fields.slot_ranges[field.name]]
+        columns |= {name: pa.array(ids.view(kind)) for name, ids in zip(field.slots, of_field, strict=True)}
+    table = pa.table(columns, schema=_arrow_schema(layout.fields, layout.label))
+    content = io.BytesIO()
+    pq.write_table(table, content, row_group_size=len(rows))
+    part, name = layout.name_of(file)
+    # A task that is tried again writes the same bytes under the same name.
+    storage.write_bytes(f"{layout.url}/{part}/{name}", content.getvalue())
+    return {
+        "file": file,
+        "num_bytes": content.tell(),
+        "num_rows": len(rows),
+        "num_clicks": int(labels.sum()),
+        "digest": int(_digest(labels, slots).view(np.int64)),
+    }
+
+
+def _digest(labels: np.ndarray, slots: np.ndarray) -> np.uint64:
+    """Of (n,) labels and (S, n) slots: a sum of row hashes, which does not depend on the order of the rows.
+
+    Unlike xor it sees rows that come twice. A row's hash mixes a multilinear hash of its numbers (Lemire and
+    Kaser 2014) whose multipliers are the places of a row, mixed.
+    """
+    columns = [labels, *slots]
+    multipliers = splitmix64(np.arange(len(columns), dtype=np.uint64)) | np.uint64(1)
+    total = np.zeros(len(labels), np.uint64)
+    for multiplier, column in zip(multipliers, columns, strict=True):
+        total += column.astype(np.uint32).astype(np.uint64) * multiplier
+    return splitmix64(total).sum(dtype=np.uint64)
+
+
+def _described(layout: _Layout, written: pd.DataFrame, days: Mapping[str, int]) -> SplitPart:
+    files = tuple(
+        DataFile(name=layout.name_of(row.file)[1], num_bytes=row.num_bytes, row_groups=(row.num_rows,))
+        for row in written.itertuples()
     )
+    return SplitPart(
+        num_rows=int(written["num_rows"].sum()),
+        num_clicks=int(written["num_clicks"].sum()),
+        days=dict(days),
+        files=files,
+        digest=f"{sum(written['digest'].tolist()) % 2**64:016x}",
+    )
+
+
+@contextmanager
+def _few_pieces_at_once(spark: SparkSession) -> Iterator[None]:
+    """A piece is a row to Spark, but holds many."""
+    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = spark.conf.get(key)
+    spark.conf.set(key, str(_PIECES_AT_ONCE))
+    try:
+        yield
+    finally:
+        spark.conf.set(key, before)
 
 
 def write_rejected(rejected: DataFrame, url: str) -> None:
@@ -103,11 +216,30 @@ def write_rejected(rejected: DataFrame, url: str) -> None:
     rejected.coalesce(1).write.mode("overwrite").json(url)
 
 
-def _described_file(url: str, file: dict) -> DataFile:
-    with fsspec.open(f"{url}/{file['name']}", "rb") as stream:
-        metadata = pq.ParquetFile(io.BufferedReader(stream)).metadata
-        row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-    return DataFile(name=file["name"], num_bytes=file["size"], row_groups=row_groups)
+def _write_petastorm_metadata(url: str, part: SplitPart, schema: Unischema) -> None:
+    """What Petastorm's own readers look for: the schema, pickled, and the number of row groups of each file.
+
+    As petastorm's materialize_dataset writes it, which would start three Spark jobs to count what is known.
+    """
+    row_groups = {file.name: len(file.row_groups) for file in part.files}
+    metadata = {
+        UNISCHEMA_KEY: pickle.dumps(schema),
+        ROW_GROUPS_PER_FILE_KEY: json.dumps(row_groups).encode(),
+    }
+    columns = pa.schema(
+        [(name, pa.from_numpy_dtype(field.numpy_dtype)) for name, field in schema.fields.items()]
+    )
+    content = io.BytesIO()
+    pq.write_metadata(columns.with_metadata(metadata), content)
+    storage.write_bytes(f"{url}/_common_metadata", content.getvalue())
+
+
+def _arrow_schema(fields: FieldSet, label: str) -> pa.Schema:
+    columns = [pa.field(label, pa.int8(), nullable=False)]
+    for field in fields:
+        kind = pa.from_numpy_dtype(_column_type(field)[0])
+        columns += [pa.field(slot, kind, nullable=False) for slot in field.slots]
+    return pa.schema(columns)
 
 
 def _petastorm_schema(fields: FieldSet, label: str) -> Unischema:

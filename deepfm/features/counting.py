@@ -1,8 +1,9 @@
 """How often each value of a field occurs, which is what ids are learnt from."""
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from deepfm.features.dictionary import dictionary_encoded
 from deepfm.features.lists import first_values
 from deepfm.features.numeric import bucketize
 from deepfm.features.quantiles import rounded
@@ -27,13 +28,12 @@ class ValueCounts:
                 self.num_cut[index] += first.num_cut
             if not field.is_counted:
                 continue
-            values = first.values if field.kind == "list" else raw.column(field.name).drop_null()
+            distinct, nums = _counted(first.values if field.kind == "list" else raw.column(field.name))
             if field.kind == "count":
-                values = pa.array(bucketize(values))
-            counted = pc.value_counts(values)
-            distinct = counted.field("values")
+                buckets, places = np.unique(bucketize(distinct), return_inverse=True)
+                distinct, nums = pa.array(buckets), np.bincount(places, nums).astype(np.int64)
             texts = rounded(distinct) if field.kind == "quantile" else distinct.cast(pa.string())
-            part = pa.table({"value": texts, "num": counted.field("counts")})
+            part = pa.table({"value": texts, "num": pa.array(nums, pa.int64())})
             parts.append(part)
             self.num_held += part.num_rows
 
@@ -50,6 +50,15 @@ class ValueCounts:
         ]
         self._parts, self.num_held = [[] for _ in self._fields], 0
         return drained
+
+
+def _counted(values: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Distinct values, null not among them, and (m,) how often each occurs."""
+    encoded = dictionary_encoded(values)
+    nums = np.bincount(encoded.indices.drop_null(), minlength=len(encoded.dictionary))
+    # A batch may have been cut out of a larger one, whose dictionary it keeps.
+    there = np.flatnonzero(nums)
+    return encoded.dictionary.take(pa.array(there)), nums[there]
 
 
 def _summed(parts: list[pa.Table]) -> pa.Table:

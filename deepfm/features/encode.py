@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.features.crossing import crossed_ids
+from deepfm.features.dictionary import dictionary_encoded
 from deepfm.features.hashing import text_buckets
 from deepfm.features.lists import first_values
 from deepfm.features.numeric import bucketize
@@ -52,23 +53,26 @@ class Encoder:
         return self._scalings[field.name].apply(numbers, field.scale)
 
     def _ids(self, field: Field, column: pa.ChunkedArray) -> np.ndarray:
-        if field.kind == "count":
-            table = self._ids_by_bucket[field.name]
-            buckets = bucketize(pc.fill_null(column, 0))
-            ids = table[np.minimum(buckets + 1, len(table) - 1)]
-        elif field.kind == "quantile":
+        if field.kind in ("count", "category"):
+            encoded = dictionary_encoded(column)
+            # The last entry is for missing ones.
+            ids = np.append(self._distinct_ids(field, encoded.dictionary), np.int32(MISSING_ID))
+            return ids[np.asarray(encoded.indices.fill_null(len(ids) - 1))]
+        if field.kind == "quantile":
             numbers = pc.fill_null(column, 0.0).to_numpy()
             ids = field.first_known_id + quantile_buckets(numbers, self._boundaries[field.name])
-        elif field.kind == "time":
-            ids = field.first_known_id + time_values(pc.fill_null(column, 0).to_numpy(), field.name)
         else:
-            ids = self._text_ids(field, column)
+            ids = field.first_known_id + time_values(pc.fill_null(column, 0).to_numpy(), field.name)
         if column.null_count:
             ids = np.where(np.asarray(column.is_null()), np.int32(MISSING_ID), ids)
         return ids
 
-    def _text_ids(self, field: Field, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-        """(n,) strings -> (n,) int32; of null any."""
+    def _distinct_ids(self, field: Field, column: pa.Array) -> np.ndarray:
+        """(m,) counts or strings -> (m,) int32; of null any."""
+        if field.kind == "count":
+            table = self._ids_by_bucket[field.name]
+            buckets = bucketize(pc.fill_null(column, 0))
+            return table[np.minimum(buckets + 1, len(table) - 1)]
         if field.hash_buckets:
             return field.first_known_id + text_buckets(column, field.hash_buckets)
         places = pc.index_in(column, value_set=self._values[field.name])
@@ -83,7 +87,10 @@ class Encoder:
         first = first_values(column, field.max_values)
         ids = np.full((field.max_values, len(column)), PADDING, np.int32)
         ids[0] = MISSING_ID  # of the lists without values, which no value overwrites
-        ids[first.places, first.rows] = self._text_ids(field, first.values)
+        encoded = dictionary_encoded(first.values)
+        ids[first.places, first.rows] = self._distinct_ids(field, encoded.dictionary)[
+            np.asarray(encoded.indices)
+        ]
         return ids
 
 

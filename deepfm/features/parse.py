@@ -5,12 +5,14 @@ One implementation for building a dataset and for scoring a night; no Spark insi
 
 import csv
 import json
-from dataclasses import dataclass
+from codecs import BOM_UTF8
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
 
 from deepfm.features.lists import split_lists
 from deepfm.features.number_text import parse_decimals, parse_integers
@@ -29,13 +31,6 @@ REASONS = (
     "time_not_a_time",  # not as time_format says; or missing where the day comes from it
 )
 NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE, BAD_TIME = range(1, len(REASONS))
-
-#: How the text of a kind of field becomes a number, and the code of the reason where it does not.
-_NUMBERS = {
-    "count": (parse_integers, BAD_COUNT),
-    "value": (parse_decimals, BAD_VALUE),
-    "quantile": (parse_decimals, BAD_VALUE),
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,8 @@ class ParsedRows:
     """The good rows as typed columns, the bad ones with their text; together all rows that were read."""
 
     # A column a raw field: int64 (count; time: seconds), string (category), strings (list), float64 (value,
-    # quantile); null: missing.
+    # quantile); null: missing. Counts and categories are dictionary-encoded: what is done for each distinct
+    # value is done once.
     raw: pa.Table
     labels: np.ndarray | None  # (rows,) int8
     days: pa.ChunkedArray | pa.Array  # (rows,) string, null where the log has no days
@@ -82,6 +78,19 @@ class ParsedRows:
     @property
     def num_good(self) -> int:
         return self.raw.num_rows
+
+    def filter(self, chosen: np.ndarray) -> "ParsedRows":
+        """The good rows for which (rows,) bool is true; the bad ones stay as they are."""
+        mask = pa.array(chosen)
+        return replace(
+            self,
+            raw=self.raw.filter(mask),
+            labels=None if self.labels is None else self.labels[chosen],
+            days=self.days.filter(mask),
+            seconds=None if self.seconds is None else self.seconds.filter(mask),
+            row_hashes=self.row_hashes[chosen],
+            kept=self.kept.filter(mask) if self.kept.num_columns else self.kept,
+        )
 
 
 def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
@@ -114,6 +123,9 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
 def _split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.Array], np.ndarray]:
     """(n,) binary lines -> string columns of the well-formed rows, and (n,) reason codes."""
     reasons = np.zeros(len(lines), np.int8)
+    columns = _split_quickly(lines, row_format)
+    if columns is not None:
+        return columns, reasons
     texts = _decoded(lines, reasons)
     decoded = np.flatnonzero(reasons == 0)
     # A carriage return before the newline belongs to the line's end, not to its last column.
@@ -131,6 +143,42 @@ def _split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.A
     # Of two hundred columns a model may use twenty: only those are cut out.
     positions = {name: row_format.columns.index(name) for name in row_format.wanted}
     return {name: values.take(pa.array(starts + at)) for name, at in positions.items()}, reasons
+
+
+def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array] | None:
+    """String columns by Arrow's own parser; None where a line is not well formed, or may not be.
+
+    It gives up at the first such line, and calls a carriage return the end of one: such batches go the slower
+    way, which tells good lines from bad ones.
+    """
+    if row_format.quote is not None or not len(lines):
+        return None
+    try:
+        everything = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)
+        text = pc.binary_join(everything, b"\n")[0].as_buffer()
+        content = memoryview(text).tobytes()
+        # What it would take for the end of a line, for a mark that is no part of the text, and for a row of
+        # empty columns.
+        if b"\r" in content or content.count(b"\n") >= len(lines) or content.startswith(BOM_UTF8):
+            return None
+        if pc.min(pc.binary_length(lines)).as_py() == 0:
+            return None
+        columns = arrow_csv.read_csv(
+            pa.BufferReader(content),
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False, block_size=len(content) + 1, column_names=list(row_format.columns)
+            ),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=row_format.delimiter, quote_char=False, ignore_empty_lines=False
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(row_format.columns, pa.string()),
+                include_columns=sorted(row_format.wanted),
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowCapacityError):
+        return None
+    return {name: columns.column(name).combine_chunks() for name in columns.column_names}
 
 
 def _decoded_columns(columns: pa.Table) -> tuple[dict[str, pa.Array], np.ndarray]:
@@ -185,18 +233,22 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         typed["label"] = pc.fill_null(labels, 0).cast(pa.int8())
     times: dict[str, tuple[pa.Array, np.ndarray]] = {}  # several fields are made of one time
     for field in row_format.fields.raw:
-        column = _none_where_empty(strings[field.column])
-        if field.kind == "time":
+        strings_of_field = strings[field.column]
+        if field.kind == "category":
+            column = _distinct(strings_of_field)
+        elif field.kind == "count":
+            column, is_number = _distinct_counts(strings_of_field)
+            faults[~is_number & (faults == 0)] = BAD_COUNT
+        elif field.kind == "time":
             if field.column not in times:
-                times[field.column] = parse_times(column, field.time_format)
+                times[field.column] = parse_times(_none_where_empty(strings_of_field), field.time_format)
             column, is_time = times[field.column]
             faults[~is_time & (faults == 0)] = BAD_TIME
         elif field.kind == "list":
-            column = split_lists(strings[field.column], field.separator)
-        elif field.kind in _NUMBERS:
-            parse_numbers, reason = _NUMBERS[field.kind]
-            column, is_number = parse_numbers(column)
-            faults[~is_number & (faults == 0)] = reason
+            column = split_lists(strings_of_field, field.separator)
+        else:
+            column, is_number = parse_decimals(_none_where_empty(strings_of_field))
+            faults[~is_number & (faults == 0)] = BAD_VALUE
         typed[f"field:{field.name}"] = column
     typed["day"] = folder_days
     if row_format.day_column is not None:
@@ -207,6 +259,28 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         typed["day"], typed["seconds"] = utc_days(seconds), seconds
         faults[np.asarray(seconds.is_null()) & (faults == 0)] = BAD_TIME
     return typed, faults
+
+
+def _distinct(strings: pa.Array) -> pa.DictionaryArray:
+    """The same strings dictionary-encoded, null where empty."""
+    encoded = strings.dictionary_encode()
+    empty = pc.index(encoded.dictionary, "").as_py()
+    if empty < 0:
+        return encoded
+    indices = pc.if_else(pc.equal(encoded.indices, empty), pa.scalar(None, pa.int32()), encoded.indices)
+    return pa.DictionaryArray.from_arrays(indices, encoded.dictionary)
+
+
+def _distinct_counts(strings: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray]:
+    """(n,) strings -> (n,) int64, dictionary-encoded, and (n,) bool: False where the text is no integer.
+
+    Two texts of one number are two entries of the dictionary.
+    """
+    encoded = _distinct(strings)
+    numbers, are_numbers = parse_integers(_none_where_empty(encoded.dictionary))
+    # The last entry is for missing ones.
+    is_number = np.append(are_numbers, True)[np.asarray(encoded.indices.fill_null(len(are_numbers)))]
+    return pa.DictionaryArray.from_arrays(encoded.indices, numbers), is_number
 
 
 def _none_where_empty(strings: pa.Array) -> pa.Array:

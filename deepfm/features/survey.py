@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from deepfm.features.blocks import write_block
 from deepfm.features.counting import ValueCounts
 from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
 from deepfm.features.rebatch import rebatched
@@ -24,11 +25,14 @@ _SCHEMA = (
 )
 _ARROW_SCHEMA = pa.schema(
     [
-        ("kind", pa.string()),  # rows, bad, value, cut or moments: which of the columns below are filled
+        (
+            "kind",
+            pa.string(),
+        ),  # rows, bad, value, cut, moments or block: which columns are filled
         ("split", pa.string()),  # rows: train, valid, test, sampled_out or outside
         ("day", pa.string()),  # rows
         ("field", pa.int32()),  # value, cut, moments: index of the field
-        ("value", pa.string()),  # value: the value; bad: the reason
+        ("value", pa.string()),  # value: the value; bad: the reason; block: the name
         ("num", pa.int64()),  # impressions; moments: those with a value; cut: those with too many
         ("num_clicks", pa.int64()),  # rows
         ("source_file", pa.string()),  # bad
@@ -58,9 +62,18 @@ class RowCounts:
         return self.num_bad + sum(self.num_rows(split) for split in self.by_day)
 
 
-def survey(raw: DataFrame, row_format: RowFormat, split: Split, keep_negatives: float = 1.0) -> DataFrame:
+def survey(
+    raw: DataFrame,
+    row_format: RowFormat,
+    split: Split,
+    keep_negatives: float = 1.0,
+    blocks_url: str | None = None,
+) -> DataFrame:
     """raw rows -> a row a (split, day), a rejected row, a training value with a partial count, and a field
-    that enters by value with partial moments of its training values."""
+    that enters by value with partial moments of its training values.
+
+    With `blocks_url`, a folder, the rows of all parts are also kept there, parsed: a row names each block.
+    """
 
     def survey_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         values, moments = ValueCounts(row_format.fields), FieldMoments(row_format.fields)
@@ -69,6 +82,8 @@ def survey(raw: DataFrame, row_format: RowFormat, split: Split, keep_negatives: 
             codes = part_codes(parsed, split, keep_negatives)
             yield from _counted_rows(parsed, codes)
             yield from _bad_rows(parsed.bad)
+            if blocks_url is not None:
+                yield from _block_rows(parsed, codes, blocks_url)
             training = parsed.raw.filter(pa.array(codes == SPLITS.index("train")))
             values.add(training)
             moments.add(training)
@@ -102,6 +117,11 @@ def value_counts(surveyed: DataFrame) -> pa.Table:
     counts = partial.agg(F.sum("num").alias("num")).toPandas()
     schema = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
     return pa.Table.from_pandas(counts, schema=schema, preserve_index=False)
+
+
+def block_names(surveyed: DataFrame) -> list[str]:
+    """The blocks that were written, in an order that does not matter."""
+    return [row.value for row in surveyed.filter(F.col("kind") == "block").select("value").collect()]
 
 
 def cut_lists(surveyed: DataFrame) -> dict[int, int]:
@@ -145,6 +165,13 @@ def _counted_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBa
         num=counted.column("clicks_count"),
         num_clicks=counted.column("clicks_sum"),
     )
+
+
+def _block_rows(parsed: ParsedRows, codes: np.ndarray, url: str) -> Iterator[pa.RecordBatch]:
+    chosen = (codes >= 0) & (codes < len(SPLITS))
+    if chosen.any():
+        name = write_block(url, parsed if chosen.all() else parsed.filter(chosen), codes[chosen])
+        yield from _filled(1, kind="block", value=pa.array([name]), num=pa.array([int(chosen.sum())]))
 
 
 def _bad_rows(bad: pa.Table) -> Iterator[pa.RecordBatch]:

@@ -61,11 +61,16 @@ def reason_of(line, row_format=TAB):
     return reasons(parsed)[0] if reasons(parsed) else "good"
 
 
+EMPTY = pa.table(
+    {"I": pa.array([], pa.int64()).dictionary_encode(), "C": pa.array([], pa.string()).dictionary_encode()}
+)
+
+
 def test_a_row_becomes_a_label_a_count_and_a_category():
     parsed = parse([b"1\t7\tshoes", b"0\t-2\t68fd1e64"])
     assert parsed.labels.tolist() == [1, 0]
     assert values(parsed) == [(7, "shoes"), (-2, "68fd1e64")]
-    assert parsed.raw.schema.types == [pa.int64(), pa.string()]
+    assert parsed.raw.schema.types == [pa.dictionary(pa.int32(), kind) for kind in (pa.int64(), pa.string())]
     assert parsed.bad.num_rows == 0
 
 
@@ -137,7 +142,7 @@ def test_a_count_beyond_int64_is_set_aside():
 def test_a_value_becomes_a_number_and_an_empty_one_is_missing():
     parsed = parse([b"1\t-2.5\t7", b"0\t\t7", b"0\t1e3\t7"], WITH_VALUE)
     assert values(parsed) == [(-2.5, 7), (None, 7), (1000.0, 7)]
-    assert parsed.raw.schema.types == [pa.float64(), pa.int64()]
+    assert parsed.raw.schema.types == [pa.float64(), pa.dictionary(pa.int32(), pa.int64())]
 
 
 def test_rows_with_a_value_that_is_no_number_are_set_aside():
@@ -237,13 +242,13 @@ def test_header_lines_are_no_rows():
 
 def test_without_rows_there_are_typed_empty_columns():
     parsed = parse([])
-    assert parsed.raw.schema == pa.schema([("I", pa.int64()), ("C", pa.string())])
+    assert parsed.raw.schema == EMPTY.schema
     assert (parsed.num_good, len(parsed.labels), len(parsed.row_hashes), parsed.bad.num_rows) == (0, 0, 0, 0)
 
 
 def test_only_bad_rows_leave_typed_empty_columns():
     parsed = parse([b"\xff", b"nothing"])
-    assert parsed.raw.schema == pa.schema([("I", pa.int64()), ("C", pa.string())])
+    assert parsed.raw.schema == EMPTY.schema
     assert reasons(parsed) == ["not_utf8", "wrong_number_of_columns"]
 
 
