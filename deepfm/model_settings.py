@@ -47,6 +47,9 @@ class TrainingSettings(Settings):
     # may learn more from a small log, but costs as much as the tables are large; ftrl: lr only.
     optimizer: Literal["adam", "adam_dense", "ftrl"] = "adam"
     ftrl: FtrlSettings | None = None
+    # Whether the run keeps what the optimizer remembers, so that a later training can go on from there; Adam
+    # remembers twice as much as there are weights.
+    save_optimizer: bool = True
     seed: int = Setting(default=1, ge=0)  # of initial weights, dropout and the order of the rows
 
     @model_validator(mode="before")

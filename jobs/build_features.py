@@ -28,17 +28,18 @@ from deepfm.features.click_log import find_click_log
 @click.option("--train-days", help="A:B, both included; only these days are learnt from.")
 @click.option("--valid-days", help="C or C:D; they choose the best epoch.")
 @click.option("--test-days", help="E or E:F; they measure the model.")
+@click.option("--grow", help="A dataset whose ids are kept; new values follow them.")
 @profile_option
 @job
 def build_features(
-    data_path, input_path, output_path, train_days, valid_days, test_days, profile_path
+    data_path, input_path, output_path, train_days, valid_days, test_days, grow, profile_path
 ) -> dict:
     profile, settings = load_profile(profile_path), load_settings(data_path, DataSettings)
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
     with spark_session(profile, "build_features") as spark:
         log = find_click_log(spark, input_url, settings)
         split = choose_split(spark, log, settings, (train_days, valid_days, test_days))
-        manifest = build_dataset(spark, log, settings, split, output_url)
+        manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))
     return {
         "rows_read": manifest.input.rows_read,
         "rows_bad": sum(manifest.input.bad_by_reason.values()),
@@ -48,6 +49,7 @@ def build_features(
         "num_fields": len(manifest.fields),
         "num_ids": sum(manifest.num_ids),
         "vocabulary": manifest.vocabulary,
+        "grown_from": manifest.grown_from,
         "digest": manifest.digest,
         "warnings": [f"{found.name}: {found.text}" for found in read_profile(output_url).warnings],
         "dataset": output_url,

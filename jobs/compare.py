@@ -24,12 +24,12 @@ from command import (
 
 from deepfm import storage
 from deepfm.config import load_settings
+from deepfm.dataset.manifest import read_parts
 from deepfm.model_settings import ModelSettings
 from deepfm.registry.comparison import train_in_turn
 from deepfm.registry.comparison_plan import Comparison, load_models
 from deepfm.registry.comparison_table import bar_chart, csv_text, markdown, table_rows
 from deepfm.registry.tracking import Store
-from deepfm.registry.training_run import read_parts
 
 ALL = "lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm"
 

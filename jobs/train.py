@@ -21,16 +21,12 @@ from command import (
 
 from deepfm import storage
 from deepfm.config import load_settings
+from deepfm.dataset.manifest import read_parts
 from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings
+from deepfm.registry.start import read_start
 from deepfm.registry.tracking import Store
-from deepfm.registry.training_run import (
-    hand_over,
-    read_first_stage,
-    read_parts,
-    register_outcome,
-    start_of_run,
-)
+from deepfm.registry.training_run import register_outcome, start_of_run
 from deepfm.training.launch import launch
 from deepfm.training.progress import watched
 from deepfm.training.worker import WorkOrder
@@ -44,26 +40,29 @@ from deepfm.training.worker import WorkOrder
 @click.option(
     "--init-from", help="fnn: the fm to start from, models:/NAME/VERSION or runs:/ID; else one is trained."
 )
+@click.option("--warm-start", help="A registered model to go on from, on a dataset grown from its dataset.")
 @click.option("--experiment", help="MLflow experiment; the model's name where it is not given.")
 @tracking_option
 @profile_option
 @job
 def train(
-    dataset_path, model_path, num_workers, name, init_from, experiment, tracking_uri, profile_path
+    dataset_path, model_path, num_workers, name, init_from, warm_start, experiment, tracking_uri, profile_path
 ) -> dict:
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, vocabulary = read_parts(dataset_url)
     store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
     store.require_name(name)
-    fm_weights = read_first_stage(store, init_from, settings, manifest)
+    start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
     session = spark_session(profile, "train") if num_workers else nullcontext()
     with session as spark, store.run(experiment or name) as run:
         run_url = f"{storage.absolute_url(profile.work_dir)}/{run.run_id}"
         storage.make_folder(run_url)
         run.log_start(*start_of_run(settings, manifest, dataset_url, num_workers))
-        num_threads, init_url = profile.workers.threads_per_worker, hand_over(fm_weights, run_url)
-        order = WorkOrder(dataset_url, run_url, settings, num_threads, init_url)
+        if start:
+            run.set_tag("started_from", f"models:/{start.version.name}/{start.version.version}")
+        num_threads, given = profile.workers.threads_per_worker, start.hand_over(run_url) if start else {}
+        order = WorkOrder(dataset_url, run_url, settings, num_threads, **given)
         try:
             with watched(run_url, run.log_epoch):
                 outcome = launch(spark, order, num_workers, profile.workers.start_timeout_s)

@@ -2,11 +2,13 @@
 
 from datetime import datetime, timezone
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
+from deepfm.dataset.previous import read_vocabulary, write_rare
 from deepfm.dataset.profile import (
     LogFindings,
     num_values_by_field,
@@ -18,6 +20,7 @@ from deepfm.dataset.profile_page import write_page
 from deepfm.dataset.write import write_rejected, write_splits
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog, raw_rows
+from deepfm.features.growth import with_rare
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.features.survey import (
     RowCounts,
@@ -39,17 +42,25 @@ BLOCKS = "_blocks"
 
 
 def build_dataset(
-    spark: SparkSession, log: ClickLog, settings: DataSettings, split: Split, url: str
+    spark: SparkSession,
+    log: ClickLog,
+    settings: DataSettings,
+    split: Split,
+    url: str,
+    grow_url: str | None = None,
 ) -> Manifest:
     """Build the dataset at `url`, which must not exist (what an interrupted build left there is replaced).
+
+    With `grow_url`, a dataset of the same fields, its values keep their ids and new ones follow.
 
     UserError where days are missing or empty, or more rows than `max_bad_fraction` do not fit; the rows
     that do not fit are then left in `url`/_rejected, without a manifest.
     """
     days = _days_to_read(log, split)
+    previous = grow_url and read_vocabulary(grow_url, settings.field_set)
     _claim(url)
     try:
-        manifest = _build(spark, log, settings, split, days, url)
+        manifest = _build(spark, log, settings, split, days, url, previous or None)
     except BaseException:
         _abandon(url)
         raise
@@ -65,16 +76,18 @@ def _build(
     split: Split,
     days: list[str] | None,
     url: str,
+    previous: tuple[Vocabulary, pa.Table] | None,
 ) -> Manifest:
     """Everything but the manifest's file."""
     raw = raw_rows(spark, log, days)
-    vocabulary, found, blocks = _learn(raw, log, settings, split, days, url)
+    vocabulary, found, blocks = _learn(raw, log, settings, split, days, url, previous)
     vocabulary.save(url)
     manifest = Manifest(
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         data=settings,
         num_ids=vocabulary.num_ids,
         vocabulary=vocabulary.fingerprint,
+        grown_from=previous and previous[0].fingerprint,
         splits=_write_splits(spark, vocabulary, found, blocks, settings.label, url),
         input=InputLog(
             url=log.url,
@@ -98,6 +111,7 @@ def _learn(
     split: Split,
     days: list[str] | None,
     url: str,
+    previous: tuple[Vocabulary, pa.Table] | None,
 ) -> tuple[Vocabulary, LogFindings, list[str]]:
     """Survey the log and set aside what does not fit; what is learnt, what was seen, and the parsed rows."""
     blocks_url = f"{url}/{BLOCKS}"
@@ -110,7 +124,10 @@ def _learn(
         _check_counts(counts, log, settings, days, f"{url}/{REJECTED}")
         examples = rejected_examples(rejected_rows(surveyed)) if counts.num_bad else {}
         values = value_counts(surveyed)
-        vocabulary = Vocabulary.fit(settings.field_set, values, value_moments(surveyed))
+        old, rare = previous or (None, values.slice(0, 0))
+        summed = with_rare(values, rare)
+        vocabulary = Vocabulary.fit(settings.field_set, summed, value_moments(surveyed), old)
+        write_rare(url, vocabulary.rare(summed))
         found = LogFindings(counts, num_values_by_field(values), examples, cut_lists(surveyed))
         blocks = block_names(surveyed)
     finally:

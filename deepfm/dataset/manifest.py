@@ -8,6 +8,7 @@ from deepfm import storage
 from deepfm.config import DataSettings, Settings, parse_settings
 from deepfm.errors import UserError
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
+from deepfm.features.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
 
 MANIFEST = "manifest.json"
@@ -61,6 +62,7 @@ class Manifest(Settings):
     data: DataSettings  # how raw rows are read; scoring reads nights with it
     num_ids: tuple[int, ...]  # by field
     vocabulary: str  # fingerprint
+    grown_from: str | None = None  # fingerprint of the vocabulary whose ids it kept
     splits: dict[str, SplitPart]
     input: InputLog
 
@@ -109,6 +111,20 @@ def read_manifest(dataset_url: str) -> Manifest:
     for split, part in manifest.splits.items():
         _check_files(f"{dataset_url}/{split}", part)
     return manifest
+
+
+def read_parts(dataset_url: str) -> tuple[Manifest, Vocabulary]:
+    """A dataset's manifest and vocabulary; UserError where one is missing, damaged or another dataset's.
+
+    Before the workers are asked for: the model that needs both comes after hours of training.
+    """
+    manifest, vocabulary = read_manifest(dataset_url), Vocabulary.load(dataset_url)
+    if vocabulary.fingerprint != manifest.vocabulary:
+        raise UserError(
+            f"{dataset_url} was encoded with vocabulary {manifest.vocabulary} but {vocabulary.fingerprint} "
+            "lies in it; build the dataset again"
+        )
+    return manifest, vocabulary
 
 
 def _check_files(folder: str, part: SplitPart) -> None:

@@ -8,7 +8,7 @@ much as all the rest.
 
 import io
 import json
-import pickle
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from petastorm.codecs import ScalarCodec
-from petastorm.etl.dataset_metadata import ROW_GROUPS_PER_FILE_KEY, UNISCHEMA_KEY
+from petastorm.etl.dataset_metadata import ROW_GROUPS_PER_FILE_KEY, _generate_unischema_metadata
+from petastorm.fs_utils import FilesystemResolver
 from petastorm.unischema import Unischema, UnischemaField
+from petastorm.utils import add_to_dataset_metadata
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import ByteType, DataType, FloatType, IntegerType
@@ -92,7 +94,7 @@ def write_splits(
     for part in SPLITS:
         of_part = written[[layout.name_of(file)[0] == part for file in written["file"]]]
         parts[part] = _described(layout, of_part, days[part])
-        _write_petastorm_metadata(f"{url}/{part}", parts[part], _petastorm_schema(fields, label))
+        _write_petastorm_metadata(spark, f"{url}/{part}", parts[part], _petastorm_schema(fields, label))
     return parts
 
 
@@ -216,22 +218,21 @@ def write_rejected(rejected: DataFrame, url: str) -> None:
     rejected.coalesce(1).write.mode("overwrite").json(url)
 
 
-def _write_petastorm_metadata(url: str, part: SplitPart, schema: Unischema) -> None:
-    """What Petastorm's own readers look for: the schema, pickled, and the number of row groups of each file.
+def _write_petastorm_metadata(spark: SparkSession, url: str, part: SplitPart, schema: Unischema) -> None:
+    """What Petastorm's own readers look for: the schema and the number of row groups of each file.
 
-    As petastorm's materialize_dataset writes it, which would start three Spark jobs to count what is known.
+    As petastorm's materialize_dataset writes it, but for three Spark jobs that count what is known here.
     """
-    row_groups = {file.name: len(file.row_groups) for file in part.files}
-    metadata = {
-        UNISCHEMA_KEY: pickle.dumps(schema),
-        ROW_GROUPS_PER_FILE_KEY: json.dumps(row_groups).encode(),
-    }
-    columns = pa.schema(
-        [(name, pa.from_numpy_dtype(field.numpy_dtype)) for name, field in schema.fields.items()]
-    )
-    content = io.BytesIO()
-    pq.write_metadata(columns.with_metadata(metadata), content)
-    storage.write_bytes(f"{url}/_common_metadata", content.getvalue())
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+    resolver = FilesystemResolver(url, hadoop, user=spark.sparkContext.sparkUser())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # petastorm uses what pyarrow calls deprecated
+        dataset = pq.ParquetDataset(
+            resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False
+        )
+        _generate_unischema_metadata(dataset, schema)
+        row_groups = {file.name: len(file.row_groups) for file in part.files}
+        add_to_dataset_metadata(dataset, ROW_GROUPS_PER_FILE_KEY, json.dumps(row_groups).encode())
 
 
 def _arrow_schema(fields: FieldSet, label: str) -> pa.Schema:

@@ -56,32 +56,46 @@ class Vocabulary:
 
     @classmethod
     def fit(
-        cls, fields: FieldSet, counts: pa.Table, moments: Mapping[int, Moments] | None = None
+        cls,
+        fields: FieldSet,
+        counts: pa.Table,
+        moments: Mapping[int, Moments] | None = None,
+        old: "Vocabulary | None" = None,
     ) -> "Vocabulary":
         """From a table (field: index, value, num), a row a value; keeps those seen `min_count` times, the
         `max_size` most frequent of them.
 
-        `moments`: by index, of the fields that enter by value.
+        `moments`: by index, of the fields that enter by value. With `old`, of the same fields, it grows: all
+        its values keep their ids and new ones follow, whose counts are added to its own; what it learnt of
+        numbers stays as it is, or a bucket would mean something else.
         """
         counts = counts.sort_by([("field", "ascending"), ("num", "descending"), ("value", "ascending")])
         values, nums, boundaries = [], [], {}
         for index, field in enumerate(fields):
-            chosen = pc.and_(
-                pc.equal(counts.column("field"), index),
-                pc.greater_equal(counts.column("num"), field.min_count),
-            )
-            known = counts.filter(chosen)
-            if field.max_size:
-                known = known.slice(0, field.max_size)
+            of_field = counts.filter(pc.equal(counts.column("field"), index))
             if field.kind == "quantile":
-                boundaries[field.name] = fit_boundaries(
-                    known.column("value"), known.column("num"), field.quantile_buckets
-                )
-                known = known.slice(0, 0)
-            values.append(known.column("value").combine_chunks().cast(pa.string()))
-            nums.append(known.column("num").combine_chunks())
+                if old is None:
+                    boundaries[field.name] = fit_boundaries(
+                        of_field.column("value"), of_field.column("num"), field.quantile_buckets
+                    )
+                of_field = of_field.slice(0, 0)
+            known, known_nums = _known(field, of_field, *(_of_old(old, index)))
+            values.append(known)
+            nums.append(known_nums)
+        if old is not None:
+            return cls(fields, values, nums, old.scalings, old.boundaries)
         scalings = {fields[index].name: Scaling.fit(found) for index, found in (moments or {}).items()}
         return cls(fields, values, nums, scalings, boundaries)
+
+    def rare(self, counts: pa.Table) -> pa.Table:
+        """Of a table as `fit` takes it the values that it does not know: they may become known later."""
+        parts = []
+        for index, field in enumerate(self.fields):
+            of_field = counts.filter(pc.equal(counts.column("field"), index))
+            if field.kind != "quantile":
+                is_known = pc.is_in(of_field.column("value"), value_set=self.values[index])
+                parts.append(of_field.filter(pc.invert(is_known)))
+        return pa.concat_tables(parts) if parts else counts.slice(0, 0)
 
     def save(self, folder_url: str) -> None:
         """Write vocabulary.parquet (field, value, id, count) and .json into a folder that exists."""
@@ -180,3 +194,23 @@ class Vocabulary:
             elif field.hash_buckets:
                 digest.update(f"hash\x00{field.hash_buckets}\x00".encode())
         return digest.hexdigest()[:16]
+
+
+def _of_old(old: Vocabulary | None, index: int) -> tuple[pa.Array, pa.Array]:
+    if old is None:
+        return pa.array([], pa.string()), pa.array([], pa.int64())
+    return old.values[index], old.counts[index]
+
+
+def _known(
+    field: Field, counts: pa.Table, old_values: pa.Array, old_counts: pa.Array
+) -> tuple[pa.Array, pa.Array]:
+    """The old values, then those of `counts` (value, num; in order) that are new; how often each was seen."""
+    of_old = pc.index_in(counts.column("value"), value_set=old_values).combine_chunks()
+    new = counts.filter(pc.and_(of_old.is_null(), pc.greater_equal(counts.column("num"), field.min_count)))
+    if field.max_size:
+        new = new.slice(0, max(field.max_size - len(old_values), 0))
+    nums = np.array(old_counts)
+    nums[np.asarray(of_old.drop_null())] += np.asarray(counts.column("num"))[np.asarray(of_old.is_valid())]
+    values = [old_values, new.column("value").combine_chunks().cast(pa.string())]
+    return pa.concat_arrays(values), pa.concat_arrays([pa.array(nums), new.column("num").combine_chunks()])

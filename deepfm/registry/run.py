@@ -2,6 +2,7 @@
 
 import logging
 import subprocess
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -64,6 +65,13 @@ class Run:
     def log_text(self, text: str, file: str) -> None:
         """A text as a file of this run."""
         self._client.log_text(self.run_id, text, file)
+
+    def log_bytes(self, content: bytes, file: str) -> None:
+        """A file of this run."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(file).name
+            path.write_bytes(content)
+            self._client.log_artifact(self.run_id, str(path), str(Path(file).parent))
 
     def log_figure(self, figure, file: str) -> None:
         """A matplotlib figure as a picture of this run."""

@@ -24,6 +24,7 @@ class Optimizer:
     ):
         """`ftrl`: beta, l1 and l2 of Ftrl, which then trains all weights; None: Adam does."""
         self.sparse, self.dense = tables(model), dense_weights(model)
+        self._names = {id(weight): name for name, weight in model.named_parameters()}
         self._move_all_rows = move_all_rows
         if ftrl is not None:
             self._optimizers: list[torch.optim.Optimizer] = [
@@ -40,6 +41,27 @@ class Optimizer:
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
 
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers of each weight, as WEIGHT/WHAT: moments of its shape, numbers of steps."""
+        return {
+            f"{self._names[id(weight)]}/{what}": torch.as_tensor(value)
+            for optimizer in self._optimizers
+            for weight, of_weight in optimizer.state.items()
+            for what, value in of_weight.items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave; weights it does not name begin anew."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                for weight in group["params"]:
+                    prefix = f"{self._names[id(weight)]}/"
+                    found = {
+                        key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)
+                    }
+                    if found:
+                        optimizer.state[weight] = {k: _as_held(optimizer, v) for k, v in found.items()}
+
     def step(self) -> None:
         """Move the weights against their gradients."""
         if self._move_all_rows:
@@ -47,6 +69,12 @@ class Optimizer:
                 table.grad = table.grad.to_dense()
         for optimizer in self._optimizers:
             optimizer.step()
+
+
+def _as_held(optimizer: torch.optim.Optimizer, value: Tensor) -> Tensor | int:
+    # SparseAdam counts its steps in a plain number, Adam in a tensor.
+    is_count = isinstance(optimizer, torch.optim.SparseAdam) and not value.dim()
+    return int(value) if is_count else value.clone()
 
 
 class Ftrl(torch.optim.Optimizer):

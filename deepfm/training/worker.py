@@ -18,7 +18,7 @@ from deepfm.training.outcome import Outcome
 from deepfm.training.progress import ProgressWriter
 from deepfm.training.world import World
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
 #: Of the FM that an FNN starts from; its curves have the prefix in MLflow.
 FIRST_STAGE_WEIGHTS, FIRST_STAGE = "fm.safetensors", "fm_"
 
@@ -32,13 +32,14 @@ class WorkOrder:
     model: ModelSettings
     num_threads: int
     init_url: str | None = None  # fnn: weights of the FM to start from; None: one is trained first
+    start_url: str | None = None  # a folder of weights, and of what the optimizer remembers, to go on from
 
 
 def run_worker(order: WorkOrder, world: World) -> Outcome:
     """Train, then measure the best epoch's weights on validation and test rows; the same on every rank."""
     torch.set_num_threads(order.num_threads)
     worker = _Worker(order, world, read_manifest(order.dataset_url))
-    if order.model.model != "fnn":
+    if order.model.model != "fnn" or order.start_url:
         model, training = worker.train(order.model, WEIGHTS)
         return worker.outcome(model, training)
     if order.init_url:
@@ -78,8 +79,11 @@ class _Worker:
         fields = self._manifest.fields
         model = build_model(settings, self._manifest.num_ids, fields.num_crossed, fields.num_slots)
         model.to(self._device)
+        optimizer = make_optimizer(model, training_settings)
         if start_from is not None:
             model.start_from(start_from)
+        if self._order.start_url:
+            self._go_on(model, optimizer)
         torch.manual_seed(training_settings.seed + self._world.rank)  # each rank drops out units of its own
         progress = self._progress
         if progress:
@@ -90,12 +94,14 @@ class _Worker:
         def keep(epoch: Epoch, is_best: bool) -> None:
             if self._world.rank == 0 and is_best:
                 save_weights(weights_url, model.state_dict())
+                if training_settings.save_optimizer:
+                    save_weights(f"{self._order.run_url}/{OPTIMIZER}", optimizer.state())
             if progress:
                 progress.epoch(epoch_metrics(epoch, curves))
 
         training = train(
             model,
-            make_optimizer(model, training_settings),
+            optimizer,
             self._world,
             LoopSettings(
                 training_settings.max_epochs,
@@ -115,6 +121,14 @@ class _Worker:
             model.load_state_dict(load_weights(weights_url))
         self._world.broadcast_(list(model.state_dict().values()), "best")
         return model, training
+
+    def _go_on(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Take up another training's weights and what its optimizer remembers, where that was kept."""
+        url = self._order.start_url
+        model.load_state_dict(load_weights(f"{url}/{WEIGHTS}"))
+        if storage.exists(f"{url}/{OPTIMIZER}"):
+            state = load_weights(f"{url}/{OPTIMIZER}")
+            optimizer.load_state({key: value.to(self._device) for key, value in state.items()})
 
     def outcome(self, model: nn.Module, training: Training, first_stage: Training | None = None) -> Outcome:
         """The finished model, measured."""

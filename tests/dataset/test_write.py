@@ -197,7 +197,7 @@ def test_an_interrupted_build_is_replaced_by_a_rerun(rebuilt):
 def test_the_manifest_is_written_last(rebuilt):
     output, before_manifest = rebuilt
     expected = {"_building", "_rejected", "train", "valid", "test", "vocabulary.json", "vocabulary.parquet"}
-    expected |= {"profile.json", "profile.html"}
+    expected |= {"profile.json", "profile.html", "rare_values.parquet"}
     assert set(before_manifest) == expected
     assert set(os.listdir(output)) == expected - {"_building"} | {"manifest.json"}
 

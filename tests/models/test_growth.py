@@ -1,0 +1,88 @@
+"""Models whose fields got more ids: before any training they say what they said before."""
+
+import pytest
+import torch
+
+from deepfm.model_settings import ModelSettings
+from deepfm.models.build import build_model
+from deepfm.models.growth import Growth
+from deepfm.training.optimizer import Optimizer
+
+OLD, NEW, CROSSED = (3, 2, 4), (5, 2, 5), 4
+#: Of the first field two ids are new, of the last one; id 1 is the unknown one, and 2 of the last field too.
+PREVIOUS = [torch.tensor([0, 1, 2, 1, 1]), torch.tensor([0, 1]), torch.tensor([0, 1, 2, 3, 2])]
+GROWTH = Growth([*PREVIOUS, torch.arange(CROSSED)], [*OLD, CROSSED])
+
+
+def built(name, num_ids):
+    settings = {"model": name, "training": {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1}}
+    if name != "lr":
+        settings["embedding_dim"] = 2
+    if name not in ("lr", "fm"):
+        settings["deep"] = {"hidden_units": [3]}
+    model = build_model(ModelSettings.model_validate(settings), [*num_ids, CROSSED], 1)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight)
+    return model
+
+
+def all_impressions():
+    ids = torch.cartesian_prod(*(torch.arange(n) for n in (*NEW, CROSSED)))
+    before = torch.stack([PREVIOUS[field][ids[:, field]] for field in range(3)] + [ids[:, 3]], dim=1)
+    return ids, before
+
+
+@pytest.mark.parametrize("name", ["lr", "fm", "fnn", "pnn", "wide_deep", "fm_dnn", "dnn", "deepfm"])
+def test_a_model_that_grew_scores_every_row_as_before(name):
+    torch.manual_seed(1)
+    old, new = built(name, OLD), built(name, NEW)
+    ids, before = all_impressions()
+    assert not torch.equal(new(ids), old(before))
+    new.load_state_dict(GROWTH.weights(new, old.state_dict()))
+    assert torch.equal(new(ids), old(before))
+
+
+def trained_once(model):
+    optimizer = Optimizer(model, 0.1)
+    ids = torch.tensor([[2, 1, 3, 0], [1, 0, 2, 3]])
+    model(ids).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+def test_the_optimizer_remembers_old_ids_and_nothing_of_new_ones():
+    old, new = built("fm", OLD), built("fm", NEW)
+    before, after = trained_once(old).state(), Optimizer(new, 0.1)
+    after.load_state(GROWTH.moments(new, before))
+    state = after.state()
+    assert set(state) == set(before)
+    moments, grown = (held["embedding.table.weight/exp_avg"] for held in (before, state))
+    # Rows of the old table: 0 to 2, 3 and 4, 5 to 8.
+    assert grown.tolist() == [
+        *moments[:3].tolist(), [0, 0], [0, 0], *moments[3:].tolist(), [0, 0]
+    ]  # fmt: skip
+    assert moments.any()
+    for key in ("embedding.table.weight/step", "linear.bias/step", "linear.bias/exp_avg"):
+        assert torch.equal(state[key], before[key])
+
+
+@pytest.mark.parametrize("settings", [{}, {"move_all_rows": True}, {"ftrl": {"beta": 1.0}}])
+def test_an_optimizer_goes_on_as_if_it_had_not_been_interrupted(settings):
+    torch.manual_seed(2)
+    model = built("lr", OLD)
+    ids = torch.tensor([[2, 1, 3, 0], [1, 0, 2, 3]])
+    weights = []
+    for interrupted in (False, True):
+        copy = built("lr", OLD)
+        copy.load_state_dict(model.state_dict())
+        optimizer = Optimizer(copy, 0.1, **settings)
+        for step in range(4):
+            if interrupted and step == 2:
+                state = {key: value.clone() for key, value in optimizer.state().items()}
+                optimizer = Optimizer(copy, 0.1, **settings)
+                optimizer.load_state(state)
+            optimizer.zero_grad()
+            copy(ids[step % 2 :]).square().sum().backward()
+            optimizer.step()
+        weights.append(copy.state_dict())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
