@@ -22,23 +22,14 @@ from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog, raw_rows
 from deepfm.features.growth import with_rare
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
-from deepfm.features.survey import (
-    RowCounts,
-    block_names,
-    cut_lists,
-    rejected_rows,
-    row_counts,
-    survey,
-    value_counts,
-    value_moments,
-)
+from deepfm.features.survey import RowCounts, rejected_rows, survey, value_counts
 from deepfm.features.vocabulary import Vocabulary
 
 #: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
 BUILDING = "_building"
 REJECTED = "_rejected"
-#: Of the parsed rows, between the two passes; see features.blocks.
-BLOCKS = "_blocks"
+#: Of what workers and driver hand to each other; see features.scratch.
+SCRATCH = "_scratch"
 
 
 def build_dataset(
@@ -80,7 +71,7 @@ def _build(
 ) -> Manifest:
     """Everything but the manifest's file."""
     raw = raw_rows(spark, log, days)
-    vocabulary, found, blocks = _learn(raw, log, settings, split, days, url, previous)
+    vocabulary, found, blocks = _learn(spark, raw, log, settings, split, days, url, previous)
     vocabulary.save(url)
     manifest = Manifest(
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -105,6 +96,7 @@ def _build(
 
 
 def _learn(
+    spark: SparkSession,
     raw: DataFrame,
     log: ClickLog,
     settings: DataSettings,
@@ -114,25 +106,22 @@ def _learn(
     previous: tuple[Vocabulary, pa.Table] | None,
 ) -> tuple[Vocabulary, LogFindings, list[str]]:
     """Survey the log and set aside what does not fit; what is learnt, what was seen, and the parsed rows."""
-    blocks_url = f"{url}/{BLOCKS}"
-    storage.make_folder(blocks_url)
-    surveyed = survey(raw, log.row_format, split, settings.keep_negatives, blocks_url).persist()
-    try:
-        counts = row_counts(surveyed)
-        if counts.num_bad:
-            write_rejected(rejected_rows(surveyed), f"{url}/{REJECTED}")
-        _check_counts(counts, log, settings, days, f"{url}/{REJECTED}")
-        examples = rejected_examples(rejected_rows(surveyed)) if counts.num_bad else {}
-        values = value_counts(surveyed)
-        old, rare = previous or (None, values.slice(0, 0))
-        summed = with_rare(values, rare)
-        vocabulary = Vocabulary.fit(settings.field_set, summed, value_moments(surveyed), old)
-        write_rare(url, vocabulary.rare(summed))
-        found = LogFindings(counts, num_values_by_field(values), examples, cut_lists(surveyed))
-        blocks = block_names(surveyed)
-    finally:
-        surveyed.unpersist()
-    return vocabulary, found, blocks
+    scratch_url, rejected_url = f"{url}/{SCRATCH}", f"{url}/{REJECTED}"
+    storage.make_folder(scratch_url)
+    found = survey(raw, log.row_format, split, scratch_url, settings.keep_negatives)
+    examples = {}
+    if found.counts.num_bad:
+        rejected = rejected_rows(spark, found)
+        write_rejected(rejected, rejected_url)
+        examples = rejected_examples(rejected)
+    _check_counts(found.counts, log, settings, days, rejected_url)
+    values = value_counts(spark, found)
+    old, rare = previous or (None, values.slice(0, 0))
+    summed = with_rare(values, rare)
+    vocabulary = Vocabulary.fit(settings.field_set, summed, found.moments, old)
+    write_rare(url, vocabulary.rare(summed))
+    seen = LogFindings(found.counts, num_values_by_field(values), examples, found.num_cut)
+    return vocabulary, seen, list(found.blocks)
 
 
 def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:
@@ -160,7 +149,7 @@ def _abandon(url: str) -> None:
     if not storage.exists(f"{url}/{REJECTED}"):
         storage.remove(url)
         return
-    for name in [BLOCKS, *(child["name"] for child in storage.children(url))]:
+    for name in [SCRATCH, *(child["name"] for child in storage.children(url))]:
         storage.remove(f"{url}/{name}")
 
 
@@ -193,7 +182,7 @@ def _write_splits(
 ) -> dict:
     days = {part: {day: num for day, (num, _) in found.counts.by_day[part].items()} for part in SPLITS}
     shared = spark.sparkContext.broadcast(vocabulary)
-    described = write_splits(spark, f"{url}/{BLOCKS}", blocks, shared, label, url, days)
+    described = write_splits(spark, f"{url}/{SCRATCH}", blocks, shared, label, url, days)
     shared.destroy()
     for part in SPLITS:
         # What the survey counted and what was written were computed apart: they must agree to the row.
@@ -202,5 +191,5 @@ def _write_splits(
                 f"{url}/{part}: the survey found {found.counts.num_rows(part)} rows but "
                 f"{described[part].num_rows} were written; this is a fault of the program"
             )
-    storage.remove(f"{url}/{BLOCKS}")
+    storage.remove(f"{url}/{SCRATCH}")
     return described

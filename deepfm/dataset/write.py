@@ -29,9 +29,10 @@ from pyspark.sql.types import ByteType, DataType, FloatType, IntegerType
 from deepfm import storage
 from deepfm.dataset.block import as_block
 from deepfm.dataset.manifest import DataFile, SplitPart
-from deepfm.features.blocks import HASH, LABEL, PART, read_block
+from deepfm.features.blocks import HASH, LABEL, PART
 from deepfm.features.crossing import splitmix64
 from deepfm.features.encode import Encoder
+from deepfm.features.scratch import read_table
 from deepfm.features.split import SPLITS
 from deepfm.fields import Field, FieldSet
 
@@ -68,7 +69,7 @@ class _Layout:
 
 def write_splits(
     spark: SparkSession,
-    blocks_url: str,
+    scratch_url: str,
     blocks: list[str],
     vocabulary: Broadcast,
     label: str,
@@ -87,7 +88,7 @@ def write_splits(
         storage.make_folder(f"{url}/{part}")
     num_tasks = max(2 * spark.sparkContext.defaultParallelism, -(-sum(nums_rows) // ROWS_PER_FILE))
     with _few_pieces_at_once(spark):
-        pieces = _encoded_pieces(spark, blocks_url, blocks, vocabulary, layout)
+        pieces = _encoded_pieces(spark, scratch_url, blocks, vocabulary, layout)
         by_file = pieces.repartition(min(num_tasks, sum(num_files)), "file")
         written = by_file.mapInArrow(_writer(layout), _WRITTEN).toPandas().sort_values("file")
     parts = {}
@@ -99,14 +100,14 @@ def write_splits(
 
 
 def _encoded_pieces(
-    spark: SparkSession, blocks_url: str, blocks: list[str], vocabulary: Broadcast, layout: _Layout
+    spark: SparkSession, scratch_url: str, blocks: list[str], vocabulary: Broadcast, layout: _Layout
 ) -> DataFrame:
     """(file, rows): (n, 3 + S) int32 arrays of label, row hash and slots, as bytes; one a block and file."""
 
     def encode_blocks(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         encoder = Encoder(vocabulary.value)
         for place in (place for batch in places for place in batch.column(0).to_pylist()):
-            table = read_block(blocks_url, blocks[place])
+            table = read_table(scratch_url, blocks[place])
             parts, hashes = (table.column(name).to_numpy() for name in (PART, HASH))
             rows = np.column_stack(
                 [

@@ -1,46 +1,47 @@
-"""One pass over a click log: counts its rows, values and moments, and sets aside what does not fit."""
+"""One pass over a click log: counts rows, values and moments, sets aside what does not fit, keeps the rest."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from deepfm.features.blocks import write_block
+from deepfm.features.blocks import as_block
 from deepfm.features.counting import ValueCounts
 from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
 from deepfm.features.rebatch import rebatched
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.features.scaling import FieldMoments, Moments
+from deepfm.features.scratch import read_table, write_table
 from deepfm.features.split import OUTSIDE, SPLITS, Split
 
-#: Values counted before a partition hands its counts to Spark, which bounds the memory of a worker.
+#: Values counted before a task hands its counts over, which bounds the memory of a worker.
 MAX_VALUES_HELD = 2_000_000
+#: Counts of values, a value once or more often a task, that the driver adds up by itself; of more Spark does.
+MAX_COUNTS_ON_DRIVER = 10_000_000
 
 _SCHEMA = (
-    "kind string, split string, day string, field int, value string, num long, num_clicks long, "
-    "source_file string, text string, mean double, m2 double"
+    "kind string, split string, day string, field int, reason string, num long, num_clicks long, "
+    "mean double, m2 double, file string"
 )
 _ARROW_SCHEMA = pa.schema(
     [
-        (
-            "kind",
-            pa.string(),
-        ),  # rows, bad, value, cut, moments or block: which columns are filled
+        ("kind", pa.string()),  # rows, bad, value, cut, moments or block: which columns are filled
         ("split", pa.string()),  # rows: train, valid, test, sampled_out or outside
         ("day", pa.string()),  # rows
-        ("field", pa.int32()),  # value, cut, moments: index of the field
-        ("value", pa.string()),  # value: the value; bad: the reason; block: the name
-        ("num", pa.int64()),  # impressions; moments: those with a value; cut: those with too many
+        ("field", pa.int32()),  # cut, moments: index of the field
+        ("reason", pa.string()),  # bad
+        ("num", pa.int64()),  # impressions; value: counts; moments: those with a value; cut: with too many
         ("num_clicks", pa.int64()),  # rows
-        ("source_file", pa.string()),  # bad
-        ("text", pa.string()),  # bad
         ("mean", pa.float64()),  # moments: see scaling.Moments
         ("m2", pa.float64()),  # moments
+        ("file", pa.string()),  # bad, value, block: the table in the scratch folder
     ]
 )
+_COUNTS = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
+_REJECTED = "source_file string, text string, reason string"
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,45 @@ class RowCounts:
         return self.num_bad + sum(self.num_rows(split) for split in self.by_day)
 
 
-def survey(
-    raw: DataFrame,
-    row_format: RowFormat,
-    split: Split,
-    keep_negatives: float = 1.0,
-    blocks_url: str | None = None,
-) -> DataFrame:
-    """raw rows -> a row a (split, day), a rejected row, a training value with a partial count, and a field
-    that enters by value with partial moments of its training values.
+@dataclass(frozen=True)
+class Survey:
+    """What the pass found; tables by their names in the scratch folder."""
 
-    With `blocks_url`, a folder, the rows of all parts are also kept there, parsed: a row names each block.
-    """
+    scratch_url: str
+    counts: RowCounts
+    moments: dict[int, Moments]  # by field, of the training rows
+    num_cut: dict[int, int]  # by field, a list: training rows with more values than max_values
+    blocks: tuple[str, ...]  # of the rows of all parts, see blocks.as_block
+    counted: dict[str, int]  # tables of (field, value, num) of training rows, and how long they are
+    bad: tuple[str, ...]  # tables of (source_file, text, reason)
+
+
+def survey(
+    raw: DataFrame, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives=1.0
+) -> Survey:
+    """Read the rows once; their content stays in the folder `scratch_url`, which workers and driver reach."""
+    rows = survey_rows(raw, row_format, split, scratch_url, keep_negatives).collect()
+    by_kind: dict[str, list[Row]] = {}
+    for row in rows:
+        by_kind.setdefault(row.kind, []).append(row)
+    num_cut: dict[int, int] = {}
+    for row in by_kind.get("cut", []):
+        num_cut[row.field] = num_cut.get(row.field, 0) + row.num
+    return Survey(
+        scratch_url,
+        _row_counts(by_kind.get("rows", []), by_kind.get("bad", [])),
+        _moments(by_kind.get("moments", [])),
+        num_cut,
+        tuple(row.file for row in by_kind.get("block", [])),
+        {row.file: row.num for row in by_kind.get("value", [])},
+        tuple(dict.fromkeys(row.file for row in by_kind.get("bad", []))),
+    )
+
+
+def survey_rows(
+    raw: DataFrame, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives: float = 1.0
+) -> DataFrame:
+    """raw rows -> a few rows a task (see _ARROW_SCHEMA), and tables in the scratch folder that they name."""
 
     def survey_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         values, moments = ValueCounts(row_format.fields), FieldMoments(row_format.fields)
@@ -81,69 +109,70 @@ def survey(
             parsed = parse_rows(batch, row_format)
             codes = part_codes(parsed, split, keep_negatives)
             yield from _counted_rows(parsed, codes)
-            yield from _bad_rows(parsed.bad)
-            if blocks_url is not None:
-                yield from _block_rows(parsed, codes, blocks_url)
+            yield from _bad_rows(parsed.bad, scratch_url)
+            yield from _block_rows(parsed, codes, scratch_url)
             training = parsed.raw.filter(pa.array(codes == SPLITS.index("train")))
             values.add(training)
             moments.add(training)
             if values.num_held > MAX_VALUES_HELD:
                 values.compact()
                 if values.num_held > MAX_VALUES_HELD / 2:
-                    yield from _value_rows(values)
-        yield from _value_rows(values)
+                    yield from _value_rows(values, scratch_url)
+        yield from _value_rows(values, scratch_url)
         yield from _cut_rows(values)
         yield from _moment_rows(moments)
 
     return raw.mapInArrow(survey_partition, _SCHEMA)
 
 
-def row_counts(surveyed: DataFrame) -> RowCounts:
-    """What the survey found, brought to the driver: as many rows as there are days and reasons."""
-    days = surveyed.filter(F.col("kind") == "rows").groupBy("split", "day")
+def value_counts(spark: SparkSession, found: Survey) -> pa.Table:
+    """(field, value, num) of all training rows, one row a value; brought to the driver."""
+    names = list(found.counted)
+    if sum(found.counted.values()) <= MAX_COUNTS_ON_DRIVER:
+        tables = [read_table(found.scratch_url, name) for name in names]
+        summed = pa.concat_tables([_COUNTS.empty_table(), *tables]).group_by(["field", "value"])
+        counts = summed.aggregate([("num", "sum")]).select(["field", "value", "num_sum"])
+        return counts.rename_columns(_COUNTS.names).cast(_COUNTS)
+    partial = _tables(spark, found.scratch_url, names, "field int, value string, num long")
+    counts = partial.groupBy("field", "value").agg(F.sum("num").alias("num")).toPandas()
+    return pa.Table.from_pandas(counts, schema=_COUNTS, preserve_index=False)
+
+
+def rejected_rows(spark: SparkSession, found: Survey) -> DataFrame:
+    """source_file, text, reason of every row that was set aside."""
+    return _tables(spark, found.scratch_url, list(found.bad), _REJECTED)
+
+
+def _tables(spark: SparkSession, url: str, names: list[str], schema: str) -> DataFrame:
+    """The rows of tables in the scratch folder."""
+
+    def read_tables(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for place in (place for batch in places for place in batch.column(0).to_pylist()):
+            yield from read_table(url, names[place]).to_batches()
+
+    num_tasks = min(len(names), 2 * spark.sparkContext.defaultParallelism)
+    return spark.range(0, len(names), 1, num_tasks).mapInArrow(read_tables, schema)
+
+
+def _row_counts(rows: list[Row], bad: list[Row]) -> RowCounts:
     by_day: dict[str, dict[str, tuple[int, int]]] = {split: {} for split in SPLITS}
-    for row in days.agg(F.sum("num").alias("num"), F.sum("num_clicks").alias("clicks")).collect():
-        by_day.setdefault(row.split, {})[row.day or ""] = (row.num, row.clicks)
-    reasons = surveyed.filter(F.col("kind") == "bad").groupBy("value").count().collect()
+    for row in rows:
+        num, clicks = by_day.setdefault(row.split, {}).get(row.day or "", (0, 0))
+        by_day[row.split][row.day or ""] = (num + row.num, clicks + row.num_clicks)
+    by_reason: dict[str, int] = {}
+    for row in bad:
+        by_reason[row.reason] = by_reason.get(row.reason, 0) + row.num
     return RowCounts(
-        {name: dict(sorted(days.items())) for name, days in by_day.items()},
-        {row.value: row["count"] for row in sorted(reasons, key=lambda row: row.value)},
+        {name: dict(sorted(days.items())) for name, days in by_day.items()}, dict(sorted(by_reason.items()))
     )
 
 
-def value_counts(surveyed: DataFrame) -> pa.Table:
-    """(field, value, num) of all training rows, one row a value; brought to the driver."""
-    partial = surveyed.filter(F.col("kind") == "value").groupBy("field", "value")
-    counts = partial.agg(F.sum("num").alias("num")).toPandas()
-    schema = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
-    return pa.Table.from_pandas(counts, schema=schema, preserve_index=False)
-
-
-def block_names(surveyed: DataFrame) -> list[str]:
-    """The blocks that were written, in an order that does not matter."""
-    return [row.value for row in surveyed.filter(F.col("kind") == "block").select("value").collect()]
-
-
-def cut_lists(surveyed: DataFrame) -> dict[int, int]:
-    """{field: training rows that have more values than max_values} of the fields where there are any."""
-    cut = surveyed.filter(F.col("kind") == "cut").groupBy("field").agg(F.sum("num").alias("num"))
-    return {row.field: row.num for row in cut.collect()}
-
-
-def value_moments(surveyed: DataFrame) -> dict[int, Moments]:
-    """{field: moments} of all training rows; brought to the driver, a row a partition and field."""
-    partial = surveyed.filter(F.col("kind") == "moments").select("field", "num", "mean", "m2")
+def _moments(rows: list[Row]) -> dict[int, Moments]:
     moments: dict[int, Moments] = {}
     # Sorted, so that partitions that end in another order are still added in the same one.
-    for field, *part in sorted(partial.collect()):
+    for field, *part in sorted((row.field, row.num, row.mean, row.m2) for row in rows):
         moments[field] = moments.get(field, Moments()).merged(Moments(*part))
     return moments
-
-
-def rejected_rows(surveyed: DataFrame) -> DataFrame:
-    """source_file, text, reason of every row that was set aside."""
-    bad = surveyed.filter(F.col("kind") == "bad")
-    return bad.select("source_file", "text", F.col("value").alias("reason"))
 
 
 def _counted_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBatch]:
@@ -167,31 +196,31 @@ def _counted_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBa
     )
 
 
+def _bad_rows(bad: pa.Table, url: str) -> Iterator[pa.RecordBatch]:
+    if not bad.num_rows:
+        return
+    counted = bad.group_by("reason").aggregate([("reason", "count")])
+    files = pa.array([write_table(url, bad)] * counted.num_rows)
+    nums, reasons = counted.column("reason_count"), counted.column("reason")
+    yield from _filled(counted.num_rows, kind="bad", reason=reasons, num=nums, file=files)
+
+
 def _block_rows(parsed: ParsedRows, codes: np.ndarray, url: str) -> Iterator[pa.RecordBatch]:
     chosen = (codes >= 0) & (codes < len(SPLITS))
     if chosen.any():
-        name = write_block(url, parsed if chosen.all() else parsed.filter(chosen), codes[chosen])
-        yield from _filled(1, kind="block", value=pa.array([name]), num=pa.array([int(chosen.sum())]))
+        block = as_block(parsed if chosen.all() else parsed.filter(chosen), codes[chosen])
+        nums, files = pa.array([block.num_rows]), pa.array([write_table(url, block)])
+        yield from _filled(1, kind="block", num=nums, file=files)
 
 
-def _bad_rows(bad: pa.Table) -> Iterator[pa.RecordBatch]:
-    yield from _filled(
-        bad.num_rows,
-        kind="bad",
-        value=bad.column("reason"),
-        source_file=bad.column("source_file"),
-        text=bad.column("text"),
-    )
-
-
-def _value_rows(values: ValueCounts) -> Iterator[pa.RecordBatch]:
-    for index, table in values.drain():
+def _value_rows(values: ValueCounts, url: str) -> Iterator[pa.RecordBatch]:
+    drained = values.drain()
+    if drained:
+        fields = [pa.array(np.full(table.num_rows, index, np.int32)) for index, table in drained]
+        tables = [table.add_column(0, "field", at) for at, (_, table) in zip(fields, drained, strict=True)]
+        counts = pa.concat_tables(tables)
         yield from _filled(
-            table.num_rows,
-            kind="value",
-            field=pa.array(np.full(table.num_rows, index, np.int32)),
-            value=table.column("value"),
-            num=table.column("num"),
+            1, kind="value", num=pa.array([counts.num_rows]), file=pa.array([write_table(url, counts)])
         )
 
 

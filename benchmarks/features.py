@@ -1,0 +1,252 @@
+"""build_features beside the same work by Spark ML, and FuxiCTR's preparation, on logs in Criteo's layout.
+
+    python benchmarks/features.py --rows 1000000 [--rows 10000000] [--peers ../shared/peers] [--pieces]
+
+Every contestant runs in a process and Spark session of its own, which is timed after it has started. Ours does
+everything: parse, set aside, learn ids (a minimum count of 2), encode, shuffle, write, profile. Spark ML's share
+is less: StringIndexer on 26 columns, log(1 + x) of 13, Parquet; fit included. Rows/s, peak memory of all
+processes, and with --pieces how long each part of ours takes on one core. Stdout ends with a line of JSON.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import psutil
+from peers import find_driver, make_environment, run_driver
+from rich.console import Console
+from rich.table import Table
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+WORK = REPOSITORY / "work" / "benchmarks" / "features"
+ROWS_PER_DAY = 1_000_000
+sys.path.insert(0, str(REPOSITORY / "jobs"))
+
+
+def make_log(num_rows: int) -> Path:
+    """A synthetic log of so many rows; made once."""
+    log = WORK / f"log_{num_rows}"
+    if not (log / "_truth.json").exists():
+        days, per_day = max(num_rows // ROWS_PER_DAY, 1), min(num_rows, ROWS_PER_DAY)
+        flags = ["--days", str(days), "--rows-per-day", str(per_day), "--output", str(log)]
+        subprocess.run([sys.executable, "-m", "deepfm.synthetic", *flags], check=True, cwd=REPOSITORY)
+    return log
+
+
+def flat(log: Path) -> Path:
+    """The same files in one folder without days: all contestants split nothing by day."""
+    folder = log.with_name(f"{log.name}_flat")
+    if not folder.exists():
+        folder.mkdir()
+        for file in sorted(log.glob("ds=*/*")):
+            (folder / f"{file.parent.name}.{file.name}").symlink_to(file)
+    return folder
+
+
+def session():
+    from command import load_profile, spark_session
+
+    return spark_session(load_profile(str(REPOSITORY / "conf/profile/local.yaml")), "benchmark")
+
+
+def ours(log: Path, output: Path) -> Callable:
+    from deepfm.config import DataSettings, load_settings
+    from deepfm.dataset.build import build_dataset
+    from deepfm.features.choose_split import choose_split
+    from deepfm.features.click_log import find_click_log
+
+    def build(spark) -> None:
+        settings = load_settings(REPOSITORY / "conf/data/criteo.yaml", DataSettings)
+        found = find_click_log(spark, f"file://{log}", settings)
+        split = choose_split(spark, found, settings, (None, None, None))
+        build_dataset(spark, found, settings, split, f"file://{output}")
+
+    return build
+
+
+def spark_ml(log: Path, output: Path) -> Callable:
+    from pyspark.ml.feature import StringIndexer
+    from pyspark.sql import functions as F
+
+    counts, categories = [f"I{n}" for n in range(1, 14)], [f"C{n}" for n in range(1, 27)]
+
+    def index(spark) -> None:
+        schema = ", ".join(
+            ["label int", *[f"{c} long" for c in counts], *[f"{c} string" for c in categories]]
+        )
+        rows = spark.read.schema(schema).option("sep", "\t").csv(f"file://{log}")
+        rows = rows.fillna("", categories)
+        names = [f"{name}_id" for name in categories]
+        indexer = StringIndexer(inputCols=categories, outputCols=names, handleInvalid="keep").fit(rows)
+        logs = [F.log1p(F.coalesce(F.greatest(F.col(c), F.lit(0)), F.lit(0))).alias(c) for c in counts]
+        ids = [F.col(name).cast("int").alias(name) for name in names]
+        indexer.transform(rows).select("label", *logs, *ids).write.parquet(f"file://{output}")
+
+    return index
+
+
+CONTESTANTS = {"ours": ours, "spark_ml": spark_ml}
+
+
+def measured(contestant: str, log: Path, num_rows: int) -> dict:
+    """Rows/s and the peak memory of a contestant's processes, in a process of its own."""
+    output = WORK / f"output_{contestant}"
+    subprocess.run(["rm", "-rf", str(output)], check=True)
+    command = [
+        sys.executable,
+        __file__,
+        "--contestant",
+        contestant,
+        "--log",
+        str(log),
+        "--output",
+        str(output),
+    ]
+    click.secho(f"$ {contestant} on {num_rows:,} rows", fg="cyan", err=True)
+    process = subprocess.Popen([*command, "--rows", str(num_rows)], stdout=subprocess.PIPE, text=True)
+    peak, stop = [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            peak[0] = max(peak[0], _memory_of(process.pid))
+
+    threading.Thread(target=watch, daemon=True).start()
+    stdout, _ = process.communicate()
+    stop.set()
+    if process.returncode:
+        sys.exit(f"{contestant} ended with status {process.returncode}")
+    return json.loads(stdout.splitlines()[-1]) | {"peak_gib": round(peak[0] / 2**30, 2)}
+
+
+def _memory_of(pid: int) -> int:
+    """Resident bytes of a process and all it started; what they share counts once for each."""
+    try:
+        parent = psutil.Process(pid)
+        processes = [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def run_contestant(contestant: str, log: Path, output: Path, num_rows: int) -> None:
+    """In its own process: start Spark, then time the work."""
+    with session() as spark:
+        work = CONTESTANTS[contestant](log, output)
+        spark.range(2).rdd.map(lambda n: n).count()  # Java and Python workers are up
+        started = time.monotonic()
+        work(spark)
+        seconds = time.monotonic() - started
+    click.echo(json.dumps({"rows_per_s": round(num_rows / seconds), "seconds": round(seconds, 1)}))
+
+
+def pieces(log: Path) -> dict[str, float]:
+    """Rows/s of each part of ours on one core, on the first 200,000 rows, without Spark."""
+    import io
+    from itertools import islice
+
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from deepfm.config import DataSettings, load_settings
+    from deepfm.features.counting import ValueCounts
+    from deepfm.features.encode import Encoder
+    from deepfm.features.parse import RowFormat, parse_rows
+    from deepfm.features.vocabulary import Vocabulary
+
+    pa.set_cpu_count(1)
+    settings = load_settings(REPOSITORY / "conf/data/criteo.yaml", DataSettings)
+    fields = settings.field_set
+    row_format = RowFormat(settings.columns, fields, settings.delimiter, label=settings.label)
+    with min(log.iterdir()).open("rb") as file:
+        lines = [line.rstrip(b"\n") for line in islice(file, 200_000)]
+    columns = {"line": pa.array(lines, pa.binary()), "source_file": pa.array(["log"] * len(lines))}
+    columns |= {"ds": pa.nulls(len(lines), pa.string()), "row_hash": pa.array(np.arange(len(lines)))}
+    batch, seconds = pa.table(columns), {}
+
+    def timed(name: str, function: Callable):
+        started = time.process_time()
+        result = function()
+        seconds[name] = time.process_time() - started
+        return result
+
+    parsed = timed("parse", lambda: parse_rows(batch, row_format))
+    counts = ValueCounts(fields)
+    timed("count", lambda: counts.add(parsed.raw))
+    drained = [
+        table.append_column("field", pa.array([at] * len(table), pa.int32())) for at, table in counts.drain()
+    ]
+    encoder = Encoder(Vocabulary.fit(fields, pa.concat_tables(drained)))
+    ids = timed("encode", lambda: encoder.encode(parsed.raw))
+    table = pa.table([pa.array(column) for column in ids], names=list(fields.slots))
+    timed("write Parquet", lambda: pq.write_table(table, io.BytesIO()))
+    return {name: round(len(lines) / spent) for name, spent in seconds.items()}
+
+
+def fuxictr(log: Path, peers: Path, num_rows: int) -> dict:
+    """Its own preparation, as its driver times it, on the same files as one."""
+    train, test = WORK / "train.tsv", WORK / "test.tsv"
+    with train.open("wb") as out:
+        for file in sorted(log.iterdir()):
+            out.write(file.read_bytes())
+    with min(log.iterdir()).open("rb") as file:
+        test.write_bytes(b"".join(next(file) for _ in range(1000)))
+    click.secho(f"$ FuxiCTR on {num_rows:,} rows (its training is not counted)", fg="cyan", err=True)
+    arguments = [str(train), str(test), str(WORK / "fuxictr"), "--epochs", "1"]
+    run = run_driver(make_environment(), find_driver(peers), arguments, WORK / "fuxictr.log")
+    return {"rows_per_s": run["prep_rows_s"], "seconds": round(num_rows / run["prep_rows_s"], 1)}
+
+
+@click.command(help=__doc__.replace("layout.\n\n", "layout.\n\n\b\n"))
+@click.option("--rows", multiple=True, type=int, default=(1_000_000,), show_default=True)
+@click.option(
+    "--peers", type=click.Path(path_type=Path), help="Folder of FuxiCTR's driver; without it, left out."
+)
+@click.option("--pieces", "with_pieces", is_flag=True, help="Time each part of ours alone.")
+@click.option("--no-baseline", is_flag=True, help="Ours alone.")
+@click.option("--contestant", hidden=True)
+@click.option("--log", type=click.Path(path_type=Path), hidden=True)
+@click.option("--output", type=click.Path(path_type=Path), hidden=True)
+def main(rows, peers, with_pieces, no_baseline, contestant, log, output) -> None:
+    if contestant:
+        run_contestant(contestant, log, output, rows[0])
+        return
+    WORK.mkdir(parents=True, exist_ok=True)
+    results = []
+    for num_rows in rows:
+        folder = flat(make_log(num_rows))
+        found = {"ours": measured("ours", folder, num_rows)}
+        if not no_baseline:
+            found["Spark ML"] = measured("spark_ml", folder, num_rows)
+        if peers:
+            found["FuxiCTR"] = fuxictr(folder, peers, num_rows)
+        table = Table(f"{num_rows:,} rows", "rows/s", "seconds", "peak GiB", "ours is")
+        for name, figures in found.items():
+            ratio = f"{found['ours']['rows_per_s'] / figures['rows_per_s']:.2f} x"
+            peak = str(figures.get("peak_gib", ""))
+            table.add_row(name, f"{figures['rows_per_s']:,}", str(figures["seconds"]), peak, ratio)
+        Console().print(table)
+        results.append({"rows": num_rows, **found})
+    if with_pieces:
+        parts = pieces(folder)
+        table = Table("part of ours, one core", "rows/s")
+        for name, speed in parts.items():
+            table.add_row(name, f"{speed:,}")
+        Console().print(table)
+        results.append({"pieces": parts})
+    click.echo(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
