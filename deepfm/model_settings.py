@@ -42,11 +42,16 @@ class TrainingSettings(Settings):
     # Which epoch's weights are kept. `last` trains all max_epochs: for a number of epochs that was found
     # before, so that the days which found it can be trained on too.
     keep: Literal["best", "last"] = "best"
-    learning_rate: float = Setting(gt=0)  # for tables and deep part alike
+    learning_rate: float = Setting(gt=0)
     # adam moves the rows of the tables that the batch has; adam_dense all of them, as Adam is published: it
     # may learn more from a small log, but costs as much as the tables are large; ftrl: lr only.
-    optimizer: Literal["adam", "adam_dense", "ftrl"] = "adam"
+    # adagrad remembers one number a row and touches the rows of the batch; with one epoch it may learn more.
+    optimizer: Literal["adam", "adam_dense", "adagrad", "ftrl"] = "adam"
+    table_learning_rate: float | None = Setting(default=None, gt=0)  # of tables; learning_rate where absent
     ftrl: FtrlSettings | None = None
+    # adam_dense: L2 on all rows of the tables in every step, torch's weight_decay. Adam makes full steps of
+    # small gradients too, so what is seldom seen goes to zero: rare features hardly count.
+    table_l2: float = Setting(default=0.0, ge=0)
     # Whether the run keeps what the optimizer remembers, so that a later training can go on from there; Adam
     # remembers twice as much as there are weights.
     save_optimizer: bool = True
@@ -63,6 +68,10 @@ class TrainingSettings(Settings):
     def _other_optimizers_have_none(self):
         if self.ftrl and self.optimizer != "ftrl":
             raise ValueError("ftrl: only optimizer: ftrl takes it")
+        if self.table_l2 and self.optimizer != "adam_dense":
+            raise ValueError("table_l2: only optimizer: adam_dense takes it")
+        if self.table_learning_rate and self.optimizer == "ftrl":
+            raise ValueError("table_learning_rate: ftrl has one learning rate for all weights")
         return self
 
 
@@ -82,6 +91,7 @@ class ModelSettings(Settings):
     embedding_dim: int | None = Setting(default=None, ge=1)  # K; all but lr
     deep: DeepPartSettings | None = None  # all but lr and fm, which have no deep part
     outer: Literal["pairs", "pooled"] | None = None  # opnn and pnn: the form of the outer products
+    init_std: float = Setting(default=0.01, gt=0)  # of fresh embeddings, normal around 0
     w_reg: float = Setting(default=0.0, ge=0)  # L2 on the first-order weights an impression looks up
     v_reg: float = Setting(default=0.0, ge=0)  # L2 on the embeddings an impression looks up
     training: TrainingSettings

@@ -75,6 +75,12 @@ def read_bytes(url: str, num_bytes: int | None = None) -> bytes:
     return filesystem.cat_file(path, end=num_bytes)
 
 
+def read_range(url: str, start: int, stop: int) -> bytes:
+    """The bytes from `start` to `stop` (excluded)."""
+    filesystem, path = _filesystem(url)
+    return filesystem.cat_file(path, start=start, end=stop)
+
+
 def read_json(url: str) -> Any:
     """The document in a JSON file."""
     return json.loads(read_bytes(url))

@@ -1,16 +1,16 @@
 """Blocks of parsed rows -> Petastorm splits: encoded, shuffled, in files of equal size, a row group each.
 
-    block ── encode ──> rows by file ── Spark's shuffle ──> sort by hash ──> Parquet
+    block ── encode ──> rows, sorted by file ── all slices of a file ──> sort by hash ──> Parquet
 
-Rows travel as pieces of one array, many at a time: Spark's own rows and Parquet writer cost several times as
-much as all the rest.
+Rows go from task to task as slices of arrays in the scratch folder: Spark's own rows, shuffle and Parquet
+writer cost several times as much as all the rest.
 """
 
 import io
 import json
+import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +40,10 @@ from deepfm.fields import Field, FieldSet
 ROWS_PER_FILE = 65_536
 #: Few rows still come in several files, so that several workers read at once.
 MIN_FILES = 8
-#: Of pieces of some MB each, Spark hands Python so many at a time; by default it would be 10,000.
-_PIECES_AT_ONCE = 16
+#: What a task writes, of files that are smaller: one of ROWS_PER_FILE rows of 39 fields.
+_BYTES_PER_TASK = 11 << 20
 
-_PIECES = "file long, rows binary"
+_SLICES = "file long, name string, start long, stop long"
 _WRITTEN = "file long, num_bytes long, num_rows long, num_clicks long, digest long"
 
 
@@ -86,11 +86,8 @@ def write_splits(
     layout = _Layout(url, num_files, label, fields)
     for part in SPLITS:
         storage.make_folder(f"{url}/{part}")
-    num_tasks = max(2 * spark.sparkContext.defaultParallelism, -(-sum(nums_rows) // ROWS_PER_FILE))
-    with _few_pieces_at_once(spark):
-        pieces = _encoded_pieces(spark, scratch_url, blocks, vocabulary, layout)
-        by_file = pieces.repartition(min(num_tasks, sum(num_files)), "file")
-        written = by_file.mapInArrow(_writer(layout), _WRITTEN).toPandas().sort_values("file")
+    slices = _encode_blocks(spark, scratch_url, blocks, vocabulary, layout)
+    written = _write_files(spark, scratch_url, slices, layout)
     parts = {}
     for part in SPLITS:
         of_part = written[[layout.name_of(file)[0] == part for file in written["file"]]]
@@ -99,32 +96,43 @@ def write_splits(
     return parts
 
 
-def _encoded_pieces(
+@dataclass(frozen=True)
+class _Slice:
+    """Rows of one block for one file: bytes of an (n, 3 + S) int32 array of label, row hash and slots."""
+
+    name: str  # in the scratch folder
+    start: int
+    stop: int
+
+
+def _encode_blocks(
     spark: SparkSession, scratch_url: str, blocks: list[str], vocabulary: Broadcast, layout: _Layout
-) -> DataFrame:
-    """(file, rows): (n, 3 + S) int32 arrays of label, row hash and slots, as bytes; one a block and file."""
+) -> dict[int, list[_Slice]]:
+    """Encode every block into an array in the scratch folder, sorted by file -> the slices of each file."""
 
     def encode_blocks(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         encoder = Encoder(vocabulary.value)
         for place in (place for batch in places for place in batch.column(0).to_pylist()):
-            table = read_table(scratch_url, blocks[place])
-            parts, hashes = (table.column(name).to_numpy() for name in (PART, HASH))
-            rows = np.column_stack(
-                [
-                    table.column(LABEL).to_numpy().astype(np.int32),
-                    hashes.view(np.int32).reshape(-1, 2),
-                    as_block(encoder.encode(table)),
-                ]
-            )
+            block = read_table(scratch_url, blocks[place])
+            parts, hashes = (block.column(name).to_numpy() for name in (PART, HASH))
+            labels = block.column(LABEL).to_numpy().astype(np.int32)
+            slots = as_block(encoder.encode(block))
+            rows = np.column_stack([labels, hashes.view(np.int32).reshape(-1, 2), slots])
             files = _files_of(hashes, parts, layout)
             order = np.argsort(files, kind="stable")
             numbers, starts = np.unique(files[order], return_index=True)
-            pieces = [piece.tobytes() for piece in np.split(rows[order], starts[1:])]
-            yield pa.RecordBatch.from_arrays(
-                [pa.array(numbers, pa.int64()), pa.array(pieces, pa.binary())], names=["file", "rows"]
-            )
+            name = f"{uuid.uuid4().hex}.rows"
+            storage.write_bytes(f"{scratch_url}/{name}", rows[order].tobytes())
+            ends = np.append(starts, len(rows)) * rows.itemsize * rows.shape[1]
+            names = pa.array([name] * len(numbers))
+            columns = [pa.array(numbers), names, pa.array(ends[:-1]), pa.array(ends[1:])]
+            yield pa.RecordBatch.from_arrays(columns, names=["file", "name", "start", "stop"])
 
-    return spark.range(0, len(blocks), 1, max(len(blocks), 1)).mapInArrow(encode_blocks, _PIECES)
+    tasks = spark.range(0, len(blocks), 1, max(len(blocks), 1))
+    slices: dict[int, list[_Slice]] = {}
+    for row in tasks.mapInArrow(encode_blocks, _SLICES).collect():
+        slices.setdefault(row.file, []).append(_Slice(row.name, row.start, row.stop))
+    return slices
 
 
 def _files_of(hashes: np.ndarray, parts: np.ndarray, layout: _Layout) -> np.ndarray:
@@ -134,19 +142,28 @@ def _files_of(hashes: np.ndarray, parts: np.ndarray, layout: _Layout) -> np.ndar
     return layout.first_files[parts] + mixed.astype(np.int64)
 
 
-def _writer(layout: _Layout):
-    """The function that a task writes its files with."""
+def _write_files(
+    spark: SparkSession, scratch_url: str, slices: dict[int, list[_Slice]], layout: _Layout
+) -> pd.DataFrame:
+    """Write every file from its slices -> a row each (see _WRITTEN), by number."""
+    shared = spark.sparkContext.broadcast(sorted(slices.items()))
 
-    def write_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        pieces: dict[int, list[np.ndarray]] = {}
-        for batch in batches:
-            for file, rows in zip(batch.column(0).to_pylist(), batch.column(1), strict=True):
-                content = np.frombuffer(rows.as_buffer(), np.int32).reshape(-1, 3 + len(layout.fields.slots))
-                pieces.setdefault(file, []).append(content)
-        for file in sorted(pieces):
-            yield pa.RecordBatch.from_pylist([_write_file(layout, file, np.concatenate(pieces.pop(file)))])
+    def write_files(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for place in (place for batch in places for place in batch.column(0).to_pylist()):
+            file, of_file = shared.value[place]
+            content = b"".join(
+                storage.read_range(f"{scratch_url}/{part.name}", part.start, part.stop) for part in of_file
+            )
+            rows = np.frombuffer(content, np.int32).reshape(-1, 3 + len(layout.fields.slots))
+            yield pa.RecordBatch.from_pylist([_write_file(layout, file, rows)])
 
-    return write_files
+    # Few small files need not be a task each.
+    num_bytes = sum(part.stop - part.start for of_file in slices.values() for part in of_file)
+    num_tasks = max(2 * spark.sparkContext.defaultParallelism, num_bytes // _BYTES_PER_TASK)
+    tasks = spark.range(0, len(slices), 1, min(num_tasks, len(slices)))
+    written = tasks.mapInArrow(write_files, _WRITTEN).toPandas().sort_values("file")
+    shared.destroy()
+    return written
 
 
 def _write_file(layout: _Layout, file: int, rows: np.ndarray) -> dict[str, int]:
@@ -200,18 +217,6 @@ def _described(layout: _Layout, written: pd.DataFrame, days: Mapping[str, int]) 
         files=files,
         digest=f"{sum(written['digest'].tolist()) % 2**64:016x}",
     )
-
-
-@contextmanager
-def _few_pieces_at_once(spark: SparkSession) -> Iterator[None]:
-    """A piece is a row to Spark, but holds many."""
-    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    before = spark.conf.get(key)
-    spark.conf.set(key, str(_PIECES_AT_ONCE))
-    try:
-        yield
-    finally:
-        spark.conf.set(key, before)
 
 
 def write_rejected(rejected: DataFrame, url: str) -> None:

@@ -1,4 +1,4 @@
-"""One pass over a click log: counts rows, values and moments, sets aside what does not fit, keeps the rest."""
+"""One pass over a click log: counts rows, values, moments, sets aside what does not fit, keeps the rest."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -39,11 +39,12 @@ def _model_of_kind(settings: ModelSettings, num_ids: Sequence[int], num_crossed:
     num_fields = len(num_ids) - num_crossed
     fields, crossed, k = num_ids[:num_fields], num_ids[num_fields:], settings.embedding_dim
     deep = settings.deep.model_dump() if settings.deep else {}
+    deep["init_std"] = settings.init_std
     match settings.model:
         case "lr":
             return LR(fields)
         case "fm":
-            return FM(fields, k)
+            return FM(fields, k, init_std=settings.init_std)
         case "fnn":
             return FNN(fields, k, **deep)
         case "ipnn":

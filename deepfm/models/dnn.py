@@ -10,14 +10,14 @@ from deepfm.models.layers import DeepPart, FieldEmbedding
 class DNN(nn.Module):
     """An MLP over the embeddings: high-order interactions alone, no first or second order (eq. 3, 4).
 
-    Embeddings start normal with standard deviation 0.01. Number of weights, with n ids, F fields and hidden
+    Embeddings start normal with deviation `init_std`. Number of weights, with n ids, F fields and hidden
     units h_1 … h_L (no batch norm): n K + (F K + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
     """
 
-    def __init__(self, num_ids: Sequence[int], embedding_dim: int, **deep):
+    def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01, **deep):
         """`deep`: settings of layers.DeepPart."""
         super().__init__()
-        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep = DeepPart(len(num_ids) * embedding_dim, **deep)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:

@@ -14,10 +14,10 @@ class FM(nn.Module):
     sigma of the Gaussian they are drawn from is left open). Number of weights, with n ids: n (K + 1) + 1.
     """
 
-    def __init__(self, num_ids: Sequence[int], embedding_dim: int):
+    def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01):
         super().__init__()
         self.linear = LinearTerms(num_ids)
-        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""

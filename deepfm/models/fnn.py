@@ -20,11 +20,11 @@ class FNN(nn.Module):
     here a numeric field's weight and vector enter times its value, as in the FM they come from.
     """
 
-    def __init__(self, num_ids: Sequence[int], embedding_dim: int, **deep):
+    def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01, **deep):
         """`deep`: settings of layers.DeepPart."""
         super().__init__()
         self.linear = LinearTerms(num_ids)
-        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep = DeepPart(1 + len(num_ids) * (embedding_dim + 1), **deep)
 
     def start_from(self, fm_weights: Mapping[str, Tensor]) -> None:

@@ -22,16 +22,25 @@ class PNN(nn.Module):
     same twice and adds squares; and a pair's outer product has one matrix, as the articles that compare with
     PNN describe it, where in the paper each unit of the first hidden layer has matrices of its own.
 
-    Embeddings start normal with standard deviation 0.01, the matrices with 1/K, which leaves the outer
+    Embeddings start normal with standard deviation `init_std`, the matrices with 1/K, which leaves the outer
     products about as large as the inner ones. Number of weights, with n ids, F fields, Q signals p (P for
     inner, P or K^2 for outer) and hidden units h_1 … h_L (no batch norm): n K + (P K^2 for outer pairs)
     + (F K + Q + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
     """
 
-    def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, inner: bool, outer: str | None, **deep):
+    def __init__(
+        self,
+        num_ids: Sequence[int],
+        embedding_dim: int,
+        *,
+        inner: bool,
+        outer: str | None,
+        init_std=0.01,
+        **deep,
+    ):
         """`outer`: None, "pairs" or "pooled"; `deep`: settings of layers.DeepPart."""
         super().__init__()
-        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.products = nn.ModuleList()
         if inner:
             self.products.append(InnerProducts(len(num_ids)))

@@ -11,7 +11,7 @@ class WideDeep(nn.Module):
     """A wide part, linear over features and crossed features, and a deep part over embeddings (eq. 3).
 
     Without crossed fields it is the LR & DNN of the DeepFM paper. Crossed fields are the last columns of
-    `ids` and have no embedding. Embeddings start normal with standard deviation 0.01. Number of weights, with
+    `ids` and have no embedding. Embeddings start normal with deviation `init_std`. Number of weights, with
     n ids, c ids of crossed fields, F fields and hidden units h_1 … h_L (no batch norm):
     n (K + 1) + c + 1 + (F K + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
 
@@ -20,12 +20,18 @@ class WideDeep(nn.Module):
     """
 
     def __init__(
-        self, num_ids: Sequence[int], embedding_dim: int, *, num_crossed_ids: Sequence[int] = (), **deep
+        self,
+        num_ids: Sequence[int],
+        embedding_dim: int,
+        *,
+        num_crossed_ids: Sequence[int] = (),
+        init_std: float = 0.01,
+        **deep,
     ):
         """`num_crossed_ids`: of the crossed fields; `deep`: settings of layers.DeepPart."""
         super().__init__()
         self.linear = LinearTerms([*num_ids, *num_crossed_ids])
-        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=0.01)
+        self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep = DeepPart(len(num_ids) * embedding_dim, **deep)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:

@@ -143,8 +143,14 @@ class _Worker:
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
     """The optimizer that the settings name."""
     ftrl = settings.ftrl.model_dump() if settings.ftrl else None
-    move_all_rows = settings.optimizer == "adam_dense"
-    return Optimizer(model, settings.learning_rate, move_all_rows=move_all_rows, ftrl=ftrl)
+    return Optimizer(
+        model,
+        settings.learning_rate,
+        table_learning_rate=settings.table_learning_rate,
+        kind=settings.optimizer,
+        table_l2=settings.table_l2,
+        ftrl=ftrl,
+    )
 
 
 def epoch_metrics(epoch: Epoch, prefix: str = "") -> dict[str, float]:

@@ -66,7 +66,9 @@ def test_the_optimizer_remembers_old_ids_and_nothing_of_new_ones():
         assert torch.equal(state[key], before[key])
 
 
-@pytest.mark.parametrize("settings", [{}, {"move_all_rows": True}, {"ftrl": {"beta": 1.0}}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"kind": "adam_dense"}, {"kind": "adagrad"}, {"kind": "ftrl", "ftrl": {"beta": 1.0}}]
+)
 def test_an_optimizer_goes_on_as_if_it_had_not_been_interrupted(settings):
     torch.manual_seed(2)
     model = built("lr", OLD)

@@ -19,6 +19,7 @@ MODELS = {
     "lr": {},
     "lr by ftrl": {},
     "fm by adam_dense": {"embedding_dim": 2},
+    "fm by adagrad": {"embedding_dim": 2},
     "fm": {"embedding_dim": 2},
     "fnn": DEEP,
     "ipnn": DEEP,
@@ -65,8 +66,9 @@ def trained(name, world, rows):
     random = torch.Generator().manual_seed(0)
     for weight in model.parameters():
         weight.data = 0.3 * torch.randn(weight.shape, generator=random, dtype=torch.float64)
-    ftrl = {"beta": 1.0, "l1": 0.01, "l2": 0.1} if name.endswith("ftrl") else None
-    optimizer = Optimizer(model, 0.05, move_all_rows=name.endswith("adam_dense"), ftrl=ftrl)
+    kind = name.split()[-1] if " by " in name else "adam"
+    ftrl = {"beta": 1.0, "l1": 0.01, "l2": 0.1} if kind == "ftrl" else None
+    optimizer = Optimizer(model, 0.05, kind=kind, table_l2=0.1 * (kind == "adam_dense"), ftrl=ftrl)
     losses = [train_step(model, optimizer, world, SETTINGS, Batch.of(step)[rows]) for step in range(4)]
     return model.state_dict(), losses
 

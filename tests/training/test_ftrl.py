@@ -61,7 +61,7 @@ BATCHES = [
 
 def trained_lr(batches, **ftrl):
     model = LR([3, 2]).double()
-    optimizer = Optimizer(model, ALPHA, ftrl=ftrl)
+    optimizer = Optimizer(model, ALPHA, kind="ftrl", ftrl=ftrl)
     for batch in batches:
         optimizer.zero_grad()
         ids = torch.tensor([rows for rows, _ in batch]) - torch.tensor([0, 3])

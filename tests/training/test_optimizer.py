@@ -1,5 +1,6 @@
 """A step equals torch's own, and costs and moves only what the batch touches."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -58,7 +59,7 @@ def test_three_steps_equal_those_of_torch_adam_and_sparse_adam():
 
 def test_moving_all_rows_equals_torch_adam_over_dense_gradients():
     ours, theirs = model(), model()
-    optimizer = Optimizer(ours, 0.05, move_all_rows=True)
+    optimizer = Optimizer(ours, 0.05, kind="adam_dense")
     adam = torch.optim.Adam(theirs.parameters(), lr=0.05)
     for ids in (IDS, torch.tensor([[3, 0], [3, 1]])):
         optimizer.zero_grad()
@@ -78,6 +79,51 @@ def test_moving_all_rows_equals_torch_adam_over_dense_gradients():
         gradients_of(lazy, ids)
         optimizer.step()
     assert not torch.equal(lazy.embedding.table.weight[0], ours.embedding.table.weight[0])
+
+
+def test_l2_of_tables_pulls_every_row_in_every_step_as_weight_decay_does():
+    ours, theirs = model(), model()
+    optimizer = Optimizer(ours, 0.05, kind="adam_dense", table_l2=0.1)
+    adam = torch.optim.Adam(
+        [{"params": tables(theirs), "weight_decay": 0.1}, {"params": dense_weights(theirs)}], lr=0.05
+    )
+    gradients_of(ours, IDS)
+    gradients_of(theirs, IDS)
+    for table in tables(theirs):
+        table.grad = table.grad.to_dense()
+    optimizer.step()
+    adam.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_adagrad_adds_up_the_mean_square_of_a_rows_gradients():
+    net, rate = model(), 0.1
+    before = net.embedding.table.weight.detach().clone()
+    optimizer = Optimizer(net, 0.7, kind="adagrad", table_learning_rate=rate)
+    expected, sums = before.clone(), torch.zeros(len(before))
+    for ids in (IDS, torch.tensor([[3, 0], [3, 1]]), IDS):
+        optimizer.zero_grad()
+        gradients_of(net, ids)
+        gradient = net.embedding.table.weight.grad.to_dense()
+        for row in range(len(before)):
+            if gradient[row].any():
+                sums[row] += sum(g**2 for g in gradient[row].tolist()) / 2
+                expected[row] -= rate * gradient[row] / sums[row].sqrt()
+        optimizer.step()
+    torch.testing.assert_close(net.embedding.table.weight, expected)
+    assert (expected == before).all(dim=1).any()
+
+
+def test_tables_may_have_a_learning_rate_of_their_own():
+    net = model()
+    before = [net.embedding.table.weight[0].detach().clone(), net.linear.bias.detach().clone()]
+    optimizer = Optimizer(net, 0.1, table_learning_rate=0.01)
+    gradients_of(net, IDS)
+    optimizer.step()
+    after = [net.embedding.table.weight[0], net.linear.bias]
+    steps = [(a - b).abs().max().item() for a, b in zip(after, before, strict=True)]
+    assert steps == [pytest.approx(0.01, rel=1e-3), pytest.approx(0.1, rel=1e-3)]
 
 
 def test_the_first_step_of_a_row_is_the_learning_rate():
