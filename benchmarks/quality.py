@@ -12,7 +12,6 @@ column and a label; a synthetic log is made. Stdout ends with a line of JSON.
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -22,13 +21,13 @@ from statistics import mean
 import click
 import yaml
 from peers import find_driver, make_environment, run_driver, write_part
+from pipeline import REPOSITORY, run_job
 from rich.console import Console
 from rich.table import Table
 
 from deepfm.config import DataSettings, load_settings
 from deepfm.errors import UserError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 WORK = REPOSITORY / "work" / "benchmarks" / "quality"
 
 
@@ -67,16 +66,6 @@ SYNTHETIC = Contest(
     {"batch_size": 4096, "max_epochs": 1},
 )
 CONTESTS = {"movielens": MOVIELENS, "synthetic": SYNTHETIC}
-
-
-def run_job(*arguments: object) -> dict:
-    """A job's summary."""
-    command = [sys.executable, *map(str, arguments)]
-    click.secho(f"$ python {' '.join(command[1:])}", fg="cyan", err=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    if done.returncode:
-        raise UserError(f"{' '.join(command[1:3])} ended with status {done.returncode}; its words are above")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def train_ours(contest: Contest, log: Path, trainings: dict[int, dict], days: dict[str, str]) -> list[dict]:
