@@ -3,9 +3,10 @@
     python benchmarks/features.py --rows 1000000 [--rows 10000000] [--peers ../shared/peers] [--pieces]
 
 Every contestant runs in a process and Spark session of its own, which is timed after it has started. Ours
-does everything: parse, set aside, learn ids (a minimum count of 2), encode, shuffle, write, profile. Spark ML's
-share is less: StringIndexer on 26 columns, log(1 + x) of 13, Parquet; fit included. Rows/s, peak memory of all
-processes, and with --pieces how long each part of ours takes on one core. Stdout ends with a line of JSON.
+does everything: parse, set aside, learn ids (a minimum count of 2), encode, shuffle, write, profile. Spark
+ML's share is less: StringIndexer on 26 columns, log(1 + x) of 13, Parquet; fit included. Rows/s, peak memory
+of all processes, and with --pieces how long each part of ours takes on one core. Stdout ends with a line of
+JSON.
 """
 
 import json

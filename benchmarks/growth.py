@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py [--rows-per-day 50000] [--drift 0.05] [--num-workers 2]
 
-A model is trained on four days; on each of three nights its dataset and its weights grow by a day. Beside the
-last night stands a dataset and a training of all seven days from nothing. Both are measured on day nine. Seconds
-are of the two jobs, Spark's and Horovod's start included. Stdout ends with a line of JSON.
+A model is trained on four days; on each of three nights its dataset and its weights grow by a day. Beside
+the last night stands a dataset and a training of all seven days from nothing. Both are measured on day nine.
+Seconds are of the two jobs, Spark's and Horovod's start included. Stdout ends with a line of JSON.
 """
 
 import json
@@ -29,7 +29,7 @@ def day(number: int) -> str:
 
 
 def learn(name: str, first: int, last: int, num_workers: int, grow: str | None, version: str | None) -> dict:
-    """A dataset and a model of the days from first to last; the next day chooses the epoch, day nine measures."""
+    """A dataset and a model of the days from first to last; the next day chooses the epoch."""
     days = ["--train-days", f"{day(first)}:{day(last)}", "--valid-days", day(last + 1), "--test-days", day(9)]
     files = ["--data", "conf/data/criteo.yaml", "--input", WORK / "log", "--output", WORK / name]
     growing = ["--grow", WORK / grow] if grow else []

@@ -1,0 +1,134 @@
+"""Ten thousand broken lines among good ones: each ends in the dataset or aside with a reason."""
+
+import json
+import random
+
+import pytest
+
+from deepfm.config import DataSettings, parse_settings
+from deepfm.dataset.build import build_dataset
+from deepfm.dataset.manifest import read_manifest
+from deepfm.features.click_log import find_click_log
+from deepfm.features.parse import REASONS
+from deepfm.features.split import HashSplit
+
+SETTINGS = parse_settings(
+    {
+        "format": "delimited",
+        "columns": ["label", "I", "V", "C", "T"],
+        "fields": [
+            {"kind": "count", "names": ["I"]},
+            {"kind": "value", "names": ["V"]},
+            {"kind": "category", "names": ["C"]},
+            {"kind": "list", "names": ["T"], "max_values": 2, "separator": " "},
+        ],
+        "max_bad_fraction": 1.0,
+    },
+    DataSettings,
+    "test",
+)
+NUM_GOOD, NUM_BROKEN = 10_000, 10_000
+
+
+def good_line(number):
+    return f"{number % 2}\t{number}\t{number / 7}\tvalue {number % 50}\ta b{number % 9}".encode()
+
+
+def truncated(line, draw):
+    return line[: draw.randrange(len(line))]
+
+
+def doubled(line, draw):
+    return line + line
+
+
+def other_encoding(line, draw):
+    return line + "é".encode(draw.choice(["latin-1", "utf-16"]))
+
+
+def with_bytes(line, draw):
+    at = draw.randrange(len(line))
+    return (
+        line[:at] + draw.choice([b"\x00", b"\r", b'"', b"\t", b"\xff", b"\xef\xbb\xbf", b"\x1f"]) + line[at:]
+    )
+
+
+def huge_number(line, draw):
+    columns = line.split(b"\t")
+    columns[draw.choice([1, 2])] = draw.choice(
+        [b"9" * 400, b"-1e999", b"1e-999", b"0x10", b"nan", b"--5", b"\xd9\xa3"]
+    )
+    return b"\t".join(columns)
+
+
+def carriage_return(line, draw):
+    return line + b"\r"
+
+
+def long_field(line, draw):
+    return line + b"x" * 1_000_000 if draw.random() < 0.003 else line + b"x" * 1000
+
+
+def random_bytes(line, draw):
+    return draw.randbytes(draw.randrange(60)).replace(b"\n", b"")
+
+
+BREAKERS = (
+    truncated,
+    doubled,
+    other_encoding,
+    with_bytes,
+    huge_number,
+    carriage_return,
+    long_field,
+    random_bytes,
+)
+
+
+@pytest.fixture(scope="module")
+def built(spark, tmp_path_factory):
+    """(manifest, rows set aside, lines) of a log of both kinds of lines, mixed."""
+    folder, draw = tmp_path_factory.mktemp("garbage"), random.Random(1)
+    lines = [good_line(n) for n in range(NUM_GOOD)]
+    lines += [draw.choice(BREAKERS)(good_line(n), draw) for n in range(NUM_BROKEN)]
+    draw.shuffle(lines)
+    (folder / "log").mkdir()
+    for at in range(3):
+        (folder / "log" / f"{at}.tsv").write_bytes(b"".join(line + b"\n" for line in lines[at::3]))
+    log = find_click_log(spark, f"file://{folder}/log", SETTINGS)
+    build_dataset(spark, log, SETTINGS, HashSplit(0.1, 0.1), f"file://{folder}/dataset")
+    files = (folder / "dataset" / "_rejected").glob("*.json")
+    rejected = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return read_manifest(f"file://{folder}/dataset"), rejected, lines
+
+
+def test_every_line_ends_in_the_dataset_or_aside(built):
+    manifest, rejected, lines = built
+    num_rows = sum(part.num_rows for part in manifest.splits.values())
+    assert manifest.input.rows_read == len(lines) == num_rows + len(rejected)
+    assert num_rows >= NUM_GOOD
+
+
+def test_every_rejected_line_has_a_reason_that_is_counted(built):
+    manifest, rejected, _ = built
+    found = {}
+    for row in rejected:
+        found[row["reason"]] = found.get(row["reason"], 0) + 1
+    assert found == manifest.input.bad_by_reason
+    assert (
+        set(found)
+        == {
+            "not_utf8",
+            "wrong_number_of_columns",
+            "label_not_0_or_1",
+            "count_not_an_integer",
+            "value_not_a_number",
+        }
+        <= set(REASONS)
+    )
+
+
+def test_no_good_line_is_set_aside(built):
+    _, rejected, _ = built
+    texts = {row.get("text") for row in rejected}
+    assert not texts & {good_line(n).decode() for n in range(NUM_GOOD)}
