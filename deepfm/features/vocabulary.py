@@ -210,7 +210,9 @@ def _known(
     new = counts.filter(pc.and_(of_old.is_null(), pc.greater_equal(counts.column("num"), field.min_count)))
     if field.max_size:
         new = new.slice(0, max(field.max_size - len(old_values), 0))
-    nums = np.array(old_counts)
-    nums[np.asarray(of_old.drop_null())] += np.asarray(counts.column("num"))[np.asarray(of_old.is_valid())]
+    nums, seen = np.array(old_counts), np.asarray(counts.column("num"), np.int64)
+    nums[np.asarray(of_old.drop_null())] += seen[np.asarray(of_old.is_valid())]
     values = [old_values, new.column("value").combine_chunks().cast(pa.string())]
-    return pa.concat_arrays(values), pa.concat_arrays([pa.array(nums), new.column("num").combine_chunks()])
+    return pa.concat_arrays(values), pa.concat_arrays(
+        [pa.array(nums), new.column("num").combine_chunks().cast(pa.int64())]
+    )
