@@ -11,6 +11,9 @@ from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings, has_first_order
 
 
+_OF_THE_OPTIMIZER = ("optimizer", "learning_rate", "ftrl", "table_learning_rate", "table_l2")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What is compared: the same rows, workers and seeds for every model."""
@@ -48,10 +51,11 @@ def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
     """The model under another's settings; its own stay the form of its products and FTRL with its rate."""
     training = like.training
     if settings.training.optimizer == "ftrl":
-        own = {name: getattr(settings.training, name) for name in ("optimizer", "learning_rate", "ftrl")}
+        own = {name: getattr(settings.training, name) for name in _OF_THE_OPTIMIZER}
         training = training.model_copy(update=own)
     shared = {
         "embedding_dim": settings.embedding_dim and like.embedding_dim,
+        "init_std": like.init_std,
         "deep": settings.deep and like.deep,
         "w_reg": like.w_reg if has_first_order(settings.model) else 0.0,
         "v_reg": like.v_reg if settings.embedding_dim else 0.0,
