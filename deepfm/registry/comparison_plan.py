@@ -10,7 +10,6 @@ from deepfm.dataset.manifest import Manifest
 from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings, has_first_order
 
-
 _OF_THE_OPTIMIZER = ("optimizer", "learning_rate", "ftrl", "table_learning_rate", "table_l2")
 
 
