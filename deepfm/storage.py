@@ -7,8 +7,10 @@ import json
 import os
 import uuid
 from codecs import BOM_UTF8
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 
@@ -79,6 +81,14 @@ def read_range(url: str, start: int, stop: int) -> bytes:
     """The bytes from `start` to `stop` (excluded)."""
     filesystem, path = _filesystem(url)
     return filesystem.cat_file(path, start=start, end=stop)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[BinaryIO]:
+    """The file, to be read here and there."""
+    filesystem, path = _filesystem(url)
+    with filesystem.open(path, "rb") as file:
+        yield file
 
 
 def read_json(url: str) -> Any:

@@ -149,7 +149,7 @@ def test_a_day_that_is_not_in_the_log_is_told(build, score, log, champion):
 
 def test_a_wrong_number_of_columns_everywhere_is_told(build, write_log):
     told = build(write_log(dict.fromkeys(DAYS.values(), ["1\t0\ta\tmore"] * 3)))
-    assert "9 of 9 rows do not fit (9 wrong_number_of_columns)" in told
+    assert "9 of 9 rows do not fit (9 wrong_number_of_columns; 3 of them in file:" in told
 
 
 def test_a_night_with_a_wrong_number_of_columns_is_told(score, log, champion, tmp_path):

@@ -21,6 +21,8 @@ from deepfm.registry.tracking import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 NIGHT = "2026-01-08"
+# Every job starts its own Java here, as it does for a user; the fast tests run jobs in one process.
+pytestmark = pytest.mark.slow
 SMALL_MODEL = """
 model: deepfm
 embedding_dim: 4
@@ -176,7 +178,6 @@ def whole_pipeline(run_job, folder: Path, name: str, data: str, log: Path, model
     return trained, promoted, scored
 
 
-@pytest.mark.slow
 def test_criteos_rows_go_through_the_whole_pipeline(run_job, real_data, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "model.yaml").write_text(SMALL_MODEL)
@@ -189,7 +190,6 @@ def test_criteos_rows_go_through_the_whole_pipeline(run_job, real_data, tmp_path
     assert 0.05 < scored["mean_probability"] < 0.5
 
 
-@pytest.mark.slow
 def test_deepfm_ranks_movielens(run_job, real_data, tmp_path, monkeypatch):
     """Its real days: 80, 10 and 10 % of the ratings by time."""
     monkeypatch.chdir(ROOT)
@@ -251,7 +251,6 @@ def mlflow_server(folder: Path):
         server.wait(30)
 
 
-@pytest.mark.slow
 def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tmp_path, store):
     """Runs, files and aliases all go over HTTP; nothing of the profile's own store is touched."""
     days = {"train": "2026-01-06", "valid": "2026-01-07", "test": NIGHT}

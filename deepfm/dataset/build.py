@@ -1,9 +1,13 @@
 """A click log -> a finished dataset: survey, vocabulary, encoded splits, profile and, last, the manifest."""
 
+import errno
+import os
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.config import DataSettings
@@ -52,8 +56,13 @@ def build_dataset(
     _claim(url)
     try:
         manifest = _build(spark, log, settings, split, days, url, previous or None)
-    except BaseException:
+    except BaseException as error:
         _abandon(url)
+        # From a worker it comes as text, with the stack traces of Python and Java around it.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise UserError(
+                f"{url}: no space is left there; nothing was published: free some or choose another --output"
+            ) from error
         raise
     write_manifest(url, manifest)
     storage.remove(f"{url}/{BUILDING}")
@@ -114,7 +123,8 @@ def _learn(
         rejected = rejected_rows(spark, found)
         write_rejected(rejected, rejected_url)
         examples = rejected_examples(rejected)
-    _check_counts(found.counts, log, settings, days, rejected_url)
+    _check_share(found.counts, log, settings, rejected_url, lambda: _worst_file(rejected))
+    _check_counts(found.counts, log, days)
     values = value_counts(spark, found)
     old, rare = previous or (None, values.slice(0, 0))
     summed = with_rare(values, rare)
@@ -153,16 +163,25 @@ def _abandon(url: str) -> None:
         storage.remove(f"{url}/{name}")
 
 
-def _check_counts(
-    counts: RowCounts, log: ClickLog, settings: DataSettings, days: list[str] | None, rejected_url: str
+def _worst_file(rejected: DataFrame) -> str:
+    """Where most of the rows that do not fit lie: one day's files may have other columns than the rest."""
+    by_file = rejected.groupBy("source_file").count().orderBy(F.desc("count"), "source_file").first()
+    return f"{by_file['count']} of them in {by_file['source_file']}"
+
+
+def _check_share(
+    counts: RowCounts, log: ClickLog, settings: DataSettings, rejected_url: str, worst: Callable[[], str]
 ) -> None:
     if counts.num_bad > settings.max_bad_fraction * counts.num_read:
         reasons = ", ".join(f"{num} {reason}" for reason, num in counts.bad_by_reason.items())
         raise UserError(
-            f"{log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}), more than "
-            f"max_bad_fraction {settings.max_bad_fraction}; see {rejected_url}, then mend the log "
+            f"{log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}; {worst()}), more "
+            f"than max_bad_fraction {settings.max_bad_fraction}; see {rejected_url}, then mend the log "
             "or the data YAML"
         )
+
+
+def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> None:
     for split in SPLITS:
         if not counts.num_rows(split):
             raise UserError(

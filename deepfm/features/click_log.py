@@ -1,8 +1,11 @@
 """A click log on disk: which files and days it has, and its rows as Spark reads them, raw."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType
@@ -74,6 +77,7 @@ def find_click_log(
         types = dict(_parquet(spark, url, folders_to_read).dtypes)
         columns, header_line = tuple(types), None
         _require_lists(url, settings, types)
+        _require_same_types(files, settings, labelled, keep)
     else:
         types = {}
         columns, header_line = _delimited_columns(files, settings, labelled)
@@ -110,6 +114,34 @@ def _require_lists(url: str, settings: DataSettings, types: Mapping[str, str]) -
                 f"{url}: expected column {wanted.column} to be {expected}, found {found}; "
                 f"{remedy} separator in the data YAML"
             )
+
+
+def _require_same_types(
+    files: Sequence[str], settings: DataSettings, labelled: bool, keep: Sequence[str]
+) -> None:
+    """Spark takes one file's columns for those of all; one that drifted would fail it in the middle."""
+    label = settings.label if labelled else None
+    used = {*settings.field_set.columns, *keep, label, settings.day_column, settings.time_column} - {None}
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = pool.map(_parquet_types, files)
+    for file, types in zip(files[1:], others, strict=True):
+        for name in sorted(used & {*first, *types}):
+            if types.get(name) != first.get(name):
+                raise UserError(
+                    f"{file}: expected column {name} as in {files[0]}, {first.get(name, 'none')}, found "
+                    f"{types.get(name, 'none')}; write its files again with the same columns and types"
+                )
+
+
+def _parquet_types(url: str) -> dict[str, str]:
+    with storage.opened(url) as file:
+        return {column.name: _plain(column.type) for column in pq.read_schema(file)}
+
+
+def _plain(kind: pa.DataType) -> str:
+    """What Spark sees: pandas and Arrow also note how they held a column in memory."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return str(kind).removeprefix("large_")
 
 
 def _of_days(days: Sequence[str] | None) -> str:

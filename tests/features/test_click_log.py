@@ -308,6 +308,29 @@ def test_the_time_column_is_looked_for_and_its_fields_are_not(tmp_path, find):
         find({**PARQUET, "fields": hour, **OF_TIME})
 
 
+@pytest.mark.parametrize(
+    ("drifted", "told"),
+    [
+        ({"I": ["7"]}, "expected column I as in file:.*/a.parquet, int64, found string"),
+        ({"C": None}, "expected column C as in file:.*/a.parquet, string, found none"),
+    ],
+)
+def test_a_parquet_file_whose_columns_drifted_is_named(tmp_path, find, drifted, told):
+    columns = {"label": [1], "I": [7], "C": ["a"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    drifted = {name: column for name, column in (columns | drifted).items() if column}
+    pq.write_table(pa.table(drifted), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match=f"{tmp_path}/b.parquet: {told}"):
+        find(PARQUET)
+
+
+def test_columns_of_a_parquet_log_may_be_more_or_in_another_order(tmp_path, find):
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"]}), tmp_path / "a.parquet")
+    encoded = pa.array(["a"]).dictionary_encode()
+    pq.write_table(pa.table({"C": encoded, "more": [0.5], "I": [7], "label": [1]}), tmp_path / "b.parquet")
+    find(PARQUET)
+
+
 def test_a_file_that_is_no_parquet_is_told(tmp_path, find):
     write(tmp_path, log_tsv=b"1\t7\ta\n")
     with pytest.raises(UserError, match=r"log\.tsv: expected a Parquet file"):

@@ -100,10 +100,10 @@ def break_on_rank_one(order):
 
     evaluate = loop.evaluate
 
-    def break_or_evaluate(model, world, batches):
+    def break_or_evaluate(model, world, *arguments):
         if world.rank == 1:
             raise KeyError("rank 1 is broken")
-        return evaluate(model, world, batches)
+        return evaluate(model, world, *arguments)
 
     loop.evaluate = break_or_evaluate
     return launching._train_as_rank(order)
