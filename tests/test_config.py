@@ -67,6 +67,7 @@ def test_fields_keep_the_order_of_the_file():
 
 
 VALUE = {"kind": "value", "names": ["I1"]}
+LIST = {"kind": "list", "names": ["C1"], "max_values": 3}
 CATEGORIES = {"kind": "category", "names": ["C2", "C1"], "min_count": 3}
 
 
@@ -192,6 +193,34 @@ def test_columns_that_do_not_fit_together_are_listed_at_once_too():
         ),
         ({"time_column": "label", "time_format": "iso"}, "the label label cannot also be the time column"),
         ({"fields": [{"kind": "time", "names": ["hour"]}]}, "time_column: is missing, of which the fields"),
+        ({"fields": [LIST]}, "separator: is missing; say what lies between"),
+        ({"fields": [{**LIST, "separator": "a\tb"}]}, "separator: cannot hold the delimiter '\\t'"),
+        (
+            {
+                "header": True,
+                "columns": [],
+                "fields": [{**LIST, "separator": " "}, {"kind": "category", "names": ["C1__2"]}],
+            },
+            "found again: C1__2",
+        ),
+        (
+            {
+                "fields": [{**LIST, "separator": " "}, {"kind": "category", "names": ["C2"]}],
+                "cross": [["C1", "C2"]],
+            },
+            "C1 must be a field of kind count or category or quantile or time, is a list",
+        ),
+        ({"time_split": {}}, "time_split: is for a log with a time_column and without day_column"),
+        (
+            {"time_split": {}, "time_column": "C1", "time_format": "iso", "day_column": "C2"},
+            "time_split: is for a log with a time_column and without day_column",
+        ),
+        (
+            {"time_split": {"valid": 0.5, "test": 0.5}, "time_column": "C1", "time_format": "iso"},
+            "time_split: valid + test must leave rows for training",
+        ),
+        ({"keep_negatives": 0}, "keep_negatives: Input should be greater than 0"),
+        ({"keep_negatives": 1.5}, "keep_negatives: Input should be less than or equal to 1"),
         ({"hash_split": {"valid": 0}}, "hash_split.valid: Input should be greater than 0"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction: Input should be less than or equal to 1"),
         ({"max_bad_fraction": float("nan")}, "max_bad_fraction"),

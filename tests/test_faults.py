@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -83,6 +83,17 @@ def test_a_killed_driver_leaves_no_dataset_or_a_whole_one_and_a_rerun_succeeds(l
     assert not list(output.glob("_scratch*")) + list(output.glob("_building"))
 
 
+def kill_a_python_worker(driver: int) -> bool:
+    """Whether one of the driver's Python workers was there to be killed."""
+    for worker in psutil.Process(driver).children(recursive=True):
+        # One that has ended by itself meanwhile is not the one to kill.
+        with suppress(psutil.NoSuchProcess):
+            if "pyspark.daemon" in " ".join(worker.cmdline()) and not worker.children():
+                worker.kill()
+                return True
+    return False
+
+
 def test_a_killed_worker_is_replaced_and_the_result_is_the_same(log, whole):
     output = log.parent / "worker"
     process = build(log, output, "--master", "local[2,4]", wait=False)
@@ -92,11 +103,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(log, whole):
         time.sleep(0.2)
         if not any((output / "_scratch").glob("*")):
             continue  # the first rows are parsed: the pass is under way
-        for worker in psutil.Process(process.pid).children(recursive=True):
-            if "pyspark.daemon" in " ".join(worker.cmdline()) and not worker.children():
-                worker.kill()
-                killed += 1
-                break
+        killed += kill_a_python_worker(process.pid)
         time.sleep(2)
     stdout, stderr = process.communicate(timeout=280)
     assert killed

@@ -88,6 +88,16 @@ def test_a_dataset_that_did_not_grow_is_refused_before_training(run_job, folder,
     assert told.startswith(f"--warm-start {uri}: expected a dataset that grew from the model's")
 
 
+def test_another_share_of_negatives_is_refused(run_job, folder, first, tmp_path):
+    data = yaml.safe_load((folder / "data.yaml").read_text()) | {"keep_negatives": 0.5}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(data))
+    parts = [f"--{part}-days={day}" for part, day in zip(("train", "valid", "test"), DAYS[1:4], strict=True)]
+    files = ["--data", tmp_path / "data.yaml", "--input", folder / "log", "--output", folder / "sampled"]
+    run_job("build_features", *files, *parts, "--grow", folder / "first").summary
+    told = train(run_job, folder, "sampled", "--warm-start", f"models:/growing/{first['version']}").mistake
+    assert "expected a dataset with keep_negatives 1.0, found 0.5" in told
+
+
 def test_fields_must_be_those_of_the_dataset_that_is_grown(run_job, folder, first):
     data = yaml.safe_load((folder / "data.yaml").read_text())
     data["fields"][1]["min_count"] = 1

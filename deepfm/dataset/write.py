@@ -230,9 +230,9 @@ def _write_petastorm_metadata(spark: SparkSession, url: str, part: SplitPart, sc
     As petastorm's materialize_dataset writes it, but for three Spark jobs that count what is known here.
     """
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
-    resolver = FilesystemResolver(url, hadoop, user=spark.sparkContext.sparkUser())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # petastorm uses what pyarrow calls deprecated
+        resolver = FilesystemResolver(url, hadoop, user=spark.sparkContext.sparkUser())
         dataset = pq.ParquetDataset(
             resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False
         )

@@ -148,10 +148,10 @@ def _split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.A
 def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array] | None:
     """String columns by Arrow's own parser; None where a line is not well formed, or may not be.
 
-    It gives up at the first such line, and calls a carriage return the end of one: such batches go the slower
-    way, which tells good lines from bad ones.
+    It gives up at the first such line, calls a carriage return the end of one, and takes neither quotes as
+    ours nor a delimiter beyond ASCII: such batches go the slower way, which tells good lines from bad ones.
     """
-    if row_format.quote is not None or not len(lines):
+    if row_format.quote is not None or not row_format.delimiter.isascii() or not len(lines):
         return None
     try:
         everything = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)

@@ -126,7 +126,8 @@ def _train_seeds(
     for number in range(comparison.num_seeds):
         seed = settings.training.seed + number
         logger.info("%s, seed %d, %d of %d", settings.model, seed, number + 1, comparison.num_seeds)
-        training = settings.training.model_copy(update={"seed": seed})
+        # Nothing goes on from these trainings.
+        training = settings.training.model_copy(update={"seed": seed, "save_optimizer": False})
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
         order = WorkOrder(

@@ -95,6 +95,13 @@ def _read_warm_start(
         ids = previous_ids(old_vocabulary, vocabulary)
     except UserError as error:
         raise UserError(f"--warm-start {uri}: {error}") from error
+    kept = found.card.data.keep_negatives
+    if kept != manifest.data.keep_negatives:
+        # The weights hold the odds of the rows that were kept.
+        raise UserError(
+            f"--warm-start {uri}: expected a dataset with keep_negatives {kept}, found "
+            f"{manifest.data.keep_negatives}; build it with the model's, or train anew"
+        )
     growth = Growth([torch.from_numpy(of_field) for of_field in ids], found.card.num_ids)
     with torch.device("meta"):  # its shape is needed, not its weights
         fields = manifest.fields

@@ -61,6 +61,13 @@ def reason_of(line, row_format=TAB):
     return reasons(parsed)[0] if reasons(parsed) else "good"
 
 
+@pytest.mark.parametrize("delimiter", ["\x01", "¦", "→"])
+def test_any_character_may_lie_between_columns(delimiter):
+    row_format = replace(TAB, delimiter=delimiter)
+    lines = [delimiter.join(columns).encode() for columns in (("1", "7", "é"), ("0", "", "a b"))]
+    assert values(parse(lines, row_format)) == [(7, "é"), (None, "a b")]
+
+
 EMPTY = pa.table(
     {"I": pa.array([], pa.int64()).dictionary_encode(), "C": pa.array([], pa.string()).dictionary_encode()}
 )
