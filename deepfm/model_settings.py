@@ -52,6 +52,10 @@ class TrainingSettings(Settings):
     # adam_dense: L2 on all rows of the tables in every step, torch's weight_decay. Adam makes full steps of
     # small gradients too, so what is seldom seen goes to zero: rare features hardly count.
     table_l2: float = Setting(default=0.0, ge=0)
+    # Of the matrix products of a step; bf16 only on devices that have them in hardware, else fp32 all the
+    # same. Weights, tables and evaluation are fp32 with both.
+    precision: Literal["fp32", "bf16"] = "fp32"
+    wire: Literal["fp32", "bf16"] = "fp32"  # of the tables' gradients between workers
     # Whether the run keeps what the optimizer remembers, so that a later training can go on from there; Adam
     # remembers twice as much as there are weights.
     save_optimizer: bool = True

@@ -41,28 +41,28 @@ class FieldEmbedding(nn.Module):
         """(B, S or more) ids and x -> (B, F, dim): x_i v_i, of a list the sum over its values."""
         if self.field_of_slot is not None:
             return self._pooled(ids, x)
-        rows = self.rows(ids)
-        return rows if x is None else rows * x[:, : self.num_slots, None]
+        v = self.table(self.table_rows(ids)).view(len(ids), self.num_slots, self.table.embedding_dim)
+        return v if x is None else v * x[:, : self.num_slots, None]
 
-    def rows(self, ids: Tensor) -> Tensor:
-        """(B, S or more) ids -> (B, S, dim), or (N, dim) of the N that are there where there are lists."""
+    def table_rows(self, ids: Tensor) -> Tensor:
+        """(B, S or more) ids -> (N,): the row of the table that each lookup takes, in the order of the ids.
+
+        Slots without a value look nothing up: even a gradient of zero would let Adam move a row.
+        """
         ids = ids[:, : self.num_slots]
-        if self.field_of_slot is None:
-            return self.table(ids + self.offsets)
-        # Slots without a value look nothing up: even a gradient of zero would let Adam move a row.
-        present = ids >= 0
-        return self.table((ids + self.offsets)[present])
+        rows = ids + self.offsets
+        return rows.flatten() if self.field_of_slot is None else rows[ids >= 0]
 
     def _pooled(self, ids: Tensor, x: Tensor | None) -> Tensor:
         present = ids[:, : self.num_slots] >= 0
-        rows = self.rows(ids)  # (N, dim)
+        rows = self.table(self.table_rows(ids))  # (N, dim)
         if x is not None:
             rows = rows * x[:, : self.num_slots][present][:, None]
         field_of_row = (
             torch.arange(len(ids), device=ids.device)[:, None] * self.num_fields + self.field_of_slot
         )
         pooled = rows.new_zeros(len(ids) * self.num_fields, rows.shape[1])
-        return pooled.index_add(0, field_of_row[present], rows).view(len(ids), self.num_fields, -1)
+        return pooled.index_add(0, field_of_row[present], rows).view(len(ids), self.num_fields, rows.shape[1])
 
 
 class LinearTerms(nn.Module):
@@ -78,27 +78,43 @@ class LinearTerms(nn.Module):
         return self.bias + self.weights(ids, x).sum(dim=(1, 2))
 
 
-def penalty(model: nn.Module, ids: Tensor, w_reg: float, v_reg: float) -> Tensor:
-    """L2 of the features an impression has, summed over the batch: (B, F) ids -> scalar.
+def penalties(model: nn.Module, w_reg: float, v_reg: float) -> list[tuple[FieldEmbedding, float]]:
+    """The tables that an L2 penalty holds back, and its strength on each.
 
     0.5 w_reg |w|^2 + 0.5 v_reg |v|^2 a looked-up row, so a feature is held back as often as it occurs, as
     in the stochastic updates of libFM (Rendle 2012, sec. 3.1), and rows not in the batch cost nothing. Biases
     and deep parts are left alone.
     """
-    total = torch.zeros((), device=ids.device)
-    for part in model.children():
-        if isinstance(part, LinearTerms) and w_reg:
-            total = total + 0.5 * w_reg * part.weights.rows(ids).square().sum()
-        elif isinstance(part, FieldEmbedding) and v_reg:
-            total = total + 0.5 * v_reg * part.rows(ids).square().sum()
-    return total
+    of_part = {LinearTerms: w_reg, FieldEmbedding: v_reg}
+    strengths = [(part, of_part.get(type(part), 0.0)) for part in model.children()]
+    return [
+        (part.weights if isinstance(part, LinearTerms) else part, strength)
+        for part, strength in strengths
+        if strength
+    ]
 
 
 def pairwise_interaction(v: Tensor) -> Tensor:
     """(B, F, K) -> (B,): sum over field pairs i < j of <v_i, v_j>, in O(F K) (Rendle 2010, lemma 3.1)."""
-    of_total = v.sum(dim=1).square()  # (B, K)
-    of_each = v.square().sum(dim=1)  # (B, K)
-    return 0.5 * (of_total - of_each).sum(dim=1)
+    return _PairwiseInteraction.apply(v)
+
+
+class _PairwiseInteraction(torch.autograd.Function):
+    """Its gradient in closed form, sum of v - v_i, in one pass over v: autograd takes three."""
+
+    @staticmethod
+    def forward(ctx, v: Tensor) -> Tensor:
+        total = v.sum(dim=1)  # (B, K)
+        ctx.save_for_backward(v, total)
+        of_total = total.square().sum(dim=1)
+        of_each = torch.linalg.vector_norm(v.flatten(1), dim=1).square()
+        return 0.5 * (of_total - of_each)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        v, total = ctx.saved_tensors
+        of_v = v.flatten(1) * -gradient[:, None]  # (B, F K)
+        return of_v.view_as(v).add_((gradient[:, None] * total)[:, None])
 
 
 class DeepPart(nn.Module):
@@ -135,4 +151,9 @@ class DeepPart(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_inputs) -> (B,) logits."""
-        return self.layers(x).squeeze(1)
+        for layer in self.layers[:-1]:
+            x = layer(x)
+        # In the weights' precision also under autocast: a logit of 8 bits would tie what it should order.
+        output = self.layers[-1]
+        with torch.autocast(x.device.type, enabled=False):
+            return output(x.to(output.weight.dtype)).squeeze(1)

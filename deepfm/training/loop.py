@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.errors import UserError
-from deepfm.models.layers import penalty
+from deepfm.models.layers import penalties
+from deepfm.training.ahead import ahead
+from deepfm.training.exchange import Exchange, Plans, Wire
 from deepfm.training.metrics import Metrics, Tally
 from deepfm.training.optimizer import Optimizer
-from deepfm.training.row_sums import sum_row_gradients
 from deepfm.training.world import World
 
 
@@ -38,6 +39,8 @@ class LoopSettings:
     logit_correction: float = (
         0.0  # added when measuring; not when training, on rows of which some were left out
     )
+    bf16: bool = False  # matrix products of a step in bfloat16; weights, sums and evaluation are not
+    wire: Wire = "fp32"  # see training.exchange
     keep_last: bool = False  # the last epoch's weights, and all epochs; else those of the best
 
 
@@ -95,12 +98,13 @@ def train(
     """
     # Ranks that were seeded alike start alike; a broadcast makes it certain.
     world.broadcast_([weight.data for weight in model.state_dict().values()], "weights")
+    exchange = make_exchange(model, world, settings)
     training = Training()
     best_logloss = math.inf
     for number in range(1, settings.max_epochs + 1):
         started = time.monotonic()
         logloss, samples_per_s = train_epoch(
-            model, optimizer, world, settings, number, read_train(number), on_step=on_step
+            model, optimizer, exchange, settings, number, read_train(number), on_step=on_step
         )
         average_buffers(model, world)
         valid = evaluate(model, world, read_valid(), settings.logit_correction)
@@ -121,7 +125,7 @@ def train(
 def train_epoch(
     model: nn.Module,
     optimizer: Optimizer,
-    world: World,
+    exchange: Exchange,
     settings: LoopSettings,
     number: int,
     batches: Iterable[Batch],
@@ -131,8 +135,13 @@ def train_epoch(
     """One pass over the training rows -> mean logloss, samples/s of all ranks together."""
     model.train()
     started, sum_logloss, num_rows = time.monotonic(), 0.0, 0
-    for step, batch in enumerate(batches, start=1):
-        sum_logloss += train_step(model, optimizer, world, settings, batch)
+    planned = ((batch, exchange.plan(batch.ids)) for batch in batches)
+    if exchange.has_others or next(model.parameters()).is_cuda:
+        # Reading, grouping ids and meeting the other ranks over them would hold up the step. On a CPU by
+        # itself there is nobody to wait for, and a thread more than cores makes those of a step wait.
+        planned = ahead(planned)
+    for step, (batch, plans) in enumerate(planned, start=1):
+        sum_logloss += train_step(model, optimizer, exchange, settings, batch, plans)
         num_rows += batch.num_rows_all_ranks
         if not math.isfinite(sum_logloss):
             raise NotFiniteError(f"epoch {number}, step {step}: the loss is {sum_logloss}; {_REMEDY}")
@@ -140,18 +149,27 @@ def train_epoch(
     return sum_logloss / num_rows, num_rows / (time.monotonic() - started)
 
 
+def make_exchange(model: nn.Module, world: World, settings: LoopSettings) -> Exchange:
+    """The way to the other ranks that the settings describe."""
+    l2 = penalties(model, settings.w_reg, settings.v_reg)
+    return Exchange(model, world, wire=settings.wire, l2=l2)
+
+
 def train_step(
-    model: nn.Module, optimizer: Optimizer, world: World, settings: LoopSettings, batch: Batch
+    model: nn.Module,
+    optimizer: Optimizer,
+    exchange: Exchange,
+    settings: LoopSettings,
+    batch: Batch,
+    plans: Plans | None = None,
 ) -> float:
-    """One step -> logloss summed over the rows of all ranks, which makes all ranks see a bad one."""
+    """One step -> logloss summed over the rows of all ranks, which makes all ranks see a bad one.
+
+    `plans`: the exchange's for this batch, where they were made ahead.
+    """
     optimizer.zero_grad()
     sum_logloss = forward_backward(model, settings, batch)
-    # The loss rides with the gradients: one exchange a step, and no rank goes on alone after a nan.
-    dense = [weight.grad for weight in optimizer.dense]
-    world.sum_([sum_logloss, *dense], "dense")
-    summed = sum_row_gradients(world, [table.grad for table in optimizer.sparse])
-    for table, gradient in zip(optimizer.sparse, summed, strict=True):
-        table.grad = gradient
+    exchange.sum_gradients(sum_logloss, plans or exchange.plan(batch.ids), batch.num_rows_all_ranks)
     optimizer.step()
     return sum_logloss.item()
 
@@ -160,14 +178,12 @@ def forward_backward(model: nn.Module, settings: LoopSettings, batch: Batch) -> 
     """Gradients of this rank's part of the global batch's mean loss -> (1,) logloss summed over its own rows.
 
     Each rank divides by the rows of ALL ranks, so the sum of their gradients is the gradient of the global
-    mean, also where their numbers of rows differ.
+    mean, also where their numbers of rows differ. Penalties are the exchange's: it has each row once.
     """
-    logits = model(batch.ids, batch.x)
+    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=settings.bf16):
+        logits = model(batch.ids, batch.x)
     sum_logloss = binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
-    loss = sum_logloss
-    if settings.w_reg or settings.v_reg:
-        loss = loss + penalty(model, batch.ids, settings.w_reg, settings.v_reg)
-    (loss / batch.num_rows_all_ranks).backward()
+    (sum_logloss / batch.num_rows_all_ranks).backward()
     return sum_logloss.detach().double().reshape(1)
 
 

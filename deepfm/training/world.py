@@ -1,12 +1,17 @@
 """The only door to the other workers; Horovod behind it, or nobody."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor
 
 
 class World(Protocol):
-    """The workers that train together. Every rank must call the same methods in the same order."""
+    """The workers that train together.
+
+    Every rank must call the same methods with the same names, in the same order in each of its threads.
+    """
 
     rank: int
     size: int
@@ -15,8 +20,14 @@ class World(Protocol):
     def sum_(self, tensors: list[Tensor], name: str) -> None:
         """Replace each tensor by its sum over all ranks, in place."""
 
-    def gather_rows(self, tensor: Tensor, name: str) -> Tensor:
-        """The tensors of all ranks, one after another; their first dimension may differ by rank."""
+    def start_sum(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
+        """Begin to do so -> what waits until it is done."""
+
+    def start_gather(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
+        """Begin to gather -> what waits for the tensors of all ranks, one after another.
+
+        Their first dimension may differ by rank.
+        """
 
     def broadcast_(self, tensors: list[Tensor], name: str) -> None:
         """Replace each tensor by rank 0's, in place."""
@@ -32,8 +43,11 @@ class SingleWorld:
     def sum_(self, tensors: list[Tensor], name: str) -> None:
         pass
 
-    def gather_rows(self, tensor: Tensor, name: str) -> Tensor:
-        return tensor
+    def start_sum(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
+        return lambda: None
+
+    def start_gather(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
+        return lambda: tensor
 
     def broadcast_(self, tensors: list[Tensor], name: str) -> None:
         pass
@@ -55,10 +69,14 @@ class HorovodWorld:
             self.gpu = None  # Gloo alone does not take tensors that lie on a GPU
 
     def sum_(self, tensors: list[Tensor], name: str) -> None:
-        self._hvd.grouped_allreduce_(tensors, op=self._hvd.Sum, name=name)
+        self.start_sum(tensors, name)()
 
-    def gather_rows(self, tensor: Tensor, name: str) -> Tensor:
-        return self._hvd.allgather(tensor, name=name)
+    def start_sum(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
+        handle = self._hvd.grouped_allreduce_async_(tensors, op=self._hvd.Sum, name=name)
+        return partial(self._hvd.synchronize, handle)
+
+    def start_gather(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
+        return partial(self._hvd.synchronize, self._hvd.allgather_async(tensor, name=name))
 
     def broadcast_(self, tensors: list[Tensor], name: str) -> None:
         handles = [

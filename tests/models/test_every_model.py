@@ -7,8 +7,9 @@ import torch
 
 from deepfm.model_settings import ModelName, ModelSettings
 from deepfm.models.build import build_model
-from deepfm.models.layers import penalty
+from deepfm.models.layers import penalties
 from deepfm.training.checkpoint import load_weights, save_weights
+from deepfm.training.optimizer import field_embeddings
 
 NUM_IDS = (3, 4, 2)
 OFFSETS = (0, 3, 7)
@@ -153,31 +154,23 @@ def test_saved_and_loaded_weights_give_the_same_logits(name, tmp_path):
 
 
 @every_model
-def test_penalty_is_that_of_each_row_as_often_as_it_is_looked_up(name):
-    model, expected = randomised(name), 0.0
-    for key in TABLES[name.split()[0]]:
-        table, reg = model.state_dict()[key], 0.1 if key == W else 0.01
-        for impression in IDS.tolist():
-            for offset, id_in_field in zip(OFFSETS, impression, strict=True):
-                for weight in table[offset + id_in_field].tolist():
-                    expected += 0.5 * reg * weight**2
-    assert penalty(model, IDS, 0.1, 0.01).item() == pytest.approx(expected)
+@pytest.mark.parametrize(("w_reg", "v_reg"), [(0.1, 0.01), (0.1, 0.0), (0.0, 0.01)])
+def test_penalties_hold_back_first_order_weights_and_embeddings_and_nothing_else(name, w_reg, v_reg):
+    model = randomised(name)
+    names = {id(weight): key for key, weight in model.named_parameters()}
+    found = {names[id(table.table.weight)]: strength for table, strength in penalties(model, w_reg, v_reg)}
+    strengths = {W: w_reg, V: v_reg, OWN_V: v_reg}
+    expected = {key: strengths[key] for key in TABLES[name.split()[0]] if strengths[key]}
+    assert found == expected
 
 
 @every_model
-@pytest.mark.parametrize(("w_reg", "v_reg"), [(0.1, 0.01), (0.1, 0.0), (0.0, 0.01)])
-def test_penalty_moves_what_it_is_for_and_leaves_biases_and_deep_part_alone(name, w_reg, v_reg):
-    model = randomised(name)
-    # Even where a model has nothing to hold back, it is a loss to go backward from.
-    (penalty(model, IDS, w_reg, v_reg) + 0 * model(IDS).sum()).backward()
-    held_back = {W} if w_reg else set()
-    held_back |= {V, OWN_V} if v_reg else set()
-    moved = {key for key, weight in model.named_parameters() if weight.grad.to_dense().any()}
-    assert moved == TABLES[name.split()[0]] & held_back
-
-
-def test_penalty_counts_the_weights_of_crossed_ids_too():
-    model = randomised("wide_deep", crossed=(2, 5))
-    ids, w = torch.tensor([[0, 0, 0, 1, 4]]), model.linear.weights.table.weight.flatten().tolist()
-    expected = sum(0.5 * 0.1 * w[row] ** 2 for row in (0, 3, 7, 9 + 1, 9 + 2 + 4))
-    assert penalty(model, ids, 0.1, 0.0).item() == pytest.approx(expected)
+def test_each_lookup_takes_its_fields_row(name):
+    model = randomised(name, crossed=(2, 5))
+    ids = torch.cat([IDS, CROSSED_IDS], dim=1)
+    offsets = [*OFFSETS, sum(NUM_IDS), sum(NUM_IDS) + 2]
+    for part in field_embeddings(model):
+        expected = [
+            o + i for row in ids.tolist() for o, i in zip(offsets[: part.num_slots], row, strict=False)
+        ]
+        assert part.table_rows(ids).tolist() == expected

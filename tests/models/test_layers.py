@@ -41,7 +41,7 @@ def test_pairwise_interaction_and_its_gradient_equal_the_definition(b, f, k, see
 def test_pairwise_interaction_of_three_fields_can_be_checked_by_hand():
     v = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [0.0, 4.0]]])
     # <v1,v2> = 3, <v1,v3> = 8, <v2,v3> = 0
-    assert pairwise_interaction(v).tolist() == [11.0]
+    assert pairwise_interaction(v).tolist() == pytest.approx([11.0], rel=1e-6)
 
 
 def test_one_field_has_no_interaction():

@@ -1,6 +1,7 @@
 """Ranks that are threads, and a dataset of a hundred rows."""
 
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,39 +19,63 @@ class ThreadWorld:
 
     gpu = 0
 
-    def __init__(self, rank, barriers, places):
-        self.rank, self.size, self._barriers, self._places = rank, len(places), barriers, places
-        self._num_met = 0
+    def __init__(self, rank, size, meetings):
+        self.rank, self.size, self._meetings = rank, size, meetings
+        self._num_met = Counter()
 
-    def _next_barrier(self):
-        # One for every meeting: to break the next one must not disturb a rank on its way out of the last.
-        return self._barriers.setdefault(self._num_met, threading.Barrier(self.size))
-
-    def _meet(self):
-        barrier, self._num_met = self._next_barrier(), self._num_met + 1
+    def _exchange(self, content, name):
+        # By name, as threads of one rank meet those of the others in any order.
+        place, barrier = self._meetings.of(name, self._num_met[name])
+        self._num_met[name] += 1
+        place[self.rank] = content
         barrier.wait(timeout=20)
+        return list(place)
 
     def leave(self):
-        self._next_barrier().abort()
-
-    def _exchange(self, content):
-        self._places[self.rank] = content
-        self._meet()
-        everyones = list(self._places)
-        self._meet()
-        return everyones
+        self._meetings.close()
 
     def sum_(self, tensors, name):
-        everyones = self._exchange([tensor.clone() for tensor in tensors])
-        for tensor, parts in zip(tensors, zip(*everyones, strict=True), strict=True):
-            tensor.copy_(sum(parts[1:], start=parts[0]))
+        self.start_sum(tensors, name)()
 
-    def gather_rows(self, tensor, name):
-        return torch.cat(self._exchange(tensor.clone()))
+    def start_sum(self, tensors, name):
+        copies = [tensor.clone() for tensor in tensors]
+
+        def wait():
+            everyones = self._exchange(copies, name)
+            for tensor, parts in zip(tensors, zip(*everyones, strict=True), strict=True):
+                tensor.copy_(sum(parts[1:], start=parts[0]))
+
+        return wait
+
+    def start_gather(self, tensor, name):
+        copy = tensor.clone()
+        return lambda: torch.cat(self._exchange(copy, name))
 
     def broadcast_(self, tensors, name):
-        for tensor, first in zip(tensors, self._exchange([t.clone() for t in tensors])[0], strict=True):
+        for tensor, first in zip(tensors, self._exchange([t.clone() for t in tensors], name)[0], strict=True):
             tensor.copy_(first)
+
+
+class Meetings:
+    """Where ranks that are threads meet: a place for the content of each, and a barrier."""
+
+    def __init__(self, size):
+        self._size, self._open, self._lock, self._closed = size, {}, threading.Lock(), False
+
+    def of(self, name, number):
+        with self._lock:
+            if self._closed:
+                raise threading.BrokenBarrierError
+            new = ([None] * self._size, threading.Barrier(self._size))
+            return self._open.setdefault((name, number), new)
+
+    def close(self):
+        """Set those free who wait for a rank that has left."""
+        with self._lock:
+            self._closed = True
+            for _, barrier in self._open.values():
+                if barrier.n_waiting:
+                    barrier.abort()
 
 
 @pytest.fixture
@@ -58,10 +83,10 @@ def in_ranks():
     """in_ranks(2, work) -> [work(world) of rank 0, that of rank 1], run at once; errors are results."""
 
     def run(size, work):
-        barriers, places = {}, [None] * size
+        meetings = Meetings(size)
 
         def as_rank(rank):
-            world = ThreadWorld(rank, barriers, places)
+            world = ThreadWorld(rank, size, meetings)
             try:
                 return work(world)
             except Exception as error:

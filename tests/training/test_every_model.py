@@ -8,7 +8,7 @@ import torch
 
 from deepfm.model_settings import ModelName, ModelSettings
 from deepfm.models.build import build_model
-from deepfm.training.loop import LoopSettings, train_step
+from deepfm.training.loop import LoopSettings, make_exchange, train_step
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.world import SingleWorld
 
@@ -69,7 +69,8 @@ def trained(name, world, rows):
     kind = name.split()[-1] if " by " in name else "adam"
     ftrl = {"beta": 1.0, "l1": 0.01, "l2": 0.1} if kind == "ftrl" else None
     optimizer = Optimizer(model, 0.05, kind=kind, table_l2=0.1 * (kind == "adam_dense"), ftrl=ftrl)
-    losses = [train_step(model, optimizer, world, SETTINGS, Batch.of(step)[rows]) for step in range(4)]
+    exchange = make_exchange(model, world, SETTINGS)
+    losses = [train_step(model, optimizer, exchange, SETTINGS, Batch.of(step)[rows]) for step in range(4)]
     return model.state_dict(), losses
 
 

@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.models.deepfm import DeepFM
-from deepfm.models.layers import penalty
 from deepfm.training.loop import (
     LoopSettings,
     average_buffers,
     evaluate,
     forward_backward,
+    make_exchange,
     train,
     train_epoch,
     train_step,
@@ -98,9 +98,14 @@ def test_values_reach_the_model_in_training_and_evaluation():
 def test_l2_is_added_to_the_gradient_of_the_mean_loss_and_not_to_the_logloss_told():
     ids, labels = rows(8)
     ours, theirs = model(), model()
-    sum_logloss = forward_backward(ours, LoopSettings(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels))
+    settings, batch = LoopSettings(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels)
+    exchange = make_exchange(ours, SingleWorld(), settings)
+    sum_logloss = forward_backward(ours, settings, batch)
+    exchange.sum_gradients(sum_logloss, exchange.plan(ids), 8)
     logloss = binary_cross_entropy_with_logits(theirs(ids), labels)
-    (logloss + penalty(theirs, ids, 0.3, 0.2) / 8).backward()
+    of_fields = ids + torch.tensor([0, 4])
+    w, v = theirs.linear.weights.table(of_fields), theirs.embedding.table(of_fields)
+    (logloss + 0.5 * (0.3 * w.square().sum() + 0.2 * v.square().sum()) / 8).backward()
     assert sum_logloss.item() == pytest.approx(8 * logloss.item())
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
@@ -112,13 +117,14 @@ def test_two_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_rank
     global_batches = [rows(8, seed) for seed in range(3)]
     alone, together = model(), [model(), model()]
     optimizer = Optimizer(alone, 0.01)
-    losses = [train_step(alone, optimizer, SingleWorld(), settings, batch_of(*b)) for b in global_batches]
+    exchange = make_exchange(alone, SingleWorld(), settings)
+    losses = [train_step(alone, optimizer, exchange, settings, batch_of(*b)) for b in global_batches]
 
     def work(world):
         net, mine = together[world.rank], slice(None, cut) if world.rank == 0 else slice(cut, None)
-        optimizer = Optimizer(net, 0.01)
+        optimizer, exchange = Optimizer(net, 0.01), make_exchange(net, world, settings)
         return [
-            train_step(net, optimizer, world, settings, batch_of(ids[mine], labels[mine], 8))
+            train_step(net, optimizer, exchange, settings, batch_of(ids[mine], labels[mine], 8))
             for ids, labels in global_batches
         ]
 
@@ -163,7 +169,8 @@ def test_an_epochs_logloss_is_the_mean_over_rows_and_not_over_batches():
     optimizer = Optimizer(net, 1e-12)  # hardly moves the weights
     batches = [batch_of(ids[:7], labels[:7]), batch_of(ids[7:], labels[7:])]
     expected = binary_cross_entropy_with_logits(net(ids), labels).item()
-    found, _ = train_epoch(net, optimizer, SingleWorld(), ONE_EPOCH, 1, batches, on_step=lambda *_: None)
+    exchange = make_exchange(net, SingleWorld(), ONE_EPOCH)
+    found, _ = train_epoch(net, optimizer, exchange, ONE_EPOCH, 1, batches, on_step=lambda *_: None)
     assert found == pytest.approx(expected, rel=1e-6)
 
 

@@ -10,7 +10,7 @@ from deepfm.models.deepfm import DeepFM
 from deepfm.models.fm import FM
 from deepfm.models.lr import LR
 from deepfm.synthetic_truth import CATEGORIES, Truth, draw_codes, sigmoid
-from deepfm.training.loop import LoopSettings, evaluate, train_epoch
+from deepfm.training.loop import LoopSettings, evaluate, make_exchange, train_epoch
 from deepfm.training.metrics import Tally
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.world import SingleWorld
@@ -63,10 +63,9 @@ def best_auc(test):
 
 def auc_after_training(model, train, test, num_epochs=2):
     optimizer, settings = Optimizer(model, 0.02), LoopSettings(num_epochs, num_epochs)
+    exchange = make_exchange(model, SingleWorld(), settings)
     for epoch in range(1, num_epochs + 1):
-        train_epoch(
-            model, optimizer, SingleWorld(), settings, epoch, train.batches(), on_step=lambda *_: None
-        )
+        train_epoch(model, optimizer, exchange, settings, epoch, train.batches(), on_step=lambda *_: None)
     return evaluate(model, SingleWorld(), [test]).auc
 
 

@@ -10,7 +10,7 @@ from deepfm.model_settings import ModelSettings, TrainingSettings
 from deepfm.models.fm import FM
 from deepfm.models.lr import LR
 from deepfm.training.checkpoint import load_weights, save_weights
-from deepfm.training.optimizer import Ftrl
+from deepfm.training.optimizer import Ftrl, LazyAdam
 from deepfm.training.worker import WorkOrder, choose_device, make_optimizer, run_worker
 from deepfm.training.world import SingleWorld
 
@@ -165,7 +165,7 @@ def test_settings_choose_the_optimizer():
     assert isinstance(by_ftrl, Ftrl)
     assert by_ftrl.defaults == {"lr": 0.01, "beta": 0.5, "l1": 0.1, "l2": 0.2}
     by_adam = make_optimizer(model, training_settings())._optimizers
-    assert [type(optimizer) for optimizer in by_adam] == [torch.optim.SparseAdam, torch.optim.Adam]
+    assert [type(optimizer) for optimizer in by_adam] == [LazyAdam, torch.optim.Adam]
 
 
 def test_an_lr_is_trained_by_ftrl(dataset_url, tmp_path):

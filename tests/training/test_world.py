@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepfm.models.deepfm import DeepFM
-from deepfm.training.loop import LoopSettings, average_buffers, train_step
+from deepfm.training.loop import LoopSettings, average_buffers, make_exchange, train_step
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.world import HorovodWorld, SingleWorld
 
@@ -21,7 +21,9 @@ def test_one_process_by_itself_changes_nothing():
     world.sum_([tensor], "a")
     world.broadcast_([tensor], "b")
     assert tensor.tolist() == [1, 2]
-    assert world.gather_rows(tensor, "c") is tensor
+    world.start_sum([tensor], "c")()
+    assert world.start_gather(tensor, "d")() is tensor
+    assert tensor.tolist() == [1, 2]
 
 
 # Two Horovod processes, started once for all the tests below.
@@ -42,7 +44,8 @@ def trained(world, shares, **deep):
     net = DeepFM([4, 4], 2, hidden_units=(3,), **deep)
     torch.manual_seed(world.rank)  # each rank drops out units of its own
     optimizer, settings = Optimizer(net, 0.01), LoopSettings(1, 1, w_reg=0.1, v_reg=0.1)
-    losses = [train_step(net, optimizer, world, settings, share) for share in shares]
+    exchange = make_exchange(net, world, settings)
+    losses = [train_step(net, optimizer, exchange, settings, share) for share in shares]
     average_buffers(net, world)
     return losses, net.state_dict()
 
@@ -56,8 +59,13 @@ def on_each_rank():
         torch.tensor([[2**53 + 1], [rank]]),
     ]
     world.sum_(tensors, "sum")
-    gathered = world.gather_rows(torch.full((rank + 1, 2), rank), "gathered")
-    nothing_of_zero = world.gather_rows(torch.full((rank, 2), 1.0), "nothing of rank 0")
+    # Begun one after the other, waited for in another order: as steps and what is ahead of them.
+    gathering = world.start_gather(torch.full((rank + 1, 2), rank), "gathered")
+    summed = torch.full((2,), 1.0 + rank)
+    summing = world.start_sum([summed], "begun")
+    nothing_of_zero = world.start_gather(torch.full((rank, 2), 1.0), "nothing of rank 0")()
+    summing()
+    gathered = gathering()
     from_zero = [torch.tensor(7 + rank), torch.tensor([0.5 + rank]), torch.tensor([[rank, 1]])]
     world.broadcast_(from_zero, "from zero")
     rows = slice(None, 5) if rank == 0 else slice(5, None)
@@ -68,6 +76,7 @@ def on_each_rank():
         "built for GPUs": bool(world._hvd.nccl_built()),
         "sum": [tensor.tolist() for tensor in tensors],
         "gathered": gathered.tolist(),
+        "begun": summed.tolist(),
         "nothing of rank 0": nothing_of_zero.tolist(),
         "from zero": [tensor.tolist() for tensor in from_zero],
         "plain": trained(world, shares),
@@ -98,6 +107,7 @@ def test_horovod_gathers_as_many_rows_as_each_rank_has(ranks):
     for found in ranks:
         assert found["gathered"] == [[0, 0], [1, 1], [1, 1]]
         assert found["nothing of rank 0"] == [[1.0, 1.0]]
+        assert found["begun"] == [3.0, 3.0]
 
 
 def test_horovod_broadcasts_rank_zeros_tensors_also_single_integers(ranks):

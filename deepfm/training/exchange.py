@@ -1,0 +1,150 @@
+"""Gradients summed over the ranks: dense ones in one all-reduce, tables by the rows that a step touches.
+
+The ids of a batch say which rows those are, so that much is found and exchanged ahead of the step (`plan`),
+while another step runs. In the step itself only numbers cross: each rank's rows, once each, gathered from all
+ranks, or laid into the union of all ranks' rows and summed by an all-reduce, whichever moves fewer bytes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from deepfm.models.layers import FieldEmbedding
+from deepfm.training.lookups import Lookups
+from deepfm.training.optimizer import dense_weights, field_embeddings
+from deepfm.training.world import World
+
+Wire = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the tables that are looked up by the same ids exchange in one step."""
+
+    own: Lookups  # this rank's
+    everyones: Lookups | None  # of all ranks' rows, one rank after another; None: there is one rank
+    by_all_reduce: bool
+
+    @property
+    def rows(self) -> Tensor:
+        """(U,): those that move in the step, on every rank."""
+        return self.own.rows if self.everyones is None else self.everyones.rows
+
+
+#: By number of columns of ids: a wide part looks up crossed fields too.
+Plans = dict[int, Plan]
+
+
+class Exchange:
+    """The gradients of one model, between the backward pass and the optimizer."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        world: World,
+        *,
+        wire: Wire = "fp32",
+        l2: Iterable[tuple[FieldEmbedding, float]] = (),
+    ):
+        """`wire`: of rows that are gathered; sums are fp32. `l2`: a table's penalty, see layers.penalties."""
+        self._world, self._wire = world, wire
+        self._l2 = {id(embedding): strength for embedding, strength in l2}
+        self._dense = dense_weights(model)
+        self._by_slots: dict[int, list[FieldEmbedding]] = {}
+        for embedding in field_embeddings(model):
+            self._by_slots.setdefault(embedding.num_slots, []).append(embedding)
+        self.num_steps = self.dense_bytes = self.sparse_bytes = 0  # that this rank sent
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are other ranks."""
+        return self._world.size > 1
+
+    def plan(self, ids: Tensor) -> Plans:
+        """(B, S) ids of this rank's batch. Every rank calls it for every step, in order, from any thread."""
+        return {slots: self._plan(slots, tables, ids) for slots, tables in self._by_slots.items()}
+
+    def _plan(self, num_slots: int, embeddings: list[FieldEmbedding], ids: Tensor) -> Plan:
+        own = Lookups.of(embeddings[0].table_rows(ids))
+        if not self.has_others:
+            return Plan(own, None, by_all_reduce=False)
+        # Half the bytes: a table of 2^31 rows is beyond a worker's memory.
+        gathered = self._world.start_gather(own.rows.int(), f"rows.{num_slots}")().long()
+        everyones = Lookups.of(gathered)
+        # What this rank receives: with a gather all rows of the others, by a ring all-reduce nearly twice
+        # the union.
+        size, width = self._world.size, 2 if self._wire == "bf16" else 4
+        of_gather = width * len(gathered) * (size - 1) / size
+        of_all_reduce = 4 * 2 * len(everyones.rows) * (size - 1) / size
+        return Plan(own, everyones, by_all_reduce=of_all_reduce < of_gather)
+
+    def sum_gradients(self, sum_logloss: Tensor, plans: Plans, num_rows: int) -> None:
+        """Replace each weight's gradient by its sum over all ranks, and `sum_logloss` by the sum of them.
+
+        The loss rides with the gradients: no rank goes on alone after a nan. `num_rows`: of the global batch.
+        """
+        dense = [sum_logloss, *(weight.grad for weight in self._dense)]
+        wait = self._world.start_sum(dense, "dense")
+        # Dense gradients travel while rows are summed, and rows of one table while those of another are.
+        started = [self._start(slots, plan, num_rows) for slots, plan in plans.items()]
+        wait()
+        for slots, finish in zip(plans, started, strict=True):
+            self._give(self._by_slots[slots], plans[slots].rows, finish())
+        self.num_steps += 1
+        self.dense_bytes += self._ring_bytes(sum(map(_num_bytes, dense)))
+
+    def _start(self, num_slots: int, plan: Plan, num_rows: int) -> Callable[[], Tensor]:
+        """Begin to sum the rows of the tables of a plan, side by side -> what waits for the sums."""
+        values = [self._own_sums(embedding, plan.own, num_rows) for embedding in self._by_slots[num_slots]]
+        values = torch.cat(values, dim=1) if len(values) > 1 else values[0]
+        if plan.everyones is None:
+            return lambda: values
+        name = f"values.{num_slots}"
+        if plan.by_all_reduce:
+            union = plan.rows
+            sums = values.new_zeros(len(union), values.shape[1])
+            sums[torch.searchsorted(union, plan.own.rows)] = values
+            wait = self._world.start_sum([sums], name)
+            self.sparse_bytes += self._ring_bytes(_num_bytes(sums))
+            return lambda: (wait(), sums)[1]
+        dtype = values.dtype
+        if self._wire == "bf16":
+            values = values.bfloat16().view(torch.int16)  # Horovod has no name for bfloat16
+        wait = self._world.start_gather(values, name)
+        self.sparse_bytes += _num_bytes(values) * (self._world.size - 1)
+
+        def finish() -> Tensor:
+            gathered = wait()
+            if self._wire == "bf16":
+                gathered = gathered.view(torch.bfloat16).to(dtype)
+            return plan.everyones.sums(gathered)
+
+        return finish
+
+    def _own_sums(self, embedding: FieldEmbedding, own: Lookups, num_rows: int) -> Tensor:
+        """(U, K): the gradients of this rank's rows, their penalty included."""
+        weight = embedding.table.weight
+        values = own.sums(weight.grad._values())
+        if strength := self._l2.get(id(embedding)):
+            held_back = weight.detach()[own.rows] * own.counts[:, None]
+            values.add_(held_back, alpha=strength / num_rows)
+        return values
+
+    def _give(self, embeddings: list[FieldEmbedding], rows: Tensor, values: Tensor) -> None:
+        for embedding, of_table in zip(
+            embeddings, values.split([e.table.embedding_dim for e in embeddings], dim=1), strict=True
+        ):
+            embedding.table.weight.grad = torch.sparse_coo_tensor(
+                rows[None], of_table, embedding.table.weight.shape, is_coalesced=True, check_invariants=False
+            )
+
+    def _ring_bytes(self, num_bytes: int) -> int:
+        """What a rank sends to all-reduce a buffer of this size."""
+        return round(2 * num_bytes * (self._world.size - 1) / self._world.size)
+
+
+def _num_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
