@@ -5,9 +5,9 @@ while another step runs. In the step itself only numbers cross: each rank's rows
 ranks, or laid into the union of all ranks' rows and summed by an all-reduce, whichever moves fewer bytes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,14 @@ from deepfm.training.lookups import Lookups
 from deepfm.training.optimizer import dense_weights, field_embeddings
 from deepfm.training.world import World
 
+
+class HasIds(Protocol):
+    """What plans are made of."""
+
+    ids: Tensor  # (B, S)
+
+
+B = TypeVar("B", bound=HasIds)
 Wire = Literal["fp32", "bf16"]
 
 
@@ -56,6 +64,11 @@ class Exchange:
         self._by_slots: dict[int, list[FieldEmbedding]] = {}
         for embedding in field_embeddings(model):
             self._by_slots.setdefault(embedding.num_slots, []).append(embedding)
+        self._sum_logloss: Tensor | None = None
+        self._num_ready = self._num_planned = 0
+        if self.has_others:
+            for weight in self._dense:
+                weight.register_post_accumulate_grad_hook(self._ready)
         self.num_steps = self.dense_bytes = self.sparse_bytes = 0  # that this rank sent
 
     @property
@@ -65,14 +78,39 @@ class Exchange:
 
     def plan(self, ids: Tensor) -> Plans:
         """(B, S) ids of this rank's batch. Every rank calls it for every step, in order, from any thread."""
-        return {slots: self._plan(slots, tables, ids) for slots, tables in self._by_slots.items()}
+        return self._start_plan(ids)()
 
-    def _plan(self, num_slots: int, embeddings: list[FieldEmbedding], ids: Tensor) -> Plan:
+    def with_plans(self, batches: Iterable[B]) -> Iterator[tuple[B, Plans]]:
+        """Each batch with its plans, while the ids of the one after it travel."""
+        waiting: tuple[B, Callable[[], Plans]] | None = None
+        for batch in batches:
+            following = batch, self._start_plan(batch.ids)
+            if waiting:
+                yield waiting[0], waiting[1]()
+            waiting = following
+        if waiting:
+            yield waiting[0], waiting[1]()
+
+    def _start_plan(self, ids: Tensor) -> Callable[[], Plans]:
+        waits = {slots: self._start_plan_of(slots, tables, ids) for slots, tables in self._by_slots.items()}
+        return lambda: {slots: wait() for slots, wait in waits.items()}
+
+    def _start_plan_of(
+        self, num_slots: int, embeddings: list[FieldEmbedding], ids: Tensor
+    ) -> Callable[[], Plan]:
         own = Lookups.of(embeddings[0].table_rows(ids))
         if not self.has_others:
-            return Plan(own, None, by_all_reduce=False)
+            return lambda: Plan(own, None, by_all_reduce=False)
         # Half the bytes: a table of 2^31 rows is beyond a worker's memory.
-        gathered = self._world.start_gather(own.rows.int(), f"rows.{num_slots}")().long()
+        wait = self._world.start_gather(own.rows.int(), self._name("rows", num_slots))
+        return lambda: self._finish_plan(own, wait().long())
+
+    def _name(self, what: str, num_slots: int) -> str:
+        # The ids of two batches may be on their way at once, under names of their own.
+        self._num_planned += 1
+        return f"{what}.{num_slots}.{self._num_planned % 4}"
+
+    def _finish_plan(self, own: Lookups, gathered: Tensor) -> Plan:
         everyones = Lookups.of(gathered)
         # What this rank receives: with a gather all rows of the others, by a ring all-reduce nearly twice
         # the union.
@@ -81,20 +119,38 @@ class Exchange:
         of_all_reduce = 4 * 2 * len(everyones.rows) * (size - 1) / size
         return Plan(own, everyones, by_all_reduce=of_all_reduce < of_gather)
 
-    def sum_gradients(self, sum_logloss: Tensor, plans: Plans, num_rows: int) -> None:
-        """Replace each weight's gradient by its sum over all ranks, and `sum_logloss` by the sum of them.
+    def begin(self, sum_logloss: Tensor) -> None:
+        """Before the backward pass: (1,) loss of this rank's rows. Dense gradients leave during the pass."""
+        self._sum_logloss, self._num_ready, self._dense_sum = sum_logloss, 0, None
+
+    def _ready(self, weight: Tensor) -> None:
+        self._num_ready += 1
+        if self._sum_logloss is not None and self._num_ready == len(self._dense):
+            self._dense_sum = self._start_dense()
+
+    def _start_dense(self) -> tuple[Tensor, Callable[[], None]]:
+        # One buffer: Gloo takes half the time for it that it takes for a tensor a weight.
+        kind = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
+        gradients = [weight.grad.flatten() for weight in self._dense]
+        buffer = torch.cat([self._sum_logloss.to(kind), *gradients])
+        return buffer, self._world.start_sum([buffer], "dense")
+
+    def sum_gradients(self, plans: Plans, num_rows: int) -> float:
+        """Replace each weight's gradient by its sum over all ranks -> the sum of their losses.
 
         The loss rides with the gradients: no rank goes on alone after a nan. `num_rows`: of the global batch.
         """
-        dense = [sum_logloss, *(weight.grad for weight in self._dense)]
-        wait = self._world.start_sum(dense, "dense")
+        buffer, wait = self._dense_sum or self._start_dense()
         # Dense gradients travel while rows are summed, and rows of one table while those of another are.
         started = [self._start(slots, plan, num_rows) for slots, plan in plans.items()]
         wait()
+        sum_logloss = self._give_dense(buffer)
         for slots, finish in zip(plans, started, strict=True):
             self._give(self._by_slots[slots], plans[slots].rows, finish())
         self.num_steps += 1
-        self.dense_bytes += self._ring_bytes(sum(map(_num_bytes, dense)))
+        self.dense_bytes += self._ring_bytes(_num_bytes(buffer))
+        self._sum_logloss = None
+        return sum_logloss
 
     def _start(self, num_slots: int, plan: Plan, num_rows: int) -> Callable[[], Tensor]:
         """Begin to sum the rows of the tables of a plan, side by side -> what waits for the sums."""
@@ -129,9 +185,15 @@ class Exchange:
         weight = embedding.table.weight
         values = own.sums(weight.grad._values())
         if strength := self._l2.get(id(embedding)):
-            held_back = weight.detach()[own.rows] * own.counts[:, None]
+            held_back = weight.detach().index_select(0, own.rows) * own.counts[:, None]
             values.add_(held_back, alpha=strength / num_rows)
         return values
+
+    def _give_dense(self, buffer: Tensor) -> float:
+        of_loss, *of_weights = buffer.split([1, *(weight.numel() for weight in self._dense)])
+        for weight, gradient in zip(self._dense, of_weights, strict=True):
+            weight.grad = gradient.view_as(weight)
+        return of_loss.item()
 
     def _give(self, embeddings: list[FieldEmbedding], rows: Tensor, values: Tensor) -> None:
         for embedding, of_table in zip(

@@ -135,7 +135,7 @@ def train_epoch(
     """One pass over the training rows -> mean logloss, samples/s of all ranks together."""
     model.train()
     started, sum_logloss, num_rows = time.monotonic(), 0.0, 0
-    planned = ((batch, exchange.plan(batch.ids)) for batch in batches)
+    planned = exchange.with_plans(batches)
     if exchange.has_others or next(model.parameters()).is_cuda:
         # Reading, grouping ids and meeting the other ranks over them would hold up the step. On a CPU by
         # itself there is nobody to wait for, and a thread more than cores makes those of a step wait.
@@ -168,14 +168,21 @@ def train_step(
     `plans`: the exchange's for this batch, where they were made ahead.
     """
     optimizer.zero_grad()
-    sum_logloss = forward_backward(model, settings, batch)
-    exchange.sum_gradients(sum_logloss, plans or exchange.plan(batch.ids), batch.num_rows_all_ranks)
+    forward_backward(model, settings, batch, exchange.begin)
+    sum_logloss = exchange.sum_gradients(plans or exchange.plan(batch.ids), batch.num_rows_all_ranks)
     optimizer.step()
-    return sum_logloss.item()
+    return sum_logloss
 
 
-def forward_backward(model: nn.Module, settings: LoopSettings, batch: Batch) -> Tensor:
+def forward_backward(
+    model: nn.Module,
+    settings: LoopSettings,
+    batch: Batch,
+    on_loss: Callable[[Tensor], None] = lambda sum_logloss: None,
+) -> Tensor:
     """Gradients of this rank's part of the global batch's mean loss -> (1,) logloss summed over its own rows.
+
+    `on_loss` is given the latter before the gradients are computed.
 
     Each rank divides by the rows of ALL ranks, so the sum of their gradients is the gradient of the global
     mean, also where their numbers of rows differ. Penalties are the exchange's: it has each row once.
@@ -183,8 +190,10 @@ def forward_backward(model: nn.Module, settings: LoopSettings, batch: Batch) -> 
     with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=settings.bf16):
         logits = model(batch.ids, batch.x)
     sum_logloss = binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
+    of_own_rows = sum_logloss.detach().double().reshape(1)
+    on_loss(of_own_rows)
     (sum_logloss / batch.num_rows_all_ranks).backward()
-    return sum_logloss.detach().double().reshape(1)
+    return of_own_rows
 
 
 @torch.no_grad()

@@ -121,15 +121,15 @@ class LazyAdam(torch.optim.Optimizer):
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
                 state["step"] += 1
                 rows, g = _rows_of(weight.grad)
-                m = state["exp_avg"][rows].lerp_(g, 1 - beta1)
-                v = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(g, g, value=1 - beta2)
+                m = state["exp_avg"].index_select(0, rows).lerp_(g, 1 - beta1)
+                v = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(g, g, value=1 - beta2)
                 state["exp_avg"].index_copy_(0, rows, m)
                 state["exp_avg_sq"].index_copy_(0, rows, v)
                 # m and v, which began at zero, corrected for it.
                 root = 1 - beta2 ** state["step"]
                 step_size = group["lr"] * math.sqrt(root) / (1 - beta1 ** state["step"])
                 m.div_(v.sqrt_().add_(eps))
-                weight.index_copy_(0, rows, weight[rows].sub_(m, alpha=step_size))
+                weight.index_copy_(0, rows, weight.index_select(0, rows).sub_(m, alpha=step_size))
 
 
 class RowAdagrad(torch.optim.Optimizer):
@@ -154,10 +154,10 @@ class RowAdagrad(torch.optim.Optimizer):
                 if not state:
                     state["n"] = torch.zeros(len(weight), 1, dtype=weight.dtype, device=weight.device)
                 rows, values = _rows_of(weight.grad)
-                n = state["n"][rows] + values.square().mean(dim=1, keepdim=True)
-                state["n"][rows] = n
+                n = state["n"].index_select(0, rows).add_(values.square().mean(dim=1, keepdim=True))
+                state["n"].index_copy_(0, rows, n)
                 moved = values / n.sqrt().add_(group["eps"])
-                weight.index_copy_(0, rows, weight[rows].sub_(moved, alpha=group["lr"]))
+                weight.index_copy_(0, rows, weight.index_select(0, rows).sub_(moved, alpha=group["lr"]))
 
 
 class Ftrl(torch.optim.Optimizer):

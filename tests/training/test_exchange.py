@@ -45,11 +45,11 @@ def exchanged(world, ids, num_rows, **settings):
     net = Net()
     exchange = Exchange(net, world, **settings)
     plans = exchange.plan(ids)
+    exchange.begin(torch.tensor([float(len(ids))], dtype=torch.float64))
     (net(ids).sum() / num_rows).backward()
-    logloss = torch.tensor([float(len(ids))], dtype=torch.float64)
-    exchange.sum_gradients(logloss, plans, num_rows)
+    logloss = exchange.sum_gradients(plans, num_rows)
     assert all(part.table.weight.grad.is_coalesced() for part in (net.first, net.second, net.narrow))
-    return gradients(net), logloss.item(), exchange
+    return gradients(net), logloss, exchange
 
 
 IDS = torch.tensor([[0, 1], [2, 1], [2, 3], [2, 0], [1, 1], [2, 3]])
@@ -108,17 +108,17 @@ def sent_by_rank(in_ranks, shares, **settings):
 def test_rows_that_ranks_do_not_share_are_gathered_once_each_for_all_tables_of_the_same_ids(in_ranks):
     shares = [torch.tensor([[0, 0], [0, 0]]), torch.tensor([[1, 1], [2, 2]])]
     (sent, found, exchange), (other, _, _) = sent_by_rank(in_ranks, shares)
-    ids = [("gather", "rows.2", (2,), "torch.int32"), ("gather", "rows.1", (1,), "torch.int32")]
-    dense = ("sum", "dense", [(1,), (2,)])
+    ids = [("gather", "rows.2.1", (2,), "torch.int32"), ("gather", "rows.1.2", (1,), "torch.int32")]
+    dense = ("sum", "dense", [(1 + 2,)])  # the logloss and the dense weights
     values = [
         ("gather", "values.2", (2, 3), "torch.float32"),
         ("gather", "values.1", (1, 3), "torch.float32"),
     ]
     assert sent == [*ids, dense, *values]
-    assert [entry[2] for entry in other] == [(4,), (2,), [(1,), (2,)], (4, 3), (2, 3)]
+    assert [entry[2] for entry in other] == [(4,), (2,), [(3,)], (4, 3), (2, 3)]
     assert_close(found, of_all_rows(torch.cat(shares)))
     assert exchange.sparse_bytes == 4 * 3 * (2 + 1)
-    assert exchange.dense_bytes == 8 + 2 * 4  # a logloss in float64; by a ring of two, a rank sends all once
+    assert exchange.dense_bytes == 4 * (1 + 2)  # by a ring of two, a rank sends all once
 
 
 def test_rows_that_most_ranks_share_are_summed_by_an_all_reduce_over_their_union(in_ranks):
@@ -151,8 +151,9 @@ def test_a_penalty_holds_each_row_back_as_often_as_all_ranks_look_it_up(in_ranks
         net = Net()
         exchange = Exchange(net, world, l2=[(net.second, 0.3)])
         plans = exchange.plan(ids)
+        exchange.begin(torch.zeros(1))
         (0 * net(ids).sum()).backward()
-        exchange.sum_gradients(torch.zeros(1, dtype=torch.float64), plans, len(IDS))
+        exchange.sum_gradients(plans, len(IDS))
         return gradients(net)
 
     table, expected = Net().second.table.weight.detach(), torch.zeros(7, 2)
@@ -165,3 +166,39 @@ def test_a_penalty_holds_each_row_back_as_often_as_all_ranks_look_it_up(in_ranks
         torch.testing.assert_close(found["second.table.weight"], expected)
         assert not found["first.table.weight"].any()
         assert not found["dense"].any()
+
+
+def test_dense_gradients_leave_as_soon_as_the_last_of_them_is_there(in_ranks):
+    def order_of(world):
+        recorded = Recorded(world)
+        net = Net()
+        exchange = Exchange(net, recorded)
+        plans = exchange.plan(IDS)
+        net.narrow.table.weight.register_post_accumulate_grad_hook(
+            lambda weight: recorded.sent.append("the gradients of a table are there")
+        )
+        exchange.begin(torch.ones(1))
+        net(IDS).sum().backward()
+        exchange.sum_gradients(plans, 2 * len(IDS))
+        return [entry if isinstance(entry, str) else entry[1] for entry in recorded.sent]
+
+    for order in in_ranks(2, order_of):
+        assert order.index("dense") < order.index("the gradients of a table are there")
+
+
+def test_the_ids_of_the_next_batch_are_on_their_way_while_a_batch_is_used(in_ranks):
+    class Share:
+        def __init__(self, ids):
+            self.ids = ids
+
+    def order_of(world):
+        recorded, order = Recorded(world), []
+        for batch, plans in Exchange(Net(), recorded).with_plans(
+            [Share(IDS[:2]), Share(IDS[2:4]), Share(IDS)]
+        ):
+            order.append((len(batch.ids), plans[2].rows.tolist(), len(recorded.sent) // 2))
+        return order
+
+    rows = [sorted({*ids[:, 0].tolist(), *(3 + ids[:, 1]).tolist()}) for ids in (IDS[:2], IDS[2:4], IDS)]
+    for order in in_ranks(2, order_of):
+        assert order == [(2, rows[0], 2), (2, rows[1], 3), (6, rows[2], 3)]

@@ -100,13 +100,13 @@ def test_l2_is_added_to_the_gradient_of_the_mean_loss_and_not_to_the_logloss_tol
     ours, theirs = model(), model()
     settings, batch = LoopSettings(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels)
     exchange = make_exchange(ours, SingleWorld(), settings)
-    sum_logloss = forward_backward(ours, settings, batch)
-    exchange.sum_gradients(sum_logloss, exchange.plan(ids), 8)
+    forward_backward(ours, settings, batch, exchange.begin)
+    sum_logloss = exchange.sum_gradients(exchange.plan(ids), 8)
     logloss = binary_cross_entropy_with_logits(theirs(ids), labels)
     of_fields = ids + torch.tensor([0, 4])
     w, v = theirs.linear.weights.table(of_fields), theirs.embedding.table(of_fields)
     (logloss + 0.5 * (0.3 * w.square().sum() + 0.2 * v.square().sum()) / 8).backward()
-    assert sum_logloss.item() == pytest.approx(8 * logloss.item())
+    assert sum_logloss == pytest.approx(8 * logloss.item())
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
 
