@@ -153,6 +153,9 @@ class WorkerSettings(Settings):
 
     threads_per_worker: int = Setting(ge=1)
     start_timeout_s: int = Setting(default=120, ge=1)
+    # A checkpoint holds weights and optimizer, three times the tables with Adam. One is written after each
+    # epoch too; 0: only then.
+    checkpoint_every_n_steps: int = Setting(default=1000, ge=0)
 
 
 class PromotionLimits(Settings):

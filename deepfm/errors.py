@@ -11,3 +11,7 @@ class UserError(Exception):
     def __init__(self, message: str):
         # A message quotes values, paths and what libraries say: none of them may break the one line.
         super().__init__(" ".join(message.split()))
+
+
+class WorkersLost(RuntimeError):
+    """A worker ended without a word: killed, out of memory, or its host gone. Nobody's mistake; try again."""

@@ -17,7 +17,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from deepfm.config import Profile, load_settings
-from deepfm.errors import UserError
+from deepfm.errors import UserError, WorkersLost
 
 #: Spark's log settings for jobs started by python; spark-submit's JVM runs already and has its own.
 _QUIET = Path(__file__).resolve().parent.parent / "conf" / "log4j2.properties"
@@ -75,6 +75,9 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
+        except WorkersLost as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
         sys.stderr.flush()
         summary["seconds"] = round(time.monotonic() - started, 1)
         click.echo(json.dumps({"job": function.__name__, **_finite(summary)}))

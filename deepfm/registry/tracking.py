@@ -58,6 +58,13 @@ class Store:
         with mlflow.start_run(run_id=run_id, log_system_metrics=False):
             yield Run(self.client, run_id)
 
+    def find_run(self, run_id: str) -> mlflow.entities.Run | None:
+        """The run; None where there is none."""
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException:
+            return None
+
     def find_runs(self, experiment: str, condition: str) -> list[mlflow.entities.Run]:
         """Runs of an experiment that meet a condition in MLflow's language, newest first."""
         return self.client.search_runs(

@@ -2,15 +2,19 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
+from deepfm.errors import UserError, WorkersLost
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.model_settings import ModelSettings
 from deepfm.registry.artifact import save_artifact
 from deepfm.registry.run import Run
 from deepfm.registry.start import TRAINING_STATE
+from deepfm.registry.tracking import Store
 from deepfm.training.checkpoint import load_weights
 from deepfm.training.outcome import Outcome
 from deepfm.training.worker import OPTIMIZER, WEIGHTS, WorkOrder
@@ -25,6 +29,62 @@ def start_of_run(
     dataset["num_ids"] = sum(manifest.num_ids)
     document = {"digest": manifest.digest, **manifest.model_dump(mode="json")}
     return {**settings.model_dump(), "num_workers": num_workers, "dataset": dataset}, document
+
+
+@contextmanager
+def run_with_folder(
+    store: Store, experiment: str, work_url: str, resumed_run: str | None
+) -> Iterator[tuple[Run, str]]:
+    """A new run, or one that was cut off, and the folder that it shares with its workers.
+
+    The folder stays where the block fails, with the checkpoints in it, but not after a user's mistake in a
+    run that was new. UserError where there is nothing to resume.
+    """
+    if resumed_run:
+        _require_unfinished(store, resumed_run, work_url)
+    with store.resumed(resumed_run) if resumed_run else store.run(experiment) as run:
+        run_url = f"{work_url}/{run.run_id}"
+        storage.make_folder(run_url)
+        try:
+            yield run, run_url
+        except UserError:
+            if not resumed_run:
+                storage.remove(run_url)
+            raise
+        except WorkersLost as error:
+            raise WorkersLost(f"{error}; the same command with --resume {run.run_id} goes on") from error
+
+
+def _require_unfinished(store: Store, run_id: str, work_url: str) -> None:
+    run = store.find_run(run_id)
+    if run is None:
+        found = "none of that id"
+    elif run.info.status == "FINISHED":
+        found = "one that is finished"
+    elif not storage.exists(f"{work_url}/{run_id}"):
+        found = "one without"
+    else:
+        return
+    raise UserError(
+        f"--resume {run_id}: expected a run that was cut off, with its folder in {work_url}, found {found}; "
+        "give the id that the job's error named, or train anew"
+    )
+
+
+def summary_of(outcome: Outcome) -> dict:
+    """What a job says of a training."""
+    return {
+        "epochs": len(outcome.training.epochs),
+        "best_epoch": outcome.training.best,
+        "train_logloss": outcome.best_epoch.train_logloss,
+        "valid_logloss": outcome.valid.logloss,
+        "valid_auc": outcome.valid.auc,
+        "test_logloss": outcome.test.logloss,
+        "test_auc": outcome.test.auc,
+        "test_ctr_logloss": outcome.test.ctr_logloss,
+        "samples_per_s": round(outcome.samples_per_s),
+        "sent_bytes_per_step": outcome.training.sent_bytes_per_step,
+    }
 
 
 def register_outcome(

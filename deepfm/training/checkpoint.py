@@ -1,11 +1,20 @@
 """Weights on disk: safetensors, seen whole or not at all; loading runs no code."""
 
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from deepfm import storage
 from deepfm.errors import UserError
+from deepfm.training.loop import Position
+from deepfm.training.outcome import training_from
+
+_SUFFIX = ".checkpoint.safetensors"
 
 
 def save_weights(url: str, weights: dict[str, Tensor]) -> None:
@@ -23,3 +32,65 @@ def load_weights(url: str) -> dict[str, Tensor]:
         raise UserError(
             f"{url}: expected weights in safetensors format, found {error}; train again"
         ) from error
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where one training of a run can be taken up again: its last two checkpoints, one file each.
+
+    A file holds weights, what the optimizer remembers and the position among the batches. It counts only for
+    the training that its fingerprint describes, since another's rows would come in another order.
+    """
+
+    run_url: str
+    stage: str  # trainings of one run follow each other under names of their own
+    fingerprint: dict[str, Any]  # of dataset, settings and number of workers, as JSON
+
+    def save(self, position: Position, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
+        """Write a checkpoint and remove all but the last two."""
+        state = {"fingerprint": self.fingerprint, **asdict(position)}
+        tensors = {f"weights/{name}": weight for name, weight in weights.items()}
+        tensors |= {f"optimizer/{name}": value for name, value in moments.items()}
+        tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
+        save_weights(self._url(len(position.training.epochs), position.step), tensors)
+        for place in self._places()[:-2]:
+            storage.remove(self._url(*place))
+
+    def latest(self) -> tuple[int, int]:
+        """(epochs done, steps of the next) of the last checkpoint; (-1, 0): there is none."""
+        return max(self._places(), default=(-1, 0))
+
+    def load(self, place: tuple[int, int]) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]]:
+        """Position, weights and moments; UserError where the checkpoint is another training's."""
+        url = self._url(*place)
+        tensors = load_weights(url)
+        try:
+            state = json.loads(bytes(tensors.pop("state").numpy()))
+            found = state.pop("fingerprint")
+            position = Position(**{**state, "training": training_from(state["training"])})
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{url}: expected a checkpoint, found something else; train anew") from error
+        for key, expected in self.fingerprint.items():
+            if found.get(key) != expected:
+                raise UserError(
+                    f"{url}: expected a checkpoint of a training with {key} {expected}, found "
+                    f"{found.get(key)}; resume with what the run began with, or train anew"
+                )
+        return position, _part(tensors, "weights/"), _part(tensors, "optimizer/")
+
+    def _url(self, num_epochs: int, step: int) -> str:
+        return f"{self.run_url}/{self.stage}-{num_epochs:05d}-{step:09d}{_SUFFIX}"
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Of all checkpoints, the last one last."""
+        names = [child["name"] for child in storage.children(self.run_url)]
+        found = [
+            name.removeprefix(f"{self.stage}-").removesuffix(_SUFFIX).split("-")
+            for name in names
+            if name.startswith(f"{self.stage}-") and name.endswith(_SUFFIX)
+        ]
+        return sorted((int(num_epochs), int(step)) for num_epochs, step in found)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -58,7 +58,7 @@ class Exchange:
         l2: Iterable[tuple[FieldEmbedding, float]] = (),
     ):
         """`wire`: of rows that are gathered; sums are fp32. `l2`: a table's penalty, see layers.penalties."""
-        self._world, self._wire = world, wire
+        self.world, self._wire = world, wire
         self._l2 = {id(embedding): strength for embedding, strength in l2}
         self._dense = dense_weights(model)
         self._by_slots: dict[int, list[FieldEmbedding]] = {}
@@ -72,9 +72,20 @@ class Exchange:
         self.num_steps = self.dense_bytes = self.sparse_bytes = 0  # that this rank sent
 
     @property
+    def sent_bytes_per_step(self) -> dict[str, int]:
+        """By this rank: of dense gradients and of tables' rows, ids included."""
+        num_steps = max(self.num_steps, 1)
+        return {"dense": self.dense_bytes // num_steps, "sparse": self.sparse_bytes // num_steps}
+
+    @property
+    def rank(self) -> int:
+        """This worker's."""
+        return self.world.rank
+
+    @property
     def has_others(self) -> bool:
         """Whether there are other ranks."""
-        return self._world.size > 1
+        return self.world.size > 1
 
     def plan(self, ids: Tensor) -> Plans:
         """(B, S) ids of this rank's batch. Every rank calls it for every step, in order, from any thread."""
@@ -102,7 +113,7 @@ class Exchange:
         if not self.has_others:
             return lambda: Plan(own, None, by_all_reduce=False)
         # Half the bytes: a table of 2^31 rows is beyond a worker's memory.
-        wait = self._world.start_gather(own.rows.int(), self._name("rows", num_slots))
+        wait = self.world.start_gather(own.rows.int(), self._name("rows", num_slots))
         return lambda: self._finish_plan(own, wait().long())
 
     def _name(self, what: str, num_slots: int) -> str:
@@ -114,7 +125,7 @@ class Exchange:
         everyones = Lookups.of(gathered)
         # What this rank receives: with a gather all rows of the others, by a ring all-reduce nearly twice
         # the union.
-        size, width = self._world.size, 2 if self._wire == "bf16" else 4
+        size, width = self.world.size, 2 if self._wire == "bf16" else 4
         of_gather = width * len(gathered) * (size - 1) / size
         of_all_reduce = 4 * 2 * len(everyones.rows) * (size - 1) / size
         return Plan(own, everyones, by_all_reduce=of_all_reduce < of_gather)
@@ -133,7 +144,7 @@ class Exchange:
         kind = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
         gradients = [weight.grad.flatten() for weight in self._dense]
         buffer = torch.cat([self._sum_logloss.to(kind), *gradients])
-        return buffer, self._world.start_sum([buffer], "dense")
+        return buffer, self.world.start_sum([buffer], "dense")
 
     def sum_gradients(self, plans: Plans, num_rows: int) -> float:
         """Replace each weight's gradient by its sum over all ranks -> the sum of their losses.
@@ -163,14 +174,14 @@ class Exchange:
             union = plan.rows
             sums = values.new_zeros(len(union), values.shape[1])
             sums[torch.searchsorted(union, plan.own.rows)] = values
-            wait = self._world.start_sum([sums], name)
+            wait = self.world.start_sum([sums], name)
             self.sparse_bytes += self._ring_bytes(_num_bytes(sums))
             return lambda: (wait(), sums)[1]
         dtype = values.dtype
         if self._wire == "bf16":
             values = values.bfloat16().view(torch.int16)  # Horovod has no name for bfloat16
-        wait = self._world.start_gather(values, name)
-        self.sparse_bytes += _num_bytes(values) * (self._world.size - 1)
+        wait = self.world.start_gather(values, name)
+        self.sparse_bytes += _num_bytes(values) * (self.world.size - 1)
 
         def finish() -> Tensor:
             gathered = wait()
@@ -205,7 +216,7 @@ class Exchange:
 
     def _ring_bytes(self, num_bytes: int) -> int:
         """What a rank sends to all-reduce a buffer of this size."""
-        return round(2 * num_bytes * (self._world.size - 1) / self._world.size)
+        return round(2 * num_bytes * (self.world.size - 1) / self.world.size)
 
 
 def _num_bytes(tensor: Tensor) -> int:

@@ -1,35 +1,62 @@
 """Workers from Spark: Horovod starts a process in each of `num_workers` tasks; with none, this one trains."""
 
+import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
 from pyspark.sql import SparkSession
 
 from deepfm import storage
-from deepfm.errors import UserError
+from deepfm.errors import UserError, WorkersLost
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
 from deepfm.training.worker import WorkOrder, failure_url, report_failure, run_worker
 from deepfm.training.world import HorovodWorld, SingleWorld
+
+logger = logging.getLogger(__name__)
 
 #: Executors of a cluster register one by one after the session is there.
 _EXECUTORS_WITHIN_S = 30.0
 
 
-def launch(spark: SparkSession | None, order: WorkOrder, num_workers: int, start_timeout_s: int) -> Outcome:
+def launch(
+    spark: SparkSession | None,
+    order: WorkOrder,
+    num_workers: int,
+    start_timeout_s: int,
+    *,
+    num_retries: int = 0,
+) -> Outcome:
     """Train with `num_workers` Horovod processes (0: in this one, without Horovod); wait for the outcome.
 
-    UserError where Spark has fewer slots than workers, or a worker stopped for a reason the user can mend.
+    Where a worker is lost, all are started again from the last checkpoint, `num_retries` times.
+
+    UserError where Spark has fewer slots than workers, or a worker stopped for a reason the user can mend;
+    WorkersLost where one was lost once too often.
     """
     if num_workers == 0:
         return run_worker(order, SingleWorld())
-    check_slots(spark, num_workers)
+    for num_left in range(num_retries, -1, -1):
+        check_slots(spark, num_workers)
+        try:
+            return _launch_once(order, num_workers, start_timeout_s)
+        except WorkersLost as error:
+            if not num_left:
+                raise
+            logger.warning("%s; trying again from the last checkpoint, %d tries left", error, num_left)
+            order = replace(order, resume=True)
+    raise AssertionError("the last try returns or raises")
+
+
+def _launch_once(order: WorkOrder, num_workers: int, start_timeout_s: int) -> Outcome:
     try:
-        with _signal_handlers_kept():
+        with _signal_handlers_kept(), _spark_thread_quiet():
             results = horovod.spark.run(
                 _train_as_rank,
                 args=(order,),
@@ -74,6 +101,22 @@ def _signal_handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _spark_thread_quiet() -> Iterator[None]:
+    """Horovod's thread that waits for the tasks dies of a lost worker with three stack traces; we tell it."""
+    told = threading.excepthook
+
+    def leave_out(arguments: threading.ExceptHookArgs) -> None:
+        if "run_spark" not in getattr(arguments.thread, "name", ""):
+            told(arguments)
+
+    threading.excepthook = leave_out
+    try:
+        yield
+    finally:
+        threading.excepthook = told
+
+
 def _train_as_rank(order: WorkOrder) -> str | None:
     """The outcome as JSON; None where this rank stopped without a fault of its own."""
     world = HorovodWorld()
@@ -97,4 +140,4 @@ def _told_by_workers(order: WorkOrder, num_workers: int, otherwise: str) -> Exce
         if failure["by_user"]:
             return UserError(failure["message"])
         return RuntimeError(f"rank {failure['rank']} failed: {failure['type']}: {failure['message']}")
-    return RuntimeError(f"the workers failed: {' '.join(otherwise.split())}")
+    return WorkersLost(f"the workers failed: {' '.join(otherwise.split())}")

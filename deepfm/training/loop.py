@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -41,6 +42,8 @@ class LoopSettings:
     )
     bf16: bool = False  # matrix products of a step in bfloat16; weights, sums and evaluation are not
     wire: Wire = "fp32"  # see training.exchange
+    seed: int = 0  # of what units drop out, with the rank, epoch and step
+    checkpoint_every_n_steps: int = 0  # and after every epoch; 0: only then
     keep_last: bool = False  # the last epoch's weights, and all epochs; else those of the best
 
 
@@ -61,9 +64,26 @@ class Training:
 
     epochs: list[Epoch] = field(default_factory=list)
     best: int = 0  # number of the epoch whose weights are kept: lowest validation logloss, or the last
+    # What a rank sent of dense gradients and of rows of tables, since it was started.
+    sent_bytes_per_step: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def best_logloss(self) -> float:
+        """On the validation rows, of the best epoch so far."""
+        return self.epochs[self.best - 1].valid.logloss if self.best else math.inf
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+@dataclass
+class Position:
+    """Where a training stands between two steps."""
+
+    training: Training = field(default_factory=Training)  # the epochs that are done
+    step: int = 0  # how many of the present epoch are done
+    sum_logloss: float = 0.0  # over these steps
+    num_rows: int = 0
 
 
 class NotFiniteError(UserError):
@@ -75,6 +95,8 @@ _REMEDY = "lower training.learning_rate in the model's YAML, and check the datas
 
 #: Called on every rank after each step: epoch and step from 1, mean logloss of the epoch so far, samples/s.
 OnStep = Callable[[int, int, float, float], None]
+#: Called on every rank where training could go on from later.
+OnCheckpoint = Callable[[Position], None]
 #: Called on every rank after each epoch; `is_best` says whether these weights are the ones to keep.
 OnEpoch = Callable[[Epoch, bool], None]
 
@@ -85,26 +107,37 @@ def train(
     world: World,
     settings: LoopSettings,
     *,
-    read_train: Callable[[int], Iterable[Batch]],
+    read_train: Callable[[int, int], Iterable[Batch]],
     read_valid: Callable[[], Iterable[Batch]],
     on_step: OnStep,
     on_epoch: OnEpoch,
+    on_checkpoint: OnCheckpoint = lambda position: None,
+    position: Position | None = None,
 ) -> Training:
     """Train until `max_epochs` or until `patience` epochs in a row brought no better validation logloss.
 
     With `keep_last` validation decides nothing: all epochs are trained.
 
-    `read_train(epoch)` gives this rank's batches, as many on every rank, of rows that no other rank has.
+    `read_train(epoch, num_done)` gives this rank's batches after the first `num_done` of an epoch, as many on
+    every rank, of rows that no other rank has. `position`: to go on from, with the weights and the optimizer
+    of then.
     """
     # Ranks that were seeded alike start alike; a broadcast makes it certain.
     world.broadcast_([weight.data for weight in model.state_dict().values()], "weights")
     exchange = make_exchange(model, world, settings)
-    training = Training()
-    best_logloss = math.inf
-    for number in range(1, settings.max_epochs + 1):
-        started = time.monotonic()
+    position = position or Position()
+    training = position.training
+    while not _is_over(training, settings):
+        started, number = time.monotonic(), len(training.epochs) + 1
         logloss, samples_per_s = train_epoch(
-            model, optimizer, exchange, settings, number, read_train(number), on_step=on_step
+            model,
+            optimizer,
+            exchange,
+            settings,
+            read_train(number, position.step),
+            on_step=on_step,
+            on_checkpoint=on_checkpoint,
+            position=position,
         )
         average_buffers(model, world)
         valid = evaluate(model, world, read_valid(), settings.logit_correction)
@@ -113,13 +146,20 @@ def train(
             raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {_REMEDY}")
         epoch = Epoch(number, logloss, valid, samples_per_s, time.monotonic() - started)
         training.epochs.append(epoch)
-        is_best = settings.keep_last or valid.logloss < best_logloss
+        is_best = settings.keep_last or valid.logloss < training.best_logloss
         if is_best:
-            best_logloss, training.best = valid.logloss, number
+            training.best = number
         on_epoch(epoch, is_best)
-        if number - training.best >= settings.patience:
-            break
+        position = Position(training)
+        on_checkpoint(position)
+    training.sent_bytes_per_step = exchange.sent_bytes_per_step
     return training
+
+
+def _is_over(training: Training, settings: LoopSettings) -> bool:
+    num_epochs = len(training.epochs)
+    out_of_patience = num_epochs > 0 and num_epochs - training.best >= settings.patience
+    return num_epochs == settings.max_epochs or out_of_patience
 
 
 def train_epoch(
@@ -127,26 +167,39 @@ def train_epoch(
     optimizer: Optimizer,
     exchange: Exchange,
     settings: LoopSettings,
-    number: int,
     batches: Iterable[Batch],
     *,
     on_step: OnStep,
+    on_checkpoint: OnCheckpoint = lambda position: None,
+    position: Position | None = None,
 ) -> tuple[float, float]:
-    """One pass over the training rows -> mean logloss, samples/s of all ranks together."""
+    """The rest of a pass over the training rows -> mean logloss of all, samples/s of all ranks together."""
     model.train()
-    started, sum_logloss, num_rows = time.monotonic(), 0.0, 0
+    position = position or Position()
+    number, first = len(position.training.epochs) + 1, position.step + 1
+    started, sum_logloss, num_rows = time.monotonic(), position.sum_logloss, position.num_rows
     planned = exchange.with_plans(batches)
     if exchange.has_others or next(model.parameters()).is_cuda:
         # Reading, grouping ids and meeting the other ranks over them would hold up the step. On a CPU by
         # itself there is nobody to wait for, and a thread more than cores makes those of a step wait.
         planned = ahead(planned)
-    for step, (batch, plans) in enumerate(planned, start=1):
+    for step, (batch, plans) in enumerate(planned, start=first):
+        # Of nothing that came before, so that a training which goes on drops out what it would have.
+        torch.manual_seed(_seed_of(settings.seed, exchange.rank, number, step))
         sum_logloss += train_step(model, optimizer, exchange, settings, batch, plans)
         num_rows += batch.num_rows_all_ranks
         if not math.isfinite(sum_logloss):
             raise NotFiniteError(f"epoch {number}, step {step}: the loss is {sum_logloss}; {_REMEDY}")
-        on_step(number, step, sum_logloss / num_rows, num_rows / (time.monotonic() - started))
-    return sum_logloss / num_rows, num_rows / (time.monotonic() - started)
+        samples_per_s = (num_rows - position.num_rows) / (time.monotonic() - started)
+        on_step(number, step, sum_logloss / num_rows, samples_per_s)
+        if settings.checkpoint_every_n_steps and step % settings.checkpoint_every_n_steps == 0:
+            average_buffers(model, exchange.world)
+            on_checkpoint(Position(position.training, step, sum_logloss, num_rows))
+    return sum_logloss / num_rows, (num_rows - position.num_rows) / (time.monotonic() - started)
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def make_exchange(model: nn.Module, world: World, settings: LoopSettings) -> Exchange:

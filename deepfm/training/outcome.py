@@ -24,8 +24,9 @@ class Outcome:
     @property
     def samples_per_s(self) -> float:
         """Of all workers together, over all epochs, validation not counted."""
-        epochs = self.training.epochs
-        return len(epochs) / sum(1 / epoch.samples_per_s for epoch in epochs)
+        # An epoch that was taken up again after its last step has none.
+        speeds = [epoch.samples_per_s for epoch in self.training.epochs if epoch.samples_per_s]
+        return len(speeds) / sum(1 / speed for speed in speeds) if speeds else 0.0
 
 
 def outcome_to_json(outcome: Outcome) -> str:
@@ -38,14 +39,15 @@ def outcome_from_json(text: str) -> Outcome:
     document = json.loads(text)
     first_stage = document["first_stage"]
     return Outcome(
-        _training(document["training"]),
+        training_from(document["training"]),
         Metrics(**document["valid"]),
         Metrics(**document["test"]),
         document["num_weights"],
-        first_stage and _training(first_stage),
+        first_stage and training_from(first_stage),
     )
 
 
-def _training(document: dict) -> Training:
+def training_from(document: dict) -> Training:
+    """What Training.as_dict gave."""
     epochs = [Epoch(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["epochs"]]
-    return Training(epochs, document["best"])
+    return Training(epochs, document["best"], document["sent_bytes_per_step"])

@@ -2,6 +2,8 @@
 
 import ctypes
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +14,8 @@ from deepfm.dataset.read import Shard, read_batches
 from deepfm.features.sampling import logit_correction
 from deepfm.model_settings import ModelSettings, TrainingSettings
 from deepfm.models.build import build_model
-from deepfm.training.checkpoint import load_weights, save_weights
-from deepfm.training.loop import Epoch, LoopSettings, Training, evaluate, train
+from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
+from deepfm.training.loop import Epoch, LoopSettings, Position, Training, evaluate, train
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.outcome import Outcome
 from deepfm.training.progress import ProgressWriter
@@ -35,6 +37,8 @@ class WorkOrder:
     model: ModelSettings
     num_threads: int
     init_url: str | None = None  # fnn: weights of the FM to start from; None: one is trained first
+    checkpoint_every_n_steps: int | None = None  # and after each epoch; 0: only then; None: never
+    resume: bool = False  # go on from the last checkpoint in the run's folder
     start_url: str | None = None  # a folder of weights, and of what the optimizer remembers, to go on from
 
 
@@ -65,10 +69,12 @@ class _Worker:
         self._logit_correction = logit_correction(manifest.data.keep_negatives)
         self._progress = ProgressWriter(order.run_url) if world.rank == 0 else None
 
-    def _read(self, settings: ModelSettings, split: str, epoch: int = 0, seed: int | None = None):
+    def _read(
+        self, settings: ModelSettings, split: str, epoch: int = 0, num_done: int = 0, seed: int | None = None
+    ):
         shard = Shard(self._world.rank, self._world.size, settings.training.batch_size)
         batches = read_batches(self._order.dataset_url, self._manifest, split, shard, epoch=epoch, seed=seed)
-        return (batch.to(self._device) for batch in batches)
+        return (batch.to(self._device) for batch in islice(batches, num_done, None))
 
     def train(
         self,
@@ -88,7 +94,8 @@ class _Worker:
             model.start_from(start_from)
         if self._order.start_url:
             self._go_on(model, optimizer)
-        torch.manual_seed(training_settings.seed + self._world.rank)  # each rank drops out units of its own
+        checkpoints = self._checkpoints(settings, Path(weights_name).stem)
+        position = self._restore(checkpoints, model, optimizer) if self._order.resume else None
         progress = self._progress
         if progress:
             shard = Shard(0, self._world.size, training_settings.batch_size)
@@ -103,6 +110,10 @@ class _Worker:
             if progress:
                 progress.epoch(epoch_metrics(epoch, curves))
 
+        def save_checkpoint(position: Position) -> None:
+            if self._world.rank == 0 and self._order.checkpoint_every_n_steps is not None:
+                checkpoints.save(position, model.state_dict(), optimizer.state())
+
         training = train(
             model,
             optimizer,
@@ -115,18 +126,44 @@ class _Worker:
                 logit_correction=self._logit_correction,
                 bf16=training_settings.precision == "bf16" and multiplies_bf16(self._device),
                 wire=training_settings.wire,
+                seed=training_settings.seed,
+                checkpoint_every_n_steps=self._order.checkpoint_every_n_steps or 0,
                 keep_last=training_settings.keep == "last",
             ),
-            read_train=lambda epoch: self._read(settings, "train", epoch, training_settings.seed),
+            read_train=lambda epoch, num_done: self._read(
+                settings, "train", epoch, num_done, training_settings.seed
+            ),
             read_valid=lambda: self._read(settings, "valid"),
             on_step=progress.step if progress else lambda *_: None,
             on_epoch=keep,
+            on_checkpoint=save_checkpoint,
+            position=position,
         )
         # Only rank 0 reads: on a shared filesystem the others might still see an older file.
         if self._world.rank == 0:
             model.load_state_dict(load_weights(weights_url))
         self._world.broadcast_(list(model.state_dict().values()), "best")
         return model, training
+
+    def _checkpoints(self, settings: ModelSettings, stage: str) -> Checkpoints:
+        fingerprint = {
+            "dataset": self._manifest.digest,
+            "workers": self._world.size,
+            "model": settings.model_dump(mode="json"),
+        }
+        return Checkpoints(self._order.run_url, stage, fingerprint)
+
+    def _restore(self, checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -> Position | None:
+        """Take up the last checkpoint; None where there is none yet."""
+        # Which one rank 0 says: listing a shared folder, ranks could see different ones.
+        place = torch.tensor(checkpoints.latest())
+        self._world.broadcast_([place], f"{checkpoints.stage}.checkpoint")
+        if place[0] < 0:
+            return None
+        position, weights, moments = checkpoints.load(tuple(place.tolist()))
+        model.load_state_dict(weights)
+        optimizer.load_state({key: value.to(self._device) for key, value in moments.items()})
+        return position
 
     def _go_on(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Take up another training's weights and what its optimizer remembers, where that was kept."""

@@ -8,7 +8,9 @@ import torch
 from deepfm import storage
 from deepfm.errors import UserError
 from deepfm.models.deepfm import DeepFM
-from deepfm.training.checkpoint import load_weights, save_weights
+from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
+from deepfm.training.loop import Epoch, Position, Training
+from deepfm.training.metrics import Metrics
 
 
 def weights_of_a_model():
@@ -97,3 +99,78 @@ def test_a_write_that_is_cut_off_leaves_the_former_weights(tmp_path, monkeypatch
     with pytest.raises(OSError, match="killed"):
         save_weights(url, {"w": torch.ones(2)})
     assert load_weights(url)["w"].tolist() == [0, 0]
+
+
+# Checkpoints of a training
+
+
+def checkpoints_of(tmp_path, **changes):
+    fingerprint = {"dataset": "d1", "workers": 2, "model": {"model": "lr"}, **changes}
+    return Checkpoints(f"file://{tmp_path}", "weights", fingerprint)
+
+
+def position_at(num_epochs, step):
+    metrics = Metrics(num_rows=4, logloss=0.5, auc=0.75, ctr=0.5, mean_probability=0.25)
+    epochs = [Epoch(number, 0.4, metrics, 10.0, 2.0) for number in range(1, num_epochs + 1)]
+    return Position(Training(epochs, best=num_epochs), step, sum_logloss=1.5, num_rows=8)
+
+
+def test_a_checkpoint_gives_back_position_weights_and_moments(tmp_path):
+    checkpoints = checkpoints_of(tmp_path)
+    weights, moments = weights_of_a_model(), {"w/step": torch.tensor(3), "w/exp_avg": torch.ones(2, 2)}
+    checkpoints.save(position_at(1, 200), weights, moments)
+    position, found, found_moments = checkpoints.load(checkpoints.latest())
+    assert position == position_at(1, 200)
+    assert all(torch.equal(found[name], weight) for name, weight in weights.items())
+    assert set(found) == set(weights)
+    assert {name: value.tolist() for name, value in found_moments.items()} == {
+        "w/step": 3,
+        "w/exp_avg": [[1, 1], [1, 1]],
+    }
+
+
+def test_the_last_two_checkpoints_are_kept_and_other_stages_are_left_alone(tmp_path):
+    checkpoints, other = checkpoints_of(tmp_path), Checkpoints(f"file://{tmp_path}", "fm", {})
+    other.save(position_at(9, 0), {}, {})
+    assert checkpoints.latest() == (-1, 0)
+    for place in [(0, 900), (0, 1000), (1, 0)]:
+        checkpoints.save(position_at(*place), {}, {})
+    assert checkpoints.latest() == (1, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "fm-00009-000000000.checkpoint.safetensors",
+        "weights-00000-000001000.checkpoint.safetensors",
+        "weights-00001-000000000.checkpoint.safetensors",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"dataset": "d2"}, "dataset d2, found d1"), ({"workers": 4}, "workers 4, found 2")],
+    ids=["dataset", "workers"],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, told):
+    checkpoints_of(tmp_path).save(position_at(0, 5), {}, {})
+    other = checkpoints_of(tmp_path, **change)
+    with pytest.raises(UserError, match=told):
+        other.load(other.latest())
+
+
+@pytest.mark.parametrize(
+    "state", [b"{}", b"no json", b'{"fingerprint": {}, "rows": 1, "training": {}}', None]
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, state):
+    checkpoints = checkpoints_of(tmp_path)
+    tensors = {} if state is None else {"state": torch.frombuffer(bytearray(state), dtype=torch.uint8)}
+    save_weights(f"file://{tmp_path}/weights-00000-000000005.checkpoint.safetensors", tensors)
+    with pytest.raises(UserError, match="expected a checkpoint, found something else"):
+        checkpoints.load(checkpoints.latest())
+
+
+def test_a_pickle_in_a_checkpoints_place_is_refused_and_never_run(tmp_path):
+    trace = tmp_path / "trace"
+    place = tmp_path / "weights-00000-000000005.checkpoint.safetensors"
+    place.write_bytes(pickle.dumps(Trap(str(trace))))
+    checkpoints = checkpoints_of(tmp_path)
+    with pytest.raises(UserError, match="expected weights in safetensors format"):
+        checkpoints.load(checkpoints.latest())
+    assert not trace.exists()

@@ -1,5 +1,6 @@
 """The loop on one rank, and on ranks that are threads: what it optimises, and what ranks share."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -63,7 +64,7 @@ def train_on(net, world, settings, batches, valid=None, learning_rate=0.01, **ca
         Optimizer(net, learning_rate),
         world,
         settings,
-        read_train=lambda epoch: batches,
+        read_train=lambda epoch, num_done: batches,
         read_valid=lambda: valid or batches,
         **{"on_step": lambda *_: None, "on_epoch": lambda *_: None, **calls},
     )
@@ -170,7 +171,7 @@ def test_an_epochs_logloss_is_the_mean_over_rows_and_not_over_batches():
     batches = [batch_of(ids[:7], labels[:7]), batch_of(ids[7:], labels[7:])]
     expected = binary_cross_entropy_with_logits(net(ids), labels).item()
     exchange = make_exchange(net, SingleWorld(), ONE_EPOCH)
-    found, _ = train_epoch(net, optimizer, exchange, ONE_EPOCH, 1, batches, on_step=lambda *_: None)
+    found, _ = train_epoch(net, optimizer, exchange, ONE_EPOCH, batches, on_step=lambda *_: None)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -220,3 +221,66 @@ def test_offsets_of_the_tables_are_no_statistics_and_stay(in_ranks):
     nets = [model(batch_norm=True), model(batch_norm=True)]
     in_ranks(2, lambda world: average_buffers(nets[world.rank], world))
     assert nets[1].embedding.offsets.tolist() == [0, 4]
+
+
+# Going on where a training was cut off
+
+
+def course(in_ranks, num_ranks, position=None, from_states=None, dropout=0.5):
+    """Weights at the end, the training, and all checkpoints with the weights and moments of then."""
+    settings = LoopSettings(3, 3, seed=5, checkpoint_every_n_steps=2)
+    shares = [
+        [batch_of(ids[rank::num_ranks], labels[rank::num_ranks].float(), 12) for ids, labels in batches]
+        for rank in range(num_ranks)
+        for batches in [[rows(12, seed) for seed in range(5)]]
+    ]
+
+    def work(world):
+        net = model(dropout=dropout, batch_norm=True, seed=3).float()
+        optimizer, kept = Optimizer(net, 0.01), []
+        if from_states:
+            weights, moments = from_states[world.rank]
+            net.load_state_dict(weights)
+            optimizer.load_state(moments)
+
+        def keep(place):
+            moments = {name: value.clone() for name, value in optimizer.state().items()}
+            kept.append((copy.deepcopy(place), weights_of(net), moments))
+
+        training = train(
+            net,
+            optimizer,
+            world,
+            settings,
+            read_train=lambda epoch, num_done: shares[world.rank][num_done:],
+            read_valid=lambda: shares[world.rank],
+            on_step=lambda *_: None,
+            on_epoch=lambda *_: None,
+            on_checkpoint=keep,
+            position=copy.deepcopy(position),
+        )
+        return weights_of(net), [(e.number, e.train_logloss, e.valid) for e in training.epochs], kept
+
+    return in_ranks(num_ranks, work)
+
+
+def test_a_training_that_goes_on_ends_with_the_weights_of_one_that_was_never_cut(in_ranks):
+    ((weights, epochs, kept),) = course(in_ranks, 1)
+    places = [(len(place.training.epochs), place.step) for place, _, _ in kept]
+    # Of five steps an epoch, after every second, and after the epoch.
+    assert places == [(0, 2), (0, 4), (1, 0), (1, 2), (1, 4), (2, 0), (2, 2), (2, 4), (3, 0)]
+    for place, *state in kept:
+        ((again, same_epochs, _),) = course(in_ranks, 1, place, [state])
+        assert all(torch.equal(weights[name], again[name]) for name in weights)
+        assert same_epochs == epochs
+
+
+def test_two_ranks_go_on_from_what_rank_zero_kept(in_ranks):
+    # Ranks that are threads share torch's random numbers: without dropout.
+    (weights, _, kept), (same, _, _) = course(in_ranks, 2, dropout=0.0)
+    # Batch norm's statistics too: at a checkpoint they are the mean over ranks.
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    place, *state = kept[4]
+    for again, same_epochs, _ in course(in_ranks, 2, place, [state, state], dropout=0.0):
+        assert all(torch.equal(again[name], weights[name]) for name in weights)
+        assert [number for number, _, _ in same_epochs] == [1, 2, 3]

@@ -54,7 +54,9 @@ class Batch:
 CLICK = Batch(torch.ones(1), 1)
 
 
-def train_by(logits, settings, *, world=None, read_train=lambda epoch: [CLICK], on_epoch=lambda *_: None):
+def train_by(
+    logits, settings, *, world=None, read_train=lambda epoch, num_done: [CLICK], on_epoch=lambda *_: None
+):
     net = Constant()
     return train(
         net,
@@ -97,7 +99,9 @@ def test_training_stops_at_max_epochs():
 
 def test_each_epoch_reads_its_own_order():
     asked = []
-    train_by([0.0, 1.0, 2.0], LoopSettings(3, 3), read_train=lambda epoch: asked.append(epoch) or [CLICK])
+    train_by(
+        [0.0, 1.0, 2.0], LoopSettings(3, 3), read_train=lambda epoch, num_done: asked.append(epoch) or [CLICK]
+    )
     assert asked == [1, 2, 3]
 
 
@@ -105,7 +109,7 @@ def test_each_epoch_reads_its_own_order():
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(logit):
     told = r"^epoch 1, step 2: the loss is (nan|inf); lower training.learning_rate"
     with pytest.raises(NotFiniteError, match=told):
-        train_by([logit, 0.0], LoopSettings(1, 1), read_train=lambda epoch: [CLICK, CLICK])
+        train_by([logit, 0.0], LoopSettings(1, 1), read_train=lambda epoch, num_done: [CLICK, CLICK])
 
 
 def test_a_last_step_that_breaks_the_weights_stops_at_the_validation():
@@ -118,7 +122,9 @@ def test_a_bad_row_of_one_rank_stops_every_rank_at_the_same_step(in_ranks):
 
     def work(world):
         batches = [good, bad if world.rank == 1 else good]
-        return train_by([0.0, 0.0], LoopSettings(1, 1), world=world, read_train=lambda epoch: batches)
+        return train_by(
+            [0.0, 0.0], LoopSettings(1, 1), world=world, read_train=lambda epoch, num_done: batches
+        )
 
     found = in_ranks(2, work)
     assert [type(error) for error in found] == [NotFiniteError, NotFiniteError]

@@ -1,0 +1,166 @@
+"""Training jobs that lose a worker or their driver: what is told, what stays behind, and where they go on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+DAYS = ("--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04")
+MODEL = {
+    "model": "deepfm",
+    "embedding_dim": 4,
+    "deep": {"hidden_units": [16], "dropout": 0.5},
+    "training": {"batch_size": 64, "max_epochs": 2, "learning_rate": 0.001, "keep": "last"},
+}
+pytestmark = pytest.mark.slow
+
+
+class Trainings:
+    """train.py with two workers, as processes, in one folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        profile = yaml.safe_load((ROOT / "conf/profile/local.yaml").read_text())
+        profile["work_dir"] = str(folder / "runs")
+        profile["workers"]["checkpoint_every_n_steps"] = 20
+        self.uri = f"sqlite:///{folder}/mlflow.db"
+        profile["mlflow"] = {"tracking_uri": self.uri, "artifact_location": str(folder / "artifacts")}
+        (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
+        (folder / "model.yaml").write_text(yaml.safe_dump(MODEL))
+
+    def start(self, *flags):
+        files = {"dataset": "dataset", "model": "model.yaml", "profile": "profile.yaml"}
+        named = [word for flag, name in files.items() for word in (f"--{flag}", self.folder / name)]
+        command = [sys.executable, ROOT / "jobs/train.py", *named, "--name", "survivor", *flags]
+        return subprocess.Popen(
+            [str(part) for part in command],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *flags):
+        """A whole training's summary."""
+        process = self.start(*flags)
+        stdout, stderr = process.communicate(timeout=280)
+        assert process.returncode == 0, stderr
+        return json.loads(stdout.splitlines()[-1])
+
+    def weights(self, summary):
+        """The bytes of the registered weights."""
+        mlflow.set_tracking_uri(self.uri)
+        folder = mlflow.artifacts.download_artifacts(f"models:/survivor/{summary['version']}")
+        (file,) = Path(folder).rglob("weights.safetensors")
+        return file.read_bytes()
+
+    def wait_for_the_second_epoch(self, process):
+        """Until there is a checkpoint in its middle -> the run's id."""
+        seen = {path.name for path in (self.folder / "runs").glob("*")}
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and process.poll() is None:
+            for path in (self.folder / "runs").glob("*/weights-00001-*"):
+                if path.parent.name not in seen and "-000000000." not in path.name:
+                    return path.parent.name
+            time.sleep(0.02)
+        raise AssertionError(f"no checkpoint in the second epoch: {process.communicate()}")
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("survival")
+    size = ["--days", "4", "--rows-per-day", "20000", "--seed", "1", "--output", str(folder / "log")]
+    subprocess.run(
+        [sys.executable, "-m", "deepfm.synthetic", *size], check=True, cwd=ROOT, capture_output=True
+    )
+    command = [sys.executable, "jobs/build_features.py", "--data", "conf/data/criteo.yaml", *DAYS]
+    files = ["--input", str(folder / "log"), "--output", str(folder / "dataset")]
+    subprocess.run([*command, *files], check=True, cwd=ROOT, capture_output=True)
+    return Trainings(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trainings):
+    """The summary of a training that nothing disturbed."""
+    return trainings.run()
+
+
+def workers_of(process):
+    """The Python processes that train: those that hold PyTorch's library and have a rank."""
+    workers = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if "HOROVOD_RANK" in child.environ() and any("libtorch" in m.path for m in child.memory_maps()):
+                workers.append(child)
+    return workers
+
+
+def stay_behind(processes, seconds=60):
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return alive
+
+
+def test_a_killed_worker_ends_the_job_within_a_minute_and_resume_finishes_it(trainings, undisturbed):
+    process = trainings.start()
+    run_id = trainings.wait_for_the_second_epoch(process)
+    family, workers = psutil.Process(process.pid).children(recursive=True), workers_of(process)
+    assert len(workers) >= 2
+    killed_at = time.monotonic()
+    workers[-1].kill()
+    _, stderr = process.communicate(timeout=120)
+    assert time.monotonic() - killed_at < 60
+    assert process.returncode == 1
+    (told,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert told.endswith(f"; the same command with --resume {run_id} goes on")
+    assert "Traceback" not in stderr
+    assert not stay_behind(family)
+
+    summary = trainings.run("--resume", run_id)
+    assert (summary["run_id"], summary["epochs"]) == (run_id, 2)
+    assert trainings.weights(summary) == trainings.weights(undisturbed)
+    assert {key: summary[key] for key in ("test_auc", "test_logloss", "train_logloss")} == {
+        key: undisturbed[key] for key in ("test_auc", "test_logloss", "train_logloss")
+    }
+    assert not (trainings.folder / "runs" / run_id).exists()
+
+
+def test_a_killed_driver_takes_its_workers_along_and_resume_finishes(trainings, undisturbed):
+    process = trainings.start()
+    run_id = trainings.wait_for_the_second_epoch(process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not stay_behind(family)
+    summary = trainings.run("--resume", run_id)
+    assert trainings.weights(summary) == trainings.weights(undisturbed)
+
+
+def test_retries_go_on_without_being_asked(trainings, undisturbed):
+    process = trainings.start("--retries", "1")
+    trainings.wait_for_the_second_epoch(process)
+    workers_of(process)[-1].kill()
+    stdout, stderr = process.communicate(timeout=280)
+    assert process.returncode == 0, stderr
+    assert re.search("trying again from the last checkpoint, 1 tries left", stderr)
+    assert trainings.weights(json.loads(stdout.splitlines()[-1])) == trainings.weights(undisturbed)
+
+
+def test_only_a_run_that_was_cut_off_is_resumed(trainings, undisturbed):
+    for run_id, found in ((undisturbed["run_id"], "one that is finished"), ("0123abcd", "none of that id")):
+        process = trainings.start("--resume", run_id)
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert f"error: --resume {run_id}: expected a run that was cut off" in stderr
+        assert found in stderr
