@@ -1,9 +1,10 @@
-"""FuxiCTR's DeepFM in an environment of its own, run by its driver script."""
+"""Peers' DeepFM, each in an environment of its own, run by its driver script."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -12,32 +13,44 @@ from deepfm.config import DataSettings
 from deepfm.errors import UserError
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfm-spark" / "peers"
-# What the driver's docstring asks for.
-REQUIREMENTS = ("torch==2.13.0", "fuxictr==2.3.10", "polars<1.30", "ray[data]")
-DRIVER = "fuxictr_deepfm.py"
 
 
-def find_driver(peers: Path) -> Path:
+@dataclass(frozen=True)
+class Peer:
+    """A peer's driver script, and the packages that its docstring asks for."""
+
+    name: str
+    driver: str
+    requirements: tuple[str, ...]
+
+
+FUXICTR = Peer(
+    "fuxictr", "fuxictr_deepfm.py", ("torch==2.13.0", "fuxictr==2.3.10", "polars<1.30", "ray[data]")
+)
+DEEPCTR = Peer("deepctr", "deepctr_torch_deepfm.py", ("torch==2.13.0", "deepctr-torch==0.3.0", "requests"))
+
+
+def find_driver(peers: Path, peer: Peer = FUXICTR) -> Path:
     """The driver in the folder `peers`, or UserError."""
-    if not (peers / DRIVER).is_file():
+    if not (peers / peer.driver).is_file():
         raise UserError(
-            f"expected the peer's driver {DRIVER} in --peers {peers}, found none; give its folder"
+            f"expected the peer's driver {peer.driver} in --peers {peers}, found none; give its folder"
         )
-    return (peers / DRIVER).resolve()
+    return (peers / peer.driver).resolve()
 
 
-def make_environment() -> Path:
+def make_environment(peer: Peer = FUXICTR) -> Path:
     """The Python of the peer's environment; made once by pip, in the user's cache."""
-    folder, log = CACHE / "fuxictr", CACHE / "fuxictr.log"
+    folder, log = CACHE / peer.name, CACHE / f"{peer.name}.log"
     python, made_for = folder / "bin" / "python", folder / "made_for.txt"
-    wanted = "\n".join((sys.version, *REQUIREMENTS))
+    wanted = "\n".join((sys.version, *peer.requirements))
     if made_for.is_file() and made_for.read_text() == wanted:
         return python
     click.echo(f"making {folder}, once: some minutes; {log} grows meanwhile", err=True)
     CACHE.mkdir(parents=True, exist_ok=True)
     venv = [sys.executable, "-m", "venv", "--clear", str(folder)]
     with log.open("w") as out:
-        for command in (venv, [str(python), "-m", "pip", "install", *REQUIREMENTS]):
+        for command in (venv, [str(python), "-m", "pip", "install", *peer.requirements]):
             if subprocess.run(command, stdout=out, stderr=subprocess.STDOUT).returncode:
                 raise UserError(f"the peer's environment could not be made ({command[2]} failed); see {log}")
     made_for.write_text(wanted)

@@ -42,7 +42,12 @@ class TrainingSettings(Settings):
     # Which epoch's weights are kept. `last` trains all max_epochs: for a number of epochs that was found
     # before, so that the days which found it can be trained on too.
     keep: Literal["best", "last"] = "best"
+    monitor: Literal["logloss", "auc"] = "logloss"  # by which `best` and `patience` go
     learning_rate: float = Setting(gt=0)
+    # The rate rises over warmup_steps, then stays or falls along a cosine to zero at the last of max_epochs.
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = Setting(default=0, ge=0)
+    scale_learning_rate: Literal["none", "sqrt", "linear"] = "none"  # with the number of workers
     # adam moves the rows of the tables that the batch has; adam_dense all of them, as Adam is published: it
     # may learn more from a small log, but costs as much as the tables are large; ftrl: lr only.
     # adagrad remembers one number a row and touches the rows of the batch; with one epoch it may learn more.
@@ -76,6 +81,8 @@ class TrainingSettings(Settings):
             raise ValueError("table_l2: only optimizer: adam_dense takes it")
         if self.table_learning_rate and self.optimizer == "ftrl":
             raise ValueError("table_learning_rate: ftrl has one learning rate for all weights")
+        if self.optimizer == "ftrl" and (self.schedule != "constant" or self.warmup_steps):
+            raise ValueError("schedule, warmup_steps: ftrl lowers each weight's rate by itself")
         return self
 
 

@@ -17,9 +17,9 @@ from petastorm import make_batch_reader
 from torch import Tensor
 
 from deepfm.dataset.block import as_block, network_inputs
-from deepfm.dataset.manifest import DataFile, Manifest
+from deepfm.dataset.manifest import DataFile, Manifest, fields_of
 from deepfm.errors import UserError
-from deepfm.fields import FieldSet
+from deepfm.fields import PADDING, FieldSet
 
 #: Rows mixed in memory at a time: a file's rows are in random order already, so this mixes files.
 SHUFFLE_ROWS = 4 * 65_536
@@ -134,11 +134,28 @@ def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.n
                         f"{folder}/{piece.file.name}: expected a row group of {num_rows} rows, found one of "
                         f"{len(block)}; the dataset is damaged: build it again"
                     )
+                _require_known_ids(block, manifest, f"{folder}/{piece.file.name}")
                 chosen = slice(max(piece.start - begin, 0), max(piece.stop - begin, 0))
                 yield block[chosen]
         finally:
             reader.stop()
             reader.join()
+
+
+def _require_known_ids(block: np.ndarray, manifest: Manifest, file: str) -> None:
+    """UserError where an id is not its field's: in its place another field's row would be trained."""
+    for field, num_ids in fields_of(manifest):
+        if field.kind == "value":
+            continue
+        slots = manifest.fields.slot_ranges[field.name]
+        ids = block[:, 1 + slots.start : 1 + slots.stop]
+        lowest = PADDING if field.kind == "list" else 0
+        if len(ids) and not (lowest <= ids.min() and ids.max() < num_ids):
+            wrong = ids[(ids < lowest) | (ids >= num_ids)][0]
+            raise UserError(
+                f"{file}: expected ids of {field.name} from {lowest} to {num_ids - 1}, found {wrong}; the "
+                "dataset is damaged: build it again"
+            )
 
 
 def _row_groups(pieces: list[Piece]) -> list[tuple[Piece, int, int]]:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from deepfm.training.ahead import ahead
 from deepfm.training.exchange import Exchange, Plans, Wire
 from deepfm.training.metrics import Metrics, Tally
 from deepfm.training.optimizer import Optimizer
+from deepfm.training.schedule import Schedule
 from deepfm.training.world import World
 
 
@@ -42,6 +43,9 @@ class LoopSettings:
     )
     bf16: bool = False  # matrix products of a step in bfloat16; weights, sums and evaluation are not
     wire: Wire = "fp32"  # see training.exchange
+    monitor: Literal["logloss", "auc"] = "logloss"  # of the validation rows: which epoch is the best
+    schedule: Schedule | None = None  # None: the learning rate stays as it is
+    steps_per_epoch: int = 0  # for the schedule
     seed: int = 0  # of what units drop out, with the rank, epoch and step
     checkpoint_every_n_steps: int = 0  # and after every epoch; 0: only then
     keep_last: bool = False  # the last epoch's weights, and all epochs; else those of the best
@@ -63,14 +67,9 @@ class Training:
     """The course of one training."""
 
     epochs: list[Epoch] = field(default_factory=list)
-    best: int = 0  # number of the epoch whose weights are kept: lowest validation logloss, or the last
+    best: int = 0  # number of the epoch whose weights are kept: best on the validation rows, or the last
     # What a rank sent of dense gradients and of rows of tables, since it was started.
     sent_bytes_per_step: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def best_logloss(self) -> float:
-        """On the validation rows, of the best epoch so far."""
-        return self.epochs[self.best - 1].valid.logloss if self.best else math.inf
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -114,7 +113,7 @@ def train(
     on_checkpoint: OnCheckpoint = lambda position: None,
     position: Position | None = None,
 ) -> Training:
-    """Train until `max_epochs` or until `patience` epochs in a row brought no better validation logloss.
+    """Train until `max_epochs` or until `patience` epochs in a row were no better on the validation rows.
 
     With `keep_last` validation decides nothing: all epochs are trained.
 
@@ -146,7 +145,7 @@ def train(
             raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {_REMEDY}")
         epoch = Epoch(number, logloss, valid, samples_per_s, time.monotonic() - started)
         training.epochs.append(epoch)
-        is_best = settings.keep_last or valid.logloss < training.best_logloss
+        is_best = settings.keep_last or _is_better(valid, training, settings.monitor)
         if is_best:
             training.best = number
         on_epoch(epoch, is_best)
@@ -154,6 +153,14 @@ def train(
         on_checkpoint(position)
     training.sent_bytes_per_step = exchange.sent_bytes_per_step
     return training
+
+
+def _is_better(valid: Metrics, training: Training, monitor: str) -> bool:
+    if not training.best:
+        return True
+    best = training.epochs[training.best - 1].valid
+    # An AUC of nan, where all labels are equal, is better than nothing and worse than any.
+    return valid.auc > best.auc if monitor == "auc" else valid.logloss < best.logloss
 
 
 def _is_over(training: Training, settings: LoopSettings) -> bool:
@@ -186,6 +193,8 @@ def train_epoch(
     for step, (batch, plans) in enumerate(planned, start=first):
         # Of nothing that came before, so that a training which goes on drops out what it would have.
         torch.manual_seed(_seed_of(settings.seed, exchange.rank, number, step))
+        if settings.schedule is not None:
+            optimizer.set_rate(settings.schedule.factor((number - 1) * settings.steps_per_epoch + step))
         sum_logloss += train_step(model, optimizer, exchange, settings, batch, plans)
         num_rows += batch.num_rows_all_ranks
         if not math.isfinite(sum_logloss):

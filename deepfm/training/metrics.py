@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 #: Logits from -16 to 16 fall into bins of width 3e-5. Two rows count as tied for the AUC only within a bin.
 _NUM_BINS = 1 << 20
 _MAX_LOGIT = 16.0
+_NUM_RANGES = 20  # of the calibration error
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,22 @@ class Metrics:
     auc: float  # nan where all labels are equal
     ctr: float  # clicks per impression
     mean_probability: float
+    # Expected calibration error: |CTR - mean probability| by 20 equal ranges of the probability, weighted by
+    # their rows (M. Naeini et al. 2015).
+    ece: float = float("nan")
 
     @property
     def calibration(self) -> float:
         """Mean probability / CTR: 1 is right, above 1 promises too many clicks. nan without clicks."""
         return self.mean_probability / self.ctr if self.ctr else float("nan")
+
+    @property
+    def normalised_entropy(self) -> float:
+        """Logloss / that of always saying the CTR (X. He et al. 2014): below 1 it has learnt something.
+
+        1 less it is the relative information gain. nan where all labels are equal.
+        """
+        return self.logloss / self.ctr_logloss if self.ctr_logloss else float("nan")
 
     @property
     def ctr_logloss(self) -> float:
@@ -70,7 +82,17 @@ class Tally:
             auc=float(won) / num_pairs if num_pairs else float("nan"),
             ctr=num_clicks / num_rows,
             mean_probability=float(self.sums[1]) / num_rows,
+            ece=self._calibration_error(num_rows),
         )
+
+    def _calibration_error(self, num_rows: int) -> float:
+        places = torch.arange(_NUM_BINS, dtype=torch.float64, device=self.counts.device) + 0.5
+        of_bin = torch.sigmoid(places * (2 * _MAX_LOGIT / _NUM_BINS) - _MAX_LOGIT)
+        rows, clicks = self.counts.sum(dim=0).double(), self.counts[1].double()
+        ranges = (of_bin * _NUM_RANGES).long()
+        gaps = torch.zeros(_NUM_RANGES, dtype=torch.float64, device=self.counts.device)
+        gaps.index_add_(0, ranges, clicks - rows * of_bin)
+        return float(gaps.abs().sum()) / num_rows
 
 
 def bins_of(logits: Tensor) -> Tensor:

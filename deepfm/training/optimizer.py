@@ -43,6 +43,12 @@ class Optimizer:
         if self.dense:
             self._optimizers.append(torch.optim.Adam(self.dense, lr=learning_rate, fused=True))
 
+    def set_rate(self, factor: float) -> None:
+        """Let the next step be taken with the learning rates times `factor`."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = factor * group.setdefault("full_lr", group["lr"])
+
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
         for optimizer in self._optimizers:

@@ -19,6 +19,7 @@ from deepfm.training.loop import Epoch, LoopSettings, Position, Training, evalua
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.outcome import Outcome
 from deepfm.training.progress import ProgressWriter
+from deepfm.training.schedule import Schedule, scale_of
 from deepfm.training.world import World
 
 #: Of glibc's malloc.h.
@@ -97,9 +98,9 @@ class _Worker:
         checkpoints = self._checkpoints(settings, Path(weights_name).stem)
         position = self._restore(checkpoints, model, optimizer) if self._order.resume else None
         progress = self._progress
+        shard = Shard(0, self._world.size, training_settings.batch_size)
+        num_steps = shard.num_steps(self._manifest.splits["train"].num_rows)
         if progress:
-            shard = Shard(0, self._world.size, training_settings.batch_size)
-            num_steps = shard.num_steps(self._manifest.splits["train"].num_rows)
             progress.begin(num_steps=num_steps, max_epochs=training_settings.max_epochs)
 
         def keep(epoch: Epoch, is_best: bool) -> None:
@@ -126,6 +127,14 @@ class _Worker:
                 logit_correction=self._logit_correction,
                 bf16=training_settings.precision == "bf16" and multiplies_bf16(self._device),
                 wire=training_settings.wire,
+                monitor=training_settings.monitor,
+                schedule=Schedule(
+                    training_settings.schedule,
+                    training_settings.warmup_steps,
+                    num_steps * training_settings.max_epochs,
+                    scale_of(training_settings.scale_learning_rate, self._world.size),
+                ),
+                steps_per_epoch=num_steps,
                 seed=training_settings.seed,
                 checkpoint_every_n_steps=self._order.checkpoint_every_n_steps or 0,
                 keep_last=training_settings.keep == "last",

@@ -111,3 +111,26 @@ def test_bins_keep_the_order_of_logits_and_hold_infinities():
     assert bins == sorted(bins)
     assert (bins[0], bins[-1]) == (0, 2**20 - 1)
     assert len(set(bins[2:7])) == 5
+
+
+def test_calibration_error_is_the_gap_by_twentieths_of_the_probability_weighted_by_rows():
+    logits, labels = random_rows(5)
+    probabilities = torch.sigmoid(logits.double())
+    expected = 0.0
+    for low in range(20):
+        mine = (probabilities >= low / 20) & (probabilities < (low + 1) / 20)
+        if mine.any():
+            gap = labels[mine].double().mean() - probabilities[mine].mean()
+            expected += abs(gap.item()) * mine.sum().item() / len(labels)
+    assert tally_of((logits, labels)).metrics().ece == pytest.approx(expected, abs=1e-4)
+    # Of the true probabilities it is small, of probabilities that are all doubled odds it is not.
+    assert expected < 0.03 < tally_of((logits + math.log(2), labels)).metrics().ece
+
+
+def test_normalised_entropy_compares_with_always_saying_the_ctr():
+    labels = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    at_ctr = torch.full((4,), math.log(1 / 3))
+    assert tally_of((at_ctr, labels)).metrics().normalised_entropy == pytest.approx(1)
+    better = torch.tensor([2.0, -2.0, -2.0, -2.0])
+    assert tally_of((better, labels)).metrics().normalised_entropy < 0.3
+    assert math.isnan(tally_of((better, torch.zeros(4))).metrics().normalised_entropy)

@@ -153,3 +153,20 @@ def test_a_model_without_tables_is_trained_too():
     before = net.bias.item()
     optimizer.step()
     assert net.bias.item() < before
+
+
+@pytest.mark.parametrize("kind", ["adam", "adagrad", "adam_dense"])
+def test_the_rate_of_a_step_is_the_settings_times_a_factor(kind):
+    steps = []
+    for factors in ([1.0], [0.5], [0.1, 0.5]):
+        net = model()
+        before = net.linear.bias.detach().clone(), net.embedding.table.weight[0].detach().clone()
+        optimizer = Optimizer(net, 0.1, kind=kind)
+        for factor in factors:
+            optimizer.set_rate(factor)  # each replaces the one before
+        gradients_of(net, IDS)
+        optimizer.step()
+        steps.append((net.linear.bias - before[0], net.embedding.table.weight[0] - before[1]))
+    for whole, half, again in zip(*steps, strict=True):
+        torch.testing.assert_close(half, whole / 2)
+        assert torch.equal(half, again)

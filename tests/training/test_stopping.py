@@ -129,3 +129,33 @@ def test_a_bad_row_of_one_rank_stops_every_rank_at_the_same_step(in_ranks):
     found = in_ranks(2, work)
     assert [type(error) for error in found] == [NotFiniteError, NotFiniteError]
     assert all(str(error).startswith("epoch 1, step 2: ") for error in found)
+
+
+def test_by_auc_the_best_epoch_is_the_one_that_orders_best():
+    class Ordered(nn.Module):
+        """Logits that a step makes larger, and in the other order below zero."""
+
+        def __init__(self):
+            super().__init__()
+            self.logit = nn.Parameter(torch.zeros(1))
+
+        def forward(self, ids, x):
+            return self.logit * torch.tensor([4.0, -1.0])
+
+    both = Batch(torch.tensor([1.0, 0.0]), 2)
+    best = {}
+    for monitor in ("logloss", "auc"):
+        net = Ordered()
+        training = train(
+            net,
+            Script(net, [0.5, -0.1, 9.0]),
+            SingleWorld(),
+            LoopSettings(3, 3, monitor=monitor),
+            read_train=lambda *_: [both],
+            read_valid=lambda: [both],
+            on_step=lambda *_: None,
+            on_epoch=lambda *_: None,
+        )
+        best[monitor] = training.best
+    # The third epoch is surer of the same order: better in logloss, no better in AUC.
+    assert best == {"logloss": 3, "auc": 1}
