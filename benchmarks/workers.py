@@ -9,7 +9,9 @@ Stdout ends with a line of JSON.
 """
 
 import json
+import os
 import statistics
+import sys
 import time
 from itertools import islice
 
@@ -69,6 +71,7 @@ def take_turns(dataset_url: str, num_rounds: int) -> dict | None:
 @click.option("--dataset", required=True, help="What build_features.py wrote.")
 @click.option("--rounds", default=8, show_default=True)
 def main(dataset: str, rounds: int) -> None:
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", False).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     arguments = (absolute_url(dataset), rounds)

@@ -177,3 +177,20 @@ def test_ftrl_trains_no_first_stage_either():
 @pytest.mark.parametrize("model", ["ipnn", "opnn", "pnn", "dnn"])
 def test_a_penalty_on_first_order_weights_needs_some(model):
     assert f"w_reg: {model} has no first-order weights" in mistakes_of(model, w_reg=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"table_l2": 0.1}, "table_l2: only optimizer: adam_dense takes it"),
+        ({"optimizer": "adagrad", "table_l2": 0.1}, "table_l2: only optimizer: adam_dense takes it"),
+        ({"optimizer": "ftrl", "table_learning_rate": 0.1}, "ftrl has one learning rate for all weights"),
+        ({"optimizer": "ftrl", "schedule": "cosine"}, "ftrl lowers each weight's rate by itself"),
+        ({"optimizer": "ftrl", "warmup_steps": 5}, "ftrl lowers each weight's rate by itself"),
+        ({"precision": "fp16"}, "training.precision"),
+        ({"monitor": "accuracy"}, "training.monitor"),
+        ({"warmup_steps": -1}, "training.warmup_steps"),
+    ],
+)
+def test_settings_of_training_that_do_not_fit_together_are_named(changes, told):
+    assert told in mistakes_of("lr", training={**TRAINING, **changes})

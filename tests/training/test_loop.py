@@ -284,3 +284,30 @@ def test_two_ranks_go_on_from_what_rank_zero_kept(in_ranks):
     for again, same_epochs, _ in course(in_ranks, 2, place, [state, state], dropout=0.0):
         assert all(torch.equal(again[name], weights[name]) for name in weights)
         assert [number for number, _, _ in same_epochs] == [1, 2, 3]
+
+
+# Precision
+
+
+def test_a_step_in_bfloat16_has_nearly_the_gradients_of_one_in_float32_and_evaluation_is_not_in_it():
+    ids, labels = rows(64)
+    nets = [model(seed=4, hidden_units=(16, 16)).float() for _ in range(2)]
+    batch = batch_of(ids, labels.float())
+    for net, bf16 in zip(nets, (False, True), strict=True):
+        logloss = forward_backward(net, LoopSettings(1, 1, bf16=bf16), batch)
+        assert logloss.dtype == torch.float64
+    pairs = [(one.grad, other.grad) for one, other in zip(*(net.parameters() for net in nets), strict=True)]
+    for exact, rounded in pairs:
+        assert rounded.dtype == torch.float32
+        exact, rounded = exact.to_dense(), rounded.to_dense()
+        assert (rounded - exact).norm() < 0.02 * exact.norm() + 1e-6
+    assert any(not torch.equal(exact.to_dense(), rounded.to_dense()) for exact, rounded in pairs)
+    assert evaluate(nets[1], SingleWorld(), [batch]) == evaluate(nets[0], SingleWorld(), [batch])
+
+
+def test_logits_of_a_step_in_bfloat16_are_not_rounded_to_its_eight_bits():
+    net, (ids, _) = model(seed=4, hidden_units=(16,)).float(), rows(64)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net.deep(net.embedding(ids).flatten(1))
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())

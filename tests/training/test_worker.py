@@ -9,9 +9,9 @@ import torch
 from deepfm.model_settings import ModelSettings, TrainingSettings
 from deepfm.models.fm import FM
 from deepfm.models.lr import LR
-from deepfm.training.checkpoint import load_weights, save_weights
+from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
 from deepfm.training.optimizer import Ftrl, LazyAdam
-from deepfm.training.worker import WorkOrder, choose_device, make_optimizer, run_worker
+from deepfm.training.worker import WorkOrder, choose_device, make_optimizer, multiplies_bf16, run_worker
 from deepfm.training.world import SingleWorld
 
 
@@ -178,6 +178,62 @@ def test_an_lr_is_trained_by_ftrl(dataset_url, tmp_path):
 
 
 # Devices
+
+
+def test_bfloat16_is_used_where_the_device_multiplies_it(monkeypatch):
+    for amx, avx, expected in ((True, False, True), (False, True, True), (False, False, False)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=amx: answer)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=avx: answer)
+        assert multiplies_bf16(torch.device("cpu")) == expected
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert not multiplies_bf16(torch.device("cuda"))
+
+
+def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
+    dataset_url, tmp_path, monkeypatch
+):
+    def order(name, **changes):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        return WorkOrder(
+            dataset_url,
+            f"file://{folder}",
+            settings(max_epochs=3, patience=3),
+            num_threads=1,
+            checkpoint_every_n_steps=1,
+            **changes,
+        )
+
+    whole = run_worker(order("whole"), SingleWorld())
+    save, saved = Checkpoints.save, []
+
+    def save_and_fall(self, position, *state):
+        save(self, position, *state)
+        saved.append(position.step)
+        if len(saved) == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", save_and_fall)
+        with pytest.raises(KeyboardInterrupt):
+            run_worker(order("cut"), SingleWorld())
+    again = run_worker(order("cut", resume=True), SingleWorld())
+    weights = [load_weights(f"file://{tmp_path}/{name}/weights.safetensors") for name in ("whole", "cut")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert (again.valid, again.test, again.training.best) == (whole.valid, whole.test, whole.training.best)
+    assert [epoch.train_logloss for epoch in again.training.epochs] == [
+        epoch.train_logloss for epoch in whole.training.epochs
+    ]
+
+
+def test_to_resume_without_a_checkpoint_is_to_begin(dataset_url, tmp_path):
+    order = WorkOrder(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, resume=True)
+    assert len(run_worker(order, SingleWorld()).training.epochs) == 2
+
+
+def test_without_the_order_no_checkpoint_is_written(dataset_url, tmp_path):
+    run_worker(WorkOrder(dataset_url, f"file://{tmp_path}", settings(), num_threads=1), SingleWorld())
+    assert not list(tmp_path.glob("*.checkpoint.*"))
 
 
 def test_without_a_gpu_the_cpu_trains(monkeypatch):
