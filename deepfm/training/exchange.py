@@ -112,8 +112,9 @@ class Exchange:
         own = Lookups.of(embeddings[0].table_rows(ids))
         if not self.has_others:
             return lambda: Plan(own, None, by_all_reduce=False)
-        # Half the bytes: a table of 2^31 rows is beyond a worker's memory.
-        wait = self.world.start_gather(own.rows.int(), self._name("rows", num_slots))
+        # Half the bytes, but for a table that is too long.
+        rows = own.rows.int() if embeddings[0].table.num_embeddings < 2**31 else own.rows
+        wait = self.world.start_gather(rows, self._name("rows", num_slots))
         return lambda: self._finish_plan(own, wait().long())
 
     def _name(self, what: str, num_slots: int) -> str:

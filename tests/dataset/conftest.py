@@ -33,7 +33,7 @@ def write_dataset(tmp_path):
         manifest = Manifest(
             created_at="2026-01-08T00:00:00+00:00",
             data=DATA,
-            num_ids=(2**31 - 1, 2**31 - 1),
+            num_ids=(2**31, 2**31),
             vocabulary="0123456789abcdef",
             splits=splits,
             input=InputLog(url="file:///log", days={}, rows_read=0, bad_by_reason={}),
