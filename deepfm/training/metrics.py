@@ -24,7 +24,7 @@ class Metrics:
     mean_probability: float
     # Expected calibration error: |CTR - mean probability| by 20 equal ranges of the probability, weighted by
     # their rows (M. Naeini et al. 2015).
-    ece: float = float("nan")
+    ece: float
 
     @property
     def calibration(self) -> float:

@@ -11,7 +11,7 @@ from deepfm.errors import UserError
 from deepfm.registry.promotion import champion_version, decide, history, move_champion, rollback, told
 from deepfm.training.metrics import Metrics
 
-CHAMPION = Metrics(num_rows=1000, logloss=0.45, auc=0.80, ctr=0.25, mean_probability=0.25)
+CHAMPION = Metrics(num_rows=1000, logloss=0.45, auc=0.80, ctr=0.25, mean_probability=0.25, ece=0.0)
 LIMITS = PromotionLimits(
     max_logloss_increase=0.001, max_auc_decrease=0.002, min_calibration=0.9, max_calibration=1.1
 )

@@ -110,7 +110,7 @@ def checkpoints_of(tmp_path, **changes):
 
 
 def position_at(num_epochs, step):
-    metrics = Metrics(num_rows=4, logloss=0.5, auc=0.75, ctr=0.5, mean_probability=0.25)
+    metrics = Metrics(num_rows=4, logloss=0.5, auc=0.75, ctr=0.5, mean_probability=0.25, ece=0.25)
     epochs = [Epoch(number, 0.4, metrics, 10.0, 2.0) for number in range(1, num_epochs + 1)]
     return Position(Training(epochs, best=num_epochs), step, sum_logloss=1.5, num_rows=8)
 

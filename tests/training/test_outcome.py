@@ -11,7 +11,7 @@ from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
 
 
 def metrics(auc):
-    return Metrics(num_rows=2, logloss=0.5, auc=auc, ctr=0.5, mean_probability=0.25)
+    return Metrics(num_rows=2, logloss=0.5, auc=auc, ctr=0.5, mean_probability=0.25, ece=0.25)
 
 
 def outcome(auc=0.75, speeds=(100.0, 300.0)):
