@@ -116,3 +116,22 @@ def test_removing_what_is_not_there_is_no_error(tmp_path, url):
 def test_a_filesystem_that_is_unknown_here_is_a_users_mistake():
     with pytest.raises(UserError, match="cannot be reached from here"):
         storage.exists("nosuch://host/log")
+
+
+def test_a_part_of_a_file_is_read_by_its_first_and_last_byte(tmp_path):
+    url = f"file://{tmp_path}/file"
+    storage.write_bytes(url, b"0123456789")
+    assert storage.read_range(url, 2, 5) == b"234"
+    assert storage.read_range(url, 8, 50) == b"89"
+    assert storage.read_bytes(url, 3) == b"012"
+
+
+def test_an_opened_file_is_read_here_and_there_and_closed(tmp_path):
+    url = f"file://{tmp_path}/file"
+    storage.write_bytes(url, b"0123456789")
+    with storage.opened(url) as file:
+        file.seek(7)
+        assert file.read(2) == b"78"
+        file.seek(0)
+        assert file.read(1) == b"0"
+    assert file.closed

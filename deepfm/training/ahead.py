@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 _DONE = object()
@@ -28,6 +30,8 @@ def ahead(items: Iterable[T], depth: int = 4) -> Iterator[T]:
         return False
 
     def make() -> None:
+        # Of this thread alone: a second team of as many threads as a step has would make the step's wait.
+        torch.set_num_threads(1)
         try:
             for item in items:
                 if not put((item, None)):

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from deepfm.training.ahead import ahead
 
@@ -61,3 +62,13 @@ def test_who_leaves_early_closes_what_makes_the_items_and_no_thread_stays():
     items.close()
     assert closed.wait(10)
     assert wait_until(lambda: num_threads() == 0)
+
+
+def test_what_makes_the_items_takes_one_core_and_leaves_the_others_to_who_uses_them():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(ahead(torch.get_num_threads() for _ in range(2))) == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
