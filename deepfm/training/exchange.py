@@ -65,6 +65,7 @@ class Exchange:
         for embedding in field_embeddings(model):
             self._by_slots.setdefault(embedding.num_slots, []).append(embedding)
         self._sum_logloss: Tensor | None = None
+        self._last_logloss: Tensor | None = None
         self._num_ready = self._num_planned = 0
         if self.has_others:
             for weight in self._dense:
@@ -161,8 +162,17 @@ class Exchange:
             self._give(self._by_slots[slots], plans[slots].rows, finish())
         self.num_steps += 1
         self.dense_bytes += self._ring_bytes(_num_bytes(buffer))
-        self._sum_logloss = None
+        self._last_logloss, self._sum_logloss = self._sum_logloss, None
         return sum_logloss
+
+    def where_not_finite(self) -> str:
+        """Whose loss of the last step is no number, to be told by all ranks; empty where there is one."""
+        if not self.has_others:
+            return ""
+        own = torch.isfinite(self._last_logloss).int()
+        are_finite = self.world.start_gather(own, "are finite")().tolist()
+        bad = [str(rank) for rank, is_finite in enumerate(are_finite) if not is_finite]
+        return f" (rank {', '.join(bad)} of {self.world.size})"
 
     def _start(self, num_slots: int, plan: Plan, num_rows: int) -> Callable[[], Tensor]:
         """Begin to sum the rows of the tables of a plan, side by side -> what waits for the sums."""

@@ -198,7 +198,8 @@ def train_epoch(
         sum_logloss += train_step(model, optimizer, exchange, settings, batch, plans)
         num_rows += batch.num_rows_all_ranks
         if not math.isfinite(sum_logloss):
-            raise NotFiniteError(f"epoch {number}, step {step}: the loss is {sum_logloss}; {_REMEDY}")
+            where = f"epoch {number}, step {step}: the loss is {sum_logloss}{exchange.where_not_finite()}"
+            raise NotFiniteError(f"{where}; {_REMEDY}")
         samples_per_s = (num_rows - position.num_rows) / (time.monotonic() - started)
         on_step(number, step, sum_logloss / num_rows, samples_per_s)
         if settings.checkpoint_every_n_steps and step % settings.checkpoint_every_n_steps == 0:

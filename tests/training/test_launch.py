@@ -89,7 +89,7 @@ def test_no_workers_and_one_worker_end_with_the_same_weights(spark, order):
 
 
 def test_a_loss_that_is_not_finite_stops_all_workers_with_one_line_and_no_stack_trace(spark, order, capfd):
-    with pytest.raises(UserError, match=r"^epoch 1, step 2: the loss is nan; lower training.learning_rate"):
+    with pytest.raises(UserError, match=r"^epoch 1, step 2: the loss is nan \(rank 0, 1 of 2\); lower "):
         launch(spark, order(learning_rate=1e30), 2, 120)
     assert "Traceback" not in capfd.readouterr().err
 

@@ -117,7 +117,7 @@ def test_a_last_step_that_breaks_the_weights_stops_at_the_validation():
         train_by([0.0, math.nan], LoopSettings(2, 2))
 
 
-def test_a_bad_row_of_one_rank_stops_every_rank_at_the_same_step(in_ranks):
+def test_a_bad_row_of_one_rank_stops_every_rank_at_the_same_step_and_all_name_it(in_ranks):
     good, bad = Batch(torch.ones(4), 8), Batch(torch.full((4,), math.nan), 8)
 
     def work(world):
@@ -128,7 +128,7 @@ def test_a_bad_row_of_one_rank_stops_every_rank_at_the_same_step(in_ranks):
 
     found = in_ranks(2, work)
     assert [type(error) for error in found] == [NotFiniteError, NotFiniteError]
-    assert all(str(error).startswith("epoch 1, step 2: ") for error in found)
+    assert all(str(error).startswith("epoch 1, step 2: the loss is nan (rank 1 of 2); ") for error in found)
 
 
 def test_by_auc_the_best_epoch_is_the_one_that_orders_best():
