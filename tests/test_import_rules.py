@@ -43,11 +43,14 @@ HOMES = {
 #: What is tested with bare torch, in seconds.
 BARE_TORCH = (
     "deepfm/models/",
-    "deepfm/training/loop.py",
-    "deepfm/training/optimizer.py",
-    "deepfm/training/metrics.py",
-    "deepfm/training/checkpoint.py",
-)
+    *(
+        f"deepfm/training/{name}.py"
+        for name in (
+            "ahead", "checkpoint", "course", "device", "exchange", "lookups", "loop", "metrics", "optimizer",
+            "schedule",
+        )
+    ),
+)  # fmt: skip
 
 
 def imported(tree: ast.AST) -> set[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deepfm import storage
 from deepfm.errors import UserError
-from deepfm.training.loop import Position
+from deepfm.training.course import Position
 from deepfm.training.outcome import training_from
 
 _SUFFIX = ".checkpoint.safetensors"

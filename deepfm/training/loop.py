@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from deepfm.errors import UserError
 from deepfm.models.layers import penalties
 from deepfm.training.ahead import ahead
+from deepfm.training.course import Epoch, Position, Training
 from deepfm.training.exchange import Exchange, Plans, Wire
 from deepfm.training.metrics import Metrics, Tally
 from deepfm.training.optimizer import Optimizer
@@ -49,40 +50,6 @@ class LoopSettings:
     seed: int = 0  # of what units drop out, with the rank, epoch and step
     checkpoint_every_n_steps: int = 0  # and after every epoch; 0: only then
     keep_last: bool = False  # the last epoch's weights, and all epochs; else those of the best
-
-
-@dataclass
-class Epoch:
-    """What one pass over the training rows came to."""
-
-    number: int  # from 1
-    train_logloss: float  # mean over the epoch's steps, while the weights moved; of the rows that were kept
-    valid: Metrics
-    samples_per_s: float  # of all ranks together, validation not counted
-    seconds: float  # validation counted
-
-
-@dataclass
-class Training:
-    """The course of one training."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    best: int = 0  # number of the epoch whose weights are kept: best on the validation rows, or the last
-    # What a rank sent of dense gradients and of rows of tables, since it was started.
-    sent_bytes_per_step: dict[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict:
-        return asdict(self)
-
-
-@dataclass
-class Position:
-    """Where a training stands between two steps."""
-
-    training: Training = field(default_factory=Training)  # the epochs that are done
-    step: int = 0  # how many of the present epoch are done
-    sum_logloss: float = 0.0  # over these steps
-    num_rows: int = 0
 
 
 class NotFiniteError(UserError):

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from deepfm.training.loop import Epoch, Training
+from deepfm.training.course import Epoch, Training
 from deepfm.training.metrics import Metrics
 
 

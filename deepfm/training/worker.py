@@ -1,6 +1,5 @@
 """What one worker does, from a dataset's address to metrics: the glue between dataset, model and loop."""
 
-import ctypes
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from deepfm.features.sampling import logit_correction
 from deepfm.model_settings import ModelSettings, TrainingSettings
 from deepfm.models.build import build_model
 from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
+from deepfm.training.device import choose_device, keep_freed_memory, multiplies_bf16
 from deepfm.training.loop import Epoch, LoopSettings, Position, Training, evaluate, train
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.outcome import Outcome
@@ -22,8 +22,6 @@ from deepfm.training.progress import ProgressWriter
 from deepfm.training.schedule import Schedule, scale_of
 from deepfm.training.world import World
 
-#: Of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
 #: Of the FM that an FNN starts from; its curves have the prefix in MLflow.
 FIRST_STAGE_WEIGHTS, FIRST_STAGE = "fm.safetensors", "fm_"
@@ -216,35 +214,6 @@ def epoch_metrics(epoch: Epoch, prefix: str = "") -> dict[str, float]:
         "epoch_seconds": epoch.seconds,
     }
     return {"epoch": epoch.number, **{f"{prefix}{name}": value for name, value in curves.items()}}
-
-
-def choose_device(gpu: int | None) -> torch.device:
-    """The worker's GPU (see World.gpu); the CPU where there is none."""
-    if gpu is None or not torch.cuda.is_available():
-        return torch.device("cpu")
-    # A worker that sees fewer GPUs than the host has was given those: CUDA_VISIBLE_DEVICES numbers them anew.
-    index = gpu % torch.cuda.device_count()
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device has products of bfloat16 in hardware; in software they are slower than float32's."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep the blocks that a step frees: the next step wants them again.
-
-    It gives blocks above 128 KiB back to the kernel at once, which then clears every page of them anew: a
-    seventh of the time of a step on one thread. Elsewhere than on glibc nothing happens.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the highest it takes
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def failure_url(run_url: str, rank: int) -> str:

@@ -11,7 +11,7 @@ from deepfm.models.fm import FM
 from deepfm.models.lr import LR
 from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
 from deepfm.training.optimizer import Ftrl, LazyAdam
-from deepfm.training.worker import WorkOrder, choose_device, make_optimizer, multiplies_bf16, run_worker
+from deepfm.training.worker import WorkOrder, make_optimizer, run_worker
 from deepfm.training.world import SingleWorld
 
 
@@ -177,18 +177,6 @@ def test_an_lr_is_trained_by_ftrl(dataset_url, tmp_path):
     assert outcome.num_weights == 9 + 1
 
 
-# Devices
-
-
-def test_bfloat16_is_used_where_the_device_multiplies_it(monkeypatch):
-    for amx, avx, expected in ((True, False, True), (False, True, True), (False, False, False)):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=amx: answer)
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=avx: answer)
-        assert multiplies_bf16(torch.device("cpu")) == expected
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
-    assert not multiplies_bf16(torch.device("cuda"))
-
-
 def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
     dataset_url, tmp_path, monkeypatch
 ):
@@ -234,23 +222,3 @@ def test_to_resume_without_a_checkpoint_is_to_begin(dataset_url, tmp_path):
 def test_without_the_order_no_checkpoint_is_written(dataset_url, tmp_path):
     run_worker(WorkOrder(dataset_url, f"file://{tmp_path}", settings(), num_threads=1), SingleWorld())
     assert not list(tmp_path.glob("*.checkpoint.*"))
-
-
-def test_without_a_gpu_the_cpu_trains(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device(1) == torch.device("cpu")
-
-
-def test_workers_whose_exchange_takes_no_gpu_tensors_train_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device(None) == torch.device("cpu")
-
-
-@pytest.mark.parametrize(("given", "visible", "taken"), [(1, 4, 1), (3, 4, 3), (3, 1, 0)])
-def test_a_worker_takes_the_gpu_it_was_given_also_where_it_sees_no_other(monkeypatch, given, visible, taken):
-    chosen = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert choose_device(given) == torch.device("cuda", taken)
-    assert chosen == [taken]
