@@ -6,14 +6,16 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-import mlflow
 import psutil
 import pytest
 import yaml
+
+from deepfm.registry.tracking import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 DAYS = ("--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04")
@@ -61,10 +63,11 @@ class Trainings:
 
     def weights(self, summary):
         """The bytes of the registered weights."""
-        mlflow.set_tracking_uri(self.uri)
-        folder = mlflow.artifacts.download_artifacts(f"models:/survivor/{summary['version']}")
-        (file,) = Path(folder).rglob("weights.safetensors")
-        return file.read_bytes()
+        store = Store(self.uri, None)
+        with tempfile.TemporaryDirectory() as folder:
+            store.download(store.resolve(f"models:/survivor/{summary['version']}"), folder)
+            (file,) = Path(folder).rglob("weights.safetensors")
+            return file.read_bytes()
 
     def wait_for_the_second_epoch(self, process):
         """Until there is a checkpoint in its middle -> the run's id."""
