@@ -66,6 +66,7 @@ class Exchange:
             self._by_slots.setdefault(embedding.num_slots, []).append(embedding)
         self._sum_logloss: Tensor | None = None
         self._last_logloss: Tensor | None = None
+        self._dense_sum: tuple[Tensor, Callable[[], None]] | None = None
         self._num_ready = self._num_planned = 0
         if self.has_others:
             for weight in self._dense:
@@ -74,7 +75,7 @@ class Exchange:
 
     @property
     def sent_bytes_per_step(self) -> dict[str, int]:
-        """By this rank: of dense gradients and of tables' rows, ids included."""
+        """By this rank: of dense gradients and of tables' rows, without the ids that went ahead."""
         num_steps = max(self.num_steps, 1)
         return {"dense": self.dense_bytes // num_steps, "sparse": self.sparse_bytes // num_steps}
 

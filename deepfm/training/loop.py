@@ -126,7 +126,7 @@ def _is_better(valid: Metrics, training: Training, monitor: str) -> bool:
     if not training.best:
         return True
     best = training.epochs[training.best - 1].valid
-    # An AUC of nan, where all labels are equal, is better than nothing and worse than any.
+    # Where all labels are equal every AUC is nan: the first epoch stays the best.
     return valid.auc > best.auc if monitor == "auc" else valid.logloss < best.logloss
 
 
