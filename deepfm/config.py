@@ -156,6 +156,16 @@ class WorkerSettings(Settings):
     # A checkpoint holds weights and optimizer, three times the tables with Adam. One is written after each
     # epoch too; 0: only then.
     checkpoint_every_n_steps: int = Setting(default=1000, ge=0)
+    checkpoint_every_min: float = Setting(default=0.0, ge=0)  # and so many minutes after the last; 0: not
+    # A worker that shows no sign of life so long is told of by rank, and then given up with the job.
+    stall_warning_s: float = Setting(default=60.0, gt=0)
+    stall_limit_s: float = Setting(default=600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _is_told_of_before_given_up(self):
+        if self.stall_limit_s <= self.stall_warning_s:
+            raise ValueError("stall_limit_s: must be above stall_warning_s")
+        return self
 
 
 class PromotionLimits(Settings):

@@ -45,7 +45,11 @@ class TrainingSettings(Settings):
     monitor: Literal["logloss", "auc"] = "logloss"  # by which `best` and `patience` go
     learning_rate: float = Setting(gt=0)
     # The rate rises over warmup_steps, then stays or falls along a cosine to zero at the last of max_epochs.
-    schedule: Literal["constant", "cosine"] = "constant"
+    # plateau: it falls to plateau_factor of what it was after plateau_patience epochs in a row without a
+    # better one.
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    plateau_patience: int = Setting(default=1, ge=1)
+    plateau_factor: float = Setting(default=0.1, gt=0, lt=1)
     warmup_steps: int = Setting(default=0, ge=0)
     scale_learning_rate: Literal["none", "sqrt", "linear"] = "none"  # with the number of workers
     # adam moves the rows of the tables that the batch has; adam_dense all of them, as Adam is published: it
@@ -64,6 +68,7 @@ class TrainingSettings(Settings):
     # Whether the run keeps what the optimizer remembers, so that a later training can go on from there; Adam
     # remembers twice as much as there are weights.
     save_optimizer: bool = True
+    gauc_field: str | None = None  # a category, such as the user: the AUC among its known values' own rows
     seed: int = Setting(default=1, ge=0)  # of initial weights, dropout and the order of the rows
 
     @model_validator(mode="before")
@@ -83,6 +88,10 @@ class TrainingSettings(Settings):
             raise ValueError("table_learning_rate: ftrl has one learning rate for all weights")
         if self.optimizer == "ftrl" and (self.schedule != "constant" or self.warmup_steps):
             raise ValueError("schedule, warmup_steps: ftrl lowers each weight's rate by itself")
+        if self.schedule == "plateau" and self.plateau_patience >= self.patience:
+            raise ValueError(
+                "plateau_patience: must be below patience, or training stops before the rate is reduced"
+            )
         return self
 
 

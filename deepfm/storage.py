@@ -138,6 +138,17 @@ def make_folder(url: str) -> None:
         ) from error
 
 
+@contextmanager
+def scratch_folder(parent_url: str) -> Iterator[str]:
+    """A new folder for the time of the block."""
+    url = f"{parent_url}/scratch-{uuid.uuid4().hex}"
+    make_folder(url)
+    try:
+        yield url
+    finally:
+        remove(url)
+
+
 def rename(url: str, new_url: str) -> None:
     """Move a folder; one step that readers see whole on file and hdfs, a copy on object stores."""
     filesystem, path = _filesystem(url)

@@ -26,9 +26,12 @@ from deepfm.model_settings import ModelSettings
 from deepfm.registry.start import read_start
 from deepfm.registry.tracking import Store
 from deepfm.registry.training_run import register_outcome, run_with_folder, start_of_run, summary_of
-from deepfm.training.launch import launch
+from deepfm.training.launch import launch, launch_rehearsal
+from deepfm.training.order import WorkOrder
 from deepfm.training.progress import watched
-from deepfm.training.worker import WorkOrder
+from deepfm.training.rehearsal import tell_rehearsal
+
+COUNT = click.IntRange(min=0)
 
 
 @click.command(cls=JobCommand, help=__doc__)
@@ -36,26 +39,19 @@ from deepfm.training.worker import WorkOrder
 @click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
 @workers_option
 @click.option("--name", required=True, help="Registered model that gets a new version.")
-@click.option(
-    "--init-from", help="fnn: the fm to start from, models:/NAME/VERSION or runs:/ID; else one is trained."
-)
+@click.option("--init-from", help="fnn: its fm, as models:/NAME/VERSION or runs:/ID; else one is trained.")
 @click.option("--warm-start", help="A registered model to go on from, on a dataset grown from its dataset.")
 @click.option("--resume", "resumed_run", help="A run that was cut off: go on from its last checkpoint.")
-@click.option(
-    "--retries",
-    "num_retries",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="How often to do so by itself where a worker is lost.",
-)
+@click.option("--retries", "num_retries", type=COUNT, default=0, help="How often to do so by itself.")
+@click.option("--dry-run", is_flag=True, help="Check all, say what it would take; nothing is trained.")
+@click.option("--profile-steps", type=COUNT, default=0, help="Trace so many steps of rank 0 into the run.")
 @click.option("--experiment", help="MLflow experiment; the model's name where it is not given.")
 @tracking_option
 @profile_option
 @job
 def train(
-    dataset_path, model_path, num_workers, name, init_from, warm_start, resumed_run, num_retries, experiment,
-    tracking_uri, profile_path,
+    dataset_path, model_path, num_workers, name, init_from, warm_start, resumed_run, num_retries, dry_run,
+    profile_steps, experiment, tracking_uri, profile_path,
 ) -> dict:  # fmt: skip
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
@@ -65,6 +61,10 @@ def train(
     start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
     session = spark_session(profile, "train") if num_workers else nullcontext()
+    if dry_run:
+        with session as spark, storage.scratch_folder(work_url) as run_url:
+            order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker)
+            return tell_rehearsal(launch_rehearsal(spark, order, num_workers, workers))
     opened = run_with_folder(store, experiment or name, work_url, resumed_run)
     with session as spark, opened as (run, run_url):
         if not resumed_run:
@@ -77,11 +77,13 @@ def train(
             settings,
             workers.threads_per_worker,
             checkpoint_every_n_steps=workers.checkpoint_every_n_steps,
+            checkpoint_every_min=workers.checkpoint_every_min,
+            profile_steps=profile_steps,
             resume=bool(resumed_run),
             **(start.hand_over(run_url) if start else {}),
         )
         with watched(run_url, run.log_epoch):
-            outcome = launch(spark, order, num_workers, workers.start_timeout_s, num_retries=num_retries)
+            outcome = launch(spark, order, num_workers, workers, num_retries=num_retries)
         version = register_outcome(run, outcome, order, manifest, vocabulary, name)
         storage.remove(run_url)  # not where registering failed: the trained weights are there
     kept = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}

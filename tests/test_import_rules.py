@@ -46,8 +46,8 @@ BARE_TORCH = (
     *(
         f"deepfm/training/{name}.py"
         for name in (
-            "ahead", "checkpoint", "course", "device", "exchange", "lookups", "loop", "metrics", "optimizer",
-            "schedule",
+            "ahead", "batch", "checkpoint", "course", "device", "evaluation", "exchange", "gauc", "lookups",
+            "loop", "metrics", "optimizer", "schedule",
         )
     ),
 )  # fmt: skip

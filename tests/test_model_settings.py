@@ -187,6 +187,7 @@ def test_a_penalty_on_first_order_weights_needs_some(model):
         ({"optimizer": "ftrl", "table_learning_rate": 0.1}, "ftrl has one learning rate for all weights"),
         ({"optimizer": "ftrl", "schedule": "cosine"}, "ftrl lowers each weight's rate by itself"),
         ({"optimizer": "ftrl", "warmup_steps": 5}, "ftrl lowers each weight's rate by itself"),
+        ({"schedule": "plateau", "patience": 2, "plateau_patience": 2}, "plateau_patience: must be below"),
         ({"precision": "fp16"}, "training.precision"),
         ({"monitor": "accuracy"}, "training.monitor"),
         ({"warmup_steps": -1}, "training.warmup_steps"),

@@ -150,6 +150,29 @@ def test_a_killed_driver_takes_its_workers_along_and_resume_finishes(trainings, 
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 
 
+def test_a_worker_that_stalls_is_told_of_by_rank_and_then_given_up_with_the_job(trainings, undisturbed):
+    profile = yaml.safe_load((trainings.folder / "profile.yaml").read_text())
+    profile["workers"] |= {"stall_warning_s": 6.0, "stall_limit_s": 20.0}
+    (trainings.folder / "impatient.yaml").write_text(yaml.safe_dump(profile))
+    process = trainings.start("--profile", str(trainings.folder / "impatient.yaml"))
+    run_id = trainings.wait_for_the_second_epoch(process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    stalled = workers_of(process)[-1]
+    rank, stalled_at = stalled.environ()["HOROVOD_RANK"], time.monotonic()
+    stalled.suspend()
+    _, stderr = process.communicate(timeout=120)
+    assert time.monotonic() - stalled_at < 60
+    assert process.returncode == 1
+    assert re.search(
+        rf"WARNING rank {rank} on \S+ has shown no sign of life for \d+ s; the others wait", stderr
+    )
+    (told,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert re.match(rf"error: rank {rank} on \S+ has shown no sign of life for \d+ s, and was given up", told)
+    assert told.endswith(f"; the same command with --resume {run_id} goes on")
+    assert not stay_behind(family)
+    assert trainings.weights(trainings.run("--resume", run_id)) == trainings.weights(undisturbed)
+
+
 def test_retries_go_on_without_being_asked(trainings, undisturbed):
     process = trainings.start("--retries", "1")
     trainings.wait_for_the_second_epoch(process)

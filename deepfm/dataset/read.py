@@ -9,7 +9,7 @@ Petastorm reads the files of a run in that order. It is given files, not the fol
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,11 +33,12 @@ class Batch:
     x: Tensor | None  # (B, S) float32, the value of each feature; None where all are 1
     labels: Tensor  # (B,) float32
     num_rows_all_ranks: int
+    files: tuple[str, ...] = ()  # of the dataset, that its rows are among
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         x = None if self.x is None else self.x.to(device)
-        return Batch(self.ids.to(device), x, self.labels.to(device), self.num_rows_all_ranks)
+        return replace(self, ids=self.ids.to(device), x=x, labels=self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,12 @@ def read_batches(
     yield from _batches(rows, part.num_rows, shard, manifest.fields)
 
 
-def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.ndarray]:
-    """(n, 1 + S) int32 blocks, label first, row group by row group in the order of the pieces."""
+#: (n, 1 + S) int32 rows, label first, and the files they are from.
+Block = tuple[np.ndarray, tuple[str, ...]]
+
+
+def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[Block]:
+    """Blocks, label first, row group by row group in the order of the pieces."""
     columns = [manifest.data.label, *manifest.fields.slots]
     urls = [f"{folder}/{piece.file.name}" for piece in pieces]
     with warnings.catch_warnings():
@@ -136,7 +141,7 @@ def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[np.n
                     )
                 _require_known_ids(block, manifest, f"{folder}/{piece.file.name}")
                 chosen = slice(max(piece.start - begin, 0), max(piece.stop - begin, 0))
-                yield block[chosen]
+                yield block[chosen], (piece.file.name,)
         finally:
             reader.stop()
             reader.join()
@@ -167,24 +172,31 @@ def _row_groups(pieces: list[Piece]) -> list[tuple[Piece, int, int]]:
     ]
 
 
-def _mixed(blocks: Iterator[np.ndarray], random: np.random.Generator) -> Iterator[np.ndarray]:
+def _mixed(blocks: Iterator[Block], random: np.random.Generator) -> Iterator[Block]:
     """The same rows, put in random order within every SHUFFLE_ROWS or so."""
     held: list[np.ndarray] = []
-    for block in blocks:
+    files: tuple[str, ...] = ()
+    for block, of_block in blocks:
         held.append(block)
+        files = _united(files, of_block)
         if sum(map(len, held)) >= SHUFFLE_ROWS:
-            yield random.permutation(np.concatenate(held))
-            held = []
+            yield random.permutation(np.concatenate(held)), files
+            held, files = [], ()
     if held:
-        yield random.permutation(np.concatenate(held))
+        yield random.permutation(np.concatenate(held)), files
 
 
-def _batches(blocks: Iterator[np.ndarray], num_rows: int, shard: Shard, fields: FieldSet) -> Iterator[Batch]:
-    held = np.empty((0, 1 + len(fields.slots)), np.int32)
+def _united(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(some + others))
+
+
+def _batches(blocks: Iterator[Block], num_rows: int, shard: Shard, fields: FieldSet) -> Iterator[Batch]:
+    held, files = np.empty((0, 1 + len(fields.slots)), np.int32), ()
     for step in range(shard.num_steps(num_rows)):
         wanted = shard.batch_rows(num_rows, shard.rank, step)
         while len(held) < wanted:
-            block = next(blocks)
+            block, of_block = next(blocks)
+            files = _united(files, of_block) if len(held) else of_block
             held = np.concatenate([held, block]) if len(held) else block
         rows, held = held[:wanted], held[wanted:]
         ids, x = network_inputs(rows[:, 1:], fields)
@@ -193,4 +205,16 @@ def _batches(blocks: Iterator[np.ndarray], num_rows: int, shard: Shard, fields: 
             x=x,
             labels=torch.from_numpy(rows[:, 0]).float(),
             num_rows_all_ranks=sum(shard.batch_rows(num_rows, rank, step) for rank in range(shard.size)),
+            files=files,
         )
+
+
+def describe_batch(batch: Batch, fields: FieldSet) -> str:
+    """Files that a batch's rows are among, and from where to where each field goes: to find what is wrong."""
+    ranges = []
+    for field in fields:
+        slots = fields.slot_ranges[field.name]
+        of_field = batch.x if field.kind == "value" and batch.x is not None else batch.ids
+        found = of_field[:, slots]
+        ranges.append(f"{field.name} {found.min().item():g} to {found.max().item():g}")
+    return f"its rows are among those of {', '.join(batch.files)}, with {', '.join(ranges)}"

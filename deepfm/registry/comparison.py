@@ -17,9 +17,9 @@ from deepfm.registry.run import Run
 from deepfm.registry.tracking import Store
 from deepfm.registry.training_run import start_of_run
 from deepfm.training.launch import launch
+from deepfm.training.order import WorkOrder
 from deepfm.training.outcome import Outcome
 from deepfm.training.progress import watched
-from deepfm.training.worker import WorkOrder
 
 _KEY, _RESULT = "comparison", "result"
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def _train_seeds(
         )
         try:
             with watched(run_url, _curves_of_seed(run, seed)):
-                outcome = launch(spark, order, comparison.num_workers, workers.start_timeout_s)
+                outcome = launch(spark, order, comparison.num_workers, workers)
         finally:
             storage.remove(run_url)
         results.append(_measured(outcome, comparison.manifest.splits["train"].num_rows))

@@ -20,7 +20,7 @@ from deepfm.models.growth import Growth
 from deepfm.registry.artifact import load_artifact
 from deepfm.registry.tracking import Store
 from deepfm.training.checkpoint import load_weights, save_weights
-from deepfm.training.worker import OPTIMIZER, WEIGHTS
+from deepfm.training.order import OPTIMIZER, WEIGHTS
 
 #: Where a run keeps what is needed to go on training, and scoring has no use for.
 TRAINING_STATE = "training_state"

@@ -16,8 +16,9 @@ from deepfm.registry.run import Run
 from deepfm.registry.start import TRAINING_STATE
 from deepfm.registry.tracking import Store
 from deepfm.training.checkpoint import load_weights
+from deepfm.training.order import OPTIMIZER, WEIGHTS, WorkOrder
 from deepfm.training.outcome import Outcome
-from deepfm.training.worker import OPTIMIZER, WEIGHTS, WorkOrder
+from deepfm.training.trace import TABLE, TRACE
 
 
 def start_of_run(
@@ -73,6 +74,7 @@ def _require_unfinished(store: Store, run_id: str, work_url: str) -> None:
 
 def summary_of(outcome: Outcome) -> dict:
     """What a job says of a training."""
+    gauc = {} if outcome.test.gauc is None else {"test_gauc": outcome.test.gauc}
     return {
         "epochs": len(outcome.training.epochs),
         "best_epoch": outcome.training.best,
@@ -82,6 +84,7 @@ def summary_of(outcome: Outcome) -> dict:
         "test_logloss": outcome.test.logloss,
         "test_auc": outcome.test.auc,
         "test_ctr_logloss": outcome.test.ctr_logloss,
+        **gauc,
         "samples_per_s": round(outcome.samples_per_s),
         "sent_bytes_per_step": outcome.training.sent_bytes_per_step,
     }
@@ -100,9 +103,13 @@ def register_outcome(
         "num_weights": float(outcome.num_weights),
     }
     for split, metrics in (("valid", outcome.valid), ("test", outcome.test)):
-        finals |= {f"best_{split}_{key}": float(value) for key, value in asdict(metrics).items()}
+        known = {key: value for key, value in asdict(metrics).items() if value is not None}
+        finals |= {f"best_{split}_{key}": float(value) for key, value in known.items()}
         finals[f"best_{split}_calibration"] = metrics.calibration
     run.log_metrics(finals)
+    for file in (TRACE, TABLE):
+        if storage.exists(f"{order.run_url}/{file}"):
+            run.log_bytes(storage.read_bytes(f"{order.run_url}/{file}"), f"profile/{file}")
     weights = load_weights(f"{order.run_url}/{WEIGHTS}")
     with tempfile.TemporaryDirectory() as parent:
         folder = f"{parent}/{order.model.model}"  # its name is seen in MLflow

@@ -7,24 +7,18 @@ ranks, or laid into the union of all ranks' rows and summed by an all-reduce, wh
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from deepfm.models.layers import FieldEmbedding
+from deepfm.training.batch import Batch
 from deepfm.training.lookups import Lookups
 from deepfm.training.optimizer import dense_weights, field_embeddings
 from deepfm.training.world import World
 
-
-class HasIds(Protocol):
-    """What plans are made of."""
-
-    ids: Tensor  # (B, S)
-
-
-B = TypeVar("B", bound=HasIds)
+BatchT = TypeVar("BatchT", bound=Batch)
 Wire = Literal["fp32", "bf16"]
 
 
@@ -66,6 +60,8 @@ class Exchange:
             self._by_slots.setdefault(embedding.num_slots, []).append(embedding)
         self._sum_logloss: Tensor | None = None
         self._last_logloss: Tensor | None = None
+        #: Set on rank 0 before a step; after it, as rank 0 had it, on every rank.
+        self.wants_checkpoint = False
         self._dense_sum: tuple[Tensor, Callable[[], None]] | None = None
         self._num_ready = self._num_planned = 0
         if self.has_others:
@@ -93,9 +89,9 @@ class Exchange:
         """(B, S) ids of this rank's batch. Every rank calls it for every step, in order, from any thread."""
         return self._start_plan(ids)()
 
-    def with_plans(self, batches: Iterable[B]) -> Iterator[tuple[B, Plans]]:
+    def with_plans(self, batches: Iterable[BatchT]) -> Iterator[tuple[BatchT, Plans]]:
         """Each batch with its plans, while the ids of the one after it travel."""
-        waiting: tuple[B, Callable[[], Plans]] | None = None
+        waiting: tuple[BatchT, Callable[[], Plans]] | None = None
         for batch in batches:
             following = batch, self._start_plan(batch.ids)
             if waiting:
@@ -146,7 +142,10 @@ class Exchange:
         # One buffer: Gloo takes half the time for it that it takes for a tensor a weight.
         kind = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
         gradients = [weight.grad.flatten() for weight in self._dense]
-        buffer = torch.cat([self._sum_logloss.to(kind), *gradients])
+        wish = float(self.wants_checkpoint and self.rank == 0)
+        buffer = torch.cat(
+            [self._sum_logloss.to(kind), self._sum_logloss.new_tensor([wish], dtype=kind), *gradients]
+        )
         return buffer, self.world.start_sum([buffer], "dense")
 
     def sum_gradients(self, plans: Plans, num_rows: int) -> float:
@@ -166,11 +165,16 @@ class Exchange:
         self._last_logloss, self._sum_logloss = self._sum_logloss, None
         return sum_logloss
 
+    @property
+    def own_is_finite(self) -> bool:
+        """Whether the loss of this rank's own rows in the last step is a number."""
+        return bool(torch.isfinite(self._last_logloss))
+
     def where_not_finite(self) -> str:
         """Whose loss of the last step is no number, to be told by all ranks; empty where there is one."""
         if not self.has_others:
             return ""
-        own = torch.isfinite(self._last_logloss).int()
+        own = torch.tensor([int(self.own_is_finite)])
         are_finite = self.world.start_gather(own, "are finite")().tolist()
         bad = [str(rank) for rank, is_finite in enumerate(are_finite) if not is_finite]
         return f" (rank {', '.join(bad)} of {self.world.size})"
@@ -188,7 +192,12 @@ class Exchange:
             sums[torch.searchsorted(union, plan.own.rows)] = values
             wait = self.world.start_sum([sums], name)
             self.sparse_bytes += self._ring_bytes(_num_bytes(sums))
-            return lambda: (wait(), sums)[1]
+
+            def finish_sum() -> Tensor:
+                wait()
+                return sums
+
+            return finish_sum
         dtype = values.dtype
         if self._wire == "bf16":
             values = values.bfloat16().view(torch.int16)  # Horovod has no name for bfloat16
@@ -213,9 +222,10 @@ class Exchange:
         return values
 
     def _give_dense(self, buffer: Tensor) -> float:
-        of_loss, *of_weights = buffer.split([1, *(weight.numel() for weight in self._dense)])
+        of_loss, wish, *of_weights = buffer.split([1, 1, *(weight.numel() for weight in self._dense)])
         for weight, gradient in zip(self._dense, of_weights, strict=True):
             weight.grad = gradient.view_as(weight)
+        self.wants_checkpoint = wish.item() > 0
         return of_loss.item()
 
     def _give(self, embeddings: list[FieldEmbedding], rows: Tensor, values: Tensor) -> None:

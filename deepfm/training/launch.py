@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,11 +13,15 @@ import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
 from pyspark.sql import SparkSession
 
-from deepfm import storage
+from deepfm.config import WorkerSettings
 from deepfm.errors import UserError, WorkersLost
+from deepfm.training.failure import failures, forget_failures, report_failure
+from deepfm.training.order import WorkOrder
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
-from deepfm.training.worker import WorkOrder, failure_url, report_failure, run_worker
-from deepfm.training.world import HorovodWorld, SingleWorld
+from deepfm.training.pulse import Pulses, beating, watched_for_silence
+from deepfm.training.rehearsal import Rehearsal, rehearsal_from_json, rehearsal_to_json, rehearse
+from deepfm.training.worker import run_worker
+from deepfm.training.world import HorovodWorld, SingleWorld, World
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ def launch(
     spark: SparkSession | None,
     order: WorkOrder,
     num_workers: int,
-    start_timeout_s: int,
+    workers: WorkerSettings,
     *,
     num_retries: int = 0,
 ) -> Outcome:
@@ -43,9 +47,8 @@ def launch(
     if num_workers == 0:
         return run_worker(order, SingleWorld())
     for num_left in range(num_retries, -1, -1):
-        check_slots(spark, num_workers)
         try:
-            return _launch_once(order, num_workers, start_timeout_s)
+            return outcome_from_json(_run_on_workers(_train, spark, order, num_workers, workers))
         except WorkersLost as error:
             if not num_left:
                 raise
@@ -54,14 +57,52 @@ def launch(
     raise AssertionError("the last try returns or raises")
 
 
-def _launch_once(order: WorkOrder, num_workers: int, start_timeout_s: int) -> Outcome:
+def launch_rehearsal(
+    spark: SparkSession | None, order: WorkOrder, num_workers: int, workers: WorkerSettings
+) -> Rehearsal:
+    """Like `launch`, but nothing is trained: what it would take."""
+    if num_workers == 0:
+        return rehearse(order, SingleWorld())
+    return rehearsal_from_json(_run_on_workers(_rehearse, spark, order, num_workers, workers))
+
+
+#: What each rank does with its order -> a text; that of rank 0 comes back.
+Work = Callable[[WorkOrder, World], str]
+
+
+def _train(order: WorkOrder, world: World) -> str:
+    return outcome_to_json(run_worker(order, world))
+
+
+def _rehearse(order: WorkOrder, world: World) -> str:
+    return rehearsal_to_json(rehearse(order, world))
+
+
+def _run_on_workers(
+    work: Work, spark: SparkSession, order: WorkOrder, num_workers: int, workers: WorkerSettings
+) -> str:
+    check_slots(spark, num_workers)
+    forget_failures(order.run_url, num_workers)
+    given_up: list[str] = []
+
+    def give_up(reason: str) -> None:
+        given_up.append(reason)
+        spark.sparkContext.cancelAllJobs()  # Horovod ends with its Spark job, and its processes with it
+
+    silence = watched_for_silence(
+        Pulses(order.run_url, num_workers),
+        warn_after_s=workers.stall_warning_s,
+        give_up_after_s=workers.stall_limit_s,
+        on_warning=logger.warning,
+        give_up=give_up,
+    )
     try:
-        with _signal_handlers_kept(), _spark_thread_quiet():
+        with _signal_handlers_kept(), _spark_thread_quiet(), silence:
             results = horovod.spark.run(
-                _train_as_rank,
-                args=(order,),
+                _work_as_rank,
+                args=(work, replace(order, beat_every_s=workers.stall_warning_s / 6)),
                 num_proc=num_workers,
-                start_timeout=start_timeout_s,
+                start_timeout=workers.start_timeout_s,
                 use_gloo=True,
                 # What workers print is progress, not the job's summary, which is alone on stdout.
                 stdout=sys.stderr,
@@ -69,10 +110,12 @@ def _launch_once(order: WorkOrder, num_workers: int, start_timeout_s: int) -> Ou
                 verbose=0,
             )
     except Exception as error:
+        if given_up:
+            raise WorkersLost(f"{given_up[0]}, and was given up") from error
         raise _told_by_workers(order, num_workers, str(error)) from error
     if None in results:
-        raise _told_by_workers(order, num_workers, "a rank lost the others")
-    return outcome_from_json(results[0])
+        raise _told_by_workers(order, num_workers, given_up[0] if given_up else "a rank lost the others")
+    return results[0]
 
 
 def check_slots(spark: SparkSession, num_workers: int) -> None:
@@ -117,26 +160,25 @@ def _spark_thread_quiet() -> Iterator[None]:
         threading.excepthook = told
 
 
-def _train_as_rank(order: WorkOrder) -> str | None:
-    """The outcome as JSON; None where this rank stopped without a fault of its own."""
+def _work_as_rank(work: Work, order: WorkOrder) -> str | None:
+    """What the work gives; None where this rank stopped without a fault of its own."""
     world = HorovodWorld()
-    try:
-        return outcome_to_json(run_worker(order, world))
-    except HorovodInternalError:
-        return None  # Another rank stopped; it tells why.
-    except UserError as error:
-        report_failure(order, world, error, by_user=True)
-        return None  # The driver tells it in one line; a raise would print Horovod's and Spark's traces.
-    except Exception as error:
-        report_failure(order, world, error, by_user=False)
-        raise
+    with beating(order.run_url, world.rank, order.beat_every_s):
+        try:
+            return work(order, world)
+        except HorovodInternalError:
+            return None  # Another rank stopped; it tells why.
+        except UserError as error:
+            report_failure(order.run_url, world.rank, error, by_user=True)
+            return None  # The driver tells it in one line; a raise would print Horovod's and Spark's traces.
+        except Exception as error:
+            report_failure(order.run_url, world.rank, error, by_user=False)
+            raise
 
 
 def _told_by_workers(order: WorkOrder, num_workers: int, otherwise: str) -> Exception:
-    """The error of the first rank that left one; `otherwise` where none did."""
-    urls = [failure_url(order.run_url, rank) for rank in range(num_workers)]
-    failures = [storage.read_json(url) for url in urls if storage.exists(url)]
-    for failure in sorted(failures, key=lambda failure: not failure["by_user"]):
+    """The error of the rank that tells most; `otherwise` where none left one."""
+    for failure in failures(order.run_url, num_workers):
         if failure["by_user"]:
             return UserError(failure["message"])
         return RuntimeError(f"rank {failure['rank']} failed: {failure['type']}: {failure['message']}")

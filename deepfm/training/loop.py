@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,21 +13,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from deepfm.errors import UserError
 from deepfm.models.layers import penalties
 from deepfm.training.ahead import ahead
-from deepfm.training.course import Epoch, Position, Training
+from deepfm.training.batch import Batch
+from deepfm.training.course import Epoch, Monitor, Position, Training
+from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.exchange import Exchange, Plans, Wire
-from deepfm.training.metrics import Metrics, Tally
+from deepfm.training.gauc import Groups
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.schedule import Schedule
 from deepfm.training.world import World
-
-
-class Batch(Protocol):
-    """One rank's share of a global batch."""
-
-    ids: Tensor  # (B, F) int64
-    x: Tensor | None  # (B, F) float32, the value of each feature; None where all are 1
-    labels: Tensor  # (B,) float32
-    num_rows_all_ranks: int  # of the global batch
 
 
 @dataclass(frozen=True)
@@ -44,11 +36,14 @@ class LoopSettings:
     )
     bf16: bool = False  # matrix products of a step in bfloat16; weights, sums and evaluation are not
     wire: Wire = "fp32"  # see training.exchange
-    monitor: Literal["logloss", "auc"] = "logloss"  # of the validation rows: which epoch is the best
+    monitor: Monitor = "logloss"  # of the validation rows: which epoch is the best
     schedule: Schedule | None = None  # None: the learning rate stays as it is
     steps_per_epoch: int = 0  # for the schedule
+    plateau_patience: int = 1  # for the schedule: epochs in a row without a better one before a reduction
     seed: int = 0  # of what units drop out, with the rank, epoch and step
     checkpoint_every_n_steps: int = 0  # and after every epoch; 0: only then
+    checkpoint_every_s: float = 0.0  # and so many seconds after the last one, by rank 0's clock; 0: not
+    groups: Groups | None = None  # of the GAUC; None: it is not measured
     keep_last: bool = False  # the last epoch's weights, and all epochs; else those of the best
 
 
@@ -78,6 +73,7 @@ def train(
     on_step: OnStep,
     on_epoch: OnEpoch,
     on_checkpoint: OnCheckpoint = lambda position: None,
+    describe: Callable[[Batch], str] = lambda batch: "",
     position: Position | None = None,
 ) -> Training:
     """Train until `max_epochs` or until `patience` epochs in a row were no better on the validation rows.
@@ -85,7 +81,8 @@ def train(
     With `keep_last` validation decides nothing: all epochs are trained.
 
     `read_train(epoch, num_done)` gives this rank's batches after the first `num_done` of an epoch, as many on
-    every rank, of rows that no other rank has. `position`: to go on from, with the weights and the optimizer
+    every rank, of rows that no other rank has. `describe`: where the rows of a batch come from and what they
+    hold, told of one whose loss is no number. `position`: to go on from, with the weights and the optimizer
     of then.
     """
     # Ranks that were seeded alike start alike; a broadcast makes it certain.
@@ -103,16 +100,17 @@ def train(
             read_train(number, position.step),
             on_step=on_step,
             on_checkpoint=on_checkpoint,
+            describe=describe,
             position=position,
         )
         average_buffers(model, world)
-        valid = evaluate(model, world, read_valid(), settings.logit_correction)
+        valid = evaluate(model, world, read_valid(), settings.logit_correction, settings.groups)
         # The last step of an epoch can be the one that goes wrong.
         if not math.isfinite(valid.logloss):
             raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {_REMEDY}")
         epoch = Epoch(number, logloss, valid, samples_per_s, time.monotonic() - started)
         training.epochs.append(epoch)
-        is_best = settings.keep_last or _is_better(valid, training, settings.monitor)
+        is_best = settings.keep_last or training.is_improved_by(valid, settings.monitor)
         if is_best:
             training.best = number
         on_epoch(epoch, is_best)
@@ -120,14 +118,6 @@ def train(
         on_checkpoint(position)
     training.sent_bytes_per_step = exchange.sent_bytes_per_step
     return training
-
-
-def _is_better(valid: Metrics, training: Training, monitor: str) -> bool:
-    if not training.best:
-        return True
-    best = training.epochs[training.best - 1].valid
-    # Where all labels are equal every AUC is nan: the first epoch stays the best.
-    return valid.auc > best.auc if monitor == "auc" else valid.logloss < best.logloss
 
 
 def _is_over(training: Training, settings: LoopSettings) -> bool:
@@ -145,6 +135,7 @@ def train_epoch(
     *,
     on_step: OnStep,
     on_checkpoint: OnCheckpoint = lambda position: None,
+    describe: Callable[[Batch], str] = lambda batch: "",
     position: Position | None = None,
 ) -> tuple[float, float]:
     """The rest of a pass over the training rows -> mean logloss of all, samples/s of all ranks together."""
@@ -152,6 +143,8 @@ def train_epoch(
     position = position or Position()
     number, first = len(position.training.epochs) + 1, position.step + 1
     started, sum_logloss, num_rows = time.monotonic(), position.sum_logloss, position.num_rows
+    due = started + (settings.checkpoint_every_s or math.inf)
+    num_reductions = position.training.num_reductions(settings.monitor, settings.plateau_patience)
     planned = exchange.with_plans(batches)
     if exchange.has_others or next(model.parameters()).is_cuda:
         # Reading, grouping ids and meeting the other ranks over them would hold up the step. On a CPU by
@@ -161,17 +154,22 @@ def train_epoch(
         # Of nothing that came before, so that a training which goes on drops out what it would have.
         torch.manual_seed(_seed_of(settings.seed, exchange.rank, number, step))
         if settings.schedule is not None:
-            optimizer.set_rate(settings.schedule.factor((number - 1) * settings.steps_per_epoch + step))
+            step_of_all = (number - 1) * settings.steps_per_epoch + step
+            optimizer.set_rate(settings.schedule.factor(step_of_all, num_reductions))
+        exchange.wants_checkpoint = time.monotonic() >= due
         sum_logloss += train_step(model, optimizer, exchange, settings, batch, plans)
         num_rows += batch.num_rows_all_ranks
         if not math.isfinite(sum_logloss):
             where = f"epoch {number}, step {step}: the loss is {sum_logloss}{exchange.where_not_finite()}"
-            raise NotFiniteError(f"{where}; {_REMEDY}")
+            rows = "" if exchange.own_is_finite else describe(batch)
+            raise NotFiniteError(f"{where}; {rows}{'; ' * bool(rows)}{_REMEDY}")
         samples_per_s = (num_rows - position.num_rows) / (time.monotonic() - started)
         on_step(number, step, sum_logloss / num_rows, samples_per_s)
-        if settings.checkpoint_every_n_steps and step % settings.checkpoint_every_n_steps == 0:
+        every = settings.checkpoint_every_n_steps
+        if exchange.wants_checkpoint or (every and step % every == 0):
             average_buffers(model, exchange.world)
             on_checkpoint(Position(position.training, step, sum_logloss, num_rows))
+            due = time.monotonic() + (settings.checkpoint_every_s or math.inf)
     return sum_logloss / num_rows, (num_rows - position.num_rows) / (time.monotonic() - started)
 
 
@@ -224,30 +222,3 @@ def forward_backward(
     on_loss(of_own_rows)
     (sum_logloss / batch.num_rows_all_ranks).backward()
     return of_own_rows
-
-
-@torch.no_grad()
-def average_buffers(model: nn.Module, world: World) -> None:
-    """Batch norm's running statistics, which each rank kept of its own rows, become the mean over ranks."""
-    if world.size == 1:
-        return
-    buffers = [value for value in model.buffers() if value.is_floating_point()]
-    if buffers:
-        world.sum_(buffers, "buffers")
-        for value in buffers:
-            value /= world.size
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module, world: World, batches: Iterable[Batch], logit_correction: float = 0.0
-) -> Metrics:
-    """Metrics over the rows of all ranks; the same on every rank."""
-    model.eval()
-    tally: Tally | None = None
-    for batch in batches:
-        tally = tally or Tally(batch.ids.device)
-        tally.add(model(batch.ids, batch.x) + logit_correction, batch.labels)
-    tally = tally or Tally()
-    world.sum_(tally.tensors(), "tally")
-    return tally.metrics()

@@ -25,6 +25,7 @@ class Metrics:
     # Expected calibration error: |CTR - mean probability| by 20 equal ranges of the probability, weighted by
     # their rows (M. Naeini et al. 2015).
     ece: float
+    gauc: float | None = None  # AUC within each group, see training.gauc; None: not measured
 
     @property
     def calibration(self) -> float:
@@ -69,8 +70,8 @@ class Tally:
         """What the ranks add up, in place, to make one tally of all."""
         return [self.counts, self.sums]
 
-    def metrics(self) -> Metrics:
-        """Of all impressions added; at least one."""
+    def metrics(self, gauc: float | None = None) -> Metrics:
+        """Of all impressions added; at least one. `gauc`: measured elsewhere."""
         negatives, positives = self.counts.double()
         num_rows, num_clicks = int(self.counts.sum()), int(self.counts[1].sum())
         # Per bin: its clicks win against every non-click in a lower bin, and half against those in the same.
@@ -83,6 +84,7 @@ class Tally:
             ctr=num_clicks / num_rows,
             mean_probability=float(self.sums[1]) / num_rows,
             ece=self._calibration_error(num_rows),
+            gauc=gauc,
         )
 
     def _calibration_error(self, num_rows: int) -> float:

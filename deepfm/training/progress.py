@@ -4,13 +4,15 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deepfm import storage
+from deepfm.training.roll_call import Place
 
 _FILE = "progress.json"
 _WRITE_EVERY_S = 1.0
@@ -22,14 +24,17 @@ logger = logging.getLogger(__name__)
 class ProgressWriter:
     """Rank 0's side: the present step, about once a second, and every finished epoch."""
 
-    def __init__(self, run_url: str):
+    def __init__(self, run_url: str, places: Sequence[Place] = ()):
         self._url = f"{run_url}/{_FILE}"
-        self._state: dict = {"epochs": []}
+        self._state: dict = {"epochs": [], "places": [asdict(place) for place in places]}
         self._written_at = 0.0
 
     def begin(self, *, num_steps: int, max_epochs: int) -> None:
         """Before the first step of a training; a run may have two, one after the other."""
-        self._state = {"num_steps": num_steps, "max_epochs": max_epochs, "epochs": self._state["epochs"]}
+        kept = {key: self._state[key] for key in ("epochs", "places")}
+        self._state = {"num_steps": num_steps, "max_epochs": max_epochs, **kept}
+        self._write()
+        self._written_at = 0.0  # its first step shall be seen
 
     def step(self, epoch: int, step: int, logloss: float, samples_per_s: float) -> None:
         """After a step; `logloss` is the mean of the epoch so far."""
@@ -62,13 +67,16 @@ def watched(run_url: str, on_epoch: Callable[[dict[str, float]], None]):
 
 def _watch(url: str, on_epoch: Callable[[dict[str, float]], None], stop: threading.Event) -> None:
     display = _Bar() if sys.stderr.isatty() else _Lines()
-    num_seen = 0
+    num_seen, told_places = 0, False
     while True:
         last_look = stop.wait(_WRITE_EVERY_S)  # and one more, for what was written since the one before
         # A tracking server that is away for a moment must not cost the curves of all epochs after it.
         try:
             if storage.exists(url):
                 state = storage.read_json(url)
+                if not told_places:
+                    tell_places(Place(**place) for place in state["places"])
+                    told_places = True
                 display.show(state)
                 for metrics in state["epochs"][num_seen:]:
                     on_epoch(metrics)
@@ -78,6 +86,12 @@ def _watch(url: str, on_epoch: Callable[[dict[str, float]], None], stop: threadi
         if last_look:
             display.close()
             return
+
+
+def tell_places(places: Iterable[Place]) -> None:
+    """Log which worker trains where, a line a rank."""
+    for place in places:
+        logger.info("rank %d: host %s, %s", place.rank, place.host, place.device)
 
 
 class _Bar:

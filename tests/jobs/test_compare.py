@@ -33,11 +33,11 @@ def trained(monkeypatch):
 
     trained = Trained()
 
-    def launch(spark, order, num_workers, start_timeout_s):
+    def launch(spark, order, num_workers, workers):
         if order.model.model == trained.interrupted_at:
             raise KeyboardInterrupt
         trained.append(order.model.model)
-        return real(spark, order, num_workers, start_timeout_s)
+        return real(spark, order, num_workers, workers)
 
     real = comparison.launch
     monkeypatch.setattr(comparison, "launch", launch)

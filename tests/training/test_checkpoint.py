@@ -9,7 +9,7 @@ from deepfm import storage
 from deepfm.errors import UserError
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
-from deepfm.training.loop import Epoch, Position, Training
+from deepfm.training.course import Epoch, Position, Training
 from deepfm.training.metrics import Metrics
 
 

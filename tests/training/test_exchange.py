@@ -109,16 +109,16 @@ def test_rows_that_ranks_do_not_share_are_gathered_once_each_for_all_tables_of_t
     shares = [torch.tensor([[0, 0], [0, 0]]), torch.tensor([[1, 1], [2, 2]])]
     (sent, found, exchange), (other, _, _) = sent_by_rank(in_ranks, shares)
     ids = [("gather", "rows.2.1", (2,), "torch.int32"), ("gather", "rows.1.2", (1,), "torch.int32")]
-    dense = ("sum", "dense", [(1 + 2,)])  # the logloss and the dense weights
+    dense = ("sum", "dense", [(2 + 2,)])  # the logloss, a wish for a checkpoint and the dense weights
     values = [
         ("gather", "values.2", (2, 3), "torch.float32"),
         ("gather", "values.1", (1, 3), "torch.float32"),
     ]
     assert sent == [*ids, dense, *values]
-    assert [entry[2] for entry in other] == [(4,), (2,), [(3,)], (4, 3), (2, 3)]
+    assert [entry[2] for entry in other] == [(4,), (2,), [(4,)], (4, 3), (2, 3)]
     assert_close(found, of_all_rows(torch.cat(shares)))
     assert exchange.sparse_bytes == 4 * 3 * (2 + 1)
-    assert exchange.dense_bytes == 4 * (1 + 2)  # by a ring of two, a rank sends all once
+    assert exchange.dense_bytes == 4 * (2 + 2)  # by a ring of two, a rank sends all once
 
 
 def test_rows_that_most_ranks_share_are_summed_by_an_all_reduce_over_their_union(in_ranks):

@@ -11,14 +11,18 @@ import cloudpickle
 import pytest
 
 from deepfm import storage
+from deepfm.config import WorkerSettings
 from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings
 from deepfm.training import launch as launching
+from deepfm.training.failure import failure_url
 from deepfm.training.launch import check_slots, launch
-from deepfm.training.worker import WorkOrder, failure_url
+from deepfm.training.order import WorkOrder
 
 # Functions of this file travel to the workers, which cannot import it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+WORKERS = WorkerSettings(threads_per_worker=1)
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def file_of(order, name):
     return Path(storage.local_path(order.run_url)) / name
 
 
-def train_and_leave_a_digest(order):
+def train_and_leave_a_digest(order, world):
     """What a rank does, and then a digest of all its weights in the run's folder."""
     from deepfm.training import worker
 
@@ -52,7 +56,7 @@ def train_and_leave_a_digest(order):
         return built[0]
 
     worker.build_model = keep_model
-    returned = launching._train_as_rank(order)
+    returned = launching._train(order, world)
     digest = hashlib.sha256()
     for weight in built[0].state_dict().values():
         digest.update(weight.numpy().tobytes())
@@ -62,9 +66,9 @@ def train_and_leave_a_digest(order):
 
 
 def test_two_workers_end_with_identical_weights(spark, order, monkeypatch, capfd):
-    monkeypatch.setattr(launching, "_train_as_rank", train_and_leave_a_digest)
+    monkeypatch.setattr(launching, "_train", train_and_leave_a_digest)
     ordered = order(deep={"dropout": 0.5, "batch_norm": True})
-    outcome = launch(spark, ordered, 2, 120)
+    outcome = launch(spark, ordered, 2, WORKERS)
     digests = [path.read_text() for path in file_of(ordered, "").glob("digest-*")]
     assert len(digests) == 2 and len(set(digests)) == 1
     # The rows of both, each once.
@@ -79,7 +83,7 @@ def test_two_workers_end_with_identical_weights(spark, order, monkeypatch, capfd
 def test_no_workers_and_one_worker_end_with_the_same_weights(spark, order):
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     orders = [order(deep={"dropout": 0.5}) for _ in range(2)]
-    outcomes = [launch(spark, ordered, num_workers, 120) for num_workers, ordered in enumerate(orders)]
+    outcomes = [launch(spark, ordered, num_workers, WORKERS) for num_workers, ordered in enumerate(orders)]
     weights = [file_of(ordered, "weights.safetensors").read_bytes() for ordered in orders]
     assert weights[0] == weights[1]
     assert outcomes[0].valid == outcomes[1].valid
@@ -89,12 +93,16 @@ def test_no_workers_and_one_worker_end_with_the_same_weights(spark, order):
 
 
 def test_a_loss_that_is_not_finite_stops_all_workers_with_one_line_and_no_stack_trace(spark, order, capfd):
-    with pytest.raises(UserError, match=r"^epoch 1, step 2: the loss is nan \(rank 0, 1 of 2\); lower "):
-        launch(spark, order(learning_rate=1e30), 2, 120)
+    said = (
+        r"^epoch 1, step 2: the loss is nan \(rank 0, 1 of 2\); its rows are among those of part-\d.*, with "
+        r"A \d to \d, B \d to \d; lower training.learning_rate"
+    )
+    with pytest.raises(UserError, match=said):
+        launch(spark, order(learning_rate=1e30), 2, WORKERS)
     assert "Traceback" not in capfd.readouterr().err
 
 
-def break_on_rank_one(order):
+def break_on_rank_one(order, world):
     """What a rank does, but rank 1 fails when the others wait for its part of the metrics."""
     from deepfm.training import loop
 
@@ -106,23 +114,23 @@ def break_on_rank_one(order):
         return evaluate(model, world, *arguments)
 
     loop.evaluate = break_or_evaluate
-    return launching._train_as_rank(order)
+    return launching._train(order, world)
 
 
 # The thread that waits for Spark's tasks dies with them: Horovod's way.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_that_raises_ends_the_job_with_its_message(spark, order, monkeypatch):
-    monkeypatch.setattr(launching, "_train_as_rank", break_on_rank_one)
+    monkeypatch.setattr(launching, "_train", break_on_rank_one)
     started = time.monotonic()
     with pytest.raises(RuntimeError, match=r"^rank 1 failed: KeyError: 'rank 1 is broken'$"):
-        launch(spark, order(), 2, 120)
+        launch(spark, order(), 2, WORKERS)
     assert time.monotonic() - started < 120
 
 
 def test_more_workers_than_slots_are_refused_at_once_in_one_line(spark, order):
     started = time.monotonic()
     with pytest.raises(UserError) as caught:
-        launch(spark, order(), 3, 120)
+        launch(spark, order(), 3, WORKERS)
     assert str(caught.value).startswith(
         "--num-workers 3: expected that many task slots, found 2 on local[2]; give"
     )

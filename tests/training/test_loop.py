@@ -1,6 +1,7 @@
 """The loop on one rank, and on ranks that are threads: what it optimises, and what ranks share."""
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -9,10 +10,9 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.models.deepfm import DeepFM
+from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.loop import (
     LoopSettings,
-    average_buffers,
-    evaluate,
     forward_backward,
     make_exchange,
     train,
@@ -20,6 +20,7 @@ from deepfm.training.loop import (
     train_step,
 )
 from deepfm.training.optimizer import Optimizer
+from deepfm.training.schedule import Schedule
 from deepfm.training.world import SingleWorld
 
 ONE_EPOCH = LoopSettings(max_epochs=1, patience=1)
@@ -284,6 +285,60 @@ def test_two_ranks_go_on_from_what_rank_zero_kept(in_ranks):
     for again, same_epochs, _ in course(in_ranks, 2, place, [state, state], dropout=0.0):
         assert all(torch.equal(again[name], weights[name]) for name in weights)
         assert [number for number, _, _ in same_epochs] == [1, 2, 3]
+
+
+def test_rank_zeros_clock_makes_all_ranks_write_a_checkpoint_after_the_same_step(in_ranks, monkeypatch):
+    settings = LoopSettings(1, 1, checkpoint_every_s=1e-9)
+    ids, labels = rows(12)
+
+    def work(world):
+        # Another rank's own clock is not asked.
+        mine = settings if world.rank == 0 else dataclasses.replace(settings, checkpoint_every_s=0.0)
+        share, places = slice(world.rank, None, 2), []
+        train_on(
+            model(batch_norm=True),
+            world,
+            mine,
+            [batch_of(ids[share], labels[share], 12)] * 3,
+            on_checkpoint=lambda place: places.append((len(place.training.epochs), place.step)),
+        )
+        return places
+
+    assert in_ranks(2, work) == [[(0, 1), (0, 2), (0, 3), (1, 0)]] * 2
+
+
+def test_rates_fall_where_epochs_brought_no_progress_also_after_going_on():
+    (ids, labels), rates = rows(8), []
+
+    class Recorded(Optimizer):
+        def set_rate(self, factor):
+            rates.append(factor)
+            super().set_rate(factor)
+
+    # A valid loss that never gets better: of labels turned round.
+    schedule = Schedule("plateau", reduction=0.5)
+    net = model()
+
+    def run(position=None, max_epochs=4):
+        kept = []
+        train(
+            net,
+            Recorded(net, 0.1),
+            SingleWorld(),
+            LoopSettings(max_epochs, 9, schedule=schedule, steps_per_epoch=1),
+            read_train=lambda epoch, num_done: [batch_of(ids, labels)],
+            read_valid=lambda: [batch_of(ids, 1 - labels)],
+            on_step=lambda *_: None,
+            on_epoch=lambda *_: None,
+            on_checkpoint=lambda place: kept.append(copy.deepcopy(place)),
+            position=position,
+        )
+        return kept
+
+    kept = run(max_epochs=3)
+    assert rates == [1, 1, 0.5]
+    run(kept[-1])
+    assert rates == [1, 1, 0.5, 0.25]
 
 
 # Precision

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from deepfm.training.loop import Epoch, Training
+from deepfm.training.course import Epoch, Training
 from deepfm.training.metrics import Metrics
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
 

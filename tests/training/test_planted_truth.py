@@ -10,7 +10,8 @@ from deepfm.models.deepfm import DeepFM
 from deepfm.models.fm import FM
 from deepfm.models.lr import LR
 from deepfm.synthetic_truth import CATEGORIES, Truth, draw_codes, sigmoid
-from deepfm.training.loop import LoopSettings, evaluate, make_exchange, train_epoch
+from deepfm.training.evaluation import evaluate
+from deepfm.training.loop import LoopSettings, make_exchange, train_epoch
 from deepfm.training.metrics import Tally
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.world import SingleWorld

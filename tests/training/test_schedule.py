@@ -33,3 +33,16 @@ def test_steps_beyond_the_last_and_a_rise_as_long_as_the_training_are_no_error()
 @pytest.mark.parametrize(("rule", "scale"), [("none", 1), ("sqrt", 2), ("linear", 4)])
 def test_workers_scale_it_by_the_rule_that_was_chosen(rule, scale):
     assert Schedule(warmup_steps=2, scale=scale_of(rule, 4)).factor(1) == scale / 2
+
+
+def test_on_a_plateau_it_falls_by_the_same_factor_each_time():
+    schedule = Schedule("plateau", warmup_steps=2, reduction=0.5)
+    assert [schedule.factor(step, num_reductions) for step, num_reductions in ((1, 0), (9, 0), (10, 2))] == [
+        0.5,
+        1,
+        0.25,
+    ]
+
+
+def test_plateaus_are_nothing_to_other_kinds():
+    assert Schedule().factor(5, num_reductions=3) == 1

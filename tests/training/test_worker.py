@@ -11,7 +11,10 @@ from deepfm.models.fm import FM
 from deepfm.models.lr import LR
 from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
 from deepfm.training.optimizer import Ftrl, LazyAdam
-from deepfm.training.worker import WorkOrder, make_optimizer, run_worker
+from deepfm.training.order import WorkOrder
+from deepfm.training.plan import make_optimizer
+from deepfm.training.trace import TABLE, TRACE
+from deepfm.training.worker import run_worker
 from deepfm.training.world import SingleWorld
 
 
@@ -175,6 +178,20 @@ def test_an_lr_is_trained_by_ftrl(dataset_url, tmp_path):
     # l1 so strong holds every weight at zero, which Adam would not.
     assert outcome.valid.logloss == pytest.approx(math.log(2), rel=1e-6)
     assert outcome.num_weights == 9 + 1
+
+
+def test_gauc_by_a_field_is_measured_on_validation_and_test_rows(trained):
+    outcome, without = trained(gauc_field="A"), trained()
+    for metrics in (outcome.valid, outcome.test):
+        assert 0 < metrics.gauc < 1
+    assert "valid_gauc" in outcome.best_epoch.curves()
+    assert without.valid.gauc is None
+
+
+def test_a_training_that_is_profiled_leaves_its_trace(dataset_url, tmp_path):
+    order = WorkOrder(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, profile_steps=2)
+    run_worker(order, SingleWorld())
+    assert {path.name for path in tmp_path.iterdir()} >= {TRACE, TABLE}
 
 
 def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from deepfm.models.deepfm import DeepFM
-from deepfm.training.loop import LoopSettings, average_buffers, make_exchange, train_step
+from deepfm.training.evaluation import average_buffers
+from deepfm.training.loop import LoopSettings, make_exchange, train_step
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.world import HorovodWorld, SingleWorld
 

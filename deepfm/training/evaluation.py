@@ -1,0 +1,46 @@
+"""A model measured over the rows of all ranks."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from deepfm.training.batch import Batch
+from deepfm.training.gauc import Groups, GroupScores
+from deepfm.training.metrics import Metrics, Tally
+from deepfm.training.world import World
+
+
+@torch.no_grad()
+def average_buffers(model: nn.Module, world: World) -> None:
+    """Batch norm's running statistics, which each rank kept of its own rows, become the mean over ranks."""
+    if world.size == 1:
+        return
+    buffers = [value for value in model.buffers() if value.is_floating_point()]
+    if buffers:
+        world.sum_(buffers, "buffers")
+        for value in buffers:
+            value /= world.size
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    world: World,
+    batches: Iterable[Batch],
+    logit_correction: float = 0.0,
+    groups: Groups | None = None,
+) -> Metrics:
+    """Metrics over the rows of all ranks, and the AUC by group where there are groups; same on every rank."""
+    model.eval()
+    tally: Tally | None = None
+    scores = GroupScores(groups) if groups else None
+    for batch in batches:
+        tally = tally or Tally(batch.ids.device)
+        logits = model(batch.ids, batch.x) + logit_correction
+        tally.add(logits, batch.labels)
+        if scores:
+            scores.add(batch.ids, logits, batch.labels)
+    tally = tally or Tally()
+    world.sum_(tally.tensors(), "tally")
+    return tally.metrics(scores.gauc(world) if scores else None)

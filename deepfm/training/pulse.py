@@ -1,0 +1,100 @@
+"""Signs of life: each worker leaves one every few seconds, and the driver says whose stay away."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from deepfm import storage
+
+
+def pulse_url(run_url: str, rank: int) -> str:
+    """Where a rank leaves its signs of life."""
+    return f"{run_url}/pulse-{rank}.json"
+
+
+@contextmanager
+def beating(run_url: str, rank: int, every_s: float) -> Iterator[None]:
+    """Leave a sign of life while the block runs; a process that is stopped or lost leaves none."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        number = 0
+        while True:
+            # A shared filesystem that is away for a moment is no reason to stop a training.
+            with suppress(OSError):
+                sign = {"beat": number, "host": socket.gethostname(), "over": False}
+                storage.write_json(pulse_url(run_url, rank), sign)
+            number += 1
+            if stop.wait(every_s):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True, name="pulse")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        storage.write_json(pulse_url(run_url, rank), {"beat": -1, "host": "", "over": True})
+
+
+class Pulses:
+    """What the driver knows of the workers' signs of life, by its own clock: theirs may differ."""
+
+    def __init__(self, run_url: str, num_workers: int):
+        """Forgets those that an earlier try left."""
+        self._urls = {rank: pulse_url(run_url, rank) for rank in range(num_workers)}
+        for url in self._urls.values():
+            storage.remove(url)
+        self._seen: dict[int, tuple[dict, float]] = {}  # the last sign, and when it was new
+
+    def silent(self, now: float | None = None) -> dict[int, tuple[str, float]]:
+        """Of the ranks that have begun and not ended: {rank: (host, seconds since its last sign)}."""
+        now = time.monotonic() if now is None else now
+        for rank, url in self._urls.items():
+            if storage.exists(url):
+                sign = storage.read_json(url)
+                if rank not in self._seen or self._seen[rank][0] != sign:
+                    self._seen[rank] = (sign, now)
+        return {rank: (sign["host"], now - at) for rank, (sign, at) in self._seen.items() if not sign["over"]}
+
+
+@contextmanager
+def watched_for_silence(
+    pulses: Pulses,
+    *,
+    warn_after_s: float,
+    give_up_after_s: float,
+    on_warning: Callable[[str], None],
+    give_up: Callable[[str], None],
+) -> Iterator[None]:
+    """While the block runs, tell of each rank that falls silent, and once that it is given up."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        told: set[int] = set()
+        while not stop.wait(warn_after_s / 6):
+            try:
+                silent = pulses.silent()
+            except OSError:
+                continue  # the workers' folder is away for a moment; so are their signs
+            for rank, (host, seconds) in silent.items():
+                where = f"rank {rank} on {host} has shown no sign of life for {seconds:.0f} s"
+                if seconds >= give_up_after_s:
+                    give_up(where)
+                    return
+                if seconds >= warn_after_s and rank not in told:
+                    on_warning(f"{where}; the others wait for it, for {give_up_after_s:.0f} s at most")
+                    told.add(rank)
+                if seconds < warn_after_s:
+                    told.discard(rank)
+
+    thread = threading.Thread(target=watch, daemon=True, name="silence")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
