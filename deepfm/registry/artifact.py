@@ -1,7 +1,6 @@
-"""The model as a folder: model.json, weights.safetensors, vocabulary; loading it runs no code it brings."""
+"""The model as a folder: model.json, weights.safetensors, vocabulary, sealed; loading it runs no code."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ from deepfm.features.sampling import logit_correction
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
+from deepfm.registry.seal import require_sealed, seal
 from deepfm.training.checkpoint import load_weights, save_weights
 
 #: Impressions that go through the network at a time: their activations take 50 MiB, not gigabytes.
@@ -27,7 +27,6 @@ _ROWS_AT_ONCE = 8192
 class ModelCard(Settings):
     """model.json: all but the numbers."""
 
-    format_version: Literal[1] = 1
     model: ModelSettings
     data: DataSettings  # how raw rows are read
     num_ids: tuple[int, ...]  # by field
@@ -60,6 +59,7 @@ def save_artifact(
     vocabulary.save(folder_url)
     save_weights(f"{folder_url}/weights.safetensors", weights)
     storage.write_json(f"{folder_url}/model.json", card.model_dump(mode="json"))
+    seal(folder_url)
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,10 @@ class ServingModel:
 
 
 def load_artifact(folder_url: str) -> ServingModel:
-    """Read what `save_artifact` wrote; UserError where a part is missing or belongs to another model."""
+    """Read what `save_artifact` wrote; UserError where a part is missing, changed or another model's."""
+    require_sealed(folder_url)
     where = f"{folder_url}/model.json"
-    try:
-        document = storage.read_json(where)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{where}: expected a model of this project, found {error}; check the model's URI"
-        ) from error
-    card = parse_settings(document, ModelCard, where)
+    card = parse_settings(storage.read_json(where), ModelCard, where)
     vocabulary = Vocabulary.load(folder_url)
     if vocabulary.fingerprint != card.vocabulary:
         raise UserError(

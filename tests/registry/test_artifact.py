@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from deepfm.features.encode import Encoder
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.registry import artifact
 from deepfm.registry.artifact import load_artifact
+from deepfm.registry.seal import digest_of, seal
 
 RAW = pa.table({"I": pa.array([0, None, 10**9, 1]), "C": pa.array(["a", "b", None, "never seen"])})
 
@@ -29,6 +31,7 @@ def random_model(save_model):
     weights = load_file(folder / "weights.safetensors")
     torch.manual_seed(1)
     save_file({key: torch.randn_like(w) for key, w in weights.items()}, folder / "weights.safetensors")
+    seal(f"file://{folder}")
     return folder
 
 
@@ -40,6 +43,7 @@ def test_reloaded_model_scores_the_same(save_model, random_model):
     vocabulary.save(f"file://{copy}")
     save_file(dict(model.network.state_dict()), copy / "weights.safetensors")
     (copy / "model.json").write_text((random_model / "model.json").read_text())
+    seal(f"file://{copy}")
     again = load_artifact(f"file://{copy}").probabilities(RAW)
     assert again.tolist() == model.probabilities(RAW).tolist()
     assert len(set(again)) == 4  # the rows differ, so would their probabilities if ids were mixed up
@@ -66,7 +70,13 @@ def test_no_rows_give_no_probabilities(random_model):
 
 def test_the_folder_holds_nothing_that_could_run(random_model):
     names = {path.name for path in random_model.iterdir()}
-    assert names == {"model.json", "weights.safetensors", "vocabulary.json", "vocabulary.parquet"}
+    assert names == {
+        "model.json",
+        "weights.safetensors",
+        "vocabulary.json",
+        "vocabulary.parquet",
+        "files.json",
+    }
 
 
 def test_the_card_says_what_the_model_was_trained_on(save_model):
@@ -90,6 +100,7 @@ def test_vocabulary_of_another_model_is_refused(save_model, small_data):
     folder = save_model()
     counts = pa.table({"field": [0, 0, 1, 1], "value": ["0", "1", "b", "z"], "num": [2, 1, 2, 1]})
     Vocabulary.fit(small_data.field_set, counts).save(f"file://{folder}")
+    seal(f"file://{folder}")
     with pytest.raises(UserError, match="the model was trained with vocabulary"):
         load_artifact(f"file://{folder}")
 
@@ -99,28 +110,51 @@ def test_weights_of_another_shape_are_refused(save_model):
     weights = load_file(folder / "weights.safetensors")
     weights["embedding.table.weight"] = torch.zeros(7, 2)
     save_file(weights, folder / "weights.safetensors")
+    seal(f"file://{folder}")
     with pytest.raises(UserError, match="the weights do not fit the model"):
         load_artifact(f"file://{folder}")
 
 
-@pytest.mark.parametrize(
-    "name", ["model.json", "weights.safetensors", "vocabulary.json", "vocabulary.parquet"]
-)
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_an_incomplete_folder_is_refused(save_model, name, damage):
+FILES = ["model.json", "weights.safetensors", "vocabulary.json", "vocabulary.parquet"]
+
+
+@pytest.mark.parametrize("name", [*FILES, "files.json"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "a flipped bit"])
+def test_a_folder_that_is_not_what_was_saved_is_refused_in_one_line(save_model, name, damage):
     folder = save_model()
-    content = (folder / name).read_bytes()
+    content = bytearray((folder / name).read_bytes())
     (folder / name).unlink()
     if damage == "truncated":
         (folder / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=f"expected a (model|vocabulary)|expected weights|{name}"):
+    elif damage == "a flipped bit":
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"(; the model was damaged|register the model again|check the model's)"
+    ):
         load_artifact(f"file://{folder}")
+
+
+def test_a_folder_of_a_newer_format_is_told(save_model):
+    folder = save_model()
+    document = json.loads((folder / "files.json").read_text())
+    (folder / "files.json").write_text(json.dumps(document | {"format_version": 2}))
+    with pytest.raises(UserError, match="expected a model of format 1, found 2; .* another version of this"):
+        load_artifact(f"file://{folder}")
+
+
+def test_the_digest_of_a_model_is_that_of_its_content(save_model, random_model):
+    copy = random_model.parent / "copy"
+    shutil.copytree(random_model, copy)
+    assert digest_of(f"file://{copy}") == digest_of(f"file://{random_model}")
+    assert digest_of(f"file://{save_model('other')}") != digest_of(f"file://{random_model}")
 
 
 def test_a_card_with_an_unknown_key_is_refused(save_model):
     folder = save_model()
     card = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(card | {"loader": "os.system"}))
+    seal(f"file://{folder}")
     with pytest.raises(UserError, match="unknown key loader"):
         load_artifact(f"file://{folder}")
 

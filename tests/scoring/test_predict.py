@@ -13,6 +13,7 @@ from deepfm.config import DataSettings
 from deepfm.features.click_log import find_click_log, raw_rows
 from deepfm.features.split import DaySplit
 from deepfm.registry.artifact import load_artifact
+from deepfm.registry.seal import seal
 from deepfm.scoring.predict import count_rows, evaluate_models, scored_rows, ship_model, shipped_model
 
 DAY = "2026-01-08"
@@ -66,6 +67,7 @@ def test_rows_score_as_they_do_without_spark(score, write_log, save_model):
     torch.manual_seed(1)
     weights = load_file(folder / "weights.safetensors")
     save_file({key: torch.randn_like(w) for key, w in weights.items()}, folder / "weights.safetensors")
+    seal(f"file://{folder}")
     model = load_artifact(f"file://{folder}")
     columns = {"I": [0, 1, None, 10**12], "C": ["b", None, "a", "new"]}
     lines = [f"0\t{'' if i is None else i}\t{c or ''}" for i, c in zip(*columns.values(), strict=True)]
