@@ -177,6 +177,16 @@ class PromotionLimits(Settings):
     max_calibration: float = Setting(ge=1)
 
 
+class DriftLimits(Settings):
+    """How much a night may differ from the rows that its model was measured on before it is flagged."""
+
+    max_psi: float = Setting(default=0.25, gt=0)  # population stability index of the scores
+    max_field_psi: float = Setting(default=0.25, gt=0)
+    max_unknown_increase: float = Setting(default=0.1, gt=0, le=1)  # of a field's share of unknown values
+    max_rows_change: float = Setting(default=0.5, gt=0)  # from the median of the nights before
+    stop: bool = False  # publish nothing where a limit is broken; else publish and warn
+
+
 class Profile(Settings):
     """conf/profile/*.yaml: where the jobs run."""
 
@@ -185,6 +195,7 @@ class Profile(Settings):
     mlflow: MlflowSettings
     workers: WorkerSettings
     promotion: PromotionLimits
+    drift: DriftLimits = DriftLimits()
 
 
 S = TypeVar("S", bound=Settings)

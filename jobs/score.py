@@ -1,63 +1,78 @@
-"""Champion + a day of impressions -> one published day of probabilities.
+"""Champion + a day of impressions -> one published day of probabilities, or several days one by one.
 
 Example:
 
     spark-submit jobs/score.py --date 2026-01-08 --model-uri models:/ctr_deepfm@champion \\
-        --input work/log --output work/scores
+        --input work/log --output work/scores --keep id --key id
 """
+
+from dataclasses import asdict
 
 import click
 from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
 
 from deepfm import storage
 from deepfm.registry.tracking import Store
-from deepfm.scoring.night import score_day
-from deepfm.scoring.publish import day_url, published_day, require_keepable
+from deepfm.scoring.monitoring import tell_mlflow
+from deepfm.scoring.night import Night, fetch_model, score_day, with_max_psi
+from deepfm.scoring.publish import PublishedDay, day_url, days_of, published_day, require_keepable
 
 
 @click.command(cls=JobCommand, help=__doc__)
-@click.option("--date", required=True, help="The day to score, YYYY-MM-DD.")
+@click.option("--date", help="The day to score, YYYY-MM-DD.")
+@click.option("--from", "first", help="In place of --date: the first of several days.")
+@click.option("--to", "last", help="With --from: the last of them.")
 @click.option("--model-uri", required=True, help="models:/NAME@champion or models:/NAME/VERSION.")
-@click.option(
-    "--input",
-    "input_path",
-    required=True,
-    help="Impressions, laid out as in training; a label is not needed.",
-)
-@click.option(
-    "--output", "output_path", required=True, help="Folder of published days; this one becomes ds=DATE in it."
-)
+@click.option("--input", "input_path", required=True, help="Impressions, laid out as in training; no label.")
+@click.option("--output", "output_path", required=True, help="Folder of published days, ds=DATE each.")
 @click.option("--keep", default="", help="Columns of the input to publish with the probability, C1,C2.")
+@click.option("--key", default="", help="Kept columns that tell two impressions apart: none may be twice.")
+@click.option("--max-psi", type=float, help="Publish nothing where the scores have drifted further.")
 @click.option("--overwrite", is_flag=True, help="Score a day again that is published already.")
+@click.option("--dry-run", is_flag=True, help="Check model, input and a sample of rows; publish nothing.")
 @tracking_option
 @profile_option
 @job
-def score(date, model_uri, input_path, output_path, keep, overwrite, tracking_uri, profile_path) -> dict:
+def score(
+    date, first, last, model_uri, input_path, output_path, keep, key, max_psi, overwrite, dry_run,
+    tracking_uri, profile_path,
+) -> dict:  # fmt: skip
     profile = load_profile(profile_path)
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
-    target = day_url(output_url, date)
+    days = days_of(date, first, last)
+    keep, key = _names(keep), _names(key)
+    require_keepable(keep, key)
     store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
     version = store.resolve(model_uri)
-    columns = tuple(name.strip() for name in keep.split(",") if name.strip())
-    require_keepable(columns)
-    day = None if overwrite else published_day(output_url, date)
-    is_new = day is None
-    if is_new:
+    standing = {} if overwrite or dry_run else {day: published_day(output_url, day) for day in days}
+    done = {day: found for day, found in standing.items() if found}
+    for day in done:
+        click.echo(f"{day_url(output_url, day)} is published already; --overwrite scores it again", err=True)
+    scored = dict(done)
+    if len(done) < len(days):
         with spark_session(profile, "score") as spark:
-            day = score_day(spark, store, version, date, input_url, output_url, columns)
-    else:
-        click.echo(f"{target} is published already; --overwrite scores it again", err=True)
-    return {
-        "date": date,
-        "rows_in": day.rows_in,
-        "rows_scored": day.rows_scored,
-        "rows_bad": day.rows_bad,
-        "name": day.name,
-        "version": day.version,
-        "mean_probability": day.mean_probability,
-        "output": target,
-        "published_now": is_new,
-    }
+            model = fetch_model(spark, store, version)
+            for day in (day for day in days if day not in done):
+                night = Night(day, input_url, output_url, keep, key)
+                limits = with_max_psi(profile.drift, max_psi)
+                scored[day] = score_day(spark, model, night, limits, publish=not dry_run)
+                for warning in scored[day].warnings:
+                    click.echo(f"warning: {day}: {warning}", err=True)
+                if not dry_run:
+                    tell_mlflow(store, day_url(output_url, day), day, scored[day])
+    told = [
+        _told(day, scored[day], day_url(output_url, day), day not in done and not dry_run) for day in days
+    ]
+    return told[0] if date else {"days": told, "published_now": sum(day["published_now"] for day in told)}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _told(day: str, found: PublishedDay, output: str, is_new: bool) -> dict:
+    known = {key: value for key, value in asdict(found).items() if key not in ("code_version", "input_url")}
+    return {"date": day, "rows_in": found.rows_in, **known, "output": output, "published_now": is_new}
 
 
 if __name__ == "__main__":

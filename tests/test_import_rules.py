@@ -19,6 +19,7 @@ LAYERS = [
     {"deepfm.fields"},
     {"deepfm.field_groups"},
     {"deepfm.config", "deepfm.storage"},
+    {"deepfm.page"},
     {"deepfm.model_settings"},
     {"deepfm.synthetic", "deepfm.synthetic_truth"},
     {"deepfm.features"},
@@ -46,8 +47,8 @@ BARE_TORCH = (
     *(
         f"deepfm/training/{name}.py"
         for name in (
-            "ahead", "batch", "checkpoint", "course", "device", "evaluation", "exchange", "gauc", "lookups",
-            "loop", "metrics", "optimizer", "schedule",
+            "ahead", "batch", "checkpoint", "course", "device", "evaluation", "exchange", "field_tally",
+            "gauc", "lookups", "loop", "metrics", "optimizer", "schedule",
         )
     ),
 )  # fmt: skip

@@ -1,12 +1,9 @@
 """profile.html: a dataset's profile as one page that loads nothing and runs nothing."""
 
-import base64
-import io
-
-import jinja2
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deepfm import page as pages
 from deepfm import storage
 from deepfm.dataset.field_profile import FieldProfile
 from deepfm.dataset.profile import DatasetProfile, Rows
@@ -16,27 +13,7 @@ _COLOURS = {"train": "tab:blue", "valid": "tab:orange", "test": "tab:green", "ou
 #: Names that have room below a plot.
 _MAX_NAMES = 15
 
-# The policy keeps a browser from running or loading anything, even if a value of the log were not escaped.
-_TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Dataset {{ profile.digest }}</title>
-<style>
-body { font: 15px/1.4 sans-serif; max-width: 68em; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: .5em 0 1.5em }
-th, td { padding: .15em .7em; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top }
-th:first-child, td:first-child, .text { text-align: left; overflow-wrap: anywhere }
-.warning { background: #fff1d6; padding: .3em .8em }
-.field { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-start }
-img { max-width: 100% }
-</style>
-</head>
-<body>
-<h1>Dataset {{ profile.digest }}</h1>
-<p>Made of {{ profile.log_url }}</p>
+_BODY = """<p>Made of {{ profile.log_url }}</p>
 {% for finding in profile.warnings %}
 <p class="warning"><b>{{ finding.name }}</b> {{ finding.text }}</p>
 {% else %}
@@ -109,38 +86,23 @@ rows with the same value have; 0.5 says nothing, 1 says all.</p>
 {% endif %}
 </div>
 {% endfor %}
-</body>
-</html>
 """
 
 
 def page(profile: DatasetProfile) -> str:
     """The profile -> HTML with its plots inside."""
-    # autoescape: values and lines of the log are anybody's text.
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
-    environment.filters |= {"thousands": _thousands, "percent": _percent, "digits": _digits}
-    return environment.from_string(_TEMPLATE).render(
+    return pages.page(
+        f"Dataset {profile.digest}",
+        _BODY,
         profile=profile,
-        day_plot=_image(_day_plot(profile.days)) if profile.days else "",
-        bucket_plots={f.name: _image(_bucket_plot(f)) for f in profile.fields if f.buckets},
+        day_plot=pages.image(_day_plot(profile.days)) if profile.days else "",
+        bucket_plots={f.name: pages.image(_bucket_plot(f)) for f in profile.fields if f.buckets},
     )
 
 
 def write_page(url: str, profile: DatasetProfile) -> None:
     """Write profile.html into a dataset's folder."""
     storage.write_bytes(f"{url}/{PAGE}", page(profile).encode())
-
-
-def _thousands(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"
-
-
-def _percent(share: float | jinja2.Undefined) -> str:
-    return "" if isinstance(share, jinja2.Undefined) else f"{share:.2%}"
-
-
-def _digits(number: float | None) -> str:
-    return "" if number is None else f"{number:.4g}"
 
 
 def _day_plot(days: tuple[Rows, ...]) -> Figure:
@@ -183,10 +145,3 @@ def _draw_ctr(axes: Axes, ctrs: list[float | None], colours: list[str]) -> None:
 def _name_places(axes: Axes, names: list[str]) -> None:
     every = -(-len(names) // _MAX_NAMES)
     axes.set_xticks(range(0, len(names), every), names[::every], rotation=60, ha="right", fontsize="small")
-
-
-def _image(figure: Figure) -> str:
-    """As the address of an image that lies within the page."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=80)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -17,8 +17,10 @@ from deepfm.features.sampling import logit_correction
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
+from deepfm.registry.reference import Reference, load_reference, save_reference
 from deepfm.registry.seal import require_sealed, seal
 from deepfm.training.checkpoint import load_weights, save_weights
+from deepfm.training.field_tally import FieldTally
 
 #: Impressions that go through the network at a time: their activations take 50 MiB, not gigabytes.
 _ROWS_AT_ONCE = 8192
@@ -41,6 +43,7 @@ def save_artifact(
     manifest: Manifest,
     vocabulary: Vocabulary,
     weights: dict[str, Tensor],
+    reference: Reference | None = None,
 ) -> None:
     """Write a trained model into a folder that exists; UserError where the parts do not belong together."""
     if vocabulary.fingerprint != manifest.vocabulary:
@@ -59,6 +62,8 @@ def save_artifact(
     vocabulary.save(folder_url)
     save_weights(f"{folder_url}/weights.safetensors", weights)
     storage.write_json(f"{folder_url}/model.json", card.model_dump(mode="json"))
+    if reference:
+        save_reference(folder_url, reference)
     seal(folder_url)
 
 
@@ -70,21 +75,33 @@ class ServingModel:
     encoder: Encoder
     network: torch.nn.Module
     logit_correction: float = 0.0  # for training rows that were left out: see features.sampling
+    reference: Reference | None = None  # what a night is compared with
 
     @torch.inference_mode()
-    def logits(self, raw: pa.Table) -> np.ndarray:
-        """Typed raw columns (see features.parse.ParsedRows.raw) of n rows -> (n,) float32 logits."""
+    def logits(self, raw: pa.Table, of_fields: FieldTally | None = None) -> np.ndarray:
+        """Typed raw columns (see features.parse.ParsedRows.raw) of n rows -> (n,) float32 logits.
+
+        `of_fields`: counts what the rows hold.
+        """
         block = as_block(self.encoder.encode(raw))
         if not len(block):
             return np.empty(0, np.float32)
-        parts = [block[start : start + _ROWS_AT_ONCE] for start in range(0, len(block), _ROWS_AT_ONCE)]
-        inputs = (network_inputs(part, self.encoder.fields) for part in parts)
-        logits = torch.cat([self.network(ids, x) for ids, x in inputs])
-        return (logits + self.logit_correction).numpy()
+        logits = []
+        for start in range(0, len(block), _ROWS_AT_ONCE):
+            ids, x = network_inputs(block[start : start + _ROWS_AT_ONCE], self.encoder.fields)
+            if of_fields:
+                of_fields.add(ids)
+            logits.append(self.network(ids, x))
+        return (torch.cat(logits) + self.logit_correction).numpy()
 
     def probabilities(self, raw: pa.Table) -> np.ndarray:
         """Typed raw columns of n rows -> (n,) float64 probabilities of a click."""
-        return torch.sigmoid(torch.from_numpy(self.logits(raw)).double()).numpy()
+        return as_probabilities(self.logits(raw))
+
+
+def as_probabilities(logits: np.ndarray) -> np.ndarray:
+    """(n,) float32 logits -> (n,) float64 probabilities."""
+    return torch.sigmoid(torch.from_numpy(logits).double()).numpy()
 
 
 def load_artifact(folder_url: str) -> ServingModel:
@@ -108,4 +125,4 @@ def load_artifact(folder_url: str) -> ServingModel:
             f"{folder_url}: the weights do not fit the model: {error}; register the model again"
         ) from error
     correction = logit_correction(card.data.keep_negatives)
-    return ServingModel(card, Encoder(vocabulary), network.eval(), correction)
+    return ServingModel(card, Encoder(vocabulary), network.eval(), correction, load_reference(folder_url))

@@ -36,7 +36,7 @@ class Run:
         """What is known before training: flattened settings, the dataset's manifest, code and environment."""
         mlflow.log_params(flattened(settings))
         mlflow.log_dict(manifest, "dataset_manifest.json")
-        mlflow.set_tags({"git_commit": _git_commit(), "deepfm": deepfm.__version__})
+        mlflow.set_tags({"git_commit": code_version(), "deepfm": deepfm.__version__})
         mlflow.set_tags({f"version.{name}": _version(name) for name in _VERSIONS_THAT_MATTER})
         packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()})
         mlflow.log_text("\n".join(packages) + "\n", "environment.txt")
@@ -133,7 +133,7 @@ def _version(package: str) -> str:
         return "absent"
 
 
-def _git_commit() -> str:
+def code_version() -> str:
     """This package's commit, "-dirty" where files differ from it, "unknown" outside a checkout."""
     command = [
         "git",

@@ -11,7 +11,10 @@ from deepfm.dataset.manifest import Manifest
 from deepfm.errors import UserError, WorkersLost
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.model_settings import ModelSettings
+from deepfm.registry import model_card
 from deepfm.registry.artifact import save_artifact
+from deepfm.registry.figures import figures
+from deepfm.registry.reference import reference_of
 from deepfm.registry.run import Run
 from deepfm.registry.start import TRAINING_STATE
 from deepfm.registry.tracking import Store
@@ -110,11 +113,17 @@ def register_outcome(
     for file in (TRACE, TABLE):
         if storage.exists(f"{order.run_url}/{file}"):
             run.log_bytes(storage.read_bytes(f"{order.run_url}/{file}"), f"profile/{file}")
+    drawn = figures(outcome)
+    for file, figure in drawn.items():
+        run.log_figure(figure, f"plots/{file}")
+    run.log_text(model_card.markdown(name, order.model, manifest, outcome), "model_card.md")
+    run.log_text(model_card.html(name, order.model, manifest, outcome, drawn), "model_card.html")
     weights = load_weights(f"{order.run_url}/{WEIGHTS}")
     with tempfile.TemporaryDirectory() as parent:
         folder = f"{parent}/{order.model.model}"  # its name is seen in MLflow
         os.mkdir(folder)
-        save_artifact(f"file://{folder}", order.model, manifest, vocabulary, weights)
+        reference = reference_of(outcome, manifest.fields.names)
+        save_artifact(f"file://{folder}", order.model, manifest, vocabulary, weights, reference)
         tags = {"dataset": manifest.digest, "model": order.model.model}
         tags |= {key: f"{getattr(outcome.test, key):.6f}" for key in ("logloss", "auc")}
         if storage.exists(f"{order.run_url}/{OPTIMIZER}"):

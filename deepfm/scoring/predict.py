@@ -18,11 +18,12 @@ from pyspark.sql import functions as F
 from deepfm.features.parse import RowFormat, parse_rows
 from deepfm.features.rebatch import rebatched
 from deepfm.features.split import SPLITS, Split
-from deepfm.registry.artifact import ServingModel, load_artifact
+from deepfm.registry.artifact import ServingModel, as_probabilities, load_artifact
+from deepfm.scoring.totals import PartTotals
 from deepfm.training.metrics import Metrics, Tally
 
 #: Columns of a scored night beside the kept ones, and what tells its rows apart.
-SCORED, BAD, OTHER_DAY = "scored", "bad", "other_day"
+SCORED, BAD, OTHER_DAY, TOTALS = "scored", "bad", "other_day", "totals"
 
 
 def ship_model(spark: SparkSession, folder: str) -> str:
@@ -47,22 +48,28 @@ def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str
     """raw rows -> kind (scored, bad, other_day), kept columns, probability; source_file, text, reason of bad.
 
     Every raw row but a header comes out as one row. Rows of another day occur only where the day is a column.
+    After them comes a row of kind `totals` from each task, whose text is a part of the night's NightTotals.
     """
 
     def score_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         model = shipped_model(model_name)
+        totals = PartTotals(model.encoder.fields)
         for batch in rebatched(batches):
             parsed = parse_rows(batch, row_format)
+            totals.add_read(batch.column("row_hash").to_numpy())
             chosen = np.ones(parsed.num_good, bool)
             if row_format.has_days:
                 chosen = np.asarray(pc.equal(parsed.days, day))
             mask = pa.array(chosen)
-            probabilities = model.probabilities(parsed.raw.filter(mask))
+            logits = model.logits(parsed.raw.filter(mask), totals.of_fields)
+            totals.add_scored(logits)
+            probabilities = as_probabilities(logits)
             kept = parsed.kept.filter(mask) if row_format.keep else parsed.kept
             kept = kept.rename_columns([kept_as(name) for name in kept.column_names])
             yield from _rows(schema, SCORED, len(probabilities), probability=probabilities, **_columns(kept))
             yield from _rows(schema, OTHER_DAY, int((~chosen).sum()))
             yield from _rows(schema, BAD, parsed.bad.num_rows, **_columns(parsed.bad))
+        yield from _rows(schema, TOTALS, 1, text=pa.array([totals.to_json()]))
 
     keep = [(kept_as(name), pa.string()) for name in row_format.keep]
     bad = [(name, pa.string()) for name in ("source_file", "text", "reason")]

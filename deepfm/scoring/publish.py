@@ -1,8 +1,8 @@
 """A day of probabilities: written aside, counted, then made visible by one rename."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 
 from pyspark.sql import DataFrame, SparkSession
@@ -12,29 +12,49 @@ from deepfm import storage
 from deepfm.dataset.build import REJECTED
 from deepfm.errors import UserError
 from deepfm.features.parse import is_day
-from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, kept_as
+from deepfm.features.split import days_between
+from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, kept_as
+from deepfm.scoring.totals import NightTotals, total_of
 
 #: Days are written below this folder first; Spark readers pass over names that begin with _.
 _ATTEMPTS = "_attempts"
-#: Within a day: its PublishedDay as JSON, so that it becomes visible and is replaced together with its rows.
-_SUMMARY = "_summary.json"
+#: Within a day, of a name that Spark readers pass over: its PublishedDay, so that it becomes visible and is
+#: replaced together with its rows; how it drifted, for machines and for people.
+PROVENANCE, DRIFT, REPORT = "_provenance.json", "_drift.json", "_report.html"
 #: Columns of a published day beside the kept ones; its readers see ds as well.
-_OWN_COLUMNS = ("probability", "model_name", "model_version", "scored_at", "ds")
+_OWN_COLUMNS = ("probability", "model_name", "model_version", "ds")
 
 
 @dataclass(frozen=True)
 class PublishedDay:
-    """What stands in OUTPUT/ds=DATE."""
+    """What stands in OUTPUT/ds=DATE, and where it came from."""
 
     rows_scored: int
     rows_bad: int
     name: str
     version: str
     mean_probability: float
+    model_digest: str = ""  # of the version's files
+    input_url: str = ""
+    input_digest: str = ""  # of the rows that were read, in whatever order
+    code_version: str = ""
+    scored_at: str = ""
+    num_compared: int = 0  # rows that were scored by the path of training too, with the same result
+    warnings: tuple[str, ...] = ()  # how the night has drifted
 
     @property
     def rows_in(self) -> int:
         return self.rows_scored + self.rows_bad
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of a night before it is published."""
+
+    warnings: tuple[str, ...]
+    document: dict | None = None
+    page: str | None = None
+    stop: bool = False
 
 
 def day_url(output_url: str, day: str) -> str:
@@ -44,8 +64,29 @@ def day_url(output_url: str, day: str) -> str:
     return f"{output_url}/ds={day}"
 
 
-def require_keepable(keep: Sequence[str]) -> None:
-    """UserError where kept columns would meet each other or the day's own; Spark ignores case."""
+def days_of(date: str | None, first: str | None, last: str | None) -> list[str]:
+    """One day, or all from the first to the last; UserError where they are no such days."""
+    if (date is None) == (first is None and last is None):
+        raise UserError("expected --date D, or --from D1 and --to D2; give one of the two")
+    if date is not None:
+        first = last = date
+    for flag, day in (("--from", first), ("--to", last)):
+        if day is None or not is_day(day):
+            flag = "--date" if date is not None else flag
+            raise UserError(f"{flag}: expected a day YYYY-MM-DD, found {day}")
+    if first > last:
+        raise UserError(f"--from {first} --to {last}: expected the earlier day first")
+    return days_between(first, last)
+
+
+def require_keepable(keep: Sequence[str], key: Sequence[str] = ()) -> None:
+    """UserError where kept columns would meet each other or the day's own, or a key is none of them.
+
+    Spark ignores case.
+    """
+    absent = [name for name in key if name not in keep]
+    if absent:
+        raise UserError(f"--key: {', '.join(absent)} must be among --keep, to be published and checked")
     names = [name.lower() for name in (*_OWN_COLUMNS, *keep)]
     repeated = [name for name in keep if names.count(name.lower()) > 1]
     if repeated:
@@ -61,11 +102,27 @@ def published_day(output_url: str, day: str) -> PublishedDay | None:
     if not storage.exists(where):
         return None
     try:
-        return PublishedDay(**storage.read_json(f"{where}/{_SUMMARY}"))
+        document = storage.read_json(f"{where}/{PROVENANCE}")
+        return PublishedDay(**{**document, "warnings": tuple(document.get("warnings", ()))})
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{where}: expected a day that score.py published, found {error}; --overwrite replaces it"
         ) from error
+
+
+def days_before(output_url: str, day: str, num_days: int) -> list[PublishedDay]:
+    """The last published days before one, the oldest first."""
+    if not storage.exists(output_url):
+        return []
+    names = [child["name"].removeprefix("ds=") for child in storage.children(output_url)]
+    days = [name for name in names if is_day(name) and name < day]
+    found = []
+    for name in sorted(days)[-num_days:]:
+        try:
+            found.append(published_day(output_url, name))
+        except UserError:
+            continue  # something else stands there: it says nothing of what is usual
+    return found
 
 
 def publish_day(
@@ -73,25 +130,36 @@ def publish_day(
     rows: DataFrame,
     *,
     num_raw: int,
-    model: tuple[str, str],
+    described: PublishedDay,
     day: str,
     keep: tuple[tuple[str, str], ...],
+    num_fields: int,
     max_bad_fraction: float,
+    judge: Callable[[NightTotals, float], Judgement],
     output_url: str,
+    key: tuple[str, ...] = (),
 ) -> PublishedDay:
     """Publish scored rows (see predict.scored_rows) in place of what the day has now.
 
-    `num_raw` is what Spark counted in the input, `model` a name and version, `keep` columns and their Spark
-    types. Nothing is published, and the day that stands stays, where the rows do not add up or more than
-    `max_bad_fraction` of them do not fit: those are then found in OUTPUT/_rejected/ds=DATE.
+    `num_raw` is what Spark counted in the input, `described` what is known of the day before it is scored,
+    `keep` columns and their Spark types, `key` those that tell two impressions apart. Nothing is published,
+    and the day that stands stays, where the rows do not add up, a probability is none, a key is there twice,
+    more than `max_bad_fraction` of the rows do not fit (those are then found in OUTPUT/_rejected/ds=DATE), or
+    `judge`, given the night's totals and its mean probability, says stop.
     """
     storage.make_folder(f"{output_url}/{_ATTEMPTS}")
     _remove_attempts(output_url, day)
     attempt = f"{output_url}/{_ATTEMPTS}/ds={day}.{uuid.uuid4().hex}"
     try:
-        described = _write_aside(spark, rows, num_raw, model, keep, attempt)
+        described, totals = _write_aside(spark, rows, num_raw, described, keep, num_fields, attempt)
         _replace(f"{attempt}/{BAD}", f"{output_url}/{REJECTED}", day, attempt, wanted=described.rows_bad > 0)
         _check_rows(described, day, max_bad_fraction, f"{output_url}/{REJECTED}/ds={day}")
+        _check_probabilities_and_keys(spark.read.parquet(f"{attempt}/{SCORED}"), key, day)
+        judgement = judge(totals, described.mean_probability)
+        if judgement.stop:
+            raise UserError(f"{day}: nothing was published: {'; '.join(judgement.warnings)}")
+        described = replace(described, warnings=judgement.warnings)
+        _describe(f"{attempt}/{SCORED}", described, judgement)
     except BaseException:
         storage.remove(attempt)
         raise
@@ -105,20 +173,23 @@ def _write_aside(
     spark: SparkSession,
     rows: DataFrame,
     num_raw: int,
-    model: tuple[str, str],
+    described: PublishedDay,
     keep: tuple[tuple[str, str], ...],
+    num_fields: int,
     attempt: str,
-) -> PublishedDay:
+) -> tuple[PublishedDay, NightTotals]:
     """Write scored and bad rows below `attempt`; RuntimeError where they are not all that were read."""
     rows = rows.persist()
     try:
         # One pass fills the cache; what is published and what is set aside are both written from it.
-        _scored(rows, model, keep).write.parquet(f"{attempt}/{SCORED}")
+        _scored(rows, described, keep).write.parquet(f"{attempt}/{SCORED}")
         bad = rows.filter(F.col("kind") == BAD).select("source_file", "text", "reason")
         bad.write.json(f"{attempt}/{BAD}")
         num_other = rows.filter(F.col("kind") == OTHER_DAY).count()
+        parts = rows.filter(F.col("kind") == TOTALS).select("text").collect()
     finally:
         rows.unpersist()
+    totals = total_of((part.text for part in parts), num_fields)
     num_bad = spark.read.text(f"{attempt}/{BAD}").count()
     found = (
         spark.read.parquet(f"{attempt}/{SCORED}")
@@ -130,9 +201,42 @@ def _write_aside(
             f"{num_raw} rows were read, but {found.num} scored + {num_bad} bad + {num_other} of other days "
             "came out; the log changed while it was read, nothing was published: run again"
         )
-    described = PublishedDay(found.num, num_bad, *model, found.mean)
-    storage.write_json(f"{attempt}/{SCORED}/{_SUMMARY}", asdict(described))
-    return described
+    return replace(
+        described,
+        rows_scored=found.num,
+        rows_bad=num_bad,
+        mean_probability=found.mean,
+        input_digest=totals.digest,
+        scored_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    ), totals
+
+
+def _describe(folder: str, described: PublishedDay, judgement: Judgement) -> None:
+    storage.write_json(f"{folder}/{PROVENANCE}", asdict(described))
+    if judgement.document is not None:
+        storage.write_json(f"{folder}/{DRIFT}", judgement.document)
+    if judgement.page is not None:
+        storage.write_bytes(f"{folder}/{REPORT}", judgement.page.encode())
+
+
+def _check_probabilities_and_keys(scored: DataFrame, key: tuple[str, ...], day: str) -> None:
+    probability = F.col("probability")
+    # Spark holds nan for greater than any number.
+    wrong = probability.isNull() | F.isnan(probability) | (probability < 0) | (probability > 1)
+    num_wrong = scored.filter(wrong).count()
+    if num_wrong:
+        raise UserError(
+            f"{day}: {num_wrong} probabilities are no numbers from 0 to 1; nothing was published: the model "
+            "is broken, take it back with promote.py --rollback"
+        )
+    if key:
+        twice = scored.groupBy(*key).count().filter(F.col("count") > 1).first()
+        if twice:
+            found = ", ".join(f"{name} {twice[name]}" for name in key)
+            raise UserError(
+                f"{day}: expected each {', '.join(key)} once, found {found} {twice['count']} times; nothing "
+                "was published: mend the log or give another --key"
+            )
 
 
 def _check_rows(described: PublishedDay, day: str, max_bad_fraction: float, rejected_url: str) -> None:
@@ -145,15 +249,13 @@ def _check_rows(described: PublishedDay, day: str, max_bad_fraction: float, reje
         raise UserError(f"{day}: expected impressions, found none in the input; check --date and --input")
 
 
-def _scored(rows: DataFrame, model: tuple[str, str], keep: tuple[tuple[str, str], ...]) -> DataFrame:
-    """The columns a published day has."""
-    scored_at = datetime.now(timezone.utc).replace(microsecond=0)
+def _scored(rows: DataFrame, described: PublishedDay, keep: tuple[tuple[str, str], ...]) -> DataFrame:
+    """The columns a published day has; none says when it was scored: the same inputs give the same rows."""
     return rows.filter(F.col("kind") == SCORED).select(
         *[F.col(f"`{kept_as(name)}`").cast(kind).alias(name) for name, kind in keep],
         "probability",
-        F.lit(model[0]).alias("model_name"),
-        F.lit(model[1]).alias("model_version"),
-        F.lit(scored_at).cast("timestamp").alias("scored_at"),
+        F.lit(described.name).alias("model_name"),
+        F.lit(described.version).alias("model_version"),
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from deepfm.training.batch import Batch
+from deepfm.training.field_tally import FieldTally
 from deepfm.training.gauc import Groups, GroupScores
 from deepfm.training.metrics import Metrics, Tally
 from deepfm.training.world import World
@@ -24,14 +25,18 @@ def average_buffers(model: nn.Module, world: World) -> None:
 
 
 @torch.no_grad()
-def evaluate(
+def tally_rows(
     model: nn.Module,
     world: World,
     batches: Iterable[Batch],
     logit_correction: float = 0.0,
     groups: Groups | None = None,
-) -> Metrics:
-    """Metrics over the rows of all ranks, and the AUC by group where there are groups; same on every rank."""
+    of_fields: FieldTally | None = None,
+) -> tuple[Tally, float | None]:
+    """The tally of the rows of all ranks, and their GAUC where there are groups; the same on every rank.
+
+    `of_fields`: filled as well, with the rows of all ranks.
+    """
     model.eval()
     tally: Tally | None = None
     scores = GroupScores(groups) if groups else None
@@ -41,6 +46,20 @@ def evaluate(
         tally.add(logits, batch.labels)
         if scores:
             scores.add(batch.ids, logits, batch.labels)
+        if of_fields:
+            of_fields.add(batch.ids)
     tally = tally or Tally()
-    world.sum_(tally.tensors(), "tally")
-    return tally.metrics(scores.gauc(world) if scores else None)
+    world.sum_(tally.tensors() + ([of_fields.counts] if of_fields else []), "tally")
+    return tally, scores.gauc(world) if scores else None
+
+
+def evaluate(
+    model: nn.Module,
+    world: World,
+    batches: Iterable[Batch],
+    logit_correction: float = 0.0,
+    groups: Groups | None = None,
+) -> Metrics:
+    """Metrics over the rows of all ranks."""
+    tally, gauc = tally_rows(model, world, batches, logit_correction, groups)
+    return tally.metrics(gauc)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -11,6 +12,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 _NUM_BINS = 1 << 20
 _MAX_LOGIT = 16.0
 _NUM_RANGES = 20  # of the calibration error
+#: Of a histogram of scores: equal ranges of the logit, from -16 to 16.
+SCORE_BINS = 1024
+#: (2, SCORE_BINS): impressions without and with a click, by their score.
+ScoreCounts = list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,10 @@ class Tally:
             gauc=gauc,
         )
 
+    def score_counts(self) -> ScoreCounts:
+        """The same tally, coarse enough to travel and to be kept."""
+        return self.counts.view(2, SCORE_BINS, -1).sum(dim=2).tolist()
+
     def _calibration_error(self, num_rows: int) -> float:
         places = torch.arange(_NUM_BINS, dtype=torch.float64, device=self.counts.device) + 0.5
         of_bin = torch.sigmoid(places * (2 * _MAX_LOGIT / _NUM_BINS) - _MAX_LOGIT)
@@ -95,6 +104,16 @@ class Tally:
         gaps = torch.zeros(_NUM_RANGES, dtype=torch.float64, device=self.counts.device)
         gaps.index_add_(0, ranges, clicks - rows * of_bin)
         return float(gaps.abs().sum()) / num_rows
+
+
+def score_bins(logits: Tensor) -> Tensor:
+    """(B,) logits -> (B,) int64: of SCORE_BINS equal ranges."""
+    return bins_of(logits.double()) // (_NUM_BINS // SCORE_BINS)
+
+
+def bin_logits(num_bins: int = SCORE_BINS) -> np.ndarray:
+    """(num_bins,): the logit in the middle of each."""
+    return (np.arange(num_bins) + 0.5) * (2 * _MAX_LOGIT / num_bins) - _MAX_LOGIT
 
 
 def bins_of(logits: Tensor) -> Tensor:

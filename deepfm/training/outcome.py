@@ -1,10 +1,10 @@
 """What a training came to, and its way back from the worker as JSON."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from deepfm.training.course import Epoch, Training
-from deepfm.training.metrics import Metrics
+from deepfm.training.metrics import Metrics, ScoreCounts
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class Outcome:
     test: Metrics
     num_weights: int
     first_stage: Training | None = None  # of the FM that an FNN started from, where it was trained here
+    test_scores: ScoreCounts = field(default_factory=list)
+    test_fields: list[list[int]] = field(default_factory=list)  # (F, NUM_KINDS), see training.field_tally
 
     @property
     def best_epoch(self) -> Epoch:
@@ -44,6 +46,8 @@ def outcome_from_json(text: str) -> Outcome:
         Metrics(**document["test"]),
         document["num_weights"],
         first_stage and training_from(first_stage),
+        document["test_scores"],
+        document["test_fields"],
     )
 
 

@@ -17,7 +17,8 @@ from deepfm.models.build import build_model
 from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
 from deepfm.training.course import Epoch, Position, Training
 from deepfm.training.device import choose_device, keep_freed_memory
-from deepfm.training.evaluation import evaluate
+from deepfm.training.evaluation import tally_rows
+from deepfm.training.field_tally import FieldTally
 from deepfm.training.loop import LoopSettings, train
 from deepfm.training.memory import memory_advice
 from deepfm.training.optimizer import Optimizer
@@ -187,15 +188,25 @@ class Worker:
 
     def outcome(self, model: nn.Module, training: Training, first_stage: Training | None = None) -> Outcome:
         """The finished model, measured."""
-        valid, test = (
-            evaluate(
+        of_fields = FieldTally(self.manifest.fields, self.device)
+        (valid, valid_gauc), (test, test_gauc) = (
+            tally_rows(
                 model,
                 self._world,
                 self.read(self.order.model, split),
                 logit_correction(self.manifest.data.keep_negatives),
                 groups_of(self.order.model, self.manifest.fields),
+                counted,
             )
-            for split in ("valid", "test")
+            for split, counted in (("valid", None), ("test", of_fields))
         )
         num_weights = sum(weight.numel() for weight in model.parameters())
-        return Outcome(training, valid, test, num_weights, first_stage)
+        return Outcome(
+            training,
+            valid.metrics(valid_gauc),
+            test.metrics(test_gauc),
+            num_weights,
+            first_stage,
+            test.score_counts(),
+            of_fields.counts.tolist(),
+        )

@@ -136,9 +136,9 @@ def test_commit_is_one_even_where_it_has_a_tag(tmp_path, monkeypatch):
     git("commit", "--quiet", "-m", "first")
     git("tag", "-a", "v1", "-m", "first")
     monkeypatch.setattr(run_module.deepfm, "__file__", str(tmp_path / "__init__.py"))
-    assert run_module._git_commit() == git("rev-parse", "HEAD")
+    assert run_module.code_version() == git("rev-parse", "HEAD")
     (tmp_path / "__init__.py").write_text("changed = True\n")
-    assert run_module._git_commit() == git("rev-parse", "HEAD") + "-dirty"
+    assert run_module.code_version() == git("rev-parse", "HEAD") + "-dirty"
 
 
 # --- model URIs and names

@@ -107,3 +107,56 @@ def test_a_parquet_log_keeps_its_types(run_job, save_model, register, small_data
     assert published["user"].tolist() == [7, 2**62 + 1]
     assert published["price"].tolist() == [1.0, 0.5]
     assert published["probability"].tolist() == pytest.approx([0.5, 0.7310586])
+
+
+def test_days_of_a_range_are_published_one_by_one_and_done_ones_left_alone(
+    run_job, write_log, tmp_path, model
+):
+    log = write_log({f"2026-01-0{n}": LINES[:n] for n in (2, 3, 4)})
+    flags = ["--model-uri", f"models:/{model}/1", "--input", log, "--output", tmp_path / "scores"]
+    run_job("score", "--date", "2026-01-03", *flags).summary
+    before = contents(tmp_path / "scores" / "ds=2026-01-03")
+    summary = run_job("score", "--from", "2026-01-02", "--to", "2026-01-04", *flags).summary
+    assert [(day["date"], day["rows_in"], day["published_now"]) for day in summary["days"]] == [
+        ("2026-01-02", 2, True),
+        ("2026-01-03", 3, False),
+        ("2026-01-04", 4, True),
+    ]
+    assert summary["published_now"] == 2
+    assert contents(tmp_path / "scores" / "ds=2026-01-03") == before
+
+
+def test_a_dry_run_checks_a_sample_and_publishes_nothing(score, write_log, tmp_path):
+    log = write_log({DAY: LINES})
+    summary = score(log, "--dry-run").summary
+    assert (summary["num_compared"], summary["published_now"]) == (5, False)
+    assert not (tmp_path / "scores").exists()
+    assert (
+        "expected impressions, found none that fit"
+        in score(write_log({DAY: ["x"]}, "empty"), "--dry-run").mistake
+    )
+
+
+def test_a_day_says_what_was_read_and_by_what_it_was_scored(score, write_log, tmp_path):
+    log = write_log({DAY: LINES})
+    summary = score(log).summary
+    provenance = json.loads((tmp_path / "scores" / f"ds={DAY}" / "_provenance.json").read_text())
+    assert provenance["input_url"] == f"file://{log}"
+    assert len(provenance["code_version"]) >= 7
+    other = write_log({DAY: [*LINES[1:], LINES[0]]}, "other")
+    again = score(other, "--overwrite").summary
+    # The same rows in another order.
+    assert again["input_digest"] == summary["input_digest"]
+    assert again["model_digest"] == summary["model_digest"]
+    third = score(write_log({DAY: LINES[1:]}, "third"), "--overwrite").summary
+    assert third["input_digest"] != summary["input_digest"]
+
+
+def test_workers_that_score_otherwise_than_training_are_found(score, write_log, tmp_path, monkeypatch):
+    from deepfm.scoring import skew
+
+    as_in_training = skew._as_in_training
+    monkeypatch.setattr(skew, "_as_in_training", lambda *rows: as_in_training(*rows) + 1e-4)
+    told = score(write_log({DAY: LINES})).mistake
+    assert "skew check: of 5 rows 5 score otherwise than in training" in told
+    assert not (tmp_path / "scores").exists()

@@ -31,8 +31,9 @@ def score(spark, small_data):
         found = find_click_log(spark, f"file://{log}", settings, days=days, labelled=labelled, keep=keep)
         raw = raw_rows(spark, found, days)
         scored = scored_rows(raw, found.row_format, ship_model(spark, str(model)), day).collect()
-        assert len(scored) == count_rows(raw, found.row_format)
-        return [row.asDict() for row in scored]
+        rows = [row.asDict() for row in scored if row.kind != "totals"]
+        assert len(rows) == count_rows(raw, found.row_format)
+        return rows
 
     return rows
 

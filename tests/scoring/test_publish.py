@@ -1,12 +1,24 @@
 """A published day: whole or not there, the same after a rerun, and never mixed with an older one."""
 
 import json
+import math
 
 import pytest
 
 from deepfm.errors import UserError
 from deepfm.scoring import publish
-from deepfm.scoring.publish import PublishedDay, day_url, publish_day, published_day, require_keepable
+from deepfm.scoring.publish import (
+    Judgement,
+    PublishedDay,
+    day_url,
+    days_before,
+    days_of,
+    publish_day,
+    published_day,
+    require_keepable,
+)
+from deepfm.training.field_tally import NUM_KINDS
+from deepfm.training.metrics import SCORE_BINS
 
 DAY = "2026-01-08"
 SCHEMA = "kind string, `keep:C` string, probability double, source_file string, text string, reason string"
@@ -18,6 +30,9 @@ def scored(*probabilities: float) -> list[tuple]:
 
 BAD = ("bad", None, None, "file:///log/part.tsv", "0\tx", "count_not_an_integer")
 OTHER = ("other_day", None, None, None, None, None)
+_PART = {"hashes": "255", "scores": [0] * SCORE_BINS, "fields": [[0] * NUM_KINDS]}
+TOTALS = ("totals", None, None, None, json.dumps(_PART), None)
+NOTHING_TO_SAY = Judgement(())
 
 
 @pytest.fixture
@@ -29,15 +44,29 @@ def output(tmp_path):
 def publish_to(spark):
     """Publish rows of `scored_rows` as a version of ctr."""
 
-    def publish(output, rows, *, num_raw=None, version="1", max_bad_fraction=0.5, keep=(("C", "string"),)):
+    def publish(
+        output,
+        rows,
+        *,
+        num_raw=None,
+        version="1",
+        max_bad_fraction=0.5,
+        keep=(("C", "string"),),
+        key=(),
+        day=DAY,
+        judgement=NOTHING_TO_SAY,
+    ):
         return publish_day(
             spark,
-            spark.createDataFrame(rows, SCHEMA).coalesce(1),
+            spark.createDataFrame([*rows, TOTALS], SCHEMA).coalesce(1),
             num_raw=len(rows) if num_raw is None else num_raw,
-            model=("ctr", version),
-            day=DAY,
+            described=PublishedDay(0, 0, "ctr", version, math.nan, model_digest="m"),
+            day=day,
             keep=keep,
+            key=key,
+            num_fields=1,
             max_bad_fraction=max_bad_fraction,
+            judge=lambda totals, mean_probability: judgement,
             output_url=f"file://{output}",
         )
 
@@ -69,18 +98,23 @@ def contents(output) -> dict[str, bytes]:
 
 def test_a_day_has_the_kept_columns_and_its_own(spark, published):
     first, second = rows_of(spark, published[0])
-    assert list(first.asDict()) == ["C", "probability", "model_name", "model_version", "scored_at"]
+    assert list(first.asDict()) == ["C", "probability", "model_name", "model_version"]
     assert [(row.C, row.probability, row.model_name, row.model_version) for row in (first, second)] == [
         ("c0", 0.25, "ctr", "1"),
         ("c1", 0.75, "ctr", "1"),
     ]
-    assert first.scored_at == second.scored_at
 
 
 def test_rows_in_are_the_scored_and_the_rejected(published):
     day = published[1]
-    assert day == PublishedDay(rows_scored=2, rows_bad=1, name="ctr", version="1", mean_probability=0.5)
-    assert day.rows_in == 3
+    assert (day.rows_scored, day.rows_bad, day.rows_in, day.mean_probability) == (2, 1, 3, 0.5)
+
+
+def test_a_day_says_where_it_came_from(published):
+    day = published[1]
+    assert (day.name, day.version, day.model_digest) == ("ctr", "1", "m")
+    assert day.input_digest == "00000000000000ff"
+    assert day.scored_at.endswith("+00:00")
 
 
 def test_a_published_day_is_told_without_reading_its_rows(published):
@@ -194,3 +228,80 @@ def test_columns_that_would_be_there_twice_are_refused(keep):
 
 def test_other_columns_can_be_kept():
     require_keepable(["C", "label", "kind", "text"])
+
+
+def test_the_same_rows_make_the_same_bytes(publish_to, tmp_path):
+    rows = [
+        path.read_bytes() for name in ("one", "two") for path in _published_rows(publish_to, tmp_path / name)
+    ]
+    assert rows[0] == rows[1]
+
+
+def _published_rows(publish_to, output):
+    publish_to(output, scored(0.25, 0.75))
+    return (output / f"ds={DAY}").glob("*.parquet")
+
+
+@pytest.mark.parametrize("wrong", [math.nan, -0.1, 1.1, None])
+def test_probabilities_that_are_none_are_not_published(publish_rows, output, wrong):
+    with pytest.raises(UserError, match="1 probabilities are no numbers from 0 to 1; nothing was published"):
+        publish_rows([*scored(0.5), ("scored", "c", wrong, None, None, None)])
+    assert published_day(f"file://{output}", DAY) is None
+
+
+def test_a_key_that_is_there_twice_is_not_published(publish_rows, output):
+    twice = [*scored(0.25, 0.5), ("scored", "c1", 0.5, None, None, None)]
+    with pytest.raises(UserError, match="expected each C once, found C c1 2 times"):
+        publish_rows(twice, key=("C",))
+    assert published_day(f"file://{output}", DAY) is None
+    assert publish_rows(twice[:2], key=("C",)).rows_scored == 2
+
+
+def test_a_key_must_be_published():
+    with pytest.raises(UserError, match="--key: id must be among --keep"):
+        require_keepable(["C"], ["id"])
+
+
+def test_a_night_that_is_judged_to_stop_is_not_published(publish_rows, output):
+    stop = Judgement(("scores: PSI 0.3 is above 0.25",), {"psi": 0.3}, "<html>", stop=True)
+    with pytest.raises(UserError, match="nothing was published: scores: PSI 0.3 is above 0.25"):
+        publish_rows(scored(0.5), judgement=stop)
+    assert published_day(f"file://{output}", DAY) is None
+
+
+def test_what_was_said_of_a_night_lies_beside_its_rows_unseen_by_readers(spark, publish_rows, output):
+    publish_rows(scored(0.5), judgement=Judgement(("late",), {"psi": 0.3}, "<p>late</p>"))
+    folder = output / f"ds={DAY}"
+    assert json.loads((folder / "_drift.json").read_text()) == {"psi": 0.3}
+    assert (folder / "_report.html").read_text() == "<p>late</p>"
+    assert published_day(f"file://{output}", DAY).warnings == ("late",)
+    assert spark.read.parquet(f"file://{output}").count() == 1
+
+
+def test_days_before_are_the_last_published_ones(publish_rows, output):
+    for day, num in (("2026-01-05", 1), ("2026-01-06", 2), ("2026-01-07", 3), ("2026-01-09", 4)):
+        publish_rows(scored(*[0.5] * num), day=day)
+    (output / "ds=2026-01-04").mkdir()
+    assert [day.rows_scored for day in days_before(f"file://{output}", DAY, 2)] == [2, 3]
+    assert [day.rows_scored for day in days_before(f"file://{output}", DAY, 9)] == [1, 2, 3]
+    assert days_before("file:///nowhere/at/all", DAY, 2) == []
+
+
+def test_days_are_one_or_all_of_a_range():
+    assert days_of(DAY, None, None) == [DAY]
+    assert days_of(None, "2026-02-27", "2026-03-01") == ["2026-02-27", "2026-02-28", "2026-03-01"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ((None, None, None), "expected --date D, or --from D1 and --to D2"),
+        ((DAY, DAY, DAY), "expected --date D, or --from D1 and --to D2"),
+        ((None, DAY, None), "--to: expected a day"),
+        (("../x", None, None), "--date: expected a day"),
+        ((None, DAY, "2026-01-07"), "expected the earlier day first"),
+    ],
+)
+def test_days_that_are_none_are_told(flags, told):
+    with pytest.raises(UserError, match=told):
+        days_of(*flags)

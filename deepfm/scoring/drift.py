@@ -1,0 +1,122 @@
+"""How a night differs from the rows its model was measured on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepfm.config import DriftLimits
+from deepfm.registry.reference import Reference
+from deepfm.training.field_tally import MISSING, OTHER, UNKNOWN
+
+#: Of what a share is held to be at least: a kind that one side lacks must not make the sum infinite.
+_LEAST_SHARE = 1e-4
+_NUM_MOVED = 10
+
+
+@dataclass(frozen=True)
+class FieldDrift:
+    """One field's."""
+
+    name: str
+    psi: float
+    missing: float  # shares of the night's impressions, and of the reference's
+    missing_before: float
+    unknown: float
+    unknown_before: float
+
+
+@dataclass(frozen=True)
+class MovedValue:
+    """A known value whose share has changed."""
+
+    field: str
+    place: int  # among the field's known values, the most frequent of training first
+    share: float
+    share_before: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A night beside the reference."""
+
+    num_rows: int
+    mean_probability: float
+    mean_probability_before: float
+    psi: float  # of the scores
+    ks: float
+    fields: tuple[FieldDrift, ...]  # the most changed first
+    moved: tuple[MovedValue, ...]
+
+
+def psi(now: np.ndarray, before: np.ndarray) -> float:
+    """(n,) counts of the same n kinds -> population stability index, the sum of (p - q) ln(p / q).
+
+    It is the symmetric Kullback-Leibler divergence of the two distributions (S. Kullback and R. Leibler,
+    1951, eq. 2.6). By custom below 0.1 is little and above 0.25 much. 0 where either has no rows.
+    """
+    if not now.sum() or not before.sum():
+        return 0.0
+    p, q = (np.maximum(counts / counts.sum(), _LEAST_SHARE) for counts in (now, before))
+    return float(((p - q) * np.log(p / q)).sum())
+
+
+def ks(now: np.ndarray, before: np.ndarray) -> float:
+    """(n,) counts by ordered range -> the largest gap of the two cumulative shares (Kolmogorov-Smirnov)."""
+    if not now.sum() or not before.sum():
+        return 0.0
+    return float(np.abs(np.cumsum(now) / now.sum() - np.cumsum(before) / before.sum()).max())
+
+
+def tenths(before: np.ndarray) -> np.ndarray:
+    """(n,) counts by ordered range -> (n,) the tenth of the rows that each falls into, roughly."""
+    upto = (np.cumsum(before) - before / 2) / max(before.sum(), 1)
+    return np.minimum((upto * 10).astype(int), 9)
+
+
+def measure_drift(
+    reference: Reference, scores: np.ndarray, fields: np.ndarray, mean_probability: float
+) -> Drift:
+    """(SCORE_BINS,) and (F, NUM_KINDS) counts of a night -> how it differs from the reference."""
+    before = np.asarray(reference.scores)
+    of_tenth = tenths(before)
+    by_tenth = [np.bincount(of_tenth, weights=counts, minlength=10) for counts in (scores, before)]
+    drifts, moved = [], []
+    for name, now, then in zip(reference.names, fields, np.asarray(reference.fields), strict=True):
+        if not then.sum() or not now.sum():
+            continue
+        p, q = now / now.sum(), then / then.sum()
+        drifts.append(FieldDrift(name, psi(now, then), p[MISSING], q[MISSING], p[UNKNOWN], q[UNKNOWN]))
+        for kind in range(UNKNOWN + 1, OTHER):
+            moved.append(MovedValue(name, kind - UNKNOWN - 1, p[kind], q[kind]))
+    return Drift(
+        num_rows=int(scores.sum()),
+        mean_probability=mean_probability,
+        mean_probability_before=reference.mean_probability,
+        psi=psi(*by_tenth),
+        ks=ks(scores, before),
+        fields=tuple(sorted(drifts, key=lambda field: -field.psi)),
+        moved=tuple(sorted(moved, key=lambda value: -abs(value.share - value.share_before))[:_NUM_MOVED]),
+    )
+
+
+def warnings_of(drift: Drift, limits: DriftLimits, rows_before: list[int]) -> list[str]:
+    """What is beyond the limits, a line each; `rows_before`: of the nights before, as many as there are."""
+    found = []
+    if drift.psi > limits.max_psi:
+        found.append(f"scores: PSI {drift.psi:.3f} is above {limits.max_psi}")
+    for field in drift.fields:
+        if field.psi > limits.max_field_psi:
+            found.append(f"{field.name}: PSI {field.psi:.3f} is above {limits.max_field_psi}")
+        if field.unknown - field.unknown_before > limits.max_unknown_increase:
+            found.append(
+                f"{field.name}: {field.unknown:.1%} of the impressions are unknown, "
+                f"{field.unknown_before:.1%} before, may be {limits.max_unknown_increase:.1%} more"
+            )
+    if rows_before:
+        usual = float(np.median(rows_before))
+        if abs(drift.num_rows - usual) > limits.max_rows_change * usual:
+            found.append(
+                f"impressions: {drift.num_rows:,}, the median of {len(rows_before)} nights before is "
+                f"{usual:,.0f}, may differ by {limits.max_rows_change:.0%}"
+            )
+    return found

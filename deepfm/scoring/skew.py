@@ -1,0 +1,69 @@
+"""A sample of a night's raw rows by the path of training and by that of scoring: the same probabilities."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import BinaryType, LongType, StringType
+
+from deepfm.dataset.block import as_block, network_inputs
+from deepfm.errors import UserError
+from deepfm.features.parse import RowFormat, parse_rows
+from deepfm.registry.artifact import ServingModel
+from deepfm.scoring.predict import scored_rows
+
+SAMPLE_ROWS = 200
+#: Matrix products of another number of rows round differently.
+TOLERANCE = 1e-6
+_ARROW_TYPES = {StringType(): pa.string(), BinaryType(): pa.binary(), LongType(): pa.int64()}
+
+
+def require_no_skew(
+    spark: SparkSession, raw: DataFrame, row_format: RowFormat, model: ServingModel, model_name: str, day: str
+) -> int:
+    """Compare the day's first rows that fit -> how many; UserError where a probability differs.
+
+    The scoring job's own work is done by an executor with the shipped model `model_name`. Here, in the
+    driver, the rows are parsed and encoded as for a dataset, and go through the network as in an evaluation
+    of the training.
+    """
+    sample = raw.limit(SAMPLE_ROWS).collect()
+    # One partition, so that the order stays.
+    again = spark.createDataFrame(sample, raw.schema).coalesce(1)
+    scored = scored_rows(again, row_format, model_name, day).select("probability").collect()
+    by_job = np.array([row.probability for row in scored if row.probability is not None])
+    by_training = _as_in_training(_as_arrow(sample, raw), row_format, model, day)
+    if len(by_job) != len(by_training):
+        raise UserError(
+            f"skew check: of {len(sample)} rows {len(by_training)} fit by the path of training, but "
+            f"{len(by_job)} were scored; nothing was published: are the workers' packages the driver's?"
+        )
+    # Written so that a nan, which compares false with everything, is found.
+    wrong = np.flatnonzero(~(np.abs(by_job - by_training) <= TOLERANCE))
+    if len(wrong):
+        row = wrong[0]
+        raise UserError(
+            f"skew check: of {len(by_job)} rows {len(wrong)} score otherwise than in training, such as "
+            f"{by_job[row]:.9f} in place of {by_training[row]:.9f}; nothing was published: are the workers' "
+            "packages and processors the driver's?"
+        )
+    return len(by_job)
+
+
+def _as_arrow(rows: list, raw: DataFrame) -> pa.Table:
+    schema = pa.schema([(field.name, _ARROW_TYPES[field.dataType]) for field in raw.schema])
+    return pa.Table.from_pylist([row.asDict() for row in rows], schema=schema)
+
+
+def _as_in_training(batch: pa.Table, row_format: RowFormat, model: ServingModel, day: str) -> np.ndarray:
+    """(n,) probabilities of the day's rows that fit."""
+    parsed = parse_rows(batch, row_format)
+    if row_format.has_days:
+        parsed = parsed.filter(np.asarray(pc.equal(parsed.days, day)))
+    if not parsed.num_good:
+        return np.empty(0)
+    block = as_block(model.encoder.encode(parsed.raw))
+    with torch.inference_mode():
+        logits = model.network(*network_inputs(block, model.encoder.fields)) + model.logit_correction
+    return torch.sigmoid(logits.double()).numpy()

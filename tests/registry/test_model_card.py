@@ -1,0 +1,69 @@
+"""The card of a version: what it says, as text and as a page."""
+
+import re
+
+import pytest
+import torch
+
+from deepfm.config import DataSettings, parse_settings
+from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
+from deepfm.model_settings import ModelSettings
+from deepfm.registry import model_card
+from deepfm.registry.figures import figures
+from deepfm.training.course import Epoch, Training
+from deepfm.training.metrics import Tally
+from deepfm.training.outcome import Outcome
+
+SETTINGS = ModelSettings.model_validate(
+    {"model": "fm", "embedding_dim": 2, "training": {"batch_size": 8, "max_epochs": 3, "learning_rate": 0.1}}
+)
+
+
+@pytest.fixture
+def finished():
+    """(manifest, outcome) of a training whose log has a hostile name."""
+    tally = Tally()
+    tally.add(torch.tensor([0.3, -0.4, 0.8]), torch.tensor([1.0, 0.0, 0.0]))
+    metrics = tally.metrics(gauc=0.625)
+    outcome = Outcome(
+        Training([Epoch(1, 0.6, metrics, 1, 1)], 1), metrics, metrics, 31, None, tally.score_counts()
+    )
+    data = {
+        "format": "delimited",
+        "columns": ["label", "C"],
+        "fields": [{"kind": "category", "names": ["C"]}],
+    }
+    part = SplitPart(num_rows=1234, num_clicks=0, days={}, files=(), digest="0")
+    manifest = Manifest(
+        created_at="2026-01-08T00:00:00+00:00",
+        data=parse_settings(data, DataSettings, "here"),
+        num_ids=(10,),
+        vocabulary="0",
+        splits=dict.fromkeys(("train", "valid", "test"), part),
+        input=InputLog(
+            url="file:///<script>", days={"test": ("2026-01-07",) * 2}, rows_read=3, bad_by_reason={}
+        ),
+    )
+    return manifest, outcome
+
+
+def test_it_says_what_was_learnt_from_and_how_good_it_is(finished):
+    text = model_card.markdown("ctr", SETTINGS, *finished)
+    for line in (
+        "# Model ctr",
+        "- Model: fm, 31 weights, 10 ids",
+        "- Fields: 1 category",
+        "- Days of test: 2026-01-07",
+        "- Impressions of train: 1,234",
+        "| GAUC | 0.62500 | 0.62500 |",
+        "## Intended use",
+        "## Limits",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_page_holds_its_pictures_and_escapes_what_came_as_data(finished):
+    page = model_card.html("ctr", SETTINGS, *finished, figures(finished[1]))
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 6
+    assert "<script>" not in page
+    assert "file:///&lt;script&gt;" in page

@@ -1,0 +1,113 @@
+"""Drift: the figures by hand, and what is said where they are beyond the limits."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from deepfm.config import DriftLimits
+from deepfm.registry.reference import Reference
+from deepfm.scoring.drift import ks, measure_drift, psi, tenths, warnings_of
+from deepfm.training.field_tally import FIRST_SHOWN, MISSING, NUM_KINDS, UNKNOWN
+from deepfm.training.metrics import SCORE_BINS, bin_logits
+
+
+def scores(mean, seed=0, num_rows=20_000):
+    """(SCORE_BINS,) counts of normal logits."""
+    edges = np.append(bin_logits() - 1 / 64, 16)
+    return np.histogram(np.random.default_rng(seed).normal(mean, 1, num_rows), edges)[0]
+
+
+def kinds(**shares):
+    """(NUM_KINDS,) counts of 1000 impressions."""
+    places = {"missing": MISSING, "unknown": UNKNOWN, "first": FIRST_SHOWN, "second": FIRST_SHOWN + 1}
+    counts = np.zeros(NUM_KINDS, np.int64)
+    for name, share in shares.items():
+        counts[places[name]] = share
+    return counts
+
+
+REFERENCE = Reference(
+    scores=tuple(scores(-1).tolist()),
+    names=("A", "B", "X"),
+    fields=tuple(
+        tuple(counts.tolist())
+        for counts in (kinds(first=600, second=400), kinds(missing=100, first=900), kinds())
+    ),
+    mean_probability=0.3,
+    ctr=0.3,
+)
+
+
+def drift_of(*, mean=-1.0, a=None, b=None):
+    a = kinds(first=600, second=400) if a is None else a
+    b = kinds(missing=100, first=900) if b is None else b
+    fields = np.stack([a, b, kinds()])
+    return measure_drift(REFERENCE, scores(mean, seed=1), fields, 0.31)
+
+
+def test_psi_is_the_sum_over_kinds_by_hand():
+    expected = (0.5 - 0.8) * math.log(0.5 / 0.8) + (0.5 - 0.2) * math.log(0.5 / 0.2)
+    assert psi(np.array([50, 50]), np.array([8, 2])) == pytest.approx(expected)
+    assert psi(np.array([3, 7]), np.array([30, 70])) == 0
+
+
+def test_a_kind_that_one_side_lacks_makes_no_infinite_psi():
+    assert 1 < psi(np.array([0, 10]), np.array([5, 5])) < 10
+
+
+def test_ks_is_scipys():
+    one, other = scores(-1, 2, 500), scores(-0.7, 3, 400)
+    samples = [np.repeat(np.arange(SCORE_BINS), counts) for counts in (one, other)]
+    assert ks(one, other) == pytest.approx(ks_2samp(*samples).statistic)
+
+
+def test_tenths_hold_a_tenth_of_the_rows_each():
+    counts = scores(-1)
+    by_tenth = np.bincount(tenths(counts), weights=counts, minlength=10) / counts.sum()
+    assert by_tenth == pytest.approx(np.full(10, 0.1), abs=0.015)
+
+
+def test_a_night_like_the_reference_is_within_all_limits():
+    drift = drift_of()
+    assert drift.psi < 0.01 and drift.ks < 0.02
+    assert warnings_of(drift, DriftLimits(), [20_000, 21_000]) == []
+
+
+def test_a_shift_of_the_scores_is_told():
+    drift = drift_of(mean=0.0)
+    assert drift.psi > 0.5
+    (warning,) = warnings_of(drift, DriftLimits(), [])
+    assert warning.startswith("scores: PSI ") and warning.endswith("is above 0.25")
+
+
+def test_a_field_that_changed_comes_first_and_is_told():
+    drift = drift_of(b=kinds(missing=600, first=400))
+    assert [field.name for field in drift.fields] == ["B", "A"]
+    assert (drift.fields[0].missing, drift.fields[0].missing_before) == (0.6, 0.1)
+    (warning,) = warnings_of(drift, DriftLimits(), [])
+    assert warning.startswith("B: PSI ")
+
+
+def test_more_unknown_values_are_told():
+    drift = drift_of(a=kinds(unknown=120, first=528, second=352))
+    assert "A: 12.0% of the impressions are unknown, 0.0% before, may be 10.0% more" in warnings_of(
+        drift, DriftLimits(), []
+    )
+
+
+@pytest.mark.parametrize(("before", "is_told"), [([20_000] * 3, False), ([50_000] * 3, True), ([], False)])
+def test_a_night_of_unusual_size_is_told(before, is_told):
+    found = warnings_of(drift_of(), DriftLimits(), before)
+    assert [text.startswith("impressions: 20,000, the median of 3 nights") for text in found] == [
+        True
+    ] * is_told
+
+
+def test_values_whose_share_changed_most_come_first():
+    first, second = drift_of(a=kinds(first=700, second=300)).moved[:2]
+    assert {(value.field, value.place, value.share) for value in (first, second)} == {
+        ("A", 0, 0.7),
+        ("A", 1, 0.3),
+    }
