@@ -1,21 +1,10 @@
-"""Encoded columns of impressions as one int32 block, and what a network takes of it.
-
-One block, so that impressions are shuffled and cut as rows of one array; float32 columns travel as bits.
-"""
-
-from collections.abc import Sequence
+"""What a network takes of impressions whose encoded columns are one int32 block (see dataset.stack)."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deepfm.fields import MISSING_ID, PADDING, PRESENT_ID, FieldSet
-
-
-def as_block(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Columns (n,) of integers or float32 -> (n, number of columns) int32."""
-    bits = [np.ascontiguousarray(c).view(np.int32) if c.dtype == np.float32 else c for c in columns]
-    return np.stack(bits, axis=1).astype(np.int32, copy=False)
 
 
 def network_inputs(block: np.ndarray, fields: FieldSet) -> tuple[Tensor, Tensor | None]:

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
+from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
 from deepfm.dataset.previous import read_vocabulary, write_rare
 from deepfm.dataset.profile import (
     LogFindings,
@@ -204,6 +205,7 @@ def _write_splits(
     described = write_splits(spark, f"{url}/{SCRATCH}", blocks, shared, label, url, days)
     shared.destroy()
     for part in SPLITS:
+        write_petastorm_metadata(spark, f"{url}/{part}", described[part], vocabulary.fields, label)
         # What the survey counted and what was written were computed apart: they must agree to the row.
         if described[part].num_rows != found.counts.num_rows(part):
             raise RuntimeError(

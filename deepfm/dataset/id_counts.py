@@ -1,17 +1,18 @@
 """One pass over each written split: rows and clicks by field and id, added up to what a profile shows."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
+from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER, read_table, scratch_rows, write_table
 from deepfm.features.split import SPLITS
 from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, PADDING, Field, FieldSet
 
@@ -32,36 +33,83 @@ _MAX_HELD = 2_000_000
 #: Up to so many keys an array with a place for each is quicker than sorting.
 _MAX_PLACES = 1 << 20
 
-_SCHEMA = "split int, field int, id int, num long, num_clicks long"
+_COUNTS = pa.schema(
+    [
+        ("split", pa.int32()),
+        ("field", pa.int32()),
+        ("id", pa.int32()),
+        ("num", pa.int64()),
+        ("num_clicks", pa.int64()),
+    ]
+)
+_COUNTS_IN_SPARK = "split int, field int, id int, num long, num_clicks long"
+_KEYS = ("field", "state", "shown", "ctr_bin")
+_SUMS = tuple(f"{what}_{part}" for part in SPLITS for what in ("num", "clicks"))
 
 
-def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -> pd.DataFrame:
+def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest, scratch_url: str) -> pd.DataFrame:
     """(field, state, shown, ctr_bin, num_ids, num_train, clicks_train, num_valid, …): sums over ids.
 
     `field` is an index, `state` MISSING, UNKNOWN or KNOWN, `shown` the id where the profile shows it by
     itself (else NOT_SHOWN), `ctr_bin` its CTR on the training rows (of ids that are not there: that of all),
-    and `num_ids` how many ids have training rows. A row counts once for each value of a list. Ids are added
-    up in Spark, however many there are.
+    and `num_ids` how many ids have training rows. A row counts once for each value of a list. Counts go
+    through tables in the folder `scratch_url`; Spark adds them up where the driver could not hold them.
     """
-    fields, train = manifest.fields, manifest.splits["train"]
-    train_ctr = train.num_clicks / train.num_rows
-    by_id = _partial_counts(spark, dataset_url, manifest).groupBy("field", "id").agg(*_sums_by_split())
-    ctr = F.when(F.col("num_train") > 0, F.col("clicks_train") / F.col("num_train")).otherwise(train_ctr)
-    binned = by_id.select(
-        "*",
-        F.floor(ctr * CTR_BINS).alias("ctr_bin"),
-        _state(fields).alias("state"),
-        F.when(_is_shown(fields), F.col("id")).otherwise(NOT_SHOWN).alias("shown"),
-    )
-    nums = [f"{what}_{part}" for part in SPLITS for what in ("num", "clicks")]
-    summed = binned.groupBy("field", "state", "shown", "ctr_bin").agg(
-        F.sum((F.col("num_train") > 0).cast("long")).alias("num_ids"), *[F.sum(n).alias(n) for n in nums]
-    )
-    return summed.toPandas()
+    tables = _count_files(spark, dataset_url, manifest, scratch_url)
+    if sum(tables.values()) <= MAX_COUNTS_ON_DRIVER:
+        counts = pa.concat_tables(
+            [_COUNTS.empty_table(), *(read_table(scratch_url, name) for name in tables)]
+        )
+        return _binned(_by_id(counts), manifest)
+    partial = scratch_rows(spark, scratch_url, list(tables), _COUNTS_IN_SPARK)
+    by_id = partial.groupBy("field", "id").agg(*_sums_by_split())
+
+    def bin_ids(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            yield _binned(batch, manifest)
+
+    sums = ", ".join(f"{name} long" for name in (*_KEYS, "num_ids", *_SUMS))
+    binned = by_id.mapInPandas(bin_ids, sums).toPandas()
+    return binned.groupby(list(_KEYS), as_index=False).sum()
 
 
-def _partial_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -> DataFrame:
-    """(split, field, id, num, num_clicks), an id once or more often a task."""
+def _by_id(counts: pa.Table) -> pd.DataFrame:
+    """Partial counts -> (field, id, num_train, clicks_train, …), a row an id."""
+    split, field, id_, num, clicks = (column.to_numpy() for column in counts.columns)
+    ids, places = np.unique((field.astype(np.int64) << 32) + id_, return_inverse=True)
+    summed = {"field": ids >> 32, "id": ids & (2**32 - 1)}
+    for at, part in enumerate(SPLITS):
+        for name, values in (("num", num), ("clicks", clicks)):
+            of_part = np.zeros(len(ids), np.int64)
+            np.add.at(of_part, places[split == at], values[split == at])
+            summed[f"{name}_{part}"] = of_part
+    return pd.DataFrame(summed)
+
+
+def _binned(by_id: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
+    """Sums over the ids that the profile shows together."""
+    train = manifest.splits["train"]
+    field, id_ = by_id["field"].to_numpy(), by_id["id"].to_numpy()
+    num, clicks = by_id["num_train"].to_numpy(), by_id["clicks_train"].to_numpy()
+    first_known = np.array([field.first_known_id for field in manifest.fields])[field]
+    num_shown = np.array([_num_shown(field) for field in manifest.fields])[field]
+    # Of a cross a state says nothing: its ids are hashes.
+    state = np.where(id_ >= first_known, KNOWN, np.where(id_ == MISSING_ID, MISSING, UNKNOWN))
+    is_shown = (id_ >= first_known) & (id_ - first_known < num_shown)
+    ctr = np.where(num > 0, clicks / np.maximum(num, 1), train.num_clicks / train.num_rows)
+    binned = by_id.drop(columns="id").assign(
+        state=state,
+        shown=np.where(is_shown, id_, NOT_SHOWN),
+        ctr_bin=np.floor(ctr * CTR_BINS).astype(np.int64),
+        num_ids=(num > 0).astype(np.int64),
+    )
+    return binned.groupby(list(_KEYS), as_index=False)[["num_ids", *_SUMS]].sum()
+
+
+def _count_files(
+    spark: SparkSession, dataset_url: str, manifest: Manifest, scratch_url: str
+) -> dict[str, int]:
+    """Tables of partial counts, an id once or more often a table, and how long they are."""
     fields = manifest.fields
     columns = [manifest.data.label, *fields.slots]
     files = [
@@ -81,11 +129,18 @@ def _partial_counts(spark: SparkSession, dataset_url: str, manifest: Manifest) -
             if counts.num_held > _MAX_HELD:
                 counts.compact()
                 if counts.num_held > _MAX_HELD / 2:
-                    yield from counts.drain()
-        yield from counts.drain()
+                    yield _kept(counts, scratch_url)
+        yield _kept(counts, scratch_url)
 
     num_tasks = min(len(files), 2 * spark.sparkContext.defaultParallelism)
-    return spark.range(0, len(files), 1, num_tasks).mapInArrow(count_files, _SCHEMA)
+    tasks = spark.range(0, len(files), 1, num_tasks).mapInArrow(count_files, "name string, num long")
+    return {row.name: row.num for row in tasks.collect()}
+
+
+def _kept(counts: "_IdCounts", scratch_url: str) -> pa.RecordBatch:
+    """Counts, which are then forgotten, as a table in the scratch folder -> its name and length."""
+    table = pa.Table.from_batches(counts.drain(), _COUNTS)
+    return pa.RecordBatch.from_pydict({"name": [write_table(scratch_url, table)], "num": [table.num_rows]})
 
 
 class _IdCounts:
@@ -120,7 +175,7 @@ class _IdCounts:
                     "num": nums,
                     "num_clicks": nums * (keys % 2),
                 }
-                yield pa.RecordBatch.from_pydict(columns)
+                yield pa.RecordBatch.from_pydict(columns, _COUNTS)
         self._parts, self.num_held = [[] for _ in self._parts], 0
 
 
@@ -162,24 +217,8 @@ def _sums_by_split() -> list[Column]:
     ]
 
 
-def _by_field(fields: FieldSet, number: Callable[[Field], int]) -> Column:
-    """The number of the row's field."""
-    return F.array(*[F.lit(number(field)) for field in fields])[F.col("field")]
-
-
 def _num_shown(field: Field) -> int:
     if field.kind in BUCKETED:
         return 2**30
     # Ids of a vocabulary are in the order of how often they occur; of a hash or a value nobody knows names.
     return NUM_TOP if field.is_counted else 0
-
-
-def _state(fields: FieldSet) -> Column:
-    # Of a cross it says nothing: its ids are hashes.
-    known = F.col("id") >= _by_field(fields, lambda field: field.first_known_id)
-    return F.when(known, KNOWN).when(F.col("id") == MISSING_ID, MISSING).otherwise(UNKNOWN)
-
-
-def _is_shown(fields: FieldSet) -> Column:
-    place = F.col("id") - _by_field(fields, lambda field: field.first_known_id)
-    return (place >= 0) & (place < _by_field(fields, _num_shown))

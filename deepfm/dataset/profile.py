@@ -88,7 +88,8 @@ def profile_dataset(
     spark: SparkSession, url: str, manifest: Manifest, vocabulary: Vocabulary, log: LogFindings
 ) -> DatasetProfile:
     """Read every split that was written once; what looks wrong is also logged, in a line each."""
-    sums = id_counts(spark, url, manifest)
+    with storage.scratch_folder(url) as scratch_url:
+        sums = id_counts(spark, url, manifest, scratch_url)
     num_train = manifest.splits["train"].num_rows
     fields = [
         profile_field(

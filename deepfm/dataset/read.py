@@ -16,8 +16,9 @@ import torch
 from petastorm import make_batch_reader
 from torch import Tensor
 
-from deepfm.dataset.block import as_block, network_inputs
+from deepfm.dataset.block import network_inputs
 from deepfm.dataset.manifest import DataFile, Manifest, fields_of
+from deepfm.dataset.stack import stacked
 from deepfm.errors import UserError
 from deepfm.fields import PADDING, FieldSet
 
@@ -133,7 +134,7 @@ def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[Bloc
         # Not `with reader`: on leaving, Petastorm would print to stdout, which belongs to the job's summary.
         try:
             for (piece, begin, num_rows), group in zip(_row_groups(pieces), reader, strict=False):
-                block = as_block([getattr(group, name) for name in columns])
+                block = stacked([getattr(group, name) for name in columns])
                 if len(block) != num_rows:
                     raise UserError(
                         f"{folder}/{piece.file.name}: expected a row group of {num_rows} rows, found one of "

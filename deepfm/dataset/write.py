@@ -3,13 +3,12 @@
     block ── encode ──> rows, sorted by file ── all slices of a file ──> sort by hash ──> Parquet
 
 Rows go from task to task as slices of arrays in the scratch folder: Spark's own rows, shuffle and Parquet
-writer cost several times as much as all the rest.
+writer cost several times as much as all the rest. What Petastorm itself needs is written by the driver (see
+petastorm_metadata): its packages would be loaded by every worker.
 """
 
 import io
-import json
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,18 +16,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from petastorm.codecs import ScalarCodec
-from petastorm.etl.dataset_metadata import ROW_GROUPS_PER_FILE_KEY, _generate_unischema_metadata
-from petastorm.fs_utils import FilesystemResolver
-from petastorm.unischema import Unischema, UnischemaField
-from petastorm.utils import add_to_dataset_metadata
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import ByteType, DataType, FloatType, IntegerType
 
 from deepfm import storage
-from deepfm.dataset.block import as_block
 from deepfm.dataset.manifest import DataFile, SplitPart
+from deepfm.dataset.stack import stacked
 from deepfm.features.blocks import HASH, LABEL, PART
 from deepfm.features.crossing import splitmix64
 from deepfm.features.encode import Encoder
@@ -40,8 +33,10 @@ from deepfm.fields import Field, FieldSet
 ROWS_PER_FILE = 65_536
 #: Few rows still come in several files, so that several workers read at once.
 MIN_FILES = 8
-#: What a task writes, of files that are smaller: one of ROWS_PER_FILE rows of 39 fields.
-_BYTES_PER_TASK = 11 << 20
+#: Where there are many, a task takes so many blocks, or bytes of files, one after the other: to start one
+#: costs Spark and Python as much as the work on a block.
+_BLOCKS_PER_TASK = 8
+_BYTES_PER_TASK = 88 << 20
 
 _SLICES = "file long, name string, start long, stop long"
 _WRITTEN = "file long, num_bytes long, num_rows long, num_clicks long, digest long"
@@ -92,7 +87,6 @@ def write_splits(
     for part in SPLITS:
         of_part = written[[layout.name_of(file)[0] == part for file in written["file"]]]
         parts[part] = _described(layout, of_part, days[part])
-        _write_petastorm_metadata(spark, f"{url}/{part}", parts[part], _petastorm_schema(fields, label))
     return parts
 
 
@@ -116,7 +110,7 @@ def _encode_blocks(
             block = read_table(scratch_url, blocks[place])
             parts, hashes = (block.column(name).to_numpy() for name in (PART, HASH))
             labels = block.column(LABEL).to_numpy().astype(np.int32)
-            slots = as_block(encoder.encode(block))
+            slots = stacked(encoder.encode(block))
             rows = np.column_stack([labels, hashes.view(np.int32).reshape(-1, 2), slots])
             files = _files_of(hashes, parts, layout)
             order = np.argsort(files, kind="stable")
@@ -128,7 +122,8 @@ def _encode_blocks(
             columns = [pa.array(numbers), names, pa.array(ends[:-1]), pa.array(ends[1:])]
             yield pa.RecordBatch.from_arrays(columns, names=["file", "name", "start", "stop"])
 
-    tasks = spark.range(0, len(blocks), 1, max(len(blocks), 1))
+    num_tasks = max(2 * spark.sparkContext.defaultParallelism, len(blocks) // _BLOCKS_PER_TASK)
+    tasks = spark.range(0, len(blocks), 1, max(min(num_tasks, len(blocks)), 1))
     slices: dict[int, list[_Slice]] = {}
     for row in tasks.mapInArrow(encode_blocks, _SLICES).collect():
         slices.setdefault(row.file, []).append(_Slice(row.name, row.start, row.stop))
@@ -157,7 +152,6 @@ def _write_files(
             rows = np.frombuffer(content, np.int32).reshape(-1, 3 + len(layout.fields.slots))
             yield pa.RecordBatch.from_pylist([_write_file(layout, file, rows)])
 
-    # Few small files need not be a task each.
     num_bytes = sum(part.stop - part.start for of_file in slices.values() for part in of_file)
     num_tasks = max(2 * spark.sparkContext.defaultParallelism, num_bytes // _BYTES_PER_TASK)
     tasks = spark.range(0, len(slices), 1, min(num_tasks, len(slices)))
@@ -173,7 +167,7 @@ def _write_file(layout: _Layout, file: int, rows: np.ndarray) -> dict[str, int]:
     labels, slots = rows[:, 0], np.ascontiguousarray(rows[:, 3:].T)
     columns = {layout.label: pa.array(labels, pa.int8())}
     for field in layout.fields:
-        kind = _column_type(field)[0]
+        kind = _column_type(field)
         of_field = slots[layout.fields.slot_ranges[field.name]]
         columns |= {name: pa.array(ids.view(kind)) for name, ids in zip(field.slots, of_field, strict=True)}
     table = pa.table(columns, schema=_arrow_schema(layout.fields, layout.label))
@@ -224,40 +218,14 @@ def write_rejected(rejected: DataFrame, url: str) -> None:
     rejected.coalesce(1).write.mode("overwrite").json(url)
 
 
-def _write_petastorm_metadata(spark: SparkSession, url: str, part: SplitPart, schema: Unischema) -> None:
-    """What Petastorm's own readers look for: the schema and the number of row groups of each file.
-
-    As petastorm's materialize_dataset writes it, but for three Spark jobs that count what is known here.
-    """
-    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # petastorm uses what pyarrow calls deprecated
-        resolver = FilesystemResolver(url, hadoop, user=spark.sparkContext.sparkUser())
-        dataset = pq.ParquetDataset(
-            resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False
-        )
-        _generate_unischema_metadata(dataset, schema)
-        row_groups = {file.name: len(file.row_groups) for file in part.files}
-        add_to_dataset_metadata(dataset, ROW_GROUPS_PER_FILE_KEY, json.dumps(row_groups).encode())
-
-
 def _arrow_schema(fields: FieldSet, label: str) -> pa.Schema:
     columns = [pa.field(label, pa.int8(), nullable=False)]
     for field in fields:
-        kind = pa.from_numpy_dtype(_column_type(field)[0])
+        kind = pa.from_numpy_dtype(_column_type(field))
         columns += [pa.field(slot, kind, nullable=False) for slot in field.slots]
     return pa.schema(columns)
 
 
-def _petastorm_schema(fields: FieldSet, label: str) -> Unischema:
-    columns = [UnischemaField(label, np.int8, (), ScalarCodec(ByteType()), False)]
-    for field in fields:
-        numpy_type, spark_type = _column_type(field)
-        for slot in field.slots:
-            columns.append(UnischemaField(slot, numpy_type, (), ScalarCodec(spark_type), False))
-    return Unischema("Impressions", columns)
-
-
-def _column_type(field: Field) -> tuple[type, DataType]:
-    """A field's type in numpy and in Spark; a missing value is nan, so neither needs nulls."""
-    return (np.float32, FloatType()) if field.kind == "value" else (np.int32, IntegerType())
+def _column_type(field: Field) -> type:
+    """A field's type; a missing value is nan, so it needs no nulls."""
+    return np.float32 if field.kind == "value" else np.int32

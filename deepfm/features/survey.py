@@ -14,13 +14,11 @@ from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
 from deepfm.features.rebatch import rebatched
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.features.scaling import FieldMoments, Moments
-from deepfm.features.scratch import read_table, write_table
+from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER, read_table, scratch_rows, write_table
 from deepfm.features.split import OUTSIDE, SPLITS, Split
 
 #: Values counted before a task hands its counts over, which bounds the memory of a worker.
 MAX_VALUES_HELD = 2_000_000
-#: Counts of values, a value once or more often a task, that the driver adds up by itself; of more Spark does.
-MAX_COUNTS_ON_DRIVER = 10_000_000
 
 _SCHEMA = (
     "kind string, split string, day string, field int, reason string, num long, num_clicks long, "
@@ -133,25 +131,14 @@ def value_counts(spark: SparkSession, found: Survey) -> pa.Table:
         summed = pa.concat_tables([_COUNTS.empty_table(), *tables]).group_by(["field", "value"])
         counts = summed.aggregate([("num", "sum")]).select(["field", "value", "num_sum"])
         return counts.rename_columns(_COUNTS.names).cast(_COUNTS)
-    partial = _tables(spark, found.scratch_url, names, "field int, value string, num long")
+    partial = scratch_rows(spark, found.scratch_url, names, "field int, value string, num long")
     counts = partial.groupBy("field", "value").agg(F.sum("num").alias("num")).toPandas()
     return pa.Table.from_pandas(counts, schema=_COUNTS, preserve_index=False)
 
 
 def rejected_rows(spark: SparkSession, found: Survey) -> DataFrame:
     """source_file, text, reason of every row that was set aside."""
-    return _tables(spark, found.scratch_url, list(found.bad), _REJECTED)
-
-
-def _tables(spark: SparkSession, url: str, names: list[str], schema: str) -> DataFrame:
-    """The rows of tables in the scratch folder."""
-
-    def read_tables(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for place in (place for batch in places for place in batch.column(0).to_pylist()):
-            yield from read_table(url, names[place]).to_batches()
-
-    num_tasks = min(len(names), 2 * spark.sparkContext.defaultParallelism)
-    return spark.range(0, len(names), 1, num_tasks).mapInArrow(read_tables, schema)
+    return scratch_rows(spark, found.scratch_url, list(found.bad), _REJECTED)
 
 
 def _row_counts(rows: list[Row], bad: list[Row]) -> RowCounts:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from deepfm import storage
 from deepfm.config import DataSettings, Settings, parse_settings
-from deepfm.dataset.block import as_block, network_inputs
+from deepfm.dataset.block import network_inputs
 from deepfm.dataset.manifest import InputLog, Manifest
+from deepfm.dataset.stack import stacked
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
 from deepfm.features.sampling import logit_correction
@@ -83,7 +84,7 @@ class ServingModel:
 
         `of_fields`: counts what the rows hold.
         """
-        block = as_block(self.encoder.encode(raw))
+        block = stacked(self.encoder.encode(raw))
         if not len(block):
             return np.empty(0, np.float32)
         logits = []

@@ -7,7 +7,8 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import BinaryType, LongType, StringType
 
-from deepfm.dataset.block import as_block, network_inputs
+from deepfm.dataset.block import network_inputs
+from deepfm.dataset.stack import stacked
 from deepfm.errors import UserError
 from deepfm.features.parse import RowFormat, parse_rows
 from deepfm.registry.artifact import ServingModel
@@ -63,7 +64,7 @@ def _as_in_training(batch: pa.Table, row_format: RowFormat, model: ServingModel,
         parsed = parsed.filter(np.asarray(pc.equal(parsed.days, day)))
     if not parsed.num_good:
         return np.empty(0)
-    block = as_block(model.encoder.encode(parsed.raw))
+    block = stacked(model.encoder.encode(parsed.raw))
     with torch.inference_mode():
         logits = model.network(*network_inputs(block, model.encoder.fields)) + model.logit_correction
     return torch.sigmoid(logits.double()).numpy()

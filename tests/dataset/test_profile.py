@@ -4,13 +4,15 @@ import json
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from deepfm import storage
 from deepfm.config import DataSettings, parse_settings
+from deepfm.dataset import id_counts as id_counts_module
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.field_profile import FieldProfile, findings_of
-from deepfm.dataset.id_counts import _IdCounts
+from deepfm.dataset.id_counts import _COUNTS, _IdCounts, id_counts
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.profile import _by_day, read_profile
 from deepfm.features.click_log import find_click_log
@@ -284,12 +286,26 @@ def test_a_log_without_days_has_no_table_of_days():
     assert _by_day(RowCounts({"train": {"": (5, 1)}, "valid": {"": (2, 1)}, "test": {}}, {})) == []
 
 
+def test_counts_that_the_driver_could_not_hold_are_added_up_by_spark_to_the_same(
+    spark, dataset_url, tmp_path, monkeypatch
+):
+    url = dataset_url
+    manifest, found = read_manifest(url), []
+    for most in (10**7, 0):
+        monkeypatch.setattr(id_counts_module, "MAX_COUNTS_ON_DRIVER", most)
+        counts = id_counts(spark, url, manifest, f"file://{tmp_path}")
+        found.append(counts.astype(np.int64).sort_values(list(counts.columns)).reset_index(drop=True))
+    assert len(found[0]) > 10
+    pd.testing.assert_frame_equal(*found, check_like=True)
+
+
 @pytest.mark.parametrize("ids", [[3, 1, 3, 0], [2**30, 5, 2**30, 2**30 + 1]])
 def test_ids_are_counted_over_files_however_large_they_are(ids):
     counts = _IdCounts(FieldSet([Field(name="C", kind="category")]))
     for _ in range(2):
         counts.add(1, np.array([1, 0, 0, 1], np.int8), [np.array(ids, np.int32)])
     (batch,) = counts.drain()
+    assert batch.schema == _COUNTS
     assert set(batch.column("split").to_pylist()) == {1}
     found = {id_: [0, 0] for id_ in ids}
     for row in batch.to_pylist():

@@ -1,0 +1,47 @@
+"""What Petastorm's own readers look for beside the files: the schema, and how many row groups a file has."""
+
+import json
+import warnings
+
+import numpy as np
+import pyarrow.parquet as pq
+from petastorm.codecs import ScalarCodec
+from petastorm.etl.dataset_metadata import ROW_GROUPS_PER_FILE_KEY, _generate_unischema_metadata
+from petastorm.fs_utils import FilesystemResolver
+from petastorm.unischema import Unischema, UnischemaField
+from petastorm.utils import add_to_dataset_metadata
+from pyspark.sql import SparkSession
+from pyspark.sql.types import ByteType, FloatType, IntegerType
+
+from deepfm.dataset.manifest import SplitPart
+from deepfm.fields import FieldSet
+
+
+def write_petastorm_metadata(
+    spark: SparkSession, url: str, part: SplitPart, fields: FieldSet, label: str
+) -> None:
+    """Write both into the folder of a part.
+
+    As petastorm's materialize_dataset writes it, but for three Spark jobs that count what is known here.
+    """
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # petastorm uses what pyarrow calls deprecated
+        resolver = FilesystemResolver(url, hadoop, user=spark.sparkContext.sparkUser())
+        dataset = pq.ParquetDataset(
+            resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False
+        )
+        _generate_unischema_metadata(dataset, _schema(fields, label))
+        row_groups = {file.name: len(file.row_groups) for file in part.files}
+        add_to_dataset_metadata(dataset, ROW_GROUPS_PER_FILE_KEY, json.dumps(row_groups).encode())
+
+
+def _schema(fields: FieldSet, label: str) -> Unischema:
+    columns = [UnischemaField(label, np.int8, (), ScalarCodec(ByteType()), False)]
+    for field in fields:
+        numpy_type, spark_type = (
+            (np.float32, FloatType()) if field.kind == "value" else (np.int32, IntegerType())
+        )
+        for slot in field.slots:
+            columns.append(UnischemaField(slot, numpy_type, (), ScalarCodec(spark_type), False))
+    return Unischema("Impressions", columns)
