@@ -175,6 +175,13 @@ class PromotionLimits(Settings):
     max_auc_decrease: float = Setting(ge=0)
     min_calibration: float = Setting(gt=0, le=1)  # calibration: mean probability / CTR
     max_calibration: float = Setting(ge=1)
+    max_ece: float = Setting(default=0.05, gt=0)  # expected calibration error
+    # Categories by whose values both are compared too, where a value has so many rows.
+    slices: tuple[FieldName, ...] = ()
+    min_slice_rows: int = Setting(default=1000, ge=1)
+    max_slice_logloss_increase: float = Setting(default=0.005, ge=0)
+    max_unknown_increase: float = Setting(default=0.05, ge=0)  # of any field's share of unknown values
+    max_load_seconds: float | None = Setting(default=None, gt=0)
 
 
 class DriftLimits(Settings):

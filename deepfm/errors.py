@@ -1,4 +1,4 @@
-"""The one exception whose message is for the user and not for a programmer."""
+"""Exceptions whose message is for the user and not for a programmer."""
 
 
 class UserError(Exception):
@@ -13,5 +13,13 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-class WorkersLost(RuntimeError):
-    """A worker ended without a word: killed, out of memory, or its host gone. Nobody's mistake; try again."""
+class JobFailed(RuntimeError):
+    """Nobody's mistake, and no fault of ours: told in one line, with exit status 1."""
+
+
+class WorkersLost(JobFailed):
+    """A worker ended without a word: killed, out of memory, or its host gone. Try again."""
+
+
+class NotRegistered(JobFailed):
+    """A model was trained, but the registry was away: it is kept, and can be registered later."""

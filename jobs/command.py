@@ -17,7 +17,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from deepfm.config import Profile, load_settings
-from deepfm.errors import UserError, WorkersLost
+from deepfm.errors import JobFailed, UserError
 
 #: Spark's log settings for jobs started by python; spark-submit's JVM runs already and has its own.
 _QUIET = Path(__file__).resolve().parent.parent / "conf" / "log4j2.properties"
@@ -75,7 +75,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
-        except WorkersLost as error:
+        except JobFailed as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
         sys.stderr.flush()

@@ -13,14 +13,14 @@ import click
 from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
 
 from deepfm.errors import UserError
-from deepfm.registry import promotion
+from deepfm.registry import gate, promotion
 from deepfm.registry.tracking import Store
 from deepfm.scoring.gate import measure
 
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--name", required=True, help="Registered model.")
-@click.option("--version", help="The candidate; the newest version where it is not given.")
+@click.option("--version", help="The candidate; the one that was trained last where it is not given.")
 @click.option("--rollback", is_flag=True, help="Make the champion before this one champion again.")
 @click.option("--history", is_flag=True, help="Show who was champion when, and why.")
 @tracking_option
@@ -39,15 +39,20 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     if rollback:
         move = promotion.rollback(store, name)
         return _summary(name, move.version, True, move.previous_version, move.reasons)
-    candidate = store.resolve(f"models:/{name}/{version}") if version else store.latest(name)
+    candidate = (
+        store.resolve(f"models:/{name}/{version}") if version else promotion.candidate_version(store, name)
+    )
     champion = promotion.champion_version(store, name)
     if champion == str(candidate.version):
         return _summary(name, champion, False, champion, (f"version {champion} is champion already",))
     rival = store.resolve(f"models:/{name}/{champion}") if champion else None
     with spark_session(profile, "promote") as spark:
-        verdict = promotion.decide(*measure(spark, store, candidate, rival), profile.promotion)
+        measured = measure(spark, store, candidate, rival, profile.promotion)
+    verdict = gate.decide(*measured, profile.promotion)
     if verdict.promoted:
-        promotion.move_champion(store, name, str(candidate.version), "promote", verdict.reasons)
+        reasons, chosen = verdict.reasons, str(candidate.version)
+        promotion.move_champion(store, name, chosen, "promote", reasons, expected=champion)
+    store.keep_verdict(candidate, gate.document(*measured, verdict))
     return _summary(name, str(candidate.version), verdict.promoted, champion, verdict.reasons)
 
 

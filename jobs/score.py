@@ -13,9 +13,9 @@ from command import JobCommand, job, load_profile, profile_option, spark_session
 
 from deepfm import storage
 from deepfm.registry.tracking import Store
+from deepfm.scoring.days import PublishedDay, day_url, days_of, published_day, require_keepable
 from deepfm.scoring.monitoring import tell_mlflow
 from deepfm.scoring.night import Night, fetch_model, score_day, with_max_psi
-from deepfm.scoring.publish import PublishedDay, day_url, days_of, published_day, require_keepable
 
 
 @click.command(cls=JobCommand, help=__doc__)

@@ -23,9 +23,9 @@ from deepfm import storage
 from deepfm.config import load_settings
 from deepfm.dataset.manifest import read_parts
 from deepfm.model_settings import ModelSettings
+from deepfm.registry import training_run
 from deepfm.registry.start import read_start
 from deepfm.registry.tracking import Store
-from deepfm.registry.training_run import register_outcome, run_with_folder, start_of_run, summary_of
 from deepfm.training.launch import launch, launch_rehearsal
 from deepfm.training.order import WorkOrder
 from deepfm.training.progress import watched
@@ -45,13 +45,14 @@ COUNT = click.IntRange(min=0)
 @click.option("--retries", "num_retries", type=COUNT, default=0, help="How often to do so by itself.")
 @click.option("--dry-run", is_flag=True, help="Check all, say what it would take; nothing is trained.")
 @click.option("--profile-steps", type=COUNT, default=0, help="Trace so many steps of rank 0 into the run.")
+@click.option("--register-only", "trained_folder", help="Folder of a run that is trained, not registered.")
 @click.option("--experiment", help="MLflow experiment; the model's name where it is not given.")
 @tracking_option
 @profile_option
 @job
 def train(
     dataset_path, model_path, num_workers, name, init_from, warm_start, resumed_run, num_retries, dry_run,
-    profile_steps, experiment, tracking_uri, profile_path,
+    profile_steps, trained_folder, experiment, tracking_uri, profile_path,
 ) -> dict:  # fmt: skip
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
@@ -60,17 +61,17 @@ def train(
     store.require_name(name)
     start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
-    session = spark_session(profile, "train") if num_workers else nullcontext()
+    if trained_folder:
+        resumed_run = training_run.run_to_register(trained_folder, work_url)
+    session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()
     if dry_run:
         with session as spark, storage.scratch_folder(work_url) as run_url:
             order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker)
             return tell_rehearsal(launch_rehearsal(spark, order, num_workers, workers))
-    opened = run_with_folder(store, experiment or name, work_url, resumed_run)
+    opened = training_run.run_with_folder(store, experiment or name, work_url, resumed_run)
     with session as spark, opened as (run, run_url):
         if not resumed_run:
-            run.log_start(*start_of_run(settings, manifest, dataset_url, num_workers))
-        if start:
-            run.set_tag("started_from", f"models:/{start.version.name}/{start.version.version}")
+            run.log_start(*training_run.start_of_run(settings, manifest, dataset_url, num_workers))
         order = WorkOrder(
             dataset_url,
             run_url,
@@ -80,14 +81,17 @@ def train(
             checkpoint_every_min=workers.checkpoint_every_min,
             profile_steps=profile_steps,
             resume=bool(resumed_run),
-            **(start.hand_over(run_url) if start else {}),
+            **(start.hand_over(run, run_url) if start else {}),
         )
-        with watched(run_url, run.log_epoch):
-            outcome = launch(spark, order, num_workers, workers, num_retries=num_retries)
-        version = register_outcome(run, outcome, order, manifest, vocabulary, name)
+        outcome = training_run.kept_outcome(run_url)
+        if outcome is None:
+            with watched(run_url, run.log_epoch):
+                outcome = launch(spark, order, num_workers, workers, num_retries=num_retries)
+            training_run.keep_outcome(run_url, outcome)
+        version = training_run.register_outcome(run, outcome, order, manifest, vocabulary, name)
         storage.remove(run_url)  # not where registering failed: the trained weights are there
     kept = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
-    return {**kept, **summary_of(outcome)}
+    return {**kept, **training_run.summary_of(outcome)}
 
 
 if __name__ == "__main__":

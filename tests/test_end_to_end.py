@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from deepfm.registry import training_run
 from deepfm.registry.tracking import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -218,10 +220,11 @@ def test_deepfm_ranks_movielens(run_job, real_data, tmp_path, monkeypatch):
 
 
 @contextmanager
-def mlflow_server(folder: Path):
-    """A real MLflow server on a free port of this machine -> its address."""
+def mlflow_server(folder: Path, port: int | None = None):
+    """A real MLflow server of this machine, on a free port or on the one it had before -> its address."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port or 0))
         port = listener.getsockname()[1]
     where = [
         "--backend-store-uri",
@@ -279,3 +282,32 @@ def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tm
         (version,) = client.search_model_versions("name = 'served'")
         assert version.run_id == trained["run_id"]
     assert store.client.search_model_versions("name = 'served'") == []
+
+
+def test_a_model_whose_registry_went_away_is_kept_and_registered_later(
+    run_job, small_dataset, tmp_path, monkeypatch
+):
+    (tmp_path / "model.yaml").write_text(SMALL_MODEL)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    flags = ["--dataset", small_dataset, "--model", tmp_path / "model.yaml", "--num-workers", 0]
+    keep_outcome = training_run.keep_outcome
+    with ExitStack() as stack, monkeypatch.context() as patched:
+        address = stack.enter_context(mlflow_server(tmp_path))
+
+        def keep_and_stop_the_server(run_url, outcome):
+            keep_outcome(run_url, outcome)
+            stack.close()
+
+        patched.setattr(training_run, "keep_outcome", keep_and_stop_the_server)
+        failed = run_job("train", *flags, "--name", "late", "--tracking-uri", address)
+    assert (failed.status, failed.stdout) == (1, "")
+    (told,) = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert "the model is trained, but" in told and "Traceback" not in failed.stderr
+    folder = re.search(r"--register-only (\S+) does it later", told)[1]
+    with mlflow_server(tmp_path, int(address.rpartition(":")[2])) as address:
+        where = ["--name", "late", "--tracking-uri", address]
+        summary = run_job("train", *flags, *where, "--register-only", folder).summary
+        assert summary["version"] == "1"
+        assert Store(address).client.get_run(summary["run_id"]).info.status == "FINISHED"
+        again = run_job("train", *flags, *where, "--register-only", folder)
+    assert "expected the folder in" in again.mistake

@@ -1,7 +1,9 @@
 """Published nights as runs of MLflow, so that they can be plotted one after the other."""
 
 import logging
+import math
 
+from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
 
 from deepfm.registry.tracking import Store
@@ -23,3 +25,31 @@ def log_night(
                 run.log_text(page, "report.html")
     except MlflowException as error:
         logger.warning("%s is published but not logged at %s: %s", day, store.uri, error)
+
+
+def log_live_night(store: Store, name: str, day: str, figures: dict[str, float]) -> list[tuple[str, dict]]:
+    """Log how good a night really was, with the trend of all nights so far -> (day, figures) of those.
+
+    A night that is evaluated again counts with its last figures.
+    """
+    experiment = f"{name}-nights"
+    with store.run(experiment, name=f"{day} with labels", tags={"day": day, "labels": "true"}) as run:
+        run.log_metrics({f"live_{key}": value for key, value in figures.items()})
+        nights: dict[str, dict] = {}
+        for found in store.find_runs(experiment, "tags.labels = 'true'"):  # the newest first
+            known = {key.removeprefix("live_"): value for key, value in found.data.metrics.items()}
+            nights.setdefault(found.data.tags["day"], known)
+        nights[day] = figures
+        trend = sorted(nights.items())
+        run.log_figure(_trend(trend), "trend.png")
+    return trend
+
+
+def _trend(nights: list[tuple[str, dict]]) -> Figure:
+    figure = Figure(figsize=(min(6 + 0.3 * len(nights), 14), 6), layout="constrained")
+    panels = ("auc", "logloss", "calibration")
+    for axes, key in zip(figure.subplots(len(panels), 1, sharex=True), panels, strict=True):
+        axes.plot([day for day, _ in nights], [found.get(key, math.nan) for _, found in nights], marker="o")
+        axes.set_title(key)
+        axes.tick_params(axis="x", rotation=60)
+    return figure

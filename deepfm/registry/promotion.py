@@ -1,28 +1,23 @@
-"""Which version is champion: the gate, the move of the alias, its history and the way back."""
+"""Which version is champion: the move of the alias, its history and the way back."""
 
 import json
+import time
+import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
-from mlflow.entities.model_registry import RegisteredModel
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from deepfm.config import PromotionLimits
 from deepfm.errors import UserError
 from deepfm.registry.tracking import Store
-from deepfm.training.metrics import Metrics
 
-CHAMPION = "champion"
-#: The history is kept as tags of the registered model: promotion.00001, …, each a Move as JSON.
+#: What scores the nights; what did before it; what was trained last.
+CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
+#: The history is kept as tags of the registered model: promotion.00001.CLAIM, …, each a Move as JSON.
 _TAG = "promotion."
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the candidate becomes champion, and why."""
-
-    promoted: bool
-    reasons: tuple[str, ...]
+#: Longer than it takes to read the history and write a claim.
+_SETTLE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -37,38 +32,6 @@ class Move:
     reasons: tuple[str, ...]
 
 
-def decide(candidate: Metrics, champion: Metrics | None, limits: PromotionLimits) -> Verdict:
-    """Compare both on the same rows: promoted without a champion, or where nothing is worse than allowed."""
-    if champion is None:
-        return Verdict(True, ("there is no champion yet", _described(candidate)))
-    checks = [
-        (
-            candidate.logloss - champion.logloss <= limits.max_logloss_increase,
-            f"logloss {candidate.logloss:.5f}, the champion's {champion.logloss:.5f}, "
-            f"may be {limits.max_logloss_increase} more",
-        ),
-        (
-            champion.auc - candidate.auc <= limits.max_auc_decrease,
-            f"AUC {candidate.auc:.5f}, the champion's {champion.auc:.5f}, "
-            f"may be {limits.max_auc_decrease} less",
-        ),
-        (
-            limits.min_calibration <= candidate.calibration <= limits.max_calibration,
-            f"calibration {candidate.calibration:.3f}, "
-            f"must be {limits.min_calibration} to {limits.max_calibration}",
-        ),
-    ]
-    # Written so that a nan, which compares false with everything, never passes.
-    return Verdict(
-        all(passed for passed, _ in checks),
-        tuple(f"{'ok' if ok else 'FAILED'}: {text}" for ok, text in checks),
-    )
-
-
-def _described(metrics: Metrics) -> str:
-    return f"logloss {metrics.logloss:.5f}, AUC {metrics.auc:.5f}, calibration {metrics.calibration:.3f}"
-
-
 def champion_version(store: Store, name: str) -> str | None:
     """The version that is champion now; UserError where there is no such model."""
     # Not by asking for the alias: the error of a store that is away would read as "there is no champion".
@@ -76,21 +39,66 @@ def champion_version(store: Store, name: str) -> str | None:
     return None if version is None else str(version)
 
 
-def move_champion(store: Store, name: str, version: str, kind: str, reasons: tuple[str, ...]) -> Move:
-    """Make `version` champion and write it into the history."""
+def move_champion(
+    store: Store,
+    name: str,
+    version: str,
+    kind: str,
+    reasons: tuple[str, ...],
+    *,
+    expected: str | None,
+    previous: str | None = None,
+) -> Move:
+    """Make `version` champion and write it into the history.
+
+    `expected`: the champion that the decision was about; `previous`: the version that a rollback would go
+    to, the present champion where it is None. UserError where the champion has moved since, or another move
+    was begun at the same time and won: of two exactly one does.
+    """
+    claim = uuid.uuid4().hex
     moves = history(store, name)
+    present = champion_version(store, name)
+    if present != expected:
+        raise UserError(
+            f"{name}: the champion is version {present or 'none'}, it was {expected or 'none'} when this "
+            "move was decided; look at --history, then run again"
+        )
     move = Move(
         number=moves[-1].number + 1 if moves else 1,
         at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=version,
-        previous_version=champion_version(store, name),
+        previous_version=present,
         kind=kind,
         reasons=reasons,
     )
+    # A registry has no compare-and-set. Who claims a number waits until every other that could have read the
+    # history as it was has claimed it too; then all see the same claims, and the least wins.
+    key = f"{_TAG}{move.number:05d}"
     # The history first: a move that is written but not done shows as one whose version is not champion.
-    store.client.set_registered_model_tag(name, f"{_TAG}{move.number:05d}", json.dumps(asdict(move)))
+    store.client.set_registered_model_tag(name, f"{key}.{claim}", json.dumps(asdict(move)))
+    time.sleep(_SETTLE_S)
+    claims = sorted(tag for tag in _registered(store, name).tags if tag.startswith(f"{key}."))
+    if claims[0] != f"{key}.{claim}":
+        store.client.delete_registered_model_tag(name, f"{key}.{claim}")
+        raise UserError(
+            f"{name}: another move was made at the same time and won; look at --history, run again"
+        )
     store.client.set_registered_model_alias(name, CHAMPION, version)
+    _set_previous(store, name, previous if kind == "rollback" else present)
     return move
+
+
+def _set_previous(store: Store, name: str, version: str | None) -> None:
+    if version is not None:
+        store.client.set_registered_model_alias(name, PREVIOUS, version)
+    elif PREVIOUS in _registered(store, name).aliases:
+        store.client.delete_registered_model_alias(name, PREVIOUS)
+
+
+def candidate_version(store: Store, name: str) -> ModelVersion:
+    """The version that was trained last, and waits for the gate."""
+    version = _registered(store, name).aliases.get(CANDIDATE)
+    return store.latest(name) if version is None else store.resolve(f"models:/{name}/{version}")
 
 
 def history(store: Store, name: str) -> list[Move]:
@@ -123,7 +131,15 @@ def rollback(store: Store, name: str) -> Move:
         )
     store.resolve(f"models:/{name}/{standing[-2]}")  # UserError where it was deleted since
     reason = f"version {standing[-1]} was taken back"
-    return move_champion(store, name, standing[-2], "rollback", (reason,))
+    return move_champion(
+        store,
+        name,
+        standing[-2],
+        "rollback",
+        (reason,),
+        expected=standing[-1],
+        previous=standing[-3] if len(standing) > 2 else None,
+    )
 
 
 def told(move: Move) -> str:

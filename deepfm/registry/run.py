@@ -92,6 +92,7 @@ class Run:
         version = str(logged.registered_model_version)
         for key, value in tags.items():
             self._client.set_model_version_tag(name, version, key, value)
+        self._client.set_registered_model_alias(name, "candidate", version)
         return version
 
 

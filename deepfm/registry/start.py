@@ -18,6 +18,7 @@ from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
 from deepfm.models.growth import Growth
 from deepfm.registry.artifact import load_artifact
+from deepfm.registry.run import Run
 from deepfm.registry.tracking import Store
 from deepfm.training.checkpoint import load_weights, save_weights
 from deepfm.training.order import OPTIMIZER, WEIGHTS
@@ -35,8 +36,9 @@ class Start:
     moments: dict[str, Tensor] | None = None  # of its optimizer, as WEIGHT/WHAT; empty: they begin anew
     is_first_stage: bool = False  # an FM's, for an FNN
 
-    def hand_over(self, run_url: str) -> dict[str, str]:
-        """Put them where the workers find them -> what a WorkOrder says of it."""
+    def hand_over(self, run: Run, run_url: str) -> dict[str, str]:
+        """Put them where the workers find them, and into the run's tags -> what a WorkOrder says of it."""
+        run.set_tag("started_from", f"models:/{self.version.name}/{self.version.version}")
         url = f"{run_url}/start"
         storage.make_folder(url)
         save_weights(f"{url}/{WEIGHTS}", self.weights)

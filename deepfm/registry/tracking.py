@@ -127,6 +127,15 @@ class Store:
             )
         return max(versions, key=lambda version: int(version.version))
 
+    def keep_verdict(self, version: ModelVersion, document: dict) -> None:
+        """Write what the gate said into the run that trained a version, and onto the version."""
+        if version.run_id:
+            self.client.log_dict(version.run_id, document, "gate/verdict.json")
+        tags = {"gate": "promoted" if document["promoted"] else "refused"}
+        tags["gate.reasons"] = "; ".join(document["reasons"])[:5000]
+        for key, value in tags.items():
+            self.client.set_model_version_tag(version.name, str(version.version), key, value)
+
     def download(self, version: ModelVersion, folder: str) -> str:
         """Copy a version's files under `folder` -> the path of our model folder in them."""
         uri = f"models:/{version.name}/{version.version}"

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from mlflow.exceptions import MlflowException
+
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
-from deepfm.errors import UserError, WorkersLost
+from deepfm.errors import NotRegistered, UserError, WorkersLost
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.model_settings import ModelSettings
 from deepfm.registry import model_card
@@ -20,8 +22,10 @@ from deepfm.registry.start import TRAINING_STATE
 from deepfm.registry.tracking import Store
 from deepfm.training.checkpoint import load_weights
 from deepfm.training.order import OPTIMIZER, WEIGHTS, WorkOrder
-from deepfm.training.outcome import Outcome
+from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
 from deepfm.training.trace import TABLE, TRACE
+
+_OUTCOME = "outcome.json"
 
 
 def start_of_run(
@@ -46,17 +50,48 @@ def run_with_folder(
     """
     if resumed_run:
         _require_unfinished(store, resumed_run, work_url)
-    with store.resumed(resumed_run) if resumed_run else store.run(experiment) as run:
-        run_url = f"{work_url}/{run.run_id}"
-        storage.make_folder(run_url)
-        try:
-            yield run, run_url
-        except UserError:
-            if not resumed_run:
-                storage.remove(run_url)
+    run_id = resumed_run
+    try:
+        with store.resumed(resumed_run) if resumed_run else store.run(experiment) as run:
+            run_id, run_url = run.run_id, f"{work_url}/{run.run_id}"
+            storage.make_folder(run_url)
+            try:
+                yield run, run_url
+            except UserError:
+                if not resumed_run:
+                    storage.remove(run_url)
+                raise
+            except WorkersLost as error:
+                raise WorkersLost(f"{error}; the same command with --resume {run_id} goes on") from error
+    except MlflowException as error:
+        if run_id is None or kept_outcome(f"{work_url}/{run_id}") is None:
             raise
-        except WorkersLost as error:
-            raise WorkersLost(f"{error}; the same command with --resume {run.run_id} goes on") from error
+        raise NotRegistered(
+            f"the model is trained, but {store.uri} did not register it: {error.message}; it is kept: the "
+            f"same command with --register-only {work_url}/{run_id} does it later"
+        ) from error
+
+
+def keep_outcome(run_url: str, outcome: Outcome) -> None:
+    """Beside the trained weights, until they are registered."""
+    storage.write_bytes(f"{run_url}/{_OUTCOME}", outcome_to_json(outcome).encode())
+
+
+def kept_outcome(run_url: str) -> Outcome | None:
+    """What a training of this run came to; None where it has not ended."""
+    where = f"{run_url}/{_OUTCOME}"
+    return outcome_from_json(storage.read_bytes(where).decode()) if storage.exists(where) else None
+
+
+def run_to_register(folder: str, work_url: str) -> str:
+    """The run whose folder it is; UserError where no finished training lies there."""
+    run_url = storage.absolute_url(folder)
+    if run_url.rpartition("/")[0] != work_url or kept_outcome(run_url) is None:
+        raise UserError(
+            f"--register-only {folder}: expected the folder in {work_url} of a run that was trained and not "
+            "registered, found none; give the one that the job's error named"
+        )
+    return run_url.rpartition("/")[2]
 
 
 def _require_unfinished(store: Store, run_id: str, work_url: str) -> None:

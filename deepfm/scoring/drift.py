@@ -87,6 +87,8 @@ def measure_drift(
         p, q = now / now.sum(), then / then.sum()
         drifts.append(FieldDrift(name, psi(now, then), p[MISSING], q[MISSING], p[UNKNOWN], q[UNKNOWN]))
         for kind in range(UNKNOWN + 1, OTHER):
+            if p[kind] == q[kind]:
+                continue  # also places beyond a field's known values
             moved.append(MovedValue(name, kind - UNKNOWN - 1, p[kind], q[kind]))
     return Drift(
         num_rows=int(scores.sum()),

@@ -1,29 +1,43 @@
 """Candidate and champion measured on the same raw rows, those the candidate's dataset held out."""
 
 import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
+from deepfm.config import PromotionLimits
 from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log, raw_rows
 from deepfm.features.split import HashSplit, days_between
+from deepfm.fields import FieldSet
 from deepfm.registry.artifact import load_artifact
+from deepfm.registry.gate import Measured
 from deepfm.registry.tracking import ModelVersion, Store
-from deepfm.scoring.predict import evaluate_models, ship_model
-from deepfm.training.metrics import Metrics
+from deepfm.scoring.measure import measure_models
+from deepfm.scoring.predict import ship_model
 
 
 def measure(
-    spark: SparkSession, store: Store, candidate: ModelVersion, champion: ModelVersion | None
-) -> tuple[Metrics, Metrics | None]:
-    """Both models' metrics from raw rows, through the same code that scores a night.
+    spark: SparkSession,
+    store: Store,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    limits: PromotionLimits,
+) -> tuple[Measured, Measured | None]:
+    """Both models from raw rows, through the same code that scores a night.
 
     UserError where the log that the candidate was made from is not where it was, or has lost columns.
     """
     versions = [version for version in (candidate, champion) if version]
     with tempfile.TemporaryDirectory() as folder:
         paths = [store.download(version, f"{folder}/{place}") for place, version in enumerate(versions)]
-        cards = [load_artifact(f"file://{path}").card for path in paths]
+        cards, seconds = [], []
+        for path in paths:
+            started = time.monotonic()
+            cards.append(load_artifact(f"file://{path}").card)
+            seconds.append(time.monotonic() - started)
         names = [ship_model(spark, path) for path in paths]
     card = cards[0]
     # The champion may have fields that the candidate does without.
@@ -34,10 +48,30 @@ def measure(
     log = find_click_log(
         spark, card.input.url, card.data, days=None if card.data.day_column else days, keep=others
     )
-    metrics = evaluate_models(raw_rows(spark, log, days), log.row_format, names, split)
-    if not metrics:
+    _require_categories(limits.slices, card.data.field_set, candidate)
+    found = measure_models(
+        raw_rows(spark, log, days),
+        log.row_format,
+        names,
+        split,
+        slice_fields=limits.slices,
+        min_slice_rows=limits.min_slice_rows,
+    )
+    if not found:
         raise UserError(
             f"{card.input.url}: expected the held-out rows of version {candidate.version}, found none; the "
             "log has changed since: train a candidate on what is there now"
         )
-    return metrics[0], metrics[1] if champion else None
+    found = [replace(one, load_seconds=taken) for one, taken in zip(found, seconds, strict=True)]
+    return found[0], found[1] if champion else None
+
+
+def _require_categories(names: Sequence[str], fields: FieldSet, candidate: ModelVersion) -> None:
+    kinds = {field.name: field.kind for field in fields}
+    for name in names:
+        if kinds.get(name) != "category":
+            found = f"one of kind {kinds[name]}" if name in kinds else "none"
+            raise UserError(
+                f"promotion.slices {name}: expected a field of kind category in version {candidate.version}, "
+                f"found {found}; mend the profile"
+            )

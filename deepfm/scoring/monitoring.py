@@ -3,7 +3,7 @@
 from deepfm import storage
 from deepfm.registry.nights import log_night
 from deepfm.registry.tracking import Store
-from deepfm.scoring.publish import DRIFT, REPORT, PublishedDay
+from deepfm.scoring.days import DRIFT, REPORT, PublishedDay
 
 
 def tell_mlflow(store: Store, published_url: str, day: str, described: PublishedDay) -> None:

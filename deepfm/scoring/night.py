@@ -15,9 +15,10 @@ from deepfm.registry.run import code_version
 from deepfm.registry.seal import digest_of
 from deepfm.registry.tracking import ModelVersion, Store
 from deepfm.scoring import report
+from deepfm.scoring.days import PublishedDay, days_before
 from deepfm.scoring.drift import measure_drift, warnings_of
 from deepfm.scoring.predict import count_rows, scored_rows, ship_model
-from deepfm.scoring.publish import Judgement, PublishedDay, days_before, publish_day
+from deepfm.scoring.publish import Judgement, publish_day
 from deepfm.scoring.skew import require_no_skew
 from deepfm.scoring.totals import NightTotals
 

@@ -1,9 +1,8 @@
-"""Models over raw rows in Spark: probabilities of a night, and metrics of several models on the same rows."""
+"""A model over raw rows in Spark: the probabilities of a night."""
 
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,10 +16,8 @@ from pyspark.sql import functions as F
 
 from deepfm.features.parse import RowFormat, parse_rows
 from deepfm.features.rebatch import rebatched
-from deepfm.features.split import SPLITS, Split
 from deepfm.registry.artifact import ServingModel, as_probabilities, load_artifact
 from deepfm.scoring.totals import PartTotals
-from deepfm.training.metrics import Metrics, Tally
 
 #: Columns of a scored night beside the kept ones, and what tells its rows apart.
 SCORED, BAD, OTHER_DAY, TOTALS = "scored", "bad", "other_day", "totals"
@@ -80,52 +77,6 @@ def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str
 def kept_as(name: str) -> str:
     """A kept column's name among `scored_rows`: a log may have a column `text` or `reason` of its own."""
     return f"keep:{name}"
-
-
-def evaluate_models(
-    raw: DataFrame, row_format: RowFormat, model_names: Sequence[str], split: Split
-) -> list[Metrics]:
-    """Metrics of shipped models on the labelled rows of the test part, each row read once for all of them.
-
-    An empty list where the test part has no row.
-    """
-    code = SPLITS.index("test")
-
-    def tally_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        tallies = [Tally() for _ in model_names]
-        for batch in rebatched(batches):
-            for name, tally in zip(model_names, tallies, strict=True):
-                model = shipped_model(name)
-                # Each model has fields of its own; the layout of the rows is the log's.
-                parsed = parse_rows(batch, replace(row_format, fields=model.encoder.fields))
-                chosen = split.codes(parsed) == code
-                logits = model.logits(parsed.raw.filter(pa.array(chosen)))
-                tally.add(torch.from_numpy(logits), torch.from_numpy(parsed.labels[chosen]))
-        for index, tally in enumerate(tallies):
-            places = tally.counts.view(-1).nonzero()[:, 0]
-            counts = tally.counts.view(-1)[places]
-            sums = [np.zeros(len(places)) for _ in tally.sums]
-            for column, value in zip(sums, tally.sums.tolist(), strict=True):
-                column[:1] = value
-            yield pa.RecordBatch.from_arrays(
-                [pa.array(np.full(len(places), index)), pa.array(places.numpy()), pa.array(counts.numpy())]
-                + [pa.array(column) for column in sums],
-                names=["model", "place", "num", "logloss", "probability"],
-            )
-
-    schema = "model long, place long, num long, logloss double, probability double"
-    partial = raw.mapInArrow(tally_partition, schema).toPandas()
-    if partial.empty:
-        return []
-    return [_merged(partial[partial["model"] == index]) for index in range(len(model_names))]
-
-
-def _merged(partial) -> Metrics:
-    tally = Tally()
-    place, num = torch.from_numpy(partial["place"].to_numpy()), torch.from_numpy(partial["num"].to_numpy())
-    tally.counts.view(-1).index_add_(0, place, num)
-    tally.sums += torch.tensor([partial["logloss"].sum(), partial["probability"].sum()], dtype=torch.float64)
-    return tally.metrics()
 
 
 def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:

@@ -1,20 +1,20 @@
-"""The gate, the champion's history and the way back."""
+"""The champion's alias, its history and the way back."""
 
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
 
-from deepfm.config import PromotionLimits
 from deepfm.errors import UserError
-from deepfm.registry.promotion import champion_version, decide, history, move_champion, rollback, told
-from deepfm.training.metrics import Metrics
+from deepfm.registry import promotion
+from deepfm.registry.promotion import champion_version, history, move_champion, rollback, told
 
-CHAMPION = Metrics(num_rows=1000, logloss=0.45, auc=0.80, ctr=0.25, mean_probability=0.25, ece=0.0)
-LIMITS = PromotionLimits(
-    max_logloss_increase=0.001, max_auc_decrease=0.002, min_calibration=0.9, max_calibration=1.1
-)
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Claims settle at once, where nobody else makes any."""
+    monkeypatch.setattr(promotion, "_SETTLE_S", 0.0)
 
 
 @pytest.fixture
@@ -28,62 +28,8 @@ def model(store, request):
 
 
 def promote(store, name, version):
-    return move_champion(store, name, version, "promote", ("better",))
-
-
-# --- the gate
-
-
-def test_the_first_candidate_is_promoted():
-    verdict = decide(replace(CHAMPION, auc=0.1), None, LIMITS)
-    assert verdict.promoted
-    assert verdict.reasons == (
-        "there is no champion yet",
-        "logloss 0.45000, AUC 0.10000, calibration 1.000",
-    )
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"logloss": 0.40, "auc": 0.85},
-        {"logloss": 0.4509},
-        {"auc": 0.7981},
-        {"mean_probability": 0.23},
-        {"mean_probability": 0.27},
-    ],
-)
-def test_candidate_within_the_limits_is_promoted(change):
-    verdict = decide(replace(CHAMPION, **change), CHAMPION, LIMITS)
-    assert verdict.promoted
-    assert [reason.split(":")[0] for reason in verdict.reasons] == ["ok", "ok", "ok"]
-
-
-@pytest.mark.parametrize(
-    ("change", "failed"),
-    [
-        ({"logloss": 0.4511}, "FAILED: logloss 0.45110, the champion's 0.45000, may be 0.001 more"),
-        ({"auc": 0.7979}, "FAILED: AUC 0.79790, the champion's 0.80000, may be 0.002 less"),
-        ({"mean_probability": 0.22}, "FAILED: calibration 0.880, must be 0.9 to 1.1"),
-        ({"mean_probability": 0.28}, "FAILED: calibration 1.120, must be 0.9 to 1.1"),
-        ({"auc": 0.9, "logloss": 0.46}, "FAILED: logloss 0.46000, the champion's 0.45000, may be 0.001 more"),
-    ],
-)
-def test_worse_candidate_is_not_promoted(change, failed):
-    verdict = decide(replace(CHAMPION, **change), CHAMPION, LIMITS)
-    assert not verdict.promoted
-    assert [reason for reason in verdict.reasons if reason.startswith("FAILED")] == [failed]
-
-
-@pytest.mark.parametrize("key", ["logloss", "auc", "mean_probability"])
-def test_nan_never_passes(key):
-    assert not decide(replace(CHAMPION, **{key: float("nan")}), CHAMPION, LIMITS).promoted
-
-
-def test_a_day_without_clicks_never_passes():
-    silent = replace(CHAMPION, ctr=0.0, auc=float("nan"))
-    assert not decide(silent, silent, LIMITS).promoted
+    expected = champion_version(store, name)
+    return move_champion(store, name, version, "promote", ("better",), expected=expected)
 
 
 # --- the alias
@@ -182,3 +128,43 @@ def test_a_store_that_is_away_is_not_one_without_a_champion():
     away = SimpleNamespace(client=Away(), uri="http://store")
     with pytest.raises(UserError, match="connection refused"):
         champion_version(away, "ctr")
+
+
+def aliases(store, model):
+    return {name: str(version) for name, version in store.client.get_registered_model(model).aliases.items()}
+
+
+def test_previous_is_what_a_rollback_would_go_to(store, model):
+    for version in ("1", "2", "3"):
+        promote(store, model, version)
+    assert aliases(store, model) == {"champion": "3", "previous": "2"}
+    rollback(store, model)
+    assert aliases(store, model) == {"champion": "2", "previous": "1"}
+    rollback(store, model)
+    assert aliases(store, model) == {"champion": "1"}
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(store, model, monkeypatch):
+    monkeypatch.setattr(promotion, "_SETTLE_S", 1.5)
+
+    def attempt(version):
+        try:
+            return move_champion(store, model, version, "promote", ("better",), expected=None)
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(attempt, ("1", "2")))
+    (won,) = [move for move in found if not isinstance(move, str)]
+    (told_,) = [message for message in found if isinstance(message, str)]
+    assert "another move was made at the same time and won" in told_
+    assert champion_version(store, model) == won.version
+    assert [move.version for move in history(store, model)] == [won.version]
+
+
+def test_a_champion_that_moved_since_the_decision_is_not_replaced(store, model):
+    promote(store, model, "1")
+    promote(store, model, "2")
+    with pytest.raises(UserError, match="the champion is version 2, it was 1 when this move was decided"):
+        move_champion(store, model, "3", "promote", ("better",), expected="1")
+    assert champion_version(store, model) == "2"

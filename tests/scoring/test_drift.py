@@ -111,3 +111,7 @@ def test_values_whose_share_changed_most_come_first():
         ("A", 0, 0.7),
         ("A", 1, 0.3),
     }
+
+
+def test_values_whose_share_stayed_did_not_move():
+    assert drift_of().moved == ()

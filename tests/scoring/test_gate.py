@@ -1,8 +1,13 @@
 """Candidate against champion, on the raw rows that the candidate's dataset held out."""
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
+import yaml
+
+from deepfm.registry import promotion
 
 DAYS = {"train": ("2026-01-01",) * 2, "valid": ("2026-01-02",) * 2, "test": ("2026-01-03",) * 2}
 #: A value `a` is clicked three times in four, a `b` once in four: the logits ±1.0986 are right.
@@ -25,6 +30,17 @@ def candidate(request, log, save_model, register):
         return register(save_model(folder, bias=bias, c=c, **fields, **origin), request.node.name)
 
     return new
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Claims settle at once, where nobody else makes any."""
+    monkeypatch.setattr(promotion, "_SETTLE_S", 0.0)
+
+
+def aliases(store, request):
+    found = store.client.get_registered_model(request.node.name).aliases
+    return {name: str(version) for name, version in found.items()}
 
 
 @pytest.fixture
@@ -55,9 +71,9 @@ def test_equal_candidate_is_promoted(candidate, promote, store, request):
 @pytest.mark.parametrize(
     ("c", "bias", "failed"),
     [
-        ({"a": 3.0, "b": -3.0}, 0.0, {"logloss"}),
+        ({"a": 3.0, "b": -3.0}, 0.0, {"logloss", "expected"}),
         ({"a": 0.0, "b": 0.0}, 0.0, {"logloss", "AUC"}),
-        ({"a": 1.0986, "b": -1.0986}, 0.9, {"logloss", "calibration"}),
+        ({"a": 1.0986, "b": -1.0986}, 0.9, {"logloss", "calibration", "expected"}),
     ],
 )
 def test_worse_candidate_is_not_promoted(candidate, promote, store, request, c, bias, failed):
@@ -116,14 +132,14 @@ def test_a_log_that_is_gone_is_told(candidate, promote, log, store, request):
     candidate(RIGHT)
     shutil.rmtree(log)
     assert "expected a click log, found nothing there" in promote().mistake
-    assert store.client.get_registered_model(request.node.name).aliases == {}
+    assert aliases(store, request) == {"candidate": "1"}
 
 
 def test_held_out_rows_that_no_longer_fit_are_told(candidate, promote, log, store, request):
     candidate(RIGHT)
     (log / "ds=2026-01-03" / "part-00000.tsv").write_text("now\tsomething\telse\n")
     assert "expected the held-out rows of version 1, found none" in promote().mistake
-    assert store.client.get_registered_model(request.node.name).aliases == {}
+    assert aliases(store, request) == {"candidate": "1"}
 
 
 def test_a_champion_may_have_crossed_fields_that_the_candidate_has_not(candidate, promote):
@@ -131,3 +147,33 @@ def test_a_champion_may_have_crossed_fields_that_the_candidate_has_not(candidate
     promote()
     candidate(RIGHT)
     assert promote().summary["promoted"]
+
+
+def test_what_the_gate_said_is_kept_with_the_run_and_the_version(candidate, promote, store, request):
+    candidate(RIGHT)
+    promote()
+    candidate({"a": 3.0, "b": -3.0})
+    reasons = promote().summary["reasons"]
+    version = store.resolve(f"models:/{request.node.name}/2")
+    assert version.tags["gate"] == "refused"
+    assert version.tags["gate.reasons"] == "; ".join(reasons)
+    path = store.client.download_artifacts(version.run_id, "gate/verdict.json")
+    verdict = json.loads(Path(path).read_text())
+    assert verdict["reasons"] == reasons
+    assert verdict["champion"]["logloss"] == pytest.approx(0.56234, abs=1e-5)
+    assert aliases(store, request) == {"candidate": "2", "champion": "1"}
+
+
+def test_slices_that_the_profile_names_are_compared(candidate, promote, profile_path, tmp_path):
+    profile = yaml.safe_load(profile_path.read_text())
+    profile["promotion"] |= {"slices": ["C"], "min_slice_rows": 10}
+    path = tmp_path / "profile.yaml"
+    path.write_text(yaml.safe_dump(profile))
+    candidate(RIGHT)
+    promote("--profile", path)
+    candidate({"a": 2.5, "b": -1.0986})
+    reasons = promote("--profile", path).summary["reasons"]
+    assert any(reason.startswith("FAILED: C: of 2 slices 'a' lost most") for reason in reasons)
+    profile["promotion"]["slices"] = ["I"]
+    path.write_text(yaml.safe_dump(profile))
+    assert "promotion.slices I: expected a field of kind category" in promote("--profile", path).mistake

@@ -2,19 +2,16 @@
 
 import os
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import log_loss, roc_auc_score
 
 from deepfm.config import DataSettings
 from deepfm.features.click_log import find_click_log, raw_rows
-from deepfm.features.split import DaySplit
 from deepfm.registry.artifact import load_artifact
 from deepfm.registry.seal import seal
-from deepfm.scoring.predict import count_rows, evaluate_models, scored_rows, ship_model, shipped_model
+from deepfm.scoring.predict import count_rows, scored_rows, ship_model, shipped_model
 
 DAY = "2026-01-08"
 BY_VALUE = {"a": 1.0, "b": 2.0, None: 3.0, "?": 4.0}
@@ -128,45 +125,3 @@ def test_a_model_is_loaded_once_a_worker(spark, save_model):
 
     rows = spark.range(8, numPartitions=2).mapInArrow(loads, "pid long, loads long").collect()
     assert [row.loads for row in rows] == [1] * len(rows)
-
-
-# --- metrics
-
-
-@pytest.fixture
-def evaluate(spark, small_data):
-    """Metrics of models on the test day of a log."""
-
-    def metrics(log, folders, test_day=DAY):
-        found = find_click_log(spark, f"file://{log}", small_data)
-        split = DaySplit((("2026-01-01",) * 2, ("2026-01-02",) * 2, (test_day, test_day)))
-        names = [ship_model(spark, str(folder)) for folder in folders]
-        return evaluate_models(raw_rows(spark, found), found.row_format, names, split)
-
-    return metrics
-
-
-def test_models_are_measured_on_the_same_rows_of_the_test_day(evaluate, write_log, save_model):
-    lines = ["1\t0\ta", "0\t1\tb", "1\t\tb", "0\t7\tnew", "1\t0\ta", "0\t0\ta"]
-    log = write_log({"2026-01-01": ["0\t0\tb"] * 9, DAY: lines})
-    labels = np.array([1, 0, 1, 0, 1, 0])
-    logits = {"one": {"a": 1.0, "b": -1.0, "?": -2.0}, "two": {"a": -1.0, "b": 3.0, "?": 0.5}}
-    folders = [save_model(name, c=c) for name, c in logits.items()]
-    for found, by_value in zip(evaluate(log, folders), logits.values(), strict=True):
-        values = np.array([by_value[c] for c in ("a", "b", "b", "?", "a", "a")])
-        expected = 1 / (1 + np.exp(-values))
-        assert found.num_rows == 6
-        assert found.ctr == 0.5
-        assert found.logloss == pytest.approx(log_loss(labels, expected), abs=1e-6)
-        assert found.auc == pytest.approx(roc_auc_score(labels, expected), abs=1e-6)
-        assert found.mean_probability == pytest.approx(expected.mean(), abs=1e-6)
-
-
-def test_rows_that_do_not_fit_are_not_measured(evaluate, write_log, save_model):
-    log = write_log({DAY: ["1\t0\ta", "0\t0\ta", "7\t0\ta", "1\tx\ta"]})
-    (metrics,) = evaluate(log, [save_model()])
-    assert metrics.num_rows == 2
-
-
-def test_a_test_day_without_rows_has_no_metrics(evaluate, write_log, save_model):
-    assert evaluate(write_log({"2026-01-01": ["1\t0\ta"]}), [save_model()]) == []

@@ -7,16 +7,15 @@ import pytest
 
 from deepfm.errors import UserError
 from deepfm.scoring import publish
-from deepfm.scoring.publish import (
-    Judgement,
+from deepfm.scoring.days import (
     PublishedDay,
     day_url,
     days_before,
     days_of,
-    publish_day,
     published_day,
     require_keepable,
 )
+from deepfm.scoring.publish import Judgement, publish_day
 from deepfm.training.field_tally import NUM_KINDS
 from deepfm.training.metrics import SCORE_BINS
 

@@ -1,0 +1,95 @@
+"""A published night and the labels that came later, joined by a key."""
+
+import json
+
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from deepfm.registry.seal import seal
+
+DAY = "2026-01-08"
+
+
+@pytest.fixture
+def night(run_job, save_model, register, tmp_path, request):
+    """Publish a night of impressions whose key is a column that the model does not use."""
+    folder = save_model(c={"a": 1.0, "b": -1.0})
+    card = json.loads((folder / "model.json").read_text())
+    card["data"]["columns"] = ["label", "I", "C", "id"]
+    (folder / "model.json").write_text(json.dumps(card))
+    seal(f"file://{folder}")
+    name = request.function.__name__
+    version = register(folder, name)
+
+    def publish(rows, day=DAY):
+        """(id, C) of the impressions."""
+        (tmp_path / "log" / f"ds={day}").mkdir(parents=True)
+        lines = "".join(f"0\t{c}\t{key}\n" for key, c in rows)
+        (tmp_path / "log" / f"ds={day}" / "part.tsv").write_text(lines)
+        flags = ["--model-uri", f"models:/{name}/{version}", "--input", tmp_path / "log"]
+        return run_job(
+            "score", "--date", day, *flags, "--output", tmp_path / "scores", "--keep", "id"
+        ).summary
+
+    return publish
+
+
+@pytest.fixture
+def evaluate(run_job, tmp_path):
+    """Evaluate the night by {id: label}."""
+
+    def run(labels, day=DAY, key="id"):
+        folder = tmp_path / f"labelled-{len(list(tmp_path.iterdir()))}" / f"ds={day}"
+        folder.mkdir(parents=True)
+        # Another field may have come to be nonsense since: only keys and labels are read.
+        lines = [f"{label}\tnonsense\ta\t{key}\n" for key, label in labels]
+        (folder / "part.tsv").write_text("".join(lines))
+        paths = ["--scores", tmp_path / "scores", "--input", folder.parent]
+        return run_job("evaluate", "--date", day, *paths, "--key", key)
+
+    return run
+
+
+ROWS = [("k1", "a"), ("k2", "b"), ("k3", "a"), ("k4", "b"), ("k5", "a")]
+LABELS = [("k3", 0), ("k1", 1), ("k2", 0), ("k4", 1), ("k9", 1)]
+
+
+def test_labels_meet_their_scores_by_the_key(night, evaluate):
+    night(ROWS)
+    summary = evaluate(LABELS).summary
+    up, down = 1 / (1 + 2.718281828**-1), 1 / (1 + 2.718281828)
+    labels, scores = [1, 0, 0, 1], [up, down, up, down]
+    assert summary["num_rows"] == 4
+    assert (summary["rows_without_label"], summary["labels_without_score"]) == (1, 1)
+    assert summary["auc"] == pytest.approx(roc_auc_score(labels, scores))
+    assert summary["logloss"] == pytest.approx(log_loss(labels, scores), abs=1e-6)
+    assert summary["calibration"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_nights_make_a_trend_in_which_each_counts_once(night, evaluate, store, request):
+    night(ROWS)
+    night(ROWS, day="2026-01-07")
+    evaluate(LABELS).summary
+    evaluate(LABELS[:3]).summary
+    trend = evaluate(LABELS, day="2026-01-07").summary["trend"]
+    assert [found["date"] for found in trend] == ["2026-01-07", DAY]
+    assert trend[1]["auc"] == pytest.approx(0.75)  # of the second evaluation
+    runs = store.find_runs(f"{request.function.__name__}-nights", "tags.labels = 'true'")
+    assert "trend.png" in {file.path for file in store.client.list_artifacts(runs[0].info.run_id)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "key", "told"),
+    [
+        ([*LABELS, ("k1", 0)], "id", "expected each key once among the labels, found id k1 2 times"),
+        ([("k8", 1)], "id", "no published row has a label"),
+        (LABELS, "I", "--key I: expected among the columns of"),
+    ],
+)
+def test_what_cannot_be_joined_is_told(night, evaluate, labels, key, told):
+    night(ROWS)
+    assert told in evaluate(labels, key=key).mistake
+
+
+def test_a_day_that_is_not_published_is_told(evaluate):
+    assert "expected a published day, found none" in evaluate(LABELS).mistake
