@@ -194,6 +194,14 @@ class DriftLimits(Settings):
     stop: bool = False  # publish nothing where a limit is broken; else publish and warn
 
 
+class ScoringSettings(Settings):
+    """How a night is scored."""
+
+    # Of matrix products: bf16 is faster on processors that have it in hardware (elsewhere it is
+    # fp32 all the same) and moves a probability in its third digit.
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
 class Profile(Settings):
     """conf/profile/*.yaml: where the jobs run."""
 
@@ -202,6 +210,7 @@ class Profile(Settings):
     mlflow: MlflowSettings
     workers: WorkerSettings
     promotion: PromotionLimits
+    scoring: ScoringSettings = ScoringSettings()
     drift: DriftLimits = DriftLimits()
 
 

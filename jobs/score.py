@@ -55,7 +55,8 @@ def score(
             for day in (day for day in days if day not in done):
                 night = Night(day, input_url, output_url, keep, key)
                 limits = with_max_psi(profile.drift, max_psi)
-                scored[day] = score_day(spark, model, night, limits, publish=not dry_run)
+                precision = profile.scoring.precision
+                scored[day] = score_day(spark, model, night, limits, precision=precision, publish=not dry_run)
                 for warning in scored[day].warnings:
                     click.echo(f"warning: {day}: {warning}", err=True)
                 if not dry_run:

@@ -79,10 +79,10 @@ class ServingModel:
     reference: Reference | None = None  # what a night is compared with
 
     @torch.inference_mode()
-    def logits(self, raw: pa.Table, of_fields: FieldTally | None = None) -> np.ndarray:
+    def logits(self, raw: pa.Table, of_fields: FieldTally | None = None, *, bf16: bool = False) -> np.ndarray:
         """Typed raw columns (see features.parse.ParsedRows.raw) of n rows -> (n,) float32 logits.
 
-        `of_fields`: counts what the rows hold.
+        `of_fields`: counts what the rows hold. `bf16`: matrix products in bfloat16.
         """
         block = stacked(self.encoder.encode(raw))
         if not len(block):
@@ -92,7 +92,8 @@ class ServingModel:
             ids, x = network_inputs(block[start : start + _ROWS_AT_ONCE], self.encoder.fields)
             if of_fields:
                 of_fields.add(ids)
-            logits.append(self.network(ids, x))
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits.append(self.network(ids, x).float())
         return (torch.cat(logits) + self.logit_correction).numpy()
 
     def probabilities(self, raw: pa.Table) -> np.ndarray:

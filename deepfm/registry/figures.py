@@ -112,7 +112,7 @@ def score_histogram(counts: ScoreCounts) -> Figure:
     probabilities = 1 / (1 + np.exp(-bin_logits()))
     for of_label, name, colour in zip(counts, ("no click", "click"), ("tab:blue", "tab:red"), strict=True):
         weights = np.asarray(of_label) / max(sum(of_label), 1)
-        axes.hist(probabilities, bins=50, range=(0, 1), weights=weights, alpha=0.5, label=name, color=colour)
+        axes.hist(probabilities, bins=25, range=(0, 1), weights=weights, alpha=0.5, label=name, color=colour)
     axes.legend()
     return figure
 

@@ -65,7 +65,13 @@ class Night:
 
 
 def score_day(
-    spark: SparkSession, model: NightModel, night: Night, limits: DriftLimits, *, publish: bool = True
+    spark: SparkSession,
+    model: NightModel,
+    night: Night,
+    limits: DriftLimits,
+    *,
+    precision: str = "fp32",
+    publish: bool = True,
 ) -> PublishedDay:
     """Score a day and publish it; with publish=False only check that it could be.
 
@@ -75,7 +81,9 @@ def score_day(
     settings = model.model.card.data
     log = find_click_log(spark, night.input_url, settings, days=[night.day], labelled=False, keep=night.keep)
     raw = raw_rows(spark, log, [night.day])
-    num_compared = require_no_skew(spark, raw, log.row_format, model.model, model.shipped, night.day)
+    num_compared = require_no_skew(
+        spark, raw, log.row_format, model.model, model.shipped, night.day, precision
+    )
     if not publish:
         if not num_compared:
             raise UserError(
@@ -89,7 +97,7 @@ def score_day(
 
     return publish_day(
         spark,
-        scored_rows(raw, log.row_format, model.shipped, night.day),
+        scored_rows(raw, log.row_format, model.shipped, night.day, bf16=precision == "bf16"),
         num_raw=count_rows(raw, log.row_format),
         described=PublishedDay(
             rows_scored=0,

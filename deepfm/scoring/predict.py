@@ -18,6 +18,7 @@ from deepfm.features.parse import RowFormat, parse_rows
 from deepfm.features.rebatch import rebatched
 from deepfm.registry.artifact import ServingModel, as_probabilities, load_artifact
 from deepfm.scoring.totals import PartTotals
+from deepfm.training.device import multiplies_bf16
 
 #: Columns of a scored night beside the kept ones, and what tells its rows apart.
 SCORED, BAD, OTHER_DAY, TOTALS = "scored", "bad", "other_day", "totals"
@@ -41,7 +42,9 @@ def shipped_model(name: str) -> ServingModel:
     return load_artifact(f"file://{SparkFiles.get(name)}")
 
 
-def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str) -> DataFrame:
+def scored_rows(
+    raw: DataFrame, row_format: RowFormat, model_name: str, day: str, *, bf16: bool = False
+) -> DataFrame:
     """raw rows -> kind (scored, bad, other_day), kept columns, probability; source_file, text, reason of bad.
 
     Every raw row but a header comes out as one row. Rows of another day occur only where the day is a column.
@@ -51,6 +54,7 @@ def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str
     def score_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         model = shipped_model(model_name)
         totals = PartTotals(model.encoder.fields)
+        has_bf16 = bf16 and multiplies_bf16(torch.device("cpu"))
         for batch in rebatched(batches):
             parsed = parse_rows(batch, row_format)
             totals.add_read(batch.column("row_hash").to_numpy())
@@ -58,7 +62,7 @@ def scored_rows(raw: DataFrame, row_format: RowFormat, model_name: str, day: str
             if row_format.has_days:
                 chosen = np.asarray(pc.equal(parsed.days, day))
             mask = pa.array(chosen)
-            logits = model.logits(parsed.raw.filter(mask), totals.of_fields)
+            logits = model.logits(parsed.raw.filter(mask), totals.of_fields, bf16=has_bf16)
             totals.add_scored(logits)
             probabilities = as_probabilities(logits)
             kept = parsed.kept.filter(mask) if row_format.keep else parsed.kept

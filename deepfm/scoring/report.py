@@ -96,7 +96,7 @@ def _score_plot(now: np.ndarray, before: np.ndarray) -> Figure:
     probabilities = 1 / (1 + np.exp(-bin_logits()))
     for counts, name, colour in ((before, "before", "tab:gray"), (now, "this night", "tab:blue")):
         weights = counts / max(counts.sum(), 1)
-        axes.hist(probabilities, bins=60, range=(0, 1), weights=weights, alpha=0.5, label=name, color=colour)
+        axes.hist(probabilities, bins=25, range=(0, 1), weights=weights, alpha=0.5, label=name, color=colour)
     axes.set_xlabel("probability")
     axes.set_ylabel("share of the impressions")
     axes.legend()

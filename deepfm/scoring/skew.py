@@ -15,13 +15,19 @@ from deepfm.registry.artifact import ServingModel
 from deepfm.scoring.predict import scored_rows
 
 SAMPLE_ROWS = 200
-#: Matrix products of another number of rows round differently.
-TOLERANCE = 1e-6
+#: Matrix products of another number of rows round differently; those in bfloat16 more so.
+TOLERANCE = {"fp32": 1e-6, "bf16": 2e-2}
 _ARROW_TYPES = {StringType(): pa.string(), BinaryType(): pa.binary(), LongType(): pa.int64()}
 
 
 def require_no_skew(
-    spark: SparkSession, raw: DataFrame, row_format: RowFormat, model: ServingModel, model_name: str, day: str
+    spark: SparkSession,
+    raw: DataFrame,
+    row_format: RowFormat,
+    model: ServingModel,
+    model_name: str,
+    day: str,
+    precision: str = "fp32",
 ) -> int:
     """Compare the day's first rows that fit -> how many; UserError where a probability differs.
 
@@ -32,7 +38,8 @@ def require_no_skew(
     sample = raw.limit(SAMPLE_ROWS).collect()
     # One partition, so that the order stays.
     again = spark.createDataFrame(sample, raw.schema).coalesce(1)
-    scored = scored_rows(again, row_format, model_name, day).select("probability").collect()
+    job_rows = scored_rows(again, row_format, model_name, day, bf16=precision == "bf16")
+    scored = job_rows.select("probability").collect()
     by_job = np.array([row.probability for row in scored if row.probability is not None])
     by_training = _as_in_training(_as_arrow(sample, raw), row_format, model, day)
     if len(by_job) != len(by_training):
@@ -41,7 +48,7 @@ def require_no_skew(
             f"{len(by_job)} were scored; nothing was published: are the workers' packages the driver's?"
         )
     # Written so that a nan, which compares false with everything, is found.
-    wrong = np.flatnonzero(~(np.abs(by_job - by_training) <= TOLERANCE))
+    wrong = np.flatnonzero(~(np.abs(by_job - by_training) <= TOLERANCE[precision]))
     if len(wrong):
         row = wrong[0]
         raise UserError(

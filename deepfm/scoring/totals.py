@@ -27,11 +27,11 @@ class PartTotals:
     def __init__(self, fields: FieldSet):
         self.of_fields = FieldTally(fields)
         self._scores = np.zeros(SCORE_BINS, np.int64)
-        self._sum_hashes = np.uint64(0)
+        self._sum_hashes = 0
 
     def add_read(self, row_hashes: np.ndarray) -> None:
         """(n,) int64: of the rows as they were read."""
-        self._sum_hashes += row_hashes.astype(np.uint64).sum(dtype=np.uint64)
+        self._sum_hashes += int(row_hashes.view(np.uint64).sum(dtype=np.uint64))
 
     def add_scored(self, logits: np.ndarray) -> None:
         """(n,) logits; their fields go to `of_fields`."""

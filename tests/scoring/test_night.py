@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from deepfm.registry.seal import seal
@@ -160,3 +161,15 @@ def test_workers_that_score_otherwise_than_training_are_found(score, write_log, 
     told = score(write_log({DAY: LINES})).mistake
     assert "skew check: of 5 rows 5 score otherwise than in training" in told
     assert not (tmp_path / "scores").exists()
+
+
+def test_a_night_in_bfloat16_is_close_to_one_in_float32(score, write_log, tmp_path, profile_path):
+    log = write_log({DAY: LINES})
+    score(log, "--keep", "I,C").summary
+    exact = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}").sort_values(["I", "C"])["probability"]
+    profile = yaml.safe_load(profile_path.read_text()) | {"scoring": {"precision": "bf16"}}
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile))
+    flags = ["--keep", "I,C", "--overwrite", "--profile", tmp_path / "profile.yaml"]
+    assert score(log, *flags).summary["num_compared"] == 5
+    rounded = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}").sort_values(["I", "C"])["probability"]
+    assert np.abs(exact.to_numpy() - rounded.to_numpy()).max() < 0.02

@@ -1,0 +1,165 @@
+"""A night's scoring beside MLflow's own: rows/s of DeepFM's network, and from raw text to a published day.
+
+    python benchmarks/scoring.py [--rows 1000000]
+
+One model (K = 16, 400-400-400, weights as they are initialised: time does not depend on them), one Spark
+session of two cores. `mlflow.pyfunc.spark_udf` gets a TorchScript copy of the network and encoded ids;
+ours scores the same ids, and then does the whole night from raw text: parse, set aside, encode, score, check,
+publish. The two on ids write nowhere. Each runs twice and the second time counts: workers are warm, as in a
+backfill. Stdout ends with a line of JSON.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import click
+import mlflow
+import numpy as np
+import pyarrow as pa
+import torch
+from pipeline import REPOSITORY, run_job
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table
+
+from deepfm.config import DriftLimits, load_settings
+from deepfm.dataset.block import network_inputs
+from deepfm.dataset.manifest import read_parts
+from deepfm.dataset.stack import stacked
+from deepfm.model_settings import ModelSettings
+from deepfm.models.build import build_model
+from deepfm.registry.artifact import save_artifact
+from deepfm.registry.tracking import Store
+from deepfm.scoring.night import Night, NightModel, fetch_model, score_day
+from deepfm.scoring.predict import shipped_model
+
+WORK = REPOSITORY / "work" / "benchmarks" / "scoring"
+NIGHT = "2026-01-02"
+sys.path.insert(0, str(REPOSITORY / "jobs"))
+
+
+def build(rows: int) -> tuple[Path, Path]:
+    """Two days of a synthetic log, and a dataset whose training part is the second: the night's rows."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    log, dataset = WORK / "log", WORK / "dataset"
+    run_job("-m", "deepfm.synthetic", "--days", 3, "--rows-per-day", rows, "--output", log)
+    days = {"train": NIGHT, "valid": "2026-01-01", "test": "2026-01-03"}
+    flags = [word for part, day in days.items() for word in (f"--{part}-days", day)]
+    paths = ("--data", "conf/data/criteo.yaml", "--input", log, "--output", dataset)
+    run_job("jobs/build_features.py", *paths, *flags)
+    return log, dataset
+
+
+def register(dataset: Path, store: Store) -> None:
+    """A version of the model `ctr`, and a TorchScript copy of its network as `scripted`."""
+    manifest, vocabulary = read_parts(f"file://{dataset}")
+    settings = load_settings(REPOSITORY / "conf/model/deepfm.yaml", ModelSettings)
+    torch.manual_seed(1)
+    network = build_model(settings, manifest.num_ids).eval()
+    folder = WORK / "model"
+    folder.mkdir()
+    save_artifact(f"file://{folder}", settings, manifest, vocabulary, network.state_dict())
+    ids = torch.zeros(2, len(manifest.fields), dtype=torch.int64)
+    with store.run("scoring") as run:
+        run.register(str(folder), "ctr", vocabulary, {})
+        with torch.inference_mode():
+            scripted = torch.jit.freeze(torch.jit.trace(_Probability(network), ids).eval())
+        mlflow.pytorch.log_model(
+            scripted, name="scripted", registered_model_name="scripted", serialization_format="pickle"
+        )
+
+
+class _Probability(torch.nn.Module):
+    """DeepFM's formula in operations that TorchScript has."""
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        network = self.network
+        rows = ids.long() + network.embedding.offsets
+        v = network.embedding.table(rows)
+        first_order = network.linear.bias + network.linear.weights.table(rows).sum((1, 2))
+        pairs = 0.5 * (v.sum(1).square() - v.square().sum(1)).sum(1)
+        return torch.sigmoid(first_order + pairs + network.deep(v.flatten(1)))
+
+
+def by_spark_udf(spark: SparkSession, ids: DataFrame) -> DataFrame:
+    """The columns of ids as one array, as MLflow hands a tensor to a PyTorch model."""
+    score = mlflow.pyfunc.spark_udf(spark, "models:/scripted/1", result_type="float", env_manager="local")
+    return ids.select(score(F.struct(*ids.columns)).alias("probability"))
+
+
+def by_ours(ids: DataFrame, model: NightModel, *, bf16: bool) -> DataFrame:
+    """The network of the scoring job on the same columns."""
+    fields, shipped, columns = model.model.encoder.fields, model.shipped, ids.columns
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        network = shipped_model(shipped).network
+        for batch in batches:
+            block = stacked([batch.column(name).to_numpy() for name in columns])
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = network(*network_inputs(block, fields)).float()
+            probabilities = torch.sigmoid(logits).numpy()
+            yield pa.RecordBatch.from_arrays([pa.array(probabilities)], names=["probability"])
+
+    return ids.mapInArrow(score, "probability float")
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Of the second time."""
+    for _ in range(2):
+        started = time.monotonic()
+        work()
+    return time.monotonic() - started
+
+
+@click.command(help=__doc__.replace("published day.\n\n", "published day.\n\n\b\n"))
+@click.option("--rows", type=int, default=1_000_000, show_default=True)
+def main(rows: int) -> None:
+    from command import load_profile, spark_session
+
+    log, dataset = build(rows)
+    store = Store(f"sqlite:///{WORK}/mlflow.db", str(WORK / "artifacts"))
+    register(dataset, store)
+    with spark_session(load_profile(str(REPOSITORY / "conf/profile/local.yaml")), "benchmark") as spark:
+        model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
+        read = spark.read.parquet(f"file://{dataset}/train")
+        ids = read.select(*[name for name in read.columns if name != "label"])
+        night = Night(NIGHT, f"file://{log}", f"file://{WORK}/scores")
+        contestants = {
+            "spark_udf, TorchScript, on ids": lambda: _drain(by_spark_udf(spark, ids)),
+            "ours, on ids": lambda: _drain(by_ours(ids, model, bf16=False)),
+            "ours, on ids, bf16": lambda: _drain(by_ours(ids, model, bf16=True)),
+            "ours, raw text to published day": lambda: score_day(spark, model, night, DriftLimits()),
+            "ours, raw text to published day, bf16": lambda: score_day(
+                spark, model, night, DriftLimits(), precision="bf16"
+            ),
+        }
+        found = {name: rows / seconds_of(work) for name, work in contestants.items()}
+    show(found)
+
+
+def _drain(frame: DataFrame) -> None:
+    frame.write.format("noop").mode("overwrite").save()
+
+
+def show(found: dict[str, float]) -> None:
+    """One table and one line of JSON."""
+    base = next(iter(found.values()))
+    table = Table("Scoring", "rows/s", "times")
+    for name, rows_per_s in found.items():
+        table.add_row(name, f"{rows_per_s:,.0f}", f"{rows_per_s / base:.2f}")
+    Console(stderr=True).print(table)
+    print(json.dumps({name: round(float(np.round(value))) for name, value in found.items()}))
+
+
+if __name__ == "__main__":
+    main()
