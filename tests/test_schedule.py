@@ -1,0 +1,73 @@
+"""The schedules name flags that the jobs have; Airflow itself loads and renders them where it is at hand."""
+
+import ast
+import importlib
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCHEDULE = Path(__file__).resolve().parent.parent / "conf" / "schedule"
+JOB = r"jobs/(\w+)\.py"
+
+
+def options_of(job):
+    """The flags of a job, and those that must be given."""
+    parameters = getattr(importlib.import_module(job), job).params
+    flags = {name for parameter in parameters for name in parameter.opts}
+    return flags, {parameter.opts[0] for parameter in parameters if parameter.required}
+
+
+def in_crontab():
+    """(job, flags) of every command in the crontab."""
+    text = (SCHEDULE / "crontab").read_text()
+    for command in re.split(r"&&|\|\|", text):
+        if found := re.search(JOB, command):
+            yield found[1], set(re.findall(r"(--[a-z-]+)", command[found.end() :]))
+
+
+def in_airflow():
+    """(job, flags) of every task."""
+    for node in ast.walk(ast.parse((SCHEDULE / "airflow_dag.py").read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "submit":
+            words = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            yield words[0], {word for word in words if word.startswith("--")} | {"--profile"}
+
+
+@pytest.mark.parametrize("commands", [in_crontab, in_airflow])
+def test_every_flag_is_one_of_the_job_and_none_that_it_needs_is_missing(commands):
+    found = list(commands())
+    assert {job for job, _ in found} == {"score", "build_features", "train", "promote"}
+    for job, flags in found:
+        known, required = options_of(job)
+        assert flags <= known, job
+        assert required <= flags, job
+
+
+@pytest.mark.skipif("AIRFLOW" not in os.environ, reason="AIRFLOW names no airflow program to load them with")
+def test_airflow_loads_and_renders_them(tmp_path):
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "ctr.py").write_text((SCHEDULE / "airflow_dag.py").read_text())
+    places = ("home", "log", "scores", "datasets", "data", "model", "name", "workers", "key", "profile")
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_VAR_CTR": json.dumps({place: f"the {place}" for place in places}),
+    }
+
+    def airflow(*command):
+        command = [os.environ["AIRFLOW"], *command]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    airflow("db", "migrate")
+    assert "No data found" in airflow("dags", "list-import-errors")
+    night = airflow("tasks", "render", "ctr_score_nightly", "score", "2026-01-08T03:00:00+00:00")
+    assert "'--date', '2026-01-07', '--model-uri', 'models:/the name@champion'" in night
+    weekly = airflow("tasks", "render", "ctr_train_weekly", "build_features", "2026-01-05T06:00:00+00:00")
+    days = (
+        "'--train-days', '2025-12-06:2026-01-02', '--valid-days', '2026-01-03', '--test-days', '2026-01-04'"
+    )
+    assert days in weekly
