@@ -3,10 +3,13 @@
 import logging
 import subprocess
 import tempfile
+import warnings
 from importlib import metadata
 from pathlib import Path
 
 import mlflow
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -35,6 +38,7 @@ class Run:
     def log_start(self, settings: dict, manifest: dict) -> None:
         """What is known before training: flattened settings, the dataset's manifest, code and environment."""
         mlflow.log_params(flattened(settings))
+        _log_inputs(settings["dataset"])
         mlflow.log_dict(manifest, "dataset_manifest.json")
         mlflow.set_tags({"git_commit": code_version(), "deepfm": deepfm.__version__})
         mlflow.set_tags({f"version.{name}": _version(name) for name in _VERSIONS_THAT_MATTER})
@@ -94,6 +98,15 @@ class Run:
             self._client.set_model_version_tag(name, version, key, value)
         self._client.set_registered_model_alias(name, "candidate", version)
         return version
+
+
+def _log_inputs(dataset: dict) -> None:
+    """The dataset's parts, as MLflow's page shows and searches inputs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a path has several readers
+        source = resolve_dataset_source(dataset["url"])
+    for part, context in (("train", "training"), ("valid", "validation"), ("test", "test")):
+        mlflow.log_input(MetaDataset(source, name=part, digest=dataset["digest"]), context=context)
 
 
 def flattened(settings: dict, prefix: str = "") -> dict[str, str]:

@@ -61,3 +61,17 @@ def test_what_to_start_from_must_be_an_fm(train, store):
 @pytest.mark.parametrize("uri", ["runs:/0123abcd", "runs:/x'; drop", "models:/init_nobody/1"])
 def test_what_to_start_from_must_be_there(train, uri):
     assert uri in train("fnn", "init_no", "--init-from", uri).mistake
+
+
+def test_a_run_names_its_dataset_and_shows_its_plots_and_card(train, store, small_dataset):
+    summary = train("lr", "shown").summary
+    run = store.client.get_run(summary["run_id"])
+    inputs = {found.dataset.name: found for found in run.inputs.dataset_inputs}
+    assert set(inputs) == {"train", "valid", "test"}
+    assert {found.dataset.digest for found in inputs.values()} == {run.data.params["dataset.digest"]}
+    assert inputs["train"].tags[0].value == "training"
+    assert str(small_dataset) in inputs["train"].dataset.source
+    files = {file.path for file in store.client.list_artifacts(summary["run_id"])}
+    assert {"plots", "model_card.md", "model_card.html"} <= files
+    plots = {file.path for file in store.client.list_artifacts(summary["run_id"], "plots")}
+    assert "plots/calibration.png" in plots
