@@ -197,8 +197,8 @@ class DriftLimits(Settings):
 class ScoringSettings(Settings):
     """How a night is scored."""
 
-    # Of matrix products. bf16, on processors that have it in hardware (elsewhere it is fp32 all the same), moves
-    # a probability in its third digit; it pays where the network is what takes the time.
+    # Of matrix products. bf16, on processors that have it in hardware (elsewhere it is fp32 all the same),
+    # moves a probability in its third digit; it pays where the network is what takes the time.
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
