@@ -17,9 +17,8 @@ def pulse_url(run_url: str, rank: int) -> str:
 @contextmanager
 def beating(run_url: str, rank: int, every_s: float) -> Iterator[None]:
     """Leave a sign of life while the block runs; a process that is stopped or lost leaves none."""
-    stop = threading.Event()
 
-    def beat() -> None:
+    def beat(stop: threading.Event) -> None:
         number = 0
         while True:
             # A shared filesystem that is away for a moment is no reason to stop a training.
@@ -30,14 +29,26 @@ def beating(run_url: str, rank: int, every_s: float) -> Iterator[None]:
             if stop.wait(every_s):
                 return
 
-    thread = threading.Thread(target=beat, daemon=True, name="pulse")
+    try:
+        with _in_a_thread(beat, "pulse"):
+            yield
+    finally:
+        # What the block came to must not be lost for want of a last sign.
+        with suppress(OSError):
+            storage.write_json(pulse_url(run_url, rank), {"beat": -1, "host": "", "over": True})
+
+
+@contextmanager
+def _in_a_thread(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+    """Do some work beside the block; the event that it is given says that the block is over."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,), daemon=True, name=name)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-        storage.write_json(pulse_url(run_url, rank), {"beat": -1, "host": "", "over": True})
 
 
 class Pulses:
@@ -71,9 +82,8 @@ def watched_for_silence(
     give_up: Callable[[str], None],
 ) -> Iterator[None]:
     """While the block runs, tell of each rank that falls silent, and once that it is given up."""
-    stop = threading.Event()
 
-    def watch() -> None:
+    def watch(stop: threading.Event) -> None:
         told: set[int] = set()
         while not stop.wait(warn_after_s / 6):
             try:
@@ -91,10 +101,5 @@ def watched_for_silence(
                 if seconds < warn_after_s:
                     told.discard(rank)
 
-    thread = threading.Thread(target=watch, daemon=True, name="silence")
-    thread.start()
-    try:
+    with _in_a_thread(watch, "silence"):
         yield
-    finally:
-        stop.set()
-        thread.join()

@@ -57,3 +57,13 @@ def test_a_rank_that_beats_is_never_told_of_and_one_that_fell_silent_once_then_g
     assert warnings[0].endswith("the others wait for it, for 2 s at most")
     assert given_up == ["rank 1 on one has shown no sign of life for 2 s"]
     assert storage.read_json(pulse_url(url, 0))["over"]
+
+
+def test_a_folder_that_is_gone_does_not_hide_what_the_block_came_to(tmp_path):
+    (tmp_path / "run").mkdir()
+
+    def work():
+        with beating(f"file://{tmp_path}/run/x/y", 0, every_s=0.01):
+            return "done"
+
+    assert work() == "done"
