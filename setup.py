@@ -18,6 +18,7 @@ setup(
         # The file store is refused from 3.18 on; models are registered in a database or on a server.
         "mlflow>=3.8,<3.18",
         "numpy<2",  # pyarrow 14 was built for NumPy 1
+        "optuna",
         "pandas<3",
         "petastorm==0.13.1",
         "psutil",
@@ -34,6 +35,9 @@ setup(
         # Its own build stops at C++14, which no torch of this range compiles with:
         # `make env` builds it with the standard that the installed torch names.
         "horovod": ["horovod==0.28.1"],
-        "test": ["hypothesis", "pytest", "ruff", "scikit-learn"],
+        "notebooks": ["ipykernel"],
+        "server": ["flask-wtf", "psycopg2-binary"],  # an MLflow server of your own: PostgreSQL, basic auth
+        "pack": ["venv-pack"],  # the environment as one archive for a cluster's executors
+        "test": ["hypothesis", "nbclient", "pytest", "ruff", "scikit-learn"],
     },
 )
