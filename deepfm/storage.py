@@ -49,6 +49,12 @@ def is_folder(url: str) -> bool:
     return filesystem.isdir(path)
 
 
+def num_bytes(url: str) -> int:
+    """The size of a file; of a link, of what it leads to."""
+    filesystem, path = _filesystem(url)
+    return filesystem.size(path)
+
+
 def children(url: str) -> list[dict[str, Any]]:
     """[{name, size, is_folder}] of a folder, by name; not what begins with _ or ., as in Spark."""
     filesystem, path = _filesystem(url)

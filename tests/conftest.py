@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from hypothesis import settings
 
 from deepfm.config import DataSettings, parse_settings
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
@@ -26,6 +27,9 @@ from deepfm.registry.tracking import Store
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
 
+# A busy machine is no fault of the code: no test is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 # Jobs import their neighbour command.py as a script does.
 sys.path.insert(0, str(ROOT / "jobs"))
 

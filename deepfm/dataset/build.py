@@ -24,8 +24,9 @@ from deepfm.dataset.profile import (
 from deepfm.dataset.profile_page import write_page
 from deepfm.dataset.write import write_rejected, write_splits
 from deepfm.errors import UserError
-from deepfm.features.click_log import ClickLog, raw_rows
+from deepfm.features.click_log import ClickLog
 from deepfm.features.growth import with_rare
+from deepfm.features.raw_rows import RawRows, raw_rows
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.features.survey import RowCounts, rejected_rows, survey, value_counts
 from deepfm.features.vocabulary import Vocabulary
@@ -107,7 +108,7 @@ def _build(
 
 def _learn(
     spark: SparkSession,
-    raw: DataFrame,
+    raw: RawRows,
     log: ClickLog,
     settings: DataSettings,
     split: Split,

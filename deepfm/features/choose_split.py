@@ -1,6 +1,6 @@
 """The split a log calls for: by the days it is given, by a share of its time, or by a hash."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +10,9 @@ from pyspark.sql import functions as F
 
 from deepfm.config import DataSettings, Shares
 from deepfm.errors import UserError
-from deepfm.features.click_log import ClickLog, raw_rows
+from deepfm.features.click_log import ClickLog
 from deepfm.features.parse import RowFormat, parse_rows
-from deepfm.features.rebatch import rebatched
+from deepfm.features.raw_rows import RawRows, raw_rows
 from deepfm.features.split import HashSplit, Split, TimeSplit, day_split
 from deepfm.fields import FieldSet
 
@@ -42,7 +42,7 @@ def choose_split(
     return HashSplit(settings.hash_split.valid, settings.hash_split.test)
 
 
-def fit_time_split(raw: DataFrame, row_format: RowFormat, shares: Shares, log_url: str) -> TimeSplit:
+def fit_time_split(raw: RawRows, row_format: RowFormat, shares: Shares, log_url: str) -> TimeSplit:
     """The seconds at which the latest `valid` + `test` and the latest `test` of the rows begin.
 
     Exact to the second: rows of one second fall together. Rows that are set aside for their fields count.
@@ -68,16 +68,16 @@ def fit_time_split(raw: DataFrame, row_format: RowFormat, shares: Shares, log_ur
     return split
 
 
-def _rows_by_second(raw: DataFrame, row_format: RowFormat) -> DataFrame:
+def _rows_by_second(raw: RawRows, row_format: RowFormat) -> DataFrame:
     """(second, num) of the rows that say a time and a label."""
     times_alone = replace(row_format, fields=FieldSet(()), keep=())
 
-    def count_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in rebatched(batches):
-            seconds, nums = np.unique(np.asarray(parse_rows(batch, times_alone).seconds), return_counts=True)
+    def count_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+        for table in tables:
+            seconds, nums = np.unique(np.asarray(parse_rows(table, times_alone).seconds), return_counts=True)
             yield pa.RecordBatch.from_arrays([pa.array(seconds), pa.array(nums)], names=["second", "num"])
 
-    partial = raw.mapInArrow(count_partition, "second long, num long")
+    partial = raw.map(count_partition, "second long, num long")
     return partial.groupBy("second").agg(F.sum("num").alias("num"))
 
 

@@ -1,4 +1,4 @@
-"""A click log on disk: which files and days it has, and its rows as Spark reads them, raw."""
+"""A click log on disk: which files, days and columns it has."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,18 +6,15 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType
+from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.errors import UserError
-from deepfm.features.lists import ARRAY_SEPARATOR
 from deepfm.features.parse import RowFormat, is_day, split_line
 
 _DAY_FOLDER = "ds="
-#: What `raw_rows` adds to the columns of a Parquet log (and `ds`, which may be a column of the log itself).
+#: What raw rows have beside the columns of a Parquet log (and `ds`, which may be a column of the log itself).
 _ADDED_COLUMNS = {"source_file", "row_hash"}
 
 
@@ -69,12 +66,12 @@ def find_click_log(
         raise UserError(f"{url}/ds={wrong[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
     _require_folders(url, day_folders, days)
     folders_to_read = day_folders and (day_folders if days is None else tuple(days))
-    files = [file for folder in _folders(url, folders_to_read) for file in _files(folder)]
+    files = [file for file, _, _ in files_of(url, folders_to_read)]
     if not files:
         raise UserError(f"{url}: expected files with rows, found none{_of_days(days)}; check --input")
     if settings.format == "parquet":
         _require_parquet(files)
-        types = dict(_parquet(spark, url, folders_to_read).dtypes)
+        types = dict(parquet_rows(spark, url, folders_to_read).dtypes)
         columns, header_line = tuple(types), None
         _require_lists(url, settings, types)
         _require_same_types(files, settings, labelled, keep)
@@ -181,11 +178,11 @@ def _folders(url: str, days: Sequence[str] | None) -> list[str]:
     return [url] if days is None else [f"{url}/{_DAY_FOLDER}{day}" for day in days]
 
 
-def _files(folder: str) -> list[str]:
+def _files(folder: str) -> list[tuple[str, int]]:
     if not storage.is_folder(folder):
-        return [folder]
+        return [(folder, storage.num_bytes(folder))]
     return [
-        f"{folder}/{file['name']}"
+        (f"{folder}/{file['name']}", file["size"])
         for file in storage.children(folder)
         if not file["is_folder"] and file["size"]
     ]
@@ -223,60 +220,20 @@ def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...
     return settings.columns
 
 
-def _parquet(spark: SparkSession, url: str, days: Sequence[str] | None) -> DataFrame:
+def parquet_rows(spark: SparkSession, url: str, days: Sequence[str] | None) -> DataFrame:
+    """A Parquet log as Spark reads it."""
     # Spark takes no basePath that is a file, and needs none but to read the day from the folders.
     reader = spark.read if days is None else spark.read.option("basePath", url)
     return reader.parquet(*_folders(url, days))
 
 
-def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> DataFrame:
-    """One row a line of the log: `line` (or the columns, as text), `source_file`, `ds`, `row_hash`.
-
-    Of a log in day folders only `days` are read (all where None); any other log is read whole. `row_hash`
-    is 64 bits of the row's content, the same wherever and in whatever order it is read.
-    """
+def days_to_read(log: ClickLog, days: Sequence[str] | None) -> Sequence[str] | None:
+    """The day folders of `days` (all where None); None where the log has no folders: it is read whole."""
     _require_folders(log.url, log.day_folders, days)
-    chosen = log.day_folders if days is None or log.day_folders is None else days
-    if log.row_format.delimiter is None:
-        rows = _parquet(spark, log.url, chosen)
-        content = [_as_text(rows, name).alias(name) for name in log.row_format.columns]
-        # Of what makes a row, not of what is kept beside it: a gate that reads more finds the same test rows.
-        row_format = log.row_format
-        own = {*row_format.fields.columns, row_format.label, row_format.day_column, row_format.time_column}
-        hashed = [_as_text(rows, name) for name in log.row_format.columns if name in own]
-    else:
-        schema = "value string" if chosen is None else "value string, ds string"
-        reader = spark.read.schema(schema).option("lineSep", "\n")
-        if chosen is not None:
-            reader = reader.option("basePath", log.url)
-        rows = reader.format("text").load(_folders(log.url, chosen))
-        content = hashed = [F.col("value").cast("binary").alias("line")]
-    day = F.lit(None) if chosen is None else F.col("ds")
-    # A Parquet log may have a column ds of its own, which is then among the content.
-    ds_is_content = log.row_format.delimiter is None and "ds" in log.row_format.columns
-    return rows.select(
-        *content,
-        F.col("_metadata.file_path").alias("source_file"),
-        *([] if ds_is_content else [day.cast("string").alias("ds")]),
-        F.xxhash64(*hashed).alias("row_hash"),
-    )
+    return log.day_folders if days is None or log.day_folders is None else days
 
 
-def _as_text(rows: DataFrame, name: str) -> Column:
-    column, data_type = F.col(name), rows.schema[name].dataType
-    if isinstance(data_type, ArrayType):
-        texts = F.transform(column, lambda value: _value_as_text(value, data_type.elementType))
-        return F.concat_ws(ARRAY_SEPARATOR, texts)
-    return _value_as_text(column, data_type)
-
-
-def _value_as_text(column: Column, data_type: DataType) -> Column:
-    kind = data_type.typeName()
-    if kind == "boolean":
-        return column.cast("int").cast("string")
-    if kind in ("float", "double", "decimal"):
-        # Whole numbers that a null made floating (pandas does so) are written as the integers they are.
-        return F.when(column == F.floor(column), F.floor(column).cast("string")).otherwise(
-            column.cast("string")
-        )
-    return column.cast("string")
+def files_of(url: str, days: Sequence[str] | None) -> list[tuple[str, int, str | None]]:
+    """(URL, bytes, day of its folder) of each file that is not empty, by name."""
+    folders = [(url, None)] if days is None else [(f"{url}/{_DAY_FOLDER}{day}", day) for day in days]
+    return [(file, size, day) for folder, day in folders for file, size in _files(folder)]

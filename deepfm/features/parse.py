@@ -94,12 +94,13 @@ class ParsedRows:
 
 
 def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
-    """Raw rows as Spark hands them (see click_log.raw_rows) -> good rows typed, bad rows with a reason."""
+    """Raw rows (see raw_rows.RawRows) -> good rows typed, bad rows with a reason."""
     if row_format.delimiter is None:
         strings, reasons = _decoded_columns(batch.select(list(row_format.columns)))
     else:
         if row_format.header_line is not None:
-            batch = batch.filter(pc.not_equal(batch.column("line"), row_format.header_line.encode()))
+            header = row_format.header_line.encode() + b"\n"
+            batch = batch.filter(pc.not_equal(batch.column("line"), header))
         strings, reasons = _split_lines(batch.column("line").combine_chunks(), row_format)
     well_formed = np.flatnonzero(reasons == 0)
     typed, faults = _typed_columns(strings, batch.column("ds").take(well_formed), row_format)
@@ -121,12 +122,12 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
 
 
 def _split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.Array], np.ndarray]:
-    """(n,) binary lines -> string columns of the well-formed rows, and (n,) reason codes."""
+    """(n,) lines with their newlines -> string columns of the well-formed rows, and (n,) reason codes."""
     reasons = np.zeros(len(lines), np.int8)
     columns = _split_quickly(lines, row_format)
     if columns is not None:
         return columns, reasons
-    texts = _decoded(lines, reasons)
+    texts = _decoded(pa.array(_without_newlines(lines), pa.binary()), reasons)
     decoded = np.flatnonzero(reasons == 0)
     # A carriage return before the newline belongs to the line's end, not to its last column.
     if pc.any(pc.ends_with(texts, "\r")).as_py():
@@ -153,16 +154,12 @@ def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array
     """
     if row_format.quote is not None or not row_format.delimiter.isascii() or not len(lines):
         return None
+    content = _content_of(lines)
+    # What it would take for the end of a line, for a mark that is no part of the text, and for a row of
+    # empty columns.
+    if b"\r" in content or content.startswith(BOM_UTF8) or pc.min(pc.binary_length(lines)).as_py() <= 1:
+        return None
     try:
-        everything = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)
-        text = pc.binary_join(everything, b"\n")[0].as_buffer()
-        content = memoryview(text).tobytes()
-        # What it would take for the end of a line, for a mark that is no part of the text, and for a row of
-        # empty columns.
-        if b"\r" in content or content.count(b"\n") >= len(lines) or content.startswith(BOM_UTF8):
-            return None
-        if pc.min(pc.binary_length(lines)).as_py() == 0:
-            return None
         columns = arrow_csv.read_csv(
             pa.BufferReader(content),
             read_options=arrow_csv.ReadOptions(
@@ -179,6 +176,16 @@ def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array
     except (pa.ArrowInvalid, pa.ArrowCapacityError):
         return None
     return {name: columns.column(name).combine_chunks() for name in columns.column_names}
+
+
+def _content_of(lines: pa.Array) -> bytes:
+    """The bytes of lines that lie one behind the other, as those of an array do."""
+    offsets = np.frombuffer(lines.buffers()[1], np.int32)[lines.offset : lines.offset + len(lines) + 1]
+    return memoryview(lines.buffers()[2])[offsets[0] : offsets[-1]].tobytes()
+
+
+def _without_newlines(lines: pa.Array) -> list[bytes]:
+    return _content_of(lines).split(b"\n")[:-1] if len(lines) else []
 
 
 def _decoded_columns(columns: pa.Table) -> tuple[dict[str, pa.Array], np.ndarray]:
@@ -310,7 +317,7 @@ def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_g
             json.dumps(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
         ]
     else:
-        texts = _readable(rows.column("line"))
+        texts = [line.removesuffix("\n") for line in _readable(rows.column("line"))]
     return pa.table(
         {
             "source_file": rows.column("source_file").cast(pa.string()),

@@ -1,6 +1,6 @@
 """One pass over a click log: counts rows, values, moments, sets aside what does not fit, keeps the rest."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from deepfm.features.blocks import as_block
 from deepfm.features.counting import ValueCounts
 from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
-from deepfm.features.rebatch import rebatched
+from deepfm.features.raw_rows import RawRows
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.features.scaling import FieldMoments, Moments
 from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER, read_table, scratch_rows, write_table
@@ -74,9 +74,7 @@ class Survey:
     bad: tuple[str, ...]  # tables of (source_file, text, reason)
 
 
-def survey(
-    raw: DataFrame, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives=1.0
-) -> Survey:
+def survey(raw: RawRows, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives=1.0) -> Survey:
     """Read the rows once; their content stays in the folder `scratch_url`, which workers and driver reach."""
     rows = survey_rows(raw, row_format, split, scratch_url, keep_negatives).collect()
     by_kind: dict[str, list[Row]] = {}
@@ -97,14 +95,14 @@ def survey(
 
 
 def survey_rows(
-    raw: DataFrame, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives: float = 1.0
+    raw: RawRows, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives: float = 1.0
 ) -> DataFrame:
     """raw rows -> a few rows a task (see _ARROW_SCHEMA), and tables in the scratch folder that they name."""
 
-    def survey_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def survey_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         values, moments = ValueCounts(row_format.fields), FieldMoments(row_format.fields)
-        for batch in rebatched(batches):
-            parsed = parse_rows(batch, row_format)
+        for table in tables:
+            parsed = parse_rows(table, row_format)
             codes = part_codes(parsed, split, keep_negatives)
             yield from _counted_rows(parsed, codes)
             yield from _bad_rows(parsed.bad, scratch_url)
@@ -120,7 +118,7 @@ def survey_rows(
         yield from _cut_rows(values)
         yield from _moment_rows(moments)
 
-    return raw.mapInArrow(survey_partition, _SCHEMA)
+    return raw.map(survey_partition, _SCHEMA)
 
 
 def value_counts(spark: SparkSession, found: Survey) -> pa.Table:

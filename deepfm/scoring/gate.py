@@ -9,7 +9,8 @@ from pyspark.sql import SparkSession
 
 from deepfm.config import PromotionLimits
 from deepfm.errors import UserError
-from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.click_log import find_click_log
+from deepfm.features.raw_rows import raw_rows
 from deepfm.features.split import HashSplit, days_between
 from deepfm.fields import FieldSet
 from deepfm.registry.artifact import load_artifact

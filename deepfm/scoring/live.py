@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 
 from deepfm.config import DataSettings
 from deepfm.errors import UserError
-from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.click_log import find_click_log
 from deepfm.features.parse import RowFormat, parse_rows
-from deepfm.features.rebatch import rebatched
+from deepfm.features.raw_rows import RawRows, raw_rows
 from deepfm.fields import FieldSet
 from deepfm.scoring.days import day_url
 from deepfm.training.metrics import Metrics, Tally
@@ -68,21 +68,21 @@ def live_metrics(
     return Live(tally.metrics(), without_label, without_score)
 
 
-def _labels(raw: DataFrame, row_format: RowFormat, day: str) -> DataFrame:
+def _labels(raw: RawRows, row_format: RowFormat, day: str) -> DataFrame:
     """The day's keys, as text, and labels of the rows whose label fits; their fields may be anything."""
     bare = replace(row_format, fields=FieldSet(()))
     names = [f"key:{name}" for name in row_format.keep]
 
-    def parse_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in rebatched(batches):
-            parsed = parse_rows(batch, bare)
+    def parse_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+        for raw_table in tables:
+            parsed = parse_rows(raw_table, bare)
             columns = [parsed.kept.column(name) for name in row_format.keep]
             table = pa.table([*columns, pa.array(parsed.labels, pa.int32())], names=[*names, "label"])
             if row_format.has_days:
                 table = table.filter(pc.equal(parsed.days, day))
             yield from table.to_batches()
 
-    return raw.mapInArrow(parse_partition, ", ".join(f"`{name}` string" for name in names) + ", label int")
+    return raw.map(parse_partition, ", ".join(f"`{name}` string" for name in names) + ", label int")
 
 
 def _require_once(rows: DataFrame, names: list[str], side: str, day: str) -> None:

@@ -1,17 +1,16 @@
 """Several models over the same labelled raw rows, each row read once for all of them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
-from deepfm.features.rebatch import rebatched
+from deepfm.features.raw_rows import RawRows
 from deepfm.features.split import SPLITS, Split
 from deepfm.registry.gate import Measured, Slice
 from deepfm.scoring.predict import shipped_model
@@ -34,7 +33,7 @@ _BIN, _ALL, _GROUP, _SLICE, _UNKNOWN = "bin", "all", "group", "slice", "unknown"
 
 
 def measure_models(
-    raw: DataFrame,
+    raw: RawRows,
     row_format: RowFormat,
     model_names: Sequence[str],
     split: Split,
@@ -48,13 +47,13 @@ def measure_models(
     """
     code = SPLITS.index("test")
 
-    def measure_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def measure_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         sums = [_Sums(slice_fields) for _ in model_names]
-        for batch in rebatched(batches):
+        for table in tables:
             for name, of_model in zip(model_names, sums, strict=True):
                 model = shipped_model(name)
                 # Each model has fields of its own; the layout of the rows is the log's.
-                parsed = parse_rows(batch, replace(row_format, fields=model.encoder.fields))
+                parsed = parse_rows(table, replace(row_format, fields=model.encoder.fields))
                 parsed = parsed.filter(split.codes(parsed) == code)
                 fields = FieldTally(model.encoder.fields)
                 of_model.add(parsed, model.logits(parsed.raw, fields))
@@ -62,7 +61,7 @@ def measure_models(
         for index, of_model in enumerate(sums):
             yield from pa.Table.from_pandas(of_model.frame(index), preserve_index=False).to_batches()
 
-    partial = raw.mapInArrow(measure_partition, _SCHEMA)
+    partial = raw.map(measure_partition, _SCHEMA)
     summed = partial.groupBy(*_KEYS).agg(*[F.sum(name).alias(name) for name in _SUMS])
     # A field may have very many values: only those with enough rows come to the driver.
     summed = summed.filter((F.col("kind") != _SLICE) | (F.col("num") >= min_slice_rows)).toPandas()

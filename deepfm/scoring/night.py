@@ -8,7 +8,8 @@ from pyspark.sql import SparkSession
 
 from deepfm.config import DriftLimits
 from deepfm.errors import UserError
-from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.click_log import find_click_log
+from deepfm.features.raw_rows import count_lines, raw_rows
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.registry.artifact import ServingModel, load_artifact
 from deepfm.registry.run import code_version
@@ -17,7 +18,7 @@ from deepfm.registry.tracking import ModelVersion, Store
 from deepfm.scoring import report
 from deepfm.scoring.days import PublishedDay, days_before
 from deepfm.scoring.drift import measure_drift, warnings_of
-from deepfm.scoring.predict import count_rows, scored_rows, ship_model
+from deepfm.scoring.predict import scored_rows, ship_model
 from deepfm.scoring.publish import Judgement, publish_day
 from deepfm.scoring.skew import require_no_skew
 from deepfm.scoring.totals import NightTotals
@@ -98,7 +99,7 @@ def score_day(
     return publish_day(
         spark,
         scored_rows(raw, log.row_format, model.shipped, night.day, bf16=precision == "bf16"),
-        num_raw=count_rows(raw, log.row_format),
+        num_raw=count_lines(spark, log, [night.day]),
         described=PublishedDay(
             rows_scored=0,
             rows_bad=0,

@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 import torch
 from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from deepfm.features.parse import RowFormat, parse_rows
-from deepfm.features.rebatch import rebatched
+from deepfm.features.raw_rows import RawRows
 from deepfm.registry.artifact import ServingModel, as_probabilities, load_artifact
 from deepfm.scoring.totals import PartTotals
 from deepfm.training.device import multiplies_bf16
@@ -43,7 +42,7 @@ def shipped_model(name: str) -> ServingModel:
 
 
 def scored_rows(
-    raw: DataFrame, row_format: RowFormat, model_name: str, day: str, *, bf16: bool = False
+    raw: RawRows, row_format: RowFormat, model_name: str, day: str, *, bf16: bool = False
 ) -> DataFrame:
     """raw rows -> kind (scored, bad, other_day), kept columns, probability; source_file, text, reason of bad.
 
@@ -51,13 +50,13 @@ def scored_rows(
     After them comes a row of kind `totals` from each task, whose text is a part of the night's NightTotals.
     """
 
-    def score_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def score_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         model = shipped_model(model_name)
         totals = PartTotals(model.encoder.fields)
         has_bf16 = bf16 and multiplies_bf16(torch.device("cpu"))
-        for batch in rebatched(batches):
-            parsed = parse_rows(batch, row_format)
-            totals.add_read(batch.column("row_hash").to_numpy())
+        for table in tables:
+            parsed = parse_rows(table, row_format)
+            totals.add_read(table.column("row_hash").to_numpy())
             chosen = np.ones(parsed.num_good, bool)
             if row_format.has_days:
                 chosen = np.asarray(pc.equal(parsed.days, day))
@@ -75,7 +74,7 @@ def scored_rows(
     keep = [(kept_as(name), pa.string()) for name in row_format.keep]
     bad = [(name, pa.string()) for name in ("source_file", "text", "reason")]
     schema = pa.schema([("kind", pa.string()), *keep, ("probability", pa.float64()), *bad])
-    return raw.mapInArrow(score_partition, _spark_schema(schema))
+    return raw.map(score_partition, _spark_schema(schema))
 
 
 def kept_as(name: str) -> str:
@@ -97,10 +96,3 @@ def _rows(schema: pa.Schema, kind: str, num_rows: int, **columns) -> Iterator[pa
 def _spark_schema(schema: pa.Schema) -> str:
     kinds = {pa.string(): "string", pa.float64(): "double"}
     return ", ".join(f"`{column.name}` {kinds[column.type]}" for column in schema)
-
-
-def count_rows(raw: DataFrame, row_format: RowFormat) -> int:
-    """Rows of the log as Spark alone counts them, headers not counted."""
-    if row_format.header_line is not None:
-        raw = raw.filter(F.col("line") != F.lit(bytearray(row_format.header_line.encode())))
-    return raw.count()

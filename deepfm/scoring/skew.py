@@ -11,6 +11,7 @@ from deepfm.dataset.block import network_inputs
 from deepfm.dataset.stack import stacked
 from deepfm.errors import UserError
 from deepfm.features.parse import RowFormat, parse_rows
+from deepfm.features.raw_rows import RawRows
 from deepfm.registry.artifact import ServingModel
 from deepfm.scoring.predict import scored_rows
 
@@ -22,7 +23,7 @@ _ARROW_TYPES = {StringType(): pa.string(), BinaryType(): pa.binary(), LongType()
 
 def require_no_skew(
     spark: SparkSession,
-    raw: DataFrame,
+    raw: RawRows,
     row_format: RowFormat,
     model: ServingModel,
     model_name: str,
@@ -35,13 +36,14 @@ def require_no_skew(
     driver, the rows are parsed and encoded as for a dataset, and go through the network as in an evaluation
     of the training.
     """
-    sample = raw.limit(SAMPLE_ROWS).collect()
+    rows = raw.frame()
+    sample = rows.limit(SAMPLE_ROWS).collect()
     # One partition, so that the order stays.
-    again = spark.createDataFrame(sample, raw.schema).coalesce(1)
+    again = RawRows(spark.createDataFrame(sample, rows.schema).coalesce(1))
     job_rows = scored_rows(again, row_format, model_name, day, bf16=precision == "bf16")
     scored = job_rows.select("probability").collect()
     by_job = np.array([row.probability for row in scored if row.probability is not None])
-    by_training = _as_in_training(_as_arrow(sample, raw), row_format, model, day)
+    by_training = _as_in_training(_as_arrow(sample, rows), row_format, model, day)
     if len(by_job) != len(by_training):
         raise UserError(
             f"skew check: of {len(sample)} rows {len(by_training)} fit by the path of training, but "

@@ -15,9 +15,10 @@ from deepfm.config import DataSettings, parse_settings
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Shard, read_batches
-from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.click_log import find_click_log
 from deepfm.features.crossing import crossed_ids
 from deepfm.features.encode import Encoder
+from deepfm.features.raw_rows import raw_rows
 from deepfm.features.scaling import Scaling
 from deepfm.features.split import day_split
 from deepfm.features.vocabulary import Vocabulary

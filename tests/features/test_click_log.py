@@ -4,19 +4,16 @@ import gzip
 import os
 from datetime import datetime
 from decimal import Decimal
-from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from deepfm.config import DataSettings, parse_settings
 from deepfm.errors import UserError
-from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.click_log import find_click_log
 from deepfm.features.parse import parse_rows
-from deepfm.features.split import HashSplit
+from deepfm.features.raw_rows import raw_rows
 
 FIELDS = [{"kind": "count", "names": ["I"]}, {"kind": "category", "names": ["C"]}]
 TSV = {"format": "delimited", "columns": ["label", "I", "C"], "fields": FIELDS}
@@ -39,7 +36,7 @@ def parsed(spark, find):
 
     def parsed(settings, path="", days=None, **options):
         log = find(settings, path, **options)
-        rows = raw_rows(spark, log, days).coalesce(1).toPandas()
+        rows = raw_rows(spark, log, days).frame().coalesce(1).toPandas()
         batch = pa.table(
             {
                 name: pa.array(column, pa.binary() if name == "line" else None)
@@ -111,14 +108,6 @@ def test_a_single_file_is_a_log(tmp_path, find, parsed):
 def test_a_packed_file_is_a_log(tmp_path, parsed):
     (tmp_path / "log.csv.gz").write_bytes(gzip.compress(b"I,C,label\n7,a,1\n"))
     assert values(parsed(CSV, "log.csv.gz")) == [(7, "a")]
-
-
-def test_bytes_reach_the_parser_as_they_are(tmp_path, spark, find):
-    lines = [b"\xff\xfe", b"a\x00b", b"", b"\r", b"caf\xc3\xa9 ", b"last"]
-    write(tmp_path, log_tsv=b"\n".join(lines))
-    rows = raw_rows(spark, find(TSV)).collect()
-    assert [bytes(row.line) for row in rows] == lines
-    assert rows[0].source_file.endswith("/log.tsv")
 
 
 def test_a_folder_name_that_is_no_day_is_refused(tmp_path, find):
@@ -341,31 +330,3 @@ def test_a_parquet_column_with_a_name_of_ours_is_refused(tmp_path, find):
     pq.write_table(pa.table({"label": [1], "I": [7], "row_hash": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="a column cannot be named row_hash here"):
         find({**PARQUET, "fields": [FIELDS[0], {"kind": "category", "names": ["row_hash"]}]})
-
-
-@pytest.fixture(scope="module")
-def hashes(spark, tmp_path_factory):
-    """The hashes of 500 rows that lie in one file, and of the same rows shuffled over seven."""
-    rows = [f"{n % 2}\t{n}\tv{n % 7}" for n in range(500)]
-    shuffled = np.random.default_rng(1).permutation(rows).tolist()
-    settings = parse_settings(TSV, DataSettings, "test")
-    found = []
-    for name, files in (("one", [rows]), ("seven", [shuffled[at::7] for at in range(7)])):
-        folder = tmp_path_factory.mktemp(name)
-        for at, lines in enumerate(files):
-            (folder / f"{at}.tsv").write_text("".join(f"{line}\n" for line in lines))
-        frame = raw_rows(spark, find_click_log(spark, f"file://{folder}", settings)).toPandas()
-        found.append(pd.Series(frame["row_hash"].to_numpy(), frame["line"].map(bytes)).to_dict())
-    return found
-
-
-def test_a_rows_hash_does_not_depend_on_where_it_lies(hashes):
-    one, seven = hashes
-    assert len(set(one.values())) == len(one) == 500
-    assert one == seven
-
-
-def test_a_log_without_days_is_split_in_the_shares_asked_for(hashes):
-    row_hashes = np.array(list(hashes[0].values()), np.int64)
-    shares = np.bincount(HashSplit(0.1, 0.2).codes(SimpleNamespace(row_hashes=row_hashes))) / 500
-    np.testing.assert_allclose(shares, [0.7, 0.1, 0.2], atol=0.05)

@@ -22,21 +22,21 @@ DAYS = DaySplit((("2026-01-01", "2026-01-02"), ("2026-01-03", "2026-01-03"), ("2
 
 
 class OnePartition:
-    """What a survey needs of a DataFrame: batches through a function, here in this process."""
+    """What a survey needs of RawRows: tables through a function, here in this process."""
 
-    def __init__(self, *batches):
-        self._batches = batches
+    def __init__(self, *tables):
+        self._tables = tables
 
-    def mapInArrow(self, function, schema):
-        found = pa.Table.from_batches(list(function(iter(self._batches))), survey_module._ARROW_SCHEMA)
+    def map(self, function, schema):
+        found = pa.Table.from_batches(list(function(iter(self._tables))), survey_module._ARROW_SCHEMA)
         return SimpleNamespace(collect=lambda: [SimpleNamespace(**row) for row in found.to_pylist()])
 
 
 def batch(*rows):
-    """(day, line) rows as they come from Spark."""
-    return pa.RecordBatch.from_pydict(
+    """(day, line) rows as they are read."""
+    return pa.Table.from_pydict(
         {
-            "line": pa.array([line for _, line in rows], pa.binary()),
+            "line": pa.array([line + b"\n" for _, line in rows], pa.binary()),
             "source_file": pa.array(["log.tsv"] * len(rows), pa.string()),
             "ds": pa.array([day for day, _ in rows], pa.string()),
             "row_hash": pa.array(np.arange(len(rows)), pa.int64()),
@@ -46,7 +46,7 @@ def batch(*rows):
 
 @pytest.fixture
 def survey_of(tmp_path):
-    """Survey batches -> what was found."""
+    """Survey tables -> what was found."""
 
     def found(*batches, row_format=FORMAT, split=DAYS, **settings):
         return survey(OnePartition(*batches), row_format, split, f"file://{tmp_path}", **settings)
@@ -80,11 +80,8 @@ def test_rows_and_clicks_are_counted_by_part_and_day(survey_of):
     }
 
 
-def test_batches_add_up(survey_of, monkeypatch):
+def test_batches_add_up(survey_of):
     whole = survey_of(LOG)
-    monkeypatch.setattr(
-        survey_module, "rebatched", lambda batches: (pa.Table.from_batches([b]) for b in batches)
-    )
     in_parts = survey_of(*(LOG.slice(at, 1) for at in range(LOG.num_rows)))
     assert in_parts.counts == whole.counts
     assert values(in_parts) == values(whole)
@@ -155,9 +152,6 @@ def test_counts_handed_over_early_add_up_to_the_same(survey_of, monkeypatch):
     batches = [batch(("2026-01-01", f"1\t{n % 3}\tvalue {n % 5}".encode())) for n in range(30)]
     whole = survey_of(*batches)
     monkeypatch.setattr(survey_module, "MAX_VALUES_HELD", 4)
-    monkeypatch.setattr(
-        survey_module, "rebatched", lambda batches: (pa.Table.from_batches([b]) for b in batches)
-    )
     early = survey_of(*batches)
     assert len(early.counted) > len(whole.counted) == 1
     assert values(early) == values(whole)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.click_log import find_click_log
+from deepfm.features.raw_rows import raw_rows
 from deepfm.features.split import DaySplit
 from deepfm.registry.gate import Slice
 from deepfm.scoring.measure import NUM_GROUPS, measure_models

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deepfm.config import DataSettings
-from deepfm.features.click_log import find_click_log, raw_rows
+from deepfm.features.click_log import find_click_log
+from deepfm.features.raw_rows import count_lines, raw_rows
 from deepfm.registry.artifact import load_artifact
 from deepfm.registry.seal import seal
-from deepfm.scoring.predict import count_rows, scored_rows, ship_model, shipped_model
+from deepfm.scoring.predict import scored_rows, ship_model, shipped_model
 
 DAY = "2026-01-08"
 BY_VALUE = {"a": 1.0, "b": 2.0, None: 3.0, "?": 4.0}
@@ -29,7 +30,7 @@ def score(spark, small_data):
         raw = raw_rows(spark, found, days)
         scored = scored_rows(raw, found.row_format, ship_model(spark, str(model)), day).collect()
         rows = [row.asDict() for row in scored if row.kind != "totals"]
-        assert len(rows) == count_rows(raw, found.row_format)
+        assert len(rows) == count_lines(spark, found, days)
         return rows
 
     return rows

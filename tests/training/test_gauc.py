@@ -22,7 +22,7 @@ def by_definition(groups, logits, labels):
     return sum(a * w for a, w in zip(aucs, weights, strict=True)) / sum(weights) if weights else math.nan
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     rows=st.lists(
         st.tuples(st.integers(2, 6), st.integers(-3, 3), st.integers(0, 1)), min_size=1, max_size=60
