@@ -20,11 +20,11 @@ LAYERS = [
     {"deepfm.field_groups"},
     {"deepfm.config", "deepfm.storage", "deepfm.java"},
     {"deepfm.page"},
-    {"deepfm.model_settings"},
     {"deepfm.synthetic", "deepfm.synthetic_truth"},
     {"deepfm.features"},
     {"deepfm.dataset"},
-    {"deepfm.models"},
+    # One layer: settings name the kinds of models, and build.py alone makes models of settings.
+    {"deepfm.models", "deepfm.model_settings"},
     {"deepfm.training"},
     {"deepfm.registry"},
     {"deepfm.scoring"},

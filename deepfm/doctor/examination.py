@@ -49,7 +49,7 @@ def examine(around: Surroundings) -> Iterator[Finding]:
         yield red("profile", str(error), "--profile conf/profile/local.yaml, from the project's folder")
         profile = None
     yield installed.check_gpus(
-        build, _gpus_of_driver(), wanted=bool(profile and of_profile.wants_gpus(profile))
+        build, of_profile.num_gpus_of_driver(), wanted=bool(profile and of_profile.wants_gpus(profile))
     )
     if profile:
         yield from _of_profile(profile, around)
@@ -68,12 +68,6 @@ def _packages(found, ranges, pins) -> Iterator[Finding]:
         yield from installed.check_packages(found, ranges, pins)
     else:
         yield yellow("deepfm-spark", "is not installed, so what it needs is not known", "make env")
-
-
-def _gpus_of_driver() -> int:
-    """Of NVIDIA's kernel driver, whatever PyTorch is."""
-    folder = Path("/proc/driver/nvidia/gpus")
-    return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 def _of_profile(profile: Profile, around: Surroundings) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "": 2**20}
 #: Of a worker's process before it holds a table: Python, PyTorch, Horovod.
 _WORKER_BYTES = _GIB // 2
 _ANSWERS_WITHIN_S = 5
+_WITHOUT_GPUS = "take the spark.*.resource.gpu.* lines out of the profile, or run where there are GPUs"
 
 
 def num_slots(spark: Mapping[str, object], num_cores: int) -> int | None:
@@ -63,9 +64,27 @@ def check_master(master: str) -> Finding:
         return red("Spark master", f"{master} does not answer: {error}", remedy)
 
 
+def num_gpus_of_driver() -> int:
+    """Of NVIDIA's kernel driver, whatever PyTorch sees."""
+    folder = Path("/proc/driver/nvidia/gpus")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
 def wants_gpus(profile: Profile) -> bool:
     """Whether it asks Spark for GPUs."""
     return any("resource.gpu.amount" in key and float(value) > 0 for key, value in profile.spark.items())
+
+
+def spark_obstacle(spark: Mapping[str, object]) -> str | None:
+    """Why no session can start under these properties, and what to do: Spark takes a minute, or many lines."""
+    master = str(spark.get("spark.master", ""))
+    answers = check_master(master)
+    if answers.level == "red":
+        return f"spark.master: {answers.found}; {answers.remedy}"
+    amounts = [key for key in spark if "resource.gpu.amount" in key]
+    if master.startswith("local") and amounts and not num_gpus_of_driver():
+        return f"{amounts[0]}: GPUs are asked for, found none on this machine; {_WITHOUT_GPUS}"
+    return None
 
 
 def memory_wanted(profile: Profile, num_workers: int) -> int:
