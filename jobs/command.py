@@ -89,7 +89,8 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
     return click.option("--verbose", is_flag=True, help=shown)(run)
 
 
-def _is_verbose() -> bool:
+def is_verbose() -> bool:
+    """Whether the job that runs was asked to be."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(_VERBOSE))
 
@@ -133,9 +134,9 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     conf.setIfMissing("spark.executorEnv.PYTHONWARNINGS", "ignore::FutureWarning")  # petastorm's, of pyarrow
     if obstacle := spark_obstacle(dict(conf.getAll())):
         raise UserError(obstacle)
-    set_up_java(conf, verbose=_is_verbose())
+    set_up_java(conf, verbose=is_verbose())
     spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
-    spark.sparkContext.setLogLevel("WARN" if _is_verbose() else "ERROR")
+    spark.sparkContext.setLogLevel("WARN" if is_verbose() else "ERROR")
     try:
         yield spark
     finally:

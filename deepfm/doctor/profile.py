@@ -76,7 +76,7 @@ def wants_gpus(profile: Profile) -> bool:
 
 
 def spark_obstacle(spark: Mapping[str, object]) -> str | None:
-    """Why no session can start under these properties, and what to do: Spark takes a minute, or many lines."""
+    """Why no session can start under these properties, and what to do; Spark itself says it late."""
     master = str(spark.get("spark.master", ""))
     answers = check_master(master)
     if answers.level == "red":

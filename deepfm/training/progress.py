@@ -79,8 +79,8 @@ def _watch(url: str, on_epoch: Callable[[dict[str, float]], None], stop: threadi
                     told_places = True
                 display.show(state)
                 for metrics in state["epochs"][num_seen:]:
-                    tell_epoch(metrics)
                     on_epoch(metrics)
+                    tell_epoch(metrics)
                     num_seen += 1
         except Exception as error:
             logger.warning("progress could not be told, training goes on: %s", error)
