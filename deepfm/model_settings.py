@@ -6,16 +6,16 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from deepfm.config import Settings
+from deepfm.models.kinds import KINDS
 
-ModelName = Literal["lr", "fm", "fnn", "ipnn", "opnn", "pnn", "wide_deep", "fm_dnn", "dnn", "deepfm"]
-_WITHOUT_DEEP_PART = ("lr", "fm")
-_WITH_OUTER_PRODUCTS = ("opnn", "pnn")
-_WITHOUT_FIRST_ORDER = ("ipnn", "opnn", "pnn", "dnn")
+ModelName = Literal[tuple(KINDS)]
+#: Settings that only some kinds have.
+OWN_SETTINGS = sorted({name for kind in KINDS.values() for name in kind.own})
 
 
 def has_first_order(model: ModelName) -> bool:
     """Whether w_reg holds something back in it."""
-    return model not in _WITHOUT_FIRST_ORDER
+    return KINDS[model].first_order
 
 
 def _filled(content: dict, defaults: dict) -> dict:
@@ -120,26 +120,24 @@ class ModelSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _parts_have_defaults(cls, content: Any) -> Any:
-        if not isinstance(content, dict) or not isinstance(content.get("model"), str):
+        kind = KINDS.get(str(content.get("model"))) if isinstance(content, dict) else None
+        if kind is None:
             return content
-        defaults: dict[str, Any] = {}
-        if content["model"] not in _WITHOUT_DEEP_PART:
-            defaults["deep"] = {}
-        if content["model"] in _WITH_OUTER_PRODUCTS:
-            defaults["outer"] = "pairs"
-        return _filled(content, defaults)
+        return _filled(content, {**({"deep": {}} if kind.deep else {}), **kind.own})
 
     @model_validator(mode="after")
     def _settings_are_of_the_model(self):
-        mistakes = []
-        if self.model == "lr" and (self.embedding_dim or self.v_reg):
-            mistakes.append("embedding_dim, v_reg: lr has no embeddings")
-        if self.model != "lr" and not self.embedding_dim:
+        kind, mistakes = KINDS[self.model], []
+        if not kind.embeddings and (self.embedding_dim or self.v_reg):
+            mistakes.append(f"embedding_dim, v_reg: {self.model} has no embeddings")
+        if kind.embeddings and not self.embedding_dim:
             mistakes.append("embedding_dim is missing")
-        if self.deep and self.model in _WITHOUT_DEEP_PART:
+        if self.deep and not kind.deep:
             mistakes.append(f"deep: {self.model} has no deep part")
-        if self.outer and self.model not in _WITH_OUTER_PRODUCTS:
-            mistakes.append(f"outer: {self.model} has no outer products, only opnn and pnn have")
+        for name in OWN_SETTINGS:
+            if getattr(self, name) is not None and name not in kind.own:
+                having = " and ".join(other for other, its in KINDS.items() if name in its.own)
+                mistakes.append(f"{name}: {self.model} has no such setting, only {having}")
         if self.pretraining and self.model != "fnn":
             mistakes.append("pretraining: only fnn starts from another model")
         if self.w_reg and not has_first_order(self.model):

@@ -28,6 +28,7 @@ from deepfm.synthetic_truth import CATEGORIES, COUNTS, MISSING, Codes, Truth, dr
 
 ROWS_PER_CHUNK = 100_000  # what is held in memory at once
 CHUNKS_PER_PART = 10  # so a file holds at most a million impressions
+_LINE_EVERY_S = 60.0
 RAW_SCHEMA = pa.schema(
     [(name, pa.int64()) for name in ["label", *COUNTS]] + [(name, pa.string()) for name in CATEGORIES]
 )
@@ -171,7 +172,7 @@ def _write_day(
     truth: Truth, day_index: int, num_rows: int, folder: Path, report: Callable[[str], None]
 ) -> BayesScore:
     folder.mkdir()
-    score, started = BayesScore(), time.monotonic()
+    score, started, told_at = BayesScore(), time.monotonic(), time.monotonic()
     chunks, num_parts, written = generate_chunks(truth, day_index, num_rows), 0, 0
     while written < num_rows:
         part = folder / f"part-{num_parts:05d}.tsv"
@@ -181,9 +182,11 @@ def _write_day(
                 file.write_table(table)
                 score.add(logits, table["label"].to_numpy())
                 written += len(logits)
-        speed = written / (time.monotonic() - started)
-        left_s = (num_rows - written) / speed
-        report(f"{folder.name}/{part.name}: {written:,} rows, {speed:,.0f} rows/s, {left_s:.0f} s left today")
+        now = time.monotonic()
+        if now - told_at >= _LINE_EVERY_S:
+            told_at, speed = now, written / (now - started)
+            left_s = (num_rows - written) / speed
+            report(f"{folder.name}: {written:,} rows, {speed:,.0f} rows/s, {left_s:.0f} s left today")
     return score
 
 

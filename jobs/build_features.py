@@ -8,6 +8,7 @@ Example:
 
 import click
 from command import JobCommand, job, load_profile, profile_option, spark_session
+from spark_progress import progress_shown
 
 from deepfm import storage
 from deepfm.config import DataSettings, load_settings
@@ -36,7 +37,7 @@ def build_features(
 ) -> dict:
     profile, settings = load_profile(profile_path), load_settings(data_path, DataSettings)
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
-    with spark_session(profile, "build_features") as spark:
+    with spark_session(profile, "build_features") as spark, progress_shown(spark, "build_features"):
         log = find_click_log(spark, input_url, settings)
         split = choose_split(spark, log, settings, (train_days, valid_days, test_days))
         manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))

@@ -10,17 +10,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 
 import click
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
+from spark_console import set_up_java
 
 from deepfm.config import Profile, load_settings
+from deepfm.doctor.profile import spark_obstacle
 from deepfm.errors import JobFailed, UserError
+from deepfm.java import require_java
 
-#: Spark's log settings for jobs started by python; spark-submit's JVM runs already and has its own.
-_QUIET = Path(__file__).resolve().parent.parent / "conf" / "log4j2.properties"
+_VERBOSE = "deepfm.verbose"
 
 profile_option = click.option(
     "--profile",
@@ -61,14 +62,16 @@ class JobCommand(click.Command):
 def job(function: Callable[..., dict]) -> Callable[..., None]:
     """Turn a function that returns the job's summary into a command with the jobs' contract.
 
-    The summary is the last line of stdout, as JSON. Exit status 0: done. 2: a mistake of the user's, told in
-    one line on stderr. 1: anything else, with its stack trace.
+    The command takes --verbose. The summary is the last line of stdout, as JSON. Exit status 0: done. 2: a
+    mistake of the user's, told in one line on stderr. 1: anything else, with its stack trace.
     """
 
     @wraps(function)
-    def run(**flags) -> None:
-        _log_to_stderr()
-        warnings.filterwarnings("ignore", category=FutureWarning)
+    def run(verbose: bool, **flags) -> None:
+        click.get_current_context().meta[_VERBOSE] = verbose
+        _log_to_stderr(verbose)
+        if not verbose:
+            warnings.filterwarnings("ignore", category=FutureWarning)
         started = time.monotonic()
         try:
             summary = function(**flags)
@@ -82,7 +85,14 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         summary["seconds"] = round(time.monotonic() - started, 1)
         click.echo(json.dumps({"job": function.__name__, **_finite(summary)}))
 
-    return run
+    shown = "Show what Spark, Horovod, MLflow and other libraries say of themselves."
+    return click.option("--verbose", is_flag=True, help=shown)(run)
+
+
+def is_verbose() -> bool:
+    """Whether the job that runs was asked to be."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(_VERBOSE))
 
 
 def _finite(value: object) -> object:
@@ -94,33 +104,39 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+def _log_to_stderr(verbose: bool) -> None:
+    form = {"format": "%(asctime)s %(levelname)s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, **form)
     # Libraries that log at INFO tell their own story; the job tells the user's.
     for noisy in ("mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # py4j writes its retries to the root logger, stack trace and all; what it cannot retry it raises.
-    logging.getLogger().handlers[0].addFilter(lambda record: "py4j" not in record.pathname)
+        logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
+    if not verbose:
+        # py4j writes its retries to the root logger, stack trace and all; what it cannot retry it raises.
+        logging.getLogger().handlers[0].addFilter(lambda record: "py4j" not in record.pathname)
 
 
 @contextmanager
 def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
-    """A session with the profile's properties; those given to spark-submit win over them."""
+    """A session with the profile's properties; those given to spark-submit win over them.
+
+    UserError where there is no Java to start it on, no such master or no GPU.
+    """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         # Started by spark-submit: connect to its JVM first, which holds what its flags and files said.
         SparkContext._ensure_initialized()
+    else:
+        require_java(os.environ)
     conf = SparkConf()
     for key, value in profile.spark.items():
         conf.setIfMissing(key, str(value).lower() if isinstance(value, bool) else str(value))
-    conf.setIfMissing("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
     conf.setIfMissing("spark.executorEnv.PYTHONWARNINGS", "ignore::FutureWarning")  # petastorm's, of pyarrow
-    if _QUIET.exists():
-        options = conf.get("spark.driver.extraJavaOptions", "")
-        conf.set("spark.driver.extraJavaOptions", f"{options} -Dlog4j2.configurationFile={_QUIET.as_uri()}")
+    if obstacle := spark_obstacle(dict(conf.getAll())):
+        raise UserError(obstacle)
+    set_up_java(conf, verbose=is_verbose())
     spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
+    spark.sparkContext.setLogLevel("WARN" if is_verbose() else "ERROR")
     try:
         yield spark
     finally:

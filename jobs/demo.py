@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 
 import click
+from command import JobCommand, is_verbose, job
 from rich.console import Console
 from rich.table import Table
 
@@ -20,27 +21,30 @@ WORK = Path("work/demo")
 NAME = "ctr_deepfm"
 
 
-@click.command(help=__doc__)
+@click.command(cls=JobCommand, help=__doc__)
 @click.option("--input", "log", help="A log in Criteo's layout; a synthetic one where it is not given.")
 @click.option("--rows-per-day", default=50_000, show_default=True, help="Of the synthetic log's eight days.")
 @click.option("--num-workers", default=2, show_default=True, help="Horovod processes.")
-def demo(log: str | None, rows_per_day: int, num_workers: int) -> None:
+@job
+def demo(log: str | None, rows_per_day: int, num_workers: int) -> dict:
     shutil.rmtree(WORK, ignore_errors=True)
     stages, truth = {}, None
     if log is None:
         log = str(WORK / "log")
-        truth = run(f"-m deepfm.synthetic --days 8 --rows-per-day {rows_per_day} --seed 1 --output", log)
-        stages["synthetic log"] = truth
+        make = f"-m deepfm.synthetic --days 8 --rows-per-day {rows_per_day} --seed 1 --output"
+        truth = stages["synthetic log"] = run("A log whose truth is known", make, log)
     days, night = days_of(Path(log))
     dataset, scores = str(WORK / "dataset"), str(WORK / "scores")
     build = f"jobs/build_features.py --data conf/data/criteo.yaml --output {dataset} {days} --input"
-    stages["features"] = run(build, log)
-    model = f"--model conf/model/deepfm.yaml --name {NAME}"
-    stages["train"] = run(f"jobs/train.py --dataset {dataset} {model} --num-workers {num_workers}")
-    stages["promote"] = run(f"jobs/promote.py --name {NAME}")
-    champion = f"--model-uri models:/{NAME}@champion"
-    stages["score"] = run(f"jobs/score.py --date {night} {champion} --output {scores} --input", log)
+    stages["features"] = run("Raw values become ids", build, log)
+    train = f"jobs/train.py --dataset {dataset} --model conf/model/deepfm.yaml --name {NAME}"
+    stages["train"] = run("Workers train DeepFM together", f"{train} --num-workers {num_workers}")
+    stages["promote"] = run("The gate looks at the candidate", f"jobs/promote.py --name {NAME}")
+    score = f"jobs/score.py --date {night} --model-uri models:/{NAME}@champion --output {scores} --input"
+    stages["score"] = run("The champion scores a night", score, log)
     show(stages, truth["by_day"][days.split()[-1]] if truth else None)
+    figures = {key: stages["train"][key] for key in ("test_auc", "test_logloss", "version")}
+    return {**figures, "promoted": stages["promote"]["promoted"], "scores": stages["score"]["output"]}
 
 
 def days_of(log: Path) -> tuple[str, str]:
@@ -51,16 +55,18 @@ def days_of(log: Path) -> tuple[str, str]:
     return f"--train-days {days[0]}:{days[-4]} --valid-days {days[-3]} --test-days {days[-2]}", days[-1]
 
 
-def run(command: str, *path: str) -> dict:
+def run(title: str, command: str, *path: str) -> dict:
     """Run a job as a user would; its summary. `path` is an argument that may hold spaces."""
-    arguments = [*command.split(), *path]
-    click.secho(f"$ python {' '.join(arguments)}", fg="cyan", err=True)
+    arguments = [*command.split(), *path] + ["--verbose"] * (is_verbose() and command.startswith("jobs/"))
+    click.echo(f"{click.style(title, bold=True)}\n  $ python {' '.join(arguments)}", err=True)
     # Half of a short job's time is Java compiling itself for a long one: its quick compiler alone will do.
     settings = {**os.environ, "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
     done = subprocess.run([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=settings)
     if done.returncode:
         sys.exit(done.returncode)
-    return json.loads(done.stdout.splitlines()[-1])
+    summary = json.loads(done.stdout.splitlines()[-1])
+    click.secho(f"  done in {summary['seconds']:.0f} s", fg="green", err=True)
+    return summary
 
 
 def show(stages: dict[str, dict], truth: dict | None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import click
 from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
+from spark_progress import progress_shown
 
 from deepfm import storage
 from deepfm.errors import UserError
@@ -42,7 +43,7 @@ def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> 
     version = store.resolve(f"models:/{day.name}/{day.version}")
     with tempfile.TemporaryDirectory() as folder:
         settings = load_artifact(f"file://{store.download(version, folder)}").card.data
-    with spark_session(profile, "evaluate") as spark:
+    with spark_session(profile, "evaluate") as spark, progress_shown(spark, "evaluate"):
         live = live_metrics(spark, scores_url, date, input_url, settings, names)
     metrics = {**asdict(live.metrics), "calibration": live.metrics.calibration}
     known = {name: float(value) for name, value in metrics.items() if value is not None}

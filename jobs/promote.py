@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import click
 from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
+from spark_progress import progress_shown
 
 from deepfm.errors import UserError
 from deepfm.registry import gate, promotion
@@ -46,7 +47,7 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     if champion == str(candidate.version):
         return _summary(name, champion, False, champion, (f"version {champion} is champion already",))
     rival = store.resolve(f"models:/{name}/{champion}") if champion else None
-    with spark_session(profile, "promote") as spark:
+    with spark_session(profile, "promote") as spark, progress_shown(spark, "promote"):
         measured = measure(spark, store, candidate, rival, profile.promotion)
     verdict = gate.decide(*measured, profile.promotion)
     if verdict.promoted:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import click
 from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
+from spark_progress import progress_shown
 
 from deepfm import storage
 from deepfm.registry.tracking import Store
@@ -50,7 +51,7 @@ def score(
         click.echo(f"{day_url(output_url, day)} is published already; --overwrite scores it again", err=True)
     scored = dict(done)
     if len(done) < len(days):
-        with spark_session(profile, "score") as spark:
+        with spark_session(profile, "score") as spark, progress_shown(spark, "score"):
             model = fetch_model(spark, store, version)
             for day in (day for day in days if day not in done):
                 night = Night(day, input_url, output_url, keep, key)

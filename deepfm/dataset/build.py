@@ -176,10 +176,13 @@ def _check_share(
 ) -> None:
     if counts.num_bad > settings.max_bad_fraction * counts.num_read:
         reasons = ", ".join(f"{num} {reason}" for reason, num in counts.bad_by_reason.items())
+        by_width = counts.bad_by_reason.get("wrong_number_of_columns", 0) > counts.num_bad / 2
+        remedy = (
+            "check delimiter and columns in the data YAML" if by_width else "mend the log or the data YAML"
+        )
         raise UserError(
             f"{log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}; {worst()}), more "
-            f"than max_bad_fraction {settings.max_bad_fraction}; see {rejected_url}, then mend the log "
-            "or the data YAML"
+            f"than max_bad_fraction {settings.max_bad_fraction}; see {rejected_url}, then {remedy}"
         )
 
 

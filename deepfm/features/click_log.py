@@ -150,7 +150,13 @@ def _row_format(url, settings, columns, header_line, labelled, keep, time_column
     needed = {*settings.field_set.columns, *keep, label, settings.day_column, time_column} - {None}
     absent = sorted(needed - set(columns))
     if absent:
-        raise UserError(f"{url}: expected columns {', '.join(absent)}, found only {', '.join(columns)}")
+        # A wrong delimiter or a missing header gives a whole line, or a row's values, for the columns' names.
+        found = ", ".join(columns)
+        where = ", header and delimiter" if settings.format == "delimited" and settings.header else ""
+        raise UserError(
+            f"{url}: expected columns {', '.join(absent)}, found only {found:.500}; check the names{where} "
+            "in the data YAML, or --keep"
+        )
     repeated = sorted(name for name in needed if columns.count(name) > 1)
     if repeated:
         raise UserError(
@@ -191,6 +197,7 @@ def _files(folder: str) -> list[tuple[str, int]]:
 def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool):
     """The columns in the order of the files, and the header line where they have one."""
     if not settings.header:
+        _require_no_header(files[0], settings)
         return (settings.columns if labelled else _columns_of_impressions(files[0], settings)), None
     first, header = files[0], storage.first_line(files[0])
     for file in files[1:]:
@@ -207,6 +214,15 @@ def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool)
             f"{first}: expected a header in UTF-8, found {header!r:.200}; convert the file"
         ) from error
     return tuple(split_line(line.rstrip("\r"), settings.delimiter, settings.quote)), line
+
+
+def _require_no_header(file: str, settings: DataSettings) -> None:
+    line = storage.first_line(file).decode(errors="replace").rstrip("\r")
+    if tuple(split_line(line, settings.delimiter, settings.quote)) == settings.columns:
+        raise UserError(
+            f"{file}: expected rows from the first line on, found the columns' names there; "
+            "give header: true in place of columns in the data YAML"
+        )
 
 
 def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...]:

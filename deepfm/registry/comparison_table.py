@@ -70,7 +70,7 @@ def markdown(rows: Sequence[dict]) -> str:
     for row in rows:
         lines.append(
             [
-                TITLES[row["model"]],
+                TITLES.get(row["model"], row["model"]),
                 _with_spread(row["auc"], row["auc_spread"], 4),
                 _with_spread(row["logloss"], row["logloss_spread"], 4),
                 _number(row["time_over_lr"], ".2f"),
@@ -101,7 +101,7 @@ def bar_chart(rows: Sequence[dict]) -> Figure:
     for axes, (key, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         values = [row[key] for row in rows]
         errors = [row.get(f"{key}_spread") or 0.0 for row in rows]
-        names = [TITLES[row["model"]] for row in rows]
+        names = [TITLES.get(row["model"], row["model"]) for row in rows]
         colours = ["tab:red" if row["model"] == "deepfm" else "tab:blue" for row in rows]
         axes.bar(names, values, yerr=errors if any(errors) else None, color=colours)
         axes.set_title(title)

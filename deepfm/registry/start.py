@@ -14,7 +14,7 @@ from deepfm.dataset.manifest import Manifest
 from deepfm.errors import UserError
 from deepfm.features.growth import previous_ids
 from deepfm.features.vocabulary import Vocabulary
-from deepfm.model_settings import ModelSettings
+from deepfm.model_settings import OWN_SETTINGS, ModelSettings
 from deepfm.models.build import build_model
 from deepfm.models.growth import Growth
 from deepfm.registry.artifact import load_artifact
@@ -114,7 +114,7 @@ def _read_warm_start(
 
 
 def _require_same_model(uri: str, old: ModelSettings, new: ModelSettings) -> None:
-    for key in ("model", "embedding_dim", "deep", "outer"):
+    for key in ("model", "embedding_dim", "deep", *OWN_SETTINGS):
         before, now = getattr(old, key), getattr(new, key)
         if before != now:
             raise UserError(

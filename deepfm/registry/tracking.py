@@ -15,6 +15,7 @@ from mlflow.models import Model
 from sqlalchemy.exc import SQLAlchemyError
 
 from deepfm.errors import UserError
+from deepfm.registry.quiet import quieten_mlflow
 from deepfm.registry.run import Run
 
 
@@ -22,6 +23,7 @@ class Store:
     """One MLflow tracking store with its model registry; UserError where it cannot be reached."""
 
     def __init__(self, uri: str, artifact_location: str | None = None):
+        quieten_mlflow()
         _check_reachable(uri)
         self.uri = uri
         self._artifact_location = artifact_location

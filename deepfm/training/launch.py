@@ -107,7 +107,7 @@ def _run_on_workers(
                 # What workers print is progress, not the job's summary, which is alone on stdout.
                 stdout=sys.stderr,
                 stderr=sys.stderr,
-                verbose=0,
+                verbose=1 if logging.getLogger("horovod").isEnabledFor(logging.INFO) else 0,
             )
     except Exception as error:
         if given_up:

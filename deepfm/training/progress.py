@@ -80,6 +80,7 @@ def _watch(url: str, on_epoch: Callable[[dict[str, float]], None], stop: threadi
                 display.show(state)
                 for metrics in state["epochs"][num_seen:]:
                     on_epoch(metrics)
+                    tell_epoch(metrics)
                     num_seen += 1
         except Exception as error:
             logger.warning("progress could not be told, training goes on: %s", error)
@@ -92,6 +93,12 @@ def tell_places(places: Iterable[Place]) -> None:
     """Log which worker trains where, a line a rank."""
     for place in places:
         logger.info("rank %d: host %s, %s", place.rank, place.host, place.device)
+
+
+def tell_epoch(metrics: dict[str, float]) -> None:
+    """Log what an epoch came to, in the names of its curves."""
+    figures = [f"{name} {value:.5g}" for name, value in metrics.items() if name != "epoch"]
+    logger.info("epoch %d: %s", metrics["epoch"], ", ".join(figures))
 
 
 class _Bar:

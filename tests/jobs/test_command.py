@@ -1,6 +1,7 @@
 """What every job promises a scheduler: the exit status, one line of JSON, one line for a mistake."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from command import JobCommand, job
+from command import JobCommand, is_verbose, job
 
 from deepfm.errors import UserError
 
@@ -83,6 +84,22 @@ def test_an_interrupted_job_is_not_done():
     assert invoke(wait, "--day", "1").exit_code == 130
 
 
+@pytest.mark.parametrize(("flags", "level"), [([], logging.WARNING), (["--verbose"], logging.INFO)])
+def test_libraries_tell_their_own_story_to_verbose_jobs_only(flags, level):
+    def look(day):
+        levels = {logging.getLogger(name).getEffectiveLevel() for name in ("mlflow", "horovod", "alembic")}
+        return {"levels": list(levels), "verbose": is_verbose()}
+
+    summary = json.loads(invoke(look, "--day", "1", *flags).stdout)
+    assert (summary["levels"], summary["verbose"]) == ([level], bool(flags))
+
+
+def test_every_job_can_be_verbose():
+    for name in ("build_features", "train", "compare", "promote", "score", "evaluate", "demo"):
+        job = getattr(__import__(name), name)
+        assert "verbose" in [parameter.name for parameter in job.params], name
+
+
 @pytest.mark.parametrize("name", ["build_features", "train", "promote", "score"])
 def test_help_shows_an_example(name):
     module = __import__(name)
@@ -96,6 +113,26 @@ def test_a_script_passes_the_contract_on_to_its_process():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: Option '--name' requires an argument.; see --help\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_job_is_quiet_unless_it_is_verbose(tmp_path, verbose):
+    """Spark started, a log read, a dataset written: nothing to say but the summary."""
+    (tmp_path / "log.tsv").write_text("".join(f"{n % 2}\t{n % 3}\t{'ab'[n % 2]}\n" for n in range(300)))
+    (tmp_path / "data.yaml").write_text(
+        "format: delimited\ncolumns: [label, I, C]\n"
+        "fields: [{kind: count, names: [I]}, {kind: category, names: [C]}]\n"
+    )
+    paths = {"data": "data.yaml", "input": "log.tsv", "output": "dataset"}
+    flags = [f"--{flag}={tmp_path / name}" for flag, name in paths.items()]
+    command = [sys.executable, "jobs/build_features.py", *flags, *["--verbose"] * verbose]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    # A line a minute is progress: a machine may be slow.
+    told = [line for line in done.stderr.splitlines() if " tasks of this stage" not in line]
+    assert any("WARN" in line for line in told) if verbose else told == []
 
 
 def test_a_script_that_breaks_shows_where(tmp_path):

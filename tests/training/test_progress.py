@@ -94,3 +94,12 @@ def test_epochs_of_an_earlier_training_of_the_run_stay(tmp_path):
     state = json.loads((tmp_path / "progress.json").read_text())
     assert state["epochs"] == [{"epoch": 1, "fm_valid_auc": 0.7}, {"epoch": 1, "valid_auc": 0.8}]
     assert state["max_epochs"] == 2
+
+
+def test_what_an_epoch_came_to_is_told(run_url, caplog):
+    caplog.set_level(logging.INFO)
+    writer = writer_of(run_url, num_steps=2, max_epochs=3)
+    with watched(run_url, lambda _: None):
+        writer.epoch({"epoch": 1, "train_logloss": 0.51234567, "valid_auc": 0.75, "samples_per_s": 12345.6})
+        wait_until(lambda: caplog.messages)
+    assert caplog.messages == ["epoch 1: train_logloss 0.51235, valid_auc 0.75, samples_per_s 12346"]

@@ -1,0 +1,92 @@
+"""All checks of the doctor, in the order in which a machine is put right."""
+
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from deepfm import storage
+from deepfm.config import Profile, load_settings
+from deepfm.doctor import installed, machine
+from deepfm.doctor import profile as of_profile
+from deepfm.doctor.finding import Finding, green, red, yellow
+from deepfm.errors import UserError
+
+DISTRIBUTION = "deepfm-spark"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the doctor is handed: the process it runs in, and what a user's jobs would be started with."""
+
+    environment: Mapping[str, str]
+    python: str  # its path
+    python_version: tuple[int, int]
+    lock: Path  # requirements.lock; only a checkout has it
+    profile_path: str
+    tracking_uri: str | None  # None: the profile's
+    num_workers: int
+
+
+def examine(around: Surroundings) -> Iterator[Finding]:
+    """Findings as they are made; the slow ones (PyTorch, MLflow) take seconds."""
+    yield machine.check_python(around.python_version, around.python)
+    yield machine.check_java(around.environment)
+    versions = _versions(around.lock)
+    yield from _packages(*versions)
+    has_horovod = versions[0].get("horovod") is not None
+    include = sysconfig.get_path("include")
+    yield machine.check_compiler(around.environment, include, horovod_is_there=has_horovod)
+    build = installed.probe_builds(around.python)
+    yield installed.check_torch(build)
+    yield installed.check_horovod(build)
+    try:
+        profile = load_settings(around.profile_path, Profile)
+    except UserError as error:
+        yield red("profile", str(error), "--profile conf/profile/local.yaml, from the project's folder")
+        profile = None
+    yield installed.check_gpus(
+        build, of_profile.num_gpus_of_driver(), wanted=bool(profile and of_profile.wants_gpus(profile))
+    )
+    if profile:
+        yield from _of_profile(profile, around)
+
+
+def _versions(lock: Path):
+    """({package: version found}, ranges, pins)."""
+    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    ranges, pins = installed.wanted_packages(DISTRIBUTION, text)
+    return {name: installed.installed_version(name) for name in sorted(ranges)}, ranges, pins
+
+
+def _packages(found, ranges, pins) -> Iterator[Finding]:
+    if ranges:
+        yield green("deepfm-spark", metadata.version(DISTRIBUTION))
+        yield from installed.check_packages(found, ranges, pins)
+    else:
+        yield yellow("deepfm-spark", "is not installed, so what it needs is not known", "make env")
+
+
+def _of_profile(profile: Profile, around: Surroundings) -> Iterator[Finding]:
+    yield green("profile", around.profile_path)
+    yield of_profile.check_master(str(profile.spark.get("spark.master", "local[*]")))
+    num_cores = psutil.cpu_count() or 1
+    yield of_profile.check_slots(profile, around.num_workers, num_cores)
+    memory = psutil.virtual_memory()
+    wanted = of_profile.memory_wanted(profile, around.num_workers)
+    yield machine.check_memory(memory.total, memory.available, wanted)
+    work = storage.local_path(storage.absolute_url(profile.work_dir))
+    if work is None:
+        yield yellow(
+            "work_dir", f"{profile.work_dir} is not on this machine", f"fsspec ls {profile.work_dir}"
+        )
+    else:
+        yield machine.check_writable("work_dir", Path(work))
+        yield machine.check_disk("disk of work_dir", Path(work))
+    # Spark spills there, and the driver unpacks models there.
+    scratch = profile.spark.get("spark.local.dir") or around.environment.get("TMPDIR") or "/tmp"
+    yield machine.check_disk("disk of temporary files", Path(str(scratch)))
+    yield of_profile.check_mlflow(around.tracking_uri or profile.mlflow.tracking_uri)

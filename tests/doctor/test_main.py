@@ -1,0 +1,42 @@
+"""python -m deepfm doctor, as a user starts it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def doctor(*flags, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "deepfm", *map(str, flags)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_what_is_wrong_is_red_with_the_line_to_run_and_status_2(program, tmp_path):
+    """A Java that is too old, and a profile that is not there; the rest is looked at all the same."""
+    folder = program("java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2")
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    done = doctor("doctor", "--profile", tmp_path / "none.yaml", PATH=path, JAVA_HOME="")
+    assert done.returncode == 2, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    levels = {finding["what"]: finding["level"] for finding in summary["findings"]}
+    assert (levels["Java"], levels["profile"]) == ("red", "red")
+    assert levels["torch"] == levels["pyspark"] == levels["Horovod's build"] == "green"
+    assert summary["red"] == list(levels.values()).count("red")
+    assert "Java: apt-get install openjdk-17-jre-headless\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_in_the_flags_is_one_line():
+    done = doctor("doctor", "--profil", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")

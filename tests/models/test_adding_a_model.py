@@ -1,0 +1,64 @@
+"""The steps of deepfm/models/README.md, taken to the letter in a copy of the package."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+TRAIN = """
+import json, sys
+import deepfm.models.kinds
+assert deepfm.models.kinds.__file__.startswith(sys.argv[1])  # the copy, not the checkout
+from deepfm.config import load_settings
+from deepfm.model_settings import ModelSettings
+from deepfm.training.order import WorkOrder
+from deepfm.training.worker import run_worker
+from deepfm.training.world import SingleWorld
+settings = load_settings("conf/model/dcn.yaml", ModelSettings)
+training = settings.training.model_copy(update={"max_epochs": 1, "batch_size": 8})
+settings = settings.model_copy(update={"training": training})
+outcome = run_worker(WorkOrder(sys.argv[2], f"file://{sys.argv[1]}/run", settings, 1), SingleWorld())
+import pytest
+tested = pytest.main(["-q", "-p", "no:cacheprovider", "tests/models/test_dcn.py"])
+told = {"num_weights": outcome.num_weights, "logloss": outcome.test.logloss, "tested": int(tested)}
+print(json.dumps(told))
+"""
+
+
+def blocks():
+    """The README's code blocks: model, entry, YAML and test."""
+    text = (ROOT / "deepfm/models/README.md").read_text(encoding="utf-8")
+    return [block for _, block in re.findall(r"```(python|yaml)\n(.*?)```", text, re.DOTALL)]
+
+
+def test_a_model_is_a_file_an_entry_and_a_yaml(small_dataset, tmp_path):
+    model, entry, settings, its_test = blocks()
+    assert len("".join(blocks()).splitlines()) < 70
+    shutil.copytree(ROOT / "deepfm", tmp_path / "deepfm", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("conf/model", "tests/models", "run"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "deepfm/models/dcn.py").write_text(model)
+    kinds = tmp_path / "deepfm/models/kinds.py"
+    lines = kinds.read_text().replace("KINDS = {\n", f"KINDS = {{\n{entry}")
+    kinds.write_text(lines.replace("\nfrom deepfm", "\nfrom deepfm.models.dcn import DCN\nfrom deepfm", 1))
+    (tmp_path / "conf/model/dcn.yaml").write_text(settings)
+    (tmp_path / "tests/models/test_dcn.py").write_text(its_test)
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, str(tmp_path), f"file://{small_dataset}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    # 9 ids of 2 fields, K = 8: table, two cross layers, output, 16 -> 64 -> 64 -> 1.
+    assert told["num_weights"] == 9 * 8 + 2 * 2 * 16 + 17 + 17 * 64 + 65 * 64 + 65
+    assert told["tested"] == 0, done.stdout
+    assert 0 < told["logloss"] < 2
