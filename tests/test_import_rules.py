@@ -27,6 +27,7 @@ LAYERS = [
     {"deepfm.models"},
     {"deepfm.training"},
     {"deepfm.registry"},
+    {"deepfm.tuning"},
     {"deepfm.scoring"},
     {"jobs"},
 ]
@@ -36,6 +37,7 @@ HOMES = {
     "petastorm": ("deepfm/dataset/",),
     "horovod": ("deepfm/training/world.py", "deepfm/training/launch.py"),
     "mlflow": ("deepfm/registry/",),
+    "optuna": ("deepfm/tuning/",),
     "yaml": ("deepfm/config.py",),
     "click": ("jobs/", "deepfm/synthetic.py"),
     "argparse": ("jobs/",),
