@@ -32,7 +32,7 @@ from deepfm.registry.tracking import Store
 from deepfm.tuning.figures import figures
 from deepfm.tuning.plan import make_plan, study_name
 from deepfm.tuning.results import best, best_yaml, combinations, counts, csv_text, markdown, summary_of
-from deepfm.tuning.search import Place, search
+from deepfm.tuning.search import Site, search
 from deepfm.tuning.space import SearchSpace
 from deepfm.tuning.study import num_done, opened_study, study_path
 
@@ -77,8 +77,8 @@ def tune(
     best_path = study_path(folder, name).with_suffix(".yaml")
     session = spark_session(profile, "tune") if num_workers else nullcontext()
     with opened_study(folder, name, plan) as opened, session as spark:
-        place = Place(spark, store, experiment, profile.workers, work_url)
-        for run, trials in search(place, plan, opened, num_trials, max_minutes):
+        site = Site(spark, store, experiment, profile.workers, work_url)
+        for run, trials in search(site, plan, opened, num_trials, max_minutes):
             found = combinations(trials, plan)
             chosen = best(found, plan)
             run.log_text(markdown(found, plan), "trials.md")

@@ -1,8 +1,7 @@
 """AUC and logloss over what was tried, as in the DeepFM paper's figures 7 to 11, and Optuna's own plots."""
 
-import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
 import matplotlib
@@ -17,8 +16,6 @@ from deepfm.tuning.plan import Plan
 from deepfm.tuning.results import Combination, best
 from deepfm.tuning.space import Label
 
-logger = logging.getLogger(__name__)
-
 
 def figures(study: optuna.Study, found: Sequence[Combination], plan: Plan) -> dict[str, Figure]:
     """By file name: of a grid one a parameter, else Optuna's; none where no trial is complete."""
@@ -28,29 +25,21 @@ def figures(study: optuna.Study, found: Sequence[Combination], plan: Plan) -> di
     if plan.space.search == "grid":
         return {f"{name}.png": of_parameter(complete, plan, name) for name in plan.space.parameters}
     name = {"target_name": f"validation {plan.goal}"}
-    drawn = {
+    return {
         "history.png": _by_optuna(plots.plot_optimization_history, study, **name),
         "importances.png": _by_optuna(plots.plot_param_importances, study, **name),
         "slice.png": _by_optuna(plots.plot_slice, study, **name),
         "epochs.png": _by_optuna(plots.plot_intermediate_values, study),
     }
-    return {file: figure for file, figure in drawn.items() if figure is not None}
 
 
-def _by_optuna(plot, study: optuna.Study, **settings) -> Figure | None:
-    """One of Optuna's plots; None where it has too few trials for it."""
+def _by_optuna(plot: Callable, study: optuna.Study, **settings) -> Figure:
     # It draws with pyplot, in a style that it would leave behind for all figures after it.
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that its plots are experimental
-        try:
-            axes = plot(study, **settings)
-        except (ValueError, RuntimeError) as error:
-            logger.warning("%s is not drawn: %s", plot.__name__, error)
-            pyplot.close("all")
-            return None
-        figure = np.ravel(axes)[0].figure
-        pyplot.close(figure)
-        return figure
+        figure = np.ravel(plot(study, **settings))[0].figure
+    pyplot.close(figure)
+    return figure
 
 
 def of_parameter(complete: Sequence[Combination], plan: Plan, name: str) -> Figure:

@@ -33,6 +33,7 @@ from deepfm.tuning.study import (
     choose,
     mark_diverged,
     mark_lost,
+    num_done,
     results_of,
     run_trials,
 )
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where trials are trained and told of."""
 
     spark: SparkSession | None
@@ -55,31 +56,31 @@ class Place:
 
 
 def search(
-    place: Place, plan: Plan, study: optuna.Study, num_trials: int, max_minutes: float | None
+    site: Site, plan: Plan, study: optuna.Study, num_trials: int, max_minutes: float | None
 ) -> Iterator[tuple[Run, list[TrialResult]]]:
     """The parent run and what became of all trials so far: at once, and after each trial.
 
     A study that was interrupted goes on in its parent run; beyond `max_minutes` no trial begins and the one
     that is running ends with its epoch.
     """
-    if place.spark is not None:
-        check_slots(place.spark, plan.num_workers)  # no trial's fault
+    if site.spark is not None:
+        check_slots(site.spark, plan.num_workers)  # no trial's fault
     deadline = time.monotonic() + 60 * (max_minutes or math.inf)
-    with _parent_run(place, plan, study) as parent:
+    with _parent_run(site, plan, study) as parent:
         yield parent, results_of(study)
-        objective = _Objective(place, plan, deadline)
+        objective = _Objective(site, plan, deadline)
         for _ in run_trials(study, plan, num_trials, objective, objective.is_time_over):
             results = results_of(study)
-            _tell(results, plan, num_trials)
+            _tell(results, plan, f"{num_done(study)} of {num_trials} done")
             yield parent, results
 
 
-def _tell(results: list[TrialResult], plan: Plan, num_trials: int) -> None:
+def _tell(results: list[TrialResult], plan: Plan, so_far: str) -> None:
     last = next(result for result in reversed(results) if result.state != "waiting")
     tried = ", ".join(f"{name} = {label}" for name, label in last.choice.items())
     figures = "".join(f", {name} {last.metrics[name]:.5f}" for name in _figures(plan) if name in last.metrics)
     told = f": {last.reason}" if last.reason else ""
-    logger.info("trial %d of %d, %s: %s%s%s", last.number, num_trials, tried, last.state, figures, told)
+    logger.info("trial %d, %s: %s%s%s; %s", last.number, tried, last.state, figures, told, so_far)
 
 
 def _figures(plan: Plan) -> tuple[str, str]:
@@ -87,11 +88,11 @@ def _figures(plan: Plan) -> tuple[str, str]:
 
 
 @contextmanager
-def _parent_run(place: Place, plan: Plan, study: optuna.Study) -> Iterator[Run]:
+def _parent_run(site: Site, plan: Plan, study: optuna.Study) -> Iterator[Run]:
     """The run that all trials are children of: that of the study, else a new one."""
-    found = place.store.find_run(study.user_attrs.get(RUN_ID, ""))
+    found = site.store.find_run(study.user_attrs.get(RUN_ID, ""))
     if found is None or found.info.lifecycle_stage != "active":
-        with place.store.run(place.experiment, name=study.study_name) as parent:
+        with site.store.run(site.experiment, name=study.study_name) as parent:
             study.set_user_attr(RUN_ID, parent.run_id)
             parent.log_start(*start_of_run(plan.base, plan.manifest, plan.dataset_url, plan.num_workers))
             parent.log_text(yaml_text(plan.space), "space.yaml")
@@ -99,18 +100,18 @@ def _parent_run(place: Place, plan: Plan, study: optuna.Study) -> Iterator[Run]:
         return
     logger.info("study %s goes on with run %s", study.study_name, found.info.run_id)
     left = f"tags.mlflow.parentRunId = '{found.info.run_id}' and attributes.status = 'RUNNING'"
-    for child in place.store.find_runs(place.experiment, left):
-        place.store.client.set_terminated(child.info.run_id, "KILLED")
-        storage.remove(f"{place.work_url}/{child.info.run_id}")
-    with place.store.resumed(found.info.run_id) as parent:
+    for child in site.store.find_runs(site.experiment, left):
+        site.store.client.set_terminated(child.info.run_id, "KILLED")
+        storage.remove(f"{site.work_url}/{child.info.run_id}")
+    with site.store.resumed(found.info.run_id) as parent:
         yield parent
 
 
 class _Objective:
     """Trains what a trial tries -> its validation figure."""
 
-    def __init__(self, place: Place, plan: Plan, deadline: float):
-        self._place, self._plan, self._deadline = place, plan, deadline
+    def __init__(self, site: Site, plan: Plan, deadline: float):
+        self._site, self._plan, self._deadline = site, plan, deadline
 
     def is_time_over(self) -> bool:
         return time.monotonic() >= self._deadline
@@ -118,9 +119,9 @@ class _Objective:
     def __call__(self, trial: Trial) -> float:
         settings = self._plan.settings_of(choose(trial, self._plan))
         name, tags = f"trial {trial.number}", {"trial": str(trial.number)}
-        with self._place.store.run(self._place.experiment, name=name, tags=tags, nested=True) as run:
+        with self._site.store.run(self._site.experiment, name=name, tags=tags, nested=True) as run:
             trial.set_user_attr(RUN_ID, run.run_id)
-            run_url = f"{self._place.work_url}/{run.run_id}"
+            run_url = f"{self._site.work_url}/{run.run_id}"
             judge = _Judge(run, run_url, trial, self._plan.goal, self.is_time_over)
             try:
                 outcome = self._train(run, run_url, settings, judge)
@@ -141,7 +142,7 @@ class _Objective:
         return _value(outcome, self._plan.goal)
 
     def _train(self, run: Run, run_url: str, settings: ModelSettings, judge: "_Judge") -> Outcome:
-        plan, place = self._plan, self._place
+        plan, site = self._plan, self._site
         run.log_start(*start_of_run(settings, plan.manifest, plan.dataset_url, plan.num_workers))
         # Nothing goes on from these trainings.
         training = settings.training.model_copy(update={"save_optimizer": False})
@@ -149,13 +150,13 @@ class _Objective:
             plan.dataset_url,
             run_url,
             settings.model_copy(update={"training": training}),
-            place.workers.threads_per_worker,
+            site.workers.threads_per_worker,
             asks_driver=plan.space.pruner != "none" or math.isfinite(self._deadline),
         )
         storage.make_folder(run_url)
         try:
             with watched(run_url, judge, _LOOK_EVERY_S if order.asks_driver else None):
-                return launch(place.spark, order, plan.num_workers, place.workers)
+                return launch(site.spark, order, plan.num_workers, site.workers)
         finally:
             storage.remove(run_url)
 

@@ -114,7 +114,9 @@ def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
         return optuna.pruners.MedianPruner(space.startup_trials, space.warmup_epochs)
     if space.pruner == "hyperband":
         longest = space.parameters.get("training.max_epochs")
-        max_epochs = max(longest.probes) if longest else plan.base.training.max_epochs
+        max_epochs = plan.base.training.max_epochs
+        if longest:
+            max_epochs = max(longest.value_of(label) for label in longest.probes)
         return optuna.pruners.HyperbandPruner(max_resource=max_epochs)
     return optuna.pruners.NopPruner()
 
