@@ -240,6 +240,21 @@ def parse_settings(content: Any, settings_class: type[S], where: str) -> S:
         raise UserError(f"{where}: {many}: {'; '.join(mistakes)}") from error
 
 
+def yaml_text(settings: Settings) -> str:
+    """Settings as a YAML that `load_settings` reads, without those that are None."""
+    content = settings.model_dump(mode="json", exclude_none=True)
+    return yaml.dump(content, Dumper=_ReadableDumper, sort_keys=False, allow_unicode=True)
+
+
+class _ReadableDumper(yaml.SafeDumper):
+    """Lists in one line, as people write them."""
+
+
+_ReadableDumper.add_representer(
+    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+)
+
+
 def _mistake(details: dict) -> str:
     key = ".".join(str(part) for part in details["loc"])
     if details["type"] == "extra_forbidden":

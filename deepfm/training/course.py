@@ -42,6 +42,7 @@ class Training:
     best: int = 0  # number of the epoch whose weights are kept: best on the validation rows, or the last
     # What a rank sent of dense gradients and of rows of tables, since it was started.
     sent_bytes_per_step: dict[str, int] = field(default_factory=dict)
+    stopped: bool = False  # from outside, before it was over: not worth another epoch
 
     def as_dict(self) -> dict:
         return asdict(self)

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from deepfm.config import WorkerSettings
 from deepfm.errors import UserError, WorkersLost
 from deepfm.training.failure import failures, forget_failures, report_failure
+from deepfm.training.loop import NotFiniteError
 from deepfm.training.order import WorkOrder
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
 from deepfm.training.pulse import Pulses, beating, watched_for_silence
@@ -179,6 +180,8 @@ def _work_as_rank(work: Work, order: WorkOrder) -> str | None:
 def _told_by_workers(order: WorkOrder, num_workers: int, otherwise: str) -> Exception:
     """The error of the rank that tells most; `otherwise` where none left one."""
     for failure in failures(order.run_url, num_workers):
+        if failure["type"] == NotFiniteError.__name__:
+            return NotFiniteError(failure["message"])
         if failure["by_user"]:
             return UserError(failure["message"])
         return RuntimeError(f"rank {failure['rank']} failed: {failure['type']}: {failure['message']}")

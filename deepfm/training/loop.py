@@ -60,6 +60,8 @@ OnStep = Callable[[int, int, float, float], None]
 OnCheckpoint = Callable[[Position], None]
 #: Called on every rank after each epoch; `is_best` says whether these weights are the ones to keep.
 OnEpoch = Callable[[Epoch, bool], None]
+#: Called on every rank after each epoch but the last: whether another is worth it, the same on every rank.
+GoOn = Callable[[Epoch], bool]
 
 
 def train(
@@ -73,6 +75,7 @@ def train(
     on_step: OnStep,
     on_epoch: OnEpoch,
     on_checkpoint: OnCheckpoint = lambda position: None,
+    go_on: GoOn = lambda epoch: True,
     describe: Callable[[Batch], str] = lambda batch: "",
     position: Position | None = None,
 ) -> Training:
@@ -90,7 +93,7 @@ def train(
     exchange = make_exchange(model, world, settings)
     position = position or Position()
     training = position.training
-    while not _is_over(training, settings):
+    while not (training.stopped or _is_over(training, settings)):
         started, number = time.monotonic(), len(training.epochs) + 1
         logloss, samples_per_s = train_epoch(
             model,
@@ -116,6 +119,7 @@ def train(
         on_epoch(epoch, is_best)
         position = Position(training)
         on_checkpoint(position)
+        training.stopped = not (_is_over(training, settings) or go_on(epoch))
     training.sent_bytes_per_step = exchange.sent_bytes_per_step
     return training
 

@@ -23,4 +23,5 @@ class WorkOrder:
     resume: bool = False  # go on from the last checkpoint in the run's folder
     start_url: str | None = None  # a folder of weights, and of what the optimizer remembers, to go on from
     profile_steps: int = 0  # steps of each training that rank 0 traces, see training.trace
+    asks_driver: bool = False  # after each epoch, whether to go on, see training.verdict
     beat_every_s: float = 10.0  # between two signs of life, see training.pulse

@@ -13,7 +13,7 @@ class Outcome:
 
     training: Training
     valid: Metrics  # of the best epoch's weights, evaluated again
-    test: Metrics
+    test: Metrics | None  # None: of a training that was stopped, which nobody will use
     num_weights: int
     first_stage: Training | None = None  # of the FM that an FNN started from, where it was trained here
     test_scores: ScoreCounts = field(default_factory=list)
@@ -43,7 +43,7 @@ def outcome_from_json(text: str) -> Outcome:
     return Outcome(
         training_from(document["training"]),
         Metrics(**document["valid"]),
-        Metrics(**document["test"]),
+        document["test"] and Metrics(**document["test"]),
         document["num_weights"],
         first_stage and training_from(first_stage),
         document["test_scores"],
@@ -54,4 +54,4 @@ def outcome_from_json(text: str) -> Outcome:
 def training_from(document: dict) -> Training:
     """What Training.as_dict gave."""
     epochs = [Epoch(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["epochs"]]
-    return Training(epochs, document["best"], document["sent_bytes_per_step"])
+    return Training(epochs, document["best"], document["sent_bytes_per_step"], document.get("stopped", False))

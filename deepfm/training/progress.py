@@ -53,10 +53,17 @@ class ProgressWriter:
 
 
 @contextmanager
-def watched(run_url: str, on_epoch: Callable[[dict[str, float]], None]):
-    """While the block runs, show rank 0's progress on stderr and hand each finished epoch to `on_epoch`."""
+def watched(run_url: str, on_epoch: Callable[[dict[str, float]], None], look_every_s: float | None = None):
+    """While the block runs, show rank 0's progress on stderr and hand each finished epoch to `on_epoch`.
+
+    `look_every_s`: where rank 0 waits for what follows from an epoch; as often as it writes without it.
+    """
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(f"{run_url}/{_FILE}", on_epoch, stop), daemon=True)
+    watcher = threading.Thread(
+        target=_watch,
+        args=(f"{run_url}/{_FILE}", on_epoch, stop, look_every_s or _WRITE_EVERY_S),
+        daemon=True,
+    )
     watcher.start()
     try:
         yield
@@ -65,11 +72,13 @@ def watched(run_url: str, on_epoch: Callable[[dict[str, float]], None]):
         watcher.join()
 
 
-def _watch(url: str, on_epoch: Callable[[dict[str, float]], None], stop: threading.Event) -> None:
+def _watch(
+    url: str, on_epoch: Callable[[dict[str, float]], None], stop: threading.Event, look_every_s: float
+) -> None:
     display = _Bar() if sys.stderr.isatty() else _Lines()
     num_seen, told_places = 0, False
     while True:
-        last_look = stop.wait(_WRITE_EVERY_S)  # and one more, for what was written since the one before
+        last_look = stop.wait(look_every_s)  # and one more, for what was written since the one before
         # A tracking server that is away for a moment must not cost the curves of all epochs after it.
         try:
             if storage.exists(url):

@@ -28,6 +28,7 @@ from deepfm.training.plan import groups_of, loop_settings, make_optimizer
 from deepfm.training.progress import ProgressWriter
 from deepfm.training.roll_call import call_roll
 from deepfm.training.trace import StepTrace
+from deepfm.training.verdict import ask_driver
 from deepfm.training.world import World
 
 
@@ -124,6 +125,11 @@ class Worker:
             if self._world.rank == 0 and self.order.checkpoint_every_n_steps is not None:
                 checkpoints.save(position, model.state_dict(), optimizer.state())
 
+        def go_on(epoch: Epoch) -> bool:
+            # An FNN's first stage has curves of its own, which say nothing of what the model will be.
+            is_asked = self.order.asks_driver and not curves
+            return not is_asked or ask_driver(self.order.run_url, self._world, epoch.number)
+
         with self._traced() as trace:
 
             def on_step(*figures) -> None:
@@ -144,6 +150,7 @@ class Worker:
                 on_step=on_step,
                 on_epoch=keep,
                 on_checkpoint=save_checkpoint,
+                go_on=go_on,
                 describe=lambda batch: describe_batch(batch, self.manifest.fields),
                 position=position,
             )
@@ -187,7 +194,10 @@ class Worker:
             optimizer.load_state({key: value.to(self.device) for key, value in state.items()})
 
     def outcome(self, model: nn.Module, training: Training, first_stage: Training | None = None) -> Outcome:
-        """The finished model, measured."""
+        """The finished model, measured; of one that was stopped what its best epoch came to."""
+        num_weights = sum(weight.numel() for weight in model.parameters())
+        if training.stopped:
+            return Outcome(training, training.epochs[training.best - 1].valid, None, num_weights, first_stage)
         of_fields = FieldTally(self.manifest.fields, self.device)
         (valid, valid_gauc), (test, test_gauc) = (
             tally_rows(
@@ -200,7 +210,6 @@ class Worker:
             )
             for split, counted in (("valid", None), ("test", of_fields))
         )
-        num_weights = sum(weight.numel() for weight in model.parameters())
         return Outcome(
             training,
             valid.metrics(valid_gauc),
