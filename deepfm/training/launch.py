@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from deepfm.config import WorkerSettings
 from deepfm.errors import UserError, WorkersLost
+from deepfm.training.contact import Address, forget_lost, hanging_up, report_lost, watched_for_lost
 from deepfm.training.failure import failures, forget_failures, report_failure
 from deepfm.training.order import WorkOrder
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
@@ -83,12 +84,16 @@ def _run_on_workers(
 ) -> str:
     check_slots(spark, num_workers)
     forget_failures(order.run_url, num_workers)
+    forget_lost(order.run_url, num_workers)
     given_up: list[str] = []
+    executors = _executors(spark)
 
     def give_up(reason: str) -> None:
         given_up.append(reason)
         spark.sparkContext.cancelAllJobs()  # Horovod ends with its Spark job, and its processes with it
+        hang_up()  # but not while a host that is gone owes it an answer
 
+    contact = watched_for_lost(order.run_url, num_workers, executors, give_up)
     silence = watched_for_silence(
         Pulses(order.run_url, num_workers),
         warn_after_s=workers.stall_warning_s,
@@ -97,13 +102,21 @@ def _run_on_workers(
         give_up=give_up,
     )
     try:
-        with _signal_handlers_kept(), _spark_thread_quiet(), silence:
+        with (
+            _signal_handlers_kept(),
+            _spark_thread_quiet(),
+            hanging_up(executors) as hang_up,
+            silence,
+            contact,
+        ):
             results = horovod.spark.run(
                 _work_as_rank,
                 args=(work, replace(order, beat_every_s=workers.stall_warning_s / 6)),
                 num_proc=num_workers,
                 start_timeout=workers.start_timeout_s,
                 use_gloo=True,
+                nics=workers.network_interface and {workers.network_interface},
+                executable=spark.sparkContext.pythonExec,  # the executors', which need not be the driver's
                 # What workers print is progress, not the job's summary, which is alone on stdout.
                 stdout=sys.stderr,
                 stderr=sys.stderr,
@@ -131,6 +144,12 @@ def check_slots(spark: SparkSession, num_workers: int) -> None:
             f"{spark.sparkContext.master}; give fewer workers, or more slots (spark.master local[N], "
             "executors, cores)"
         )
+
+
+def _executors(spark: SparkSession) -> list[Address]:
+    """Where they listen; in local mode that is this process."""
+    tracker = spark.sparkContext._jsc.sc().statusTracker()
+    return [(executor.host(), executor.port()) for executor in tracker.getExecutorInfos()]
 
 
 @contextmanager
@@ -167,7 +186,8 @@ def _work_as_rank(work: Work, order: WorkOrder) -> str | None:
         try:
             return work(order, world)
         except HorovodInternalError:
-            return None  # Another rank stopped; it tells why.
+            report_lost(order.run_url, world.rank)
+            return None  # Another rank stopped and tells why, or its host is out of reach.
         except UserError as error:
             report_failure(order.run_url, world.rank, error, by_user=True)
             return None  # The driver tells it in one line; a raise would print Horovod's and Spark's traces.
