@@ -26,9 +26,6 @@ from deepfm.training.world import HorovodWorld, SingleWorld, World
 
 logger = logging.getLogger(__name__)
 
-#: Executors of a cluster register one by one after the session is there.
-_EXECUTORS_WITHIN_S = 30.0
-
 
 def launch(
     spark: SparkSession | None,
@@ -82,7 +79,7 @@ def _rehearse(order: WorkOrder, world: World) -> str:
 def _run_on_workers(
     work: Work, spark: SparkSession, order: WorkOrder, num_workers: int, workers: WorkerSettings
 ) -> str:
-    check_slots(spark, num_workers)
+    check_slots(spark, num_workers, workers.start_timeout_s)
     forget_failures(order.run_url, num_workers)
     forget_lost(order.run_url, num_workers)
     given_up: list[str] = []
@@ -131,12 +128,18 @@ def _run_on_workers(
     return results[0]
 
 
-def check_slots(spark: SparkSession, num_workers: int) -> None:
-    """UserError unless Spark can run `num_workers` tasks at once: Horovod would wait for them in silence."""
+def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
+    """UserError unless Spark can run `num_workers` tasks at once: Horovod would wait for them in silence.
+
+    Those of a cluster come one by one as executors register, and are waited for.
+    """
     context = spark.sparkContext._jsc.sc()
     profile = context.resourceProfileManager().defaultResourceProfile()
-    deadline = time.monotonic() + (0 if context.isLocal() else _EXECUTORS_WITHIN_S)
+    deadline, told = time.monotonic() + (0 if context.isLocal() else within_s), False
     while (num_slots := context.maxNumConcurrentTasks(profile)) < num_workers and time.monotonic() < deadline:
+        if not told:
+            logger.info("waiting for %d task slots, %d are there", num_workers, num_slots)
+        told = True
         time.sleep(0.5)
     if num_slots < num_workers:
         raise UserError(

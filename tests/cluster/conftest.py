@@ -9,7 +9,7 @@ import pytest
 # The modules beside this one start what the tests use; they are no tests.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from pipeline import DAYS
+from small_jobs import DAYS
 from standalone import ARCHIVE, LOOPBACK, ROOT, Cluster
 
 

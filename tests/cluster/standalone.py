@@ -22,7 +22,7 @@ UNPACKED, ARCHIVE = ROOT / "build/environment", ROOT / "build/environment.tar.gz
 JAVA = "-XX:+UseSerialGC"
 #: For spark-submit: the environment travels with the job, or is on every host already.
 PACKED = ("--archives", f"{ARCHIVE}#environment")
-_START_WITHIN_S = 60
+_START_WITHIN_S = 180
 
 
 @dataclass(frozen=True)

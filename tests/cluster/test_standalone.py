@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pipeline import DAYS, TRAINING, finish, write_settings
+from small_jobs import DAYS, TRAINING, finish, write_settings
 from standalone import LOOPBACK, ROOT, SPARK_HOME, free_port, stop
 
 from deepfm.dataset.manifest import read_manifest

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from hosts import network, obstacle
-from pipeline import finish, weights, write_settings
+from small_jobs import finish, weights, write_settings
 from standalone import ROOT, UNPACKED, Cluster, without_stack_trace
 
 pytestmark = pytest.mark.cluster
