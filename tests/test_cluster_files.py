@@ -1,4 +1,4 @@
-"""The files in conf/cluster and what the cluster profiles promise; linters look closer where they are at hand."""
+"""The files in conf/cluster and what the cluster profiles promise; linters look closer where given."""
 
 import importlib
 import json
