@@ -15,7 +15,7 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -c tests/pytest.ini tests
 ruff := $(python) -m ruff
 
-.PHONY: help demo test test-slow lint format env clean
+.PHONY: help demo test test-slow test-cluster pack lint format env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -24,11 +24,17 @@ demo: .venv/.ready ## features, training, registry and scoring on a small click 
 	$(python) jobs/demo.py $(if $(INPUT),--input $(INPUT))
 
 test: .venv/.ready ## the fast tests
-	$(pytest) -m "not slow"
+	$(pytest) -m "not slow and not cluster"
 
 # Exit status 5 is pytest's "nothing collected".
 test-slow: .venv/.ready ## the tests that start Spark clusters and Horovod workers
-	$(pytest) -m slow || [ $$? -eq 5 ]
+	$(pytest) -m "slow and not cluster" || [ $$? -eq 5 ]
+
+test-cluster: .venv/.ready pack ## the tests on a Spark cluster and across hosts (network namespaces: root)
+	$(pytest) -m cluster
+
+pack: .venv/.ready ## build/environment.tar.gz for executors (HOST_PYTHON_PREFIX=/usr where their Python lies)
+	HOST_PYTHON_PREFIX="$(HOST_PYTHON_PREFIX)" $(python) .ci/pack.py
 
 lint: .venv/.ready ## rules and format, changing nothing
 	$(ruff) check --config .ci/ruff.toml .

@@ -153,6 +153,8 @@ class WorkerSettings(Settings):
 
     threads_per_worker: int = Setting(ge=1)
     start_timeout_s: int = Setting(default=120, ge=1)
+    # Of driver and workers, such as eth0, where they have several in common; None: Horovod looks for one.
+    network_interface: str | None = None
     # A checkpoint holds weights and optimizer, three times the tables with Adam. One is written after each
     # epoch too; 0: only then.
     checkpoint_every_n_steps: int = Setting(default=1000, ge=0)

@@ -121,7 +121,8 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
 
     UserError where there is no Java to start it on, no such master or no GPU.
     """
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # Of the executors; PySpark takes it from the environment alone, where spark-submit puts its own flag's.
+    os.environ.setdefault("PYSPARK_PYTHON", str(profile.spark.get("spark.pyspark.python", sys.executable)))
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         # Started by spark-submit: connect to its JVM first, which holds what its flags and files said.

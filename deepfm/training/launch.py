@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from deepfm.config import WorkerSettings
 from deepfm.errors import UserError, WorkersLost
+from deepfm.training.contact import Address, forget_lost, hanging_up, report_lost, watched_for_lost
 from deepfm.training.failure import failures, forget_failures, report_failure
 from deepfm.training.loop import NotFiniteError
 from deepfm.training.order import WorkOrder
@@ -25,9 +26,6 @@ from deepfm.training.worker import run_worker
 from deepfm.training.world import HorovodWorld, SingleWorld, World
 
 logger = logging.getLogger(__name__)
-
-#: Executors of a cluster register one by one after the session is there.
-_EXECUTORS_WITHIN_S = 30.0
 
 
 def launch(
@@ -82,14 +80,18 @@ def _rehearse(order: WorkOrder, world: World) -> str:
 def _run_on_workers(
     work: Work, spark: SparkSession, order: WorkOrder, num_workers: int, workers: WorkerSettings
 ) -> str:
-    check_slots(spark, num_workers)
+    check_slots(spark, num_workers, workers.start_timeout_s)
     forget_failures(order.run_url, num_workers)
+    forget_lost(order.run_url, num_workers)
     given_up: list[str] = []
+    executors = _executors(spark)
 
     def give_up(reason: str) -> None:
         given_up.append(reason)
         spark.sparkContext.cancelAllJobs()  # Horovod ends with its Spark job, and its processes with it
+        hang_up()  # but not while a host that is gone owes it an answer
 
+    contact = watched_for_lost(order.run_url, num_workers, executors, give_up)
     silence = watched_for_silence(
         Pulses(order.run_url, num_workers),
         warn_after_s=workers.stall_warning_s,
@@ -98,13 +100,21 @@ def _run_on_workers(
         give_up=give_up,
     )
     try:
-        with _signal_handlers_kept(), _spark_thread_quiet(), silence:
+        with (
+            _signal_handlers_kept(),
+            _spark_thread_quiet(),
+            hanging_up(executors) as hang_up,
+            silence,
+            contact,
+        ):
             results = horovod.spark.run(
                 _work_as_rank,
                 args=(work, replace(order, beat_every_s=workers.stall_warning_s / 6)),
                 num_proc=num_workers,
                 start_timeout=workers.start_timeout_s,
                 use_gloo=True,
+                nics=workers.network_interface and {workers.network_interface},
+                executable=spark.sparkContext.pythonExec,  # the executors', which need not be the driver's
                 # What workers print is progress, not the job's summary, which is alone on stdout.
                 stdout=sys.stderr,
                 stderr=sys.stderr,
@@ -119,12 +129,18 @@ def _run_on_workers(
     return results[0]
 
 
-def check_slots(spark: SparkSession, num_workers: int) -> None:
-    """UserError unless Spark can run `num_workers` tasks at once: Horovod would wait for them in silence."""
+def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
+    """UserError unless Spark can run `num_workers` tasks at once: Horovod would wait for them in silence.
+
+    Those of a cluster come one by one as executors register, and are waited for.
+    """
     context = spark.sparkContext._jsc.sc()
     profile = context.resourceProfileManager().defaultResourceProfile()
-    deadline = time.monotonic() + (0 if context.isLocal() else _EXECUTORS_WITHIN_S)
+    deadline, told = time.monotonic() + (0 if context.isLocal() else within_s), False
     while (num_slots := context.maxNumConcurrentTasks(profile)) < num_workers and time.monotonic() < deadline:
+        if not told:
+            logger.info("waiting for %d task slots, %d are there", num_workers, num_slots)
+        told = True
         time.sleep(0.5)
     if num_slots < num_workers:
         raise UserError(
@@ -132,6 +148,12 @@ def check_slots(spark: SparkSession, num_workers: int) -> None:
             f"{spark.sparkContext.master}; give fewer workers, or more slots (spark.master local[N], "
             "executors, cores)"
         )
+
+
+def _executors(spark: SparkSession) -> list[Address]:
+    """Where they listen; in local mode that is this process."""
+    tracker = spark.sparkContext._jsc.sc().statusTracker()
+    return [(executor.host(), executor.port()) for executor in tracker.getExecutorInfos()]
 
 
 @contextmanager
@@ -168,7 +190,8 @@ def _work_as_rank(work: Work, order: WorkOrder) -> str | None:
         try:
             return work(order, world)
         except HorovodInternalError:
-            return None  # Another rank stopped; it tells why.
+            report_lost(order.run_url, world.rank)
+            return None  # Another rank stopped and tells why, or its host is out of reach.
         except UserError as error:
             report_failure(order.run_url, world.rank, error, by_user=True)
             return None  # The driver tells it in one line; a raise would print Horovod's and Spark's traces.

@@ -30,7 +30,7 @@ def beating(run_url: str, rank: int, every_s: float) -> Iterator[None]:
                 return
 
     try:
-        with _in_a_thread(beat, "pulse"):
+        with in_a_thread(beat, "pulse"):
             yield
     finally:
         # What the block came to must not be lost for want of a last sign.
@@ -39,7 +39,7 @@ def beating(run_url: str, rank: int, every_s: float) -> Iterator[None]:
 
 
 @contextmanager
-def _in_a_thread(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+def in_a_thread(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
     """Do some work beside the block; the event that it is given says that the block is over."""
     stop = threading.Event()
     thread = threading.Thread(target=work, args=(stop,), daemon=True, name=name)
@@ -101,5 +101,5 @@ def watched_for_silence(
                 if seconds < warn_after_s:
                     told.discard(rank)
 
-    with _in_a_thread(watch, "silence"):
+    with in_a_thread(watch, "silence"):
         yield

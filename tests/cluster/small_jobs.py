@@ -1,0 +1,43 @@
+"""What the tests on a cluster hand to the jobs, and read from them."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import yaml
+from standalone import ROOT
+
+from deepfm.registry.tracking import Store
+
+DAYS = ("--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04")
+TRAINING = {"batch_size": 1024, "max_epochs": 1, "learning_rate": 0.001}
+MODEL = {"model": "deepfm", "embedding_dim": 4, "deep": {"hidden_units": [16], "dropout": 0.5}}
+
+
+def write_settings(folder: Path, tracking_uri: str, training: dict, **workers) -> tuple[Path, Path]:
+    """Write the standalone profile, with this test's addresses, and a small model -> their paths."""
+    profile = yaml.safe_load((ROOT / "conf/profile/standalone.yaml").read_text())
+    profile["work_dir"] = str(folder / "runs")
+    profile["mlflow"] = {"tracking_uri": tracking_uri}
+    profile["workers"] |= workers
+    profile["spark"] |= {"spark.executor.memory": "1g", "spark.sql.shuffle.partitions": 4}
+    (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
+    (folder / "model.yaml").write_text(yaml.safe_dump({**MODEL, "training": training}))
+    return folder / "profile.yaml", folder / "model.yaml"
+
+
+def finish(process: subprocess.Popen, timeout_s: float = 600) -> dict:
+    """The summary of a job that was submitted; its stderr where it failed."""
+    stdout, stderr = process.communicate(timeout=timeout_s)
+    assert process.returncode == 0, stderr
+    return json.loads(stdout.splitlines()[-1])
+
+
+def weights(tracking_uri: str, name: str, version: str) -> bytes:
+    """The file of a registered version's weights."""
+    store = Store(tracking_uri, None)
+    with tempfile.TemporaryDirectory() as folder:
+        store.download(store.resolve(f"models:/{name}/{version}"), folder)
+        (file,) = Path(folder).rglob("weights.safetensors")
+        return file.read_bytes()

@@ -1,0 +1,117 @@
+"""Every job by spark-submit on a standalone cluster, with the packed environment and authentication."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from small_jobs import DAYS, TRAINING, finish, write_settings
+from standalone import LOOPBACK, ROOT, SPARK_HOME, free_port, stop
+
+from deepfm.dataset.manifest import read_manifest
+
+pytestmark = pytest.mark.cluster
+
+#: What an executor's Python sees; run by spark-submit like a job.
+PROBE = """
+import json, os
+os.environ["PYSPARK_PYTHON"] = "./environment/bin/python"
+from pyspark.sql import SparkSession
+def seen(_):
+    import sys, deepfm, torch
+    yield [os.getcwd(), sys.path, deepfm.__file__, torch.__file__]
+context = SparkSession.builder.getOrCreate().sparkContext
+print(json.dumps(context.range(0, numSlices=2).mapPartitions(seen).collect()))
+"""
+
+
+@pytest.fixture(scope="module")
+def mlflow_uri(tmp_path_factory):
+    """An MLflow server of SQLite and a folder, as long as the tests of this file run."""
+    folder, port = tmp_path_factory.mktemp("mlflow"), free_port(LOOPBACK)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}", folder / "server.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop([server])
+
+
+def wait_until_healthy(url, log):
+    for _ in range(240):
+        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.5)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def pipeline(loopback_cluster, mlflow_uri, log, tmp_path_factory):
+    """Every job once, in turn -> ({job: summary}, the folder of all they wrote)."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    profile, model = write_settings(folder, mlflow_uri, TRAINING)
+    dataset, scores = folder / "dataset", folder / "scores"
+    night = ("--date=2026-01-05", f"--input={log}")
+    flags = {
+        "build_features": ("--data=conf/data/criteo.yaml", f"--input={log}", f"--output={dataset}", *DAYS),
+        "train": (f"--dataset={dataset}", f"--model={model}", "--num-workers=2", "--name=ctr"),
+        "promote": ("--name=ctr",),
+        "score": (*night, "--model-uri=models:/ctr@champion", f"--output={scores}", "--keep=id", "--key=id"),
+        "evaluate": (*night, f"--scores={scores}", "--key=id"),
+    }
+    summaries = {}
+    for job, words in flags.items():
+        submitted = loopback_cluster.submit(ROOT / f"jobs/{job}.py", *words, f"--profile={profile}")
+        summaries[job] = finish(submitted)
+    return summaries, folder
+
+
+def test_every_job_runs_on_the_cluster(pipeline):
+    summaries, folder = pipeline
+    assert summaries["build_features"]["rows_train"] == 4000
+    assert (summaries["train"]["num_workers"], summaries["train"]["version"]) == (2, "1")
+    assert summaries["promote"]["promoted"]
+    assert summaries["score"]["rows_scored"] == 2000
+    assert list((folder / "scores/ds=2026-01-05").glob("part-*.parquet"))
+    assert 0 < summaries["evaluate"]["auc"] < 1
+
+
+def test_the_cluster_makes_the_very_dataset_of_local_mode(pipeline, local_dataset):
+    _, folder = pipeline
+    here, there = (read_manifest(f"file://{path}") for path in (local_dataset, folder / "dataset"))
+    assert (here.digest, here.vocabulary) == (there.digest, there.vocabulary)
+    for name in ("vocabulary.parquet", "vocabulary.json"):
+        assert (local_dataset / name).read_bytes() == (folder / "dataset" / name).read_bytes()
+
+
+def test_executors_import_the_package_from_the_archive_and_no_argument_holds_the_secret(
+    loopback_cluster, tmp_path
+):
+    (tmp_path / "probe.py").write_text(PROBE)
+    process = loopback_cluster.submit(tmp_path / "probe.py")
+    arguments = set()
+    while process.poll() is None:
+        for other in psutil.process_iter():
+            with suppress(psutil.Error):
+                arguments.add(" ".join(other.cmdline()))
+        time.sleep(0.2)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    for folder, path, *modules in json.loads(stdout.splitlines()[-1]):
+        assert all(Path(folder, module).is_relative_to(f"{folder}/environment") for module in modules)
+        # Beside it there are the Python files of the executors' own Spark, which here lies in the clone.
+        beside = {entry for entry in path if str(ROOT) in entry and str(SPARK_HOME) not in entry}
+        assert beside == set()
+    executors = [line for line in arguments if "CoarseGrainedExecutorBackend" in line]
+    assert executors
+    assert not any(loopback_cluster.secret in line for line in arguments)

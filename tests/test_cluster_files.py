@@ -1,0 +1,106 @@
+"""The files in conf/cluster and what the cluster profiles promise; linters look closer where given."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deepfm.config import Profile, load_settings
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+CLUSTER = CONF / "cluster"
+PROFILES = sorted(path for path in (CONF / "profile").glob("*.yaml") if path.stem != "local")
+MANIFEST = list(yaml.safe_load_all((CLUSTER / "train_job.yaml").read_text()))
+
+
+def by_kind(kind):
+    (found,) = [document for document in MANIFEST if document["kind"] == kind]
+    return found
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_a_cluster_profile_shows_the_command_that_uses_it_with_flags_that_train_has(path):
+    header = path.read_text().partition("\nspark:")[0]
+    assert f"conf/profile/{path.name}" in header and "spark-submit" in header.replace("_", "-")
+    assert "spark.task.resource.gpu.amount" in header
+    assert ("Only written" in header) or ("Run, by make test-cluster" in header)
+    options = {name for parameter in importlib.import_module("train").train.params for name in parameter.opts}
+    after = header.partition("jobs/train.py")[2].partition("# GPUs")[0]
+    assert set(re.findall(r"(--[a-z][a-z-]+)", after)) - options == set()
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PROFILES if path.stem != "databricks"], ids=lambda p: p.stem
+)
+def test_a_cluster_profile_authenticates_and_encrypts(path):
+    spark = load_settings(path, Profile).spark
+    for key in ("spark.authenticate", "spark.network.crypto.enabled", "spark.io.encryption.enabled"):
+        assert spark[key] is True
+    assert not [key for key in spark if "secret" in key or "password" in key]
+
+
+def test_the_manifests_job_is_one_that_its_profile_and_train_accept():
+    (driver,) = by_kind("Job")["spec"]["template"]["spec"]["containers"]
+    words = driver["args"]
+    flags = {word.partition("=")[0] for word in words[words.index("jobs/train.py") + 1 :]}
+    options = {name for parameter in importlib.import_module("train").train.params for name in parameter.opts}
+    assert flags <= options
+    spark = load_settings(CONF / "profile/kubernetes.yaml", Profile).spark
+    account = spark["spark.kubernetes.authenticate.driver.serviceAccountName"]
+    assert by_kind("Job")["spec"]["template"]["spec"]["serviceAccountName"] == account
+    assert by_kind("ServiceAccount")["metadata"]["name"] == account
+    assert {document["metadata"]["namespace"] for document in MANIFEST} == {
+        spark["spark.kubernetes.namespace"]
+    }
+
+
+def fake(folder, name, script):
+    """A program of that name, before all others on the PATH."""
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def output_of(command, env):
+    return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_discovery_script_names_every_gpu_as_spark_reads_it(tmp_path):
+    env = fake(tmp_path, "nvidia-smi", "printf '0\\n1\\n3\\n'")
+    assert json.loads(output_of([CLUSTER / "find_gpus.sh"], env)) == {
+        "name": "gpu",
+        "addresses": ["0", "1", "3"],
+    }
+
+
+def test_an_executor_pod_starts_java_with_what_spark_put_into_its_variables(tmp_path):
+    env = fake(tmp_path, "java", 'for word; do echo "$word"; done')
+    names = "DRIVER_URL EXECUTOR_ID EXECUTOR_CORES APPLICATION_ID EXECUTOR_POD_IP RESOURCE_PROFILE_ID"
+    env |= {f"SPARK_{name}": name.lower() for name in [*names.split(), "EXECUTOR_POD_NAME", "HOME"]}
+    env |= {"SPARK_EXECUTOR_MEMORY": "2g"}
+    env |= {f"SPARK_JAVA_OPT_{number}": f"-Dnumber={number} with a space" for number in (10, 9)}
+    words = output_of([CLUSTER / "entrypoint.sh", "executor"], env).splitlines()
+    assert words[:4] == ["-Dnumber=9 with a space", "-Dnumber=10 with a space", "-Xms2g", "-Xmx2g"]
+    backend = words.index("org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend")
+    flags = dict(zip(words[backend + 1 :: 2], words[backend + 2 :: 2], strict=True))
+    assert flags["--driver-url"] == "driver_url" and flags["--podName"] == "executor_pod_name"
+
+
+def test_any_other_word_to_the_image_is_a_command():
+    assert output_of([CLUSTER / "entrypoint.sh", "echo", "as it", "is"], None) == "as it is\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "file"), [("HADOLINT", "Dockerfile"), ("KUBERNETES_VALIDATE", "train_job.yaml")]
+)
+def test_a_linter_finds_nothing(variable, file):
+    linter = os.environ.get(variable)
+    if not linter:
+        pytest.skip(f"{variable}=path/to/{variable.lower().replace('_', '-')} lets it look at {file}")
+    done = subprocess.run([linter, CLUSTER / file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
