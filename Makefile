@@ -15,13 +15,16 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -c tests/pytest.ini tests
 ruff := $(python) -m ruff
 
-.PHONY: help demo test test-slow test-cluster pack lint format env clean
+.PHONY: help demo notebooks test test-slow test-cluster pack lint format env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 demo: .venv/.ready ## features, training, registry and scoring on a small click log (INPUT=file for your own)
 	$(python) jobs/demo.py $(if $(INPUT),--input $(INPUT))
+
+notebooks: .venv/.ready ## run the notebooks and store them with their outputs
+	$(python) .ci/run_notebooks.py
 
 test: .venv/.ready ## the fast tests
 	$(pytest) -m "not slow and not cluster"

@@ -41,14 +41,24 @@ def raw_table(truth: Truth, codes: Codes, labels: np.ndarray) -> pa.Table:
     for name, count in COUNTS.items():
         columns[name] = pa.array(codes[name] + count.minimum, mask=codes[name] == MISSING)
     for name in CATEGORIES:
-        # Salted and mixed by a bijection, so two values of a field never share their digits.
-        digits = mix(codes[name], truth.salts[name][0]).astype(">u4").tobytes().hex().encode()
+        digits = _hex_digits(truth, name, codes[name])
         present = np.packbits(codes[name] != MISSING, bitorder="little")
         ends = np.arange(0, 8 * len(labels) + 1, 8, dtype=np.int32)
         columns[name] = pa.StringArray.from_buffers(
             len(labels), pa.py_buffer(ends), pa.py_buffer(digits), pa.py_buffer(present)
         )
     return pa.table(columns, schema=RAW_SCHEMA)
+
+
+def _hex_digits(truth: Truth, name: str, codes: np.ndarray) -> bytes:
+    """8 a code, salted and mixed by a bijection, so two values of a field never share theirs."""
+    return mix(codes, truth.salts[name][0]).astype(">u4").tobytes().hex().encode()
+
+
+def category_values(truth: Truth, name: str) -> list[str]:
+    """A category's values as the log has them, by code: what was planted of a value is found by its place."""
+    digits = _hex_digits(truth, name, np.arange(CATEGORIES[name].cardinality)).decode()
+    return [digits[start : start + 8] for start in range(0, len(digits), 8)]
 
 
 def generate_chunks(truth: Truth, day_index: int, num_rows: int) -> Iterator[tuple[pa.Table, np.ndarray]]:

@@ -52,7 +52,7 @@ BARE_TORCH = (
         f"deepfm/training/{name}.py"
         for name in (
             "ahead", "batch", "checkpoint", "course", "device", "evaluation", "exchange", "field_tally",
-            "gauc", "lookups", "loop", "metrics", "optimizer", "schedule",
+            "gauc", "importance", "lookups", "loop", "metrics", "optimizer", "schedule",
         )
     ),
 )  # fmt: skip

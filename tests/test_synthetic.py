@@ -181,6 +181,13 @@ def test_category_frequencies_follow_zipf():
         assert found[:4] == pytest.approx(expected[:4], abs=0.01)
 
 
+def test_values_by_code_are_those_of_the_log(truth):
+    codes = draw_codes(np.random.default_rng(0), 1000)
+    table, values = synthetic.raw_table(truth, codes, np.zeros(1000)), synthetic.category_values(truth, "C14")
+    assert len(values) == CATEGORIES["C14"].cardinality
+    assert table["C14"].to_pylist() == [values[code] for code in codes["C14"]]
+
+
 def test_two_values_of_a_field_never_share_their_digits(truth):
     codes = draw_codes(np.random.default_rng(0), 50_000)
     table = synthetic.raw_table(truth, codes, np.zeros(50_000))

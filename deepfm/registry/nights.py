@@ -3,6 +3,7 @@
 import logging
 import math
 
+import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
 
@@ -43,6 +44,22 @@ def log_live_night(store: Store, name: str, day: str, figures: dict[str, float])
         trend = sorted(nights.items())
         run.log_figure(_trend(trend), "trend.png")
     return trend
+
+
+def night_figures(store: Store, name: str) -> pd.DataFrame:
+    """The nights of the model `name`, a row a day: figures, drift and, where labels have come, live_….
+
+    `version`: which scored it; `flagged`: whether it was beyond a limit of drift. A night that was scored or
+    evaluated again counts with its last figures.
+    """
+    rows: dict[str, dict] = {}
+    for run in reversed(store.find_runs(f"{name}-nights", "attributes.status = 'FINISHED'")):  # oldest first
+        tags = run.data.tags
+        row = rows.setdefault(tags["day"], {"day": tags["day"]})
+        if "version" in tags:
+            row |= {"version": tags["version"], "flagged": tags["flagged"] == "true"}
+        row |= run.data.metrics
+    return pd.DataFrame([rows[day] for day in sorted(rows)])
 
 
 def _trend(nights: list[tuple[str, dict]]) -> Figure:

@@ -1,0 +1,68 @@
+"""Run the notebooks in a fresh kernel each and store them with their outputs.
+
+python .ci/run_notebooks.py             all of them
+python .ci/run_notebooks.py NOTEBOOK    one
+"""
+
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from traitlets.config import Config
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+#: A cell that takes longer hangs.
+_TIMEOUT_S = 900
+
+
+def executed(path: Path, **constants: object) -> NotebookNode:
+    """The notebook with its outputs, run in its folder; an error in a cell is raised.
+
+    `constants`: assigned after its first cell of code, which names its sizes; the notebook returned is still
+    the one that lies there.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    source = first.source
+    first.source = "\n".join([source, *(f"{name} = {value!r}" for name, value in constants.items())])
+    with TemporaryDirectory() as folder:
+        # By sockets in a folder of its own: over TCP anyone on the machine could speak to the kernel.
+        kernel = {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}
+        NotebookClient(
+            notebook,
+            timeout=_TIMEOUT_S,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(path.parent)}},
+            record_timing=False,
+            coalesce_streams=True,
+            config=Config({"KernelManager": kernel}),
+        ).execute()
+    first.source = source
+    return notebook
+
+
+def cleaned(notebook: NotebookNode) -> NotebookNode:
+    """Without what differs between machines: what Java and libraries warn of, the kernel's version."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
+
+
+def main(paths: list[Path]) -> None:
+    for path in paths or sorted(FOLDER.glob("*.ipynb")):
+        started = time.monotonic()
+        nbformat.write(cleaned(executed(path)), path)
+        print(f"{path.name}: {time.monotonic() - started:.0f} s, {path.stat().st_size / 1024:,.0f} KiB")
+
+
+if __name__ == "__main__":
+    main([Path(argument).resolve() for argument in sys.argv[1:]])
