@@ -48,7 +48,7 @@ BARE_TORCH = (
         f"deepfm/training/{name}.py"
         for name in (
             "ahead", "batch", "checkpoint", "course", "device", "evaluation", "exchange", "field_tally",
-            "gauc", "lookups", "loop", "metrics", "optimizer", "schedule",
+            "gauc", "lookups", "loop", "metrics", "optimizer", "schedule", "slices", "step_curve",
         )
     ),
 )  # fmt: skip
