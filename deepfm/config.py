@@ -39,9 +39,7 @@ class DataSettings(Settings):
     header: bool = False  # delimited only: the first line of every file names its columns
     columns: tuple[str, ...] = ()  # the columns of a file without header, in order
     label: FieldName = "label"  # its values are 0 and 1
-    day_column: str | None = (
-        None  # None: days are ds=YYYY-MM-DD folders, the time column's, or there are none
-    )
+    day_column: str | None = None  # None: days are ds=YYYY-MM-DD folders, the time column's, or none
     time_column: str | None = (
         None  # of what fields of kind time are made, and the day where nothing else has it
     )
@@ -146,6 +144,8 @@ class MlflowSettings(Settings):
 
     tracking_uri: str
     artifact_location: str | None = None  # of new experiments in a local store; a server knows its own
+    retry_s: float = Setting(default=60.0, gt=0)  # how long a server that is away, or a locked file, is tried
+    system_metrics_every_s: float = Setting(default=10.0, ge=0)  # of a training's driver; 0: not logged
 
 
 class WorkerSettings(Settings):

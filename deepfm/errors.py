@@ -9,12 +9,19 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        # A message quotes values, paths and what libraries say: none of them may break the one line.
-        super().__init__(" ".join(message.split()))
+        super().__init__(_one_line(message))
 
 
 class JobFailed(RuntimeError):
     """Nobody's mistake, and no fault of ours: told in one line, with exit status 1."""
+
+    def __init__(self, message: str):
+        super().__init__(_one_line(message))
+
+
+def _one_line(message: str) -> str:
+    # A message quotes values, paths and what libraries say: none of them may break the one line.
+    return " ".join(message.split())
 
 
 class WorkersLost(JobFailed):

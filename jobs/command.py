@@ -81,6 +81,12 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         except JobFailed as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
+        except Exception as error:
+            told = _of_a_lost_store(error)
+            if told is None:
+                raise
+            click.echo(f"error: {told}", err=True)
+            sys.exit(2 if isinstance(told, UserError) else 1)
         sys.stderr.flush()
         summary["seconds"] = round(time.monotonic() - started, 1)
         click.echo(json.dumps({"job": function.__name__, **_finite(summary)}))
@@ -93,6 +99,15 @@ def is_verbose() -> bool:
     """Whether the job that runs was asked to be."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(_VERBOSE))
+
+
+def _of_a_lost_store(error: Exception) -> JobFailed | UserError | None:
+    """What to tell of an error that says that MLflow's store is away or lets nobody in; None for others."""
+    if "mlflow" not in sys.modules:
+        return None
+    from deepfm.registry.away import as_told  # after MLflow, whose import takes seconds
+
+    return as_told(error)
 
 
 def _finite(value: object) -> object:
@@ -111,6 +126,8 @@ def _log_to_stderr(verbose: bool) -> None:
     for noisy in ("mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod"):
         logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
     if not verbose:
+        # It writes the stack trace of what it then raises.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         # py4j writes its retries to the root logger, stack trace and all; what it cannot retry it raises.
         logging.getLogger().handlers[0].addFilter(lambda record: "py4j" not in record.pathname)
 

@@ -29,7 +29,7 @@ from deepfm.model_settings import ModelSettings
 from deepfm.registry.comparison import train_in_turn
 from deepfm.registry.comparison_plan import Comparison, load_models
 from deepfm.registry.comparison_table import bar_chart, csv_text, markdown, table_rows
-from deepfm.registry.tracking import Store
+from deepfm.registry.tracking import open_store
 
 ALL = "lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm"
 
@@ -54,7 +54,7 @@ def compare(
     dataset_url = storage.absolute_url(dataset_path)
     manifest, _ = read_parts(dataset_url)
     plan = Comparison(dataset_url, manifest, settings, seeds, num_workers)
-    store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
+    store = open_store(profile.mlflow, tracking_uri)
     session = spark_session(profile, "compare") if num_workers else nullcontext()
     work_url = storage.absolute_url(profile.work_dir)
     with session as spark:

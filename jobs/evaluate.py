@@ -17,7 +17,7 @@ from deepfm import storage
 from deepfm.errors import UserError
 from deepfm.registry.artifact import load_artifact
 from deepfm.registry.nights import log_live_night
-from deepfm.registry.tracking import Store
+from deepfm.registry.tracking import open_store
 from deepfm.scoring.days import day_url, published_day
 from deepfm.scoring.live import live_metrics
 
@@ -39,7 +39,7 @@ def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> 
     if day is None:
         raise UserError(f"{day_url(scores_url, date)}: expected a published day, found none; score it first")
     names = tuple(name.strip() for name in key.split(",") if name.strip())
-    store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
+    store = open_store(profile.mlflow, tracking_uri)
     version = store.resolve(f"models:/{day.name}/{day.version}")
     with tempfile.TemporaryDirectory() as folder:
         settings = load_artifact(f"file://{store.download(version, folder)}").card.data

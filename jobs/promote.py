@@ -15,7 +15,7 @@ from spark_progress import progress_shown
 
 from deepfm.errors import UserError
 from deepfm.registry import gate, promotion
-from deepfm.registry.tracking import Store
+from deepfm.registry.tracking import open_store
 from deepfm.scoring.gate import measure
 
 
@@ -31,7 +31,7 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     if sum([rollback, history, version is not None]) > 1:
         raise UserError("--version, --rollback and --history exclude each other; give one of them")
     profile = load_profile(profile_path)
-    store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
+    store = open_store(profile.mlflow, tracking_uri)
     if history:
         moves = promotion.history(store, name)
         click.echo("\n".join(map(promotion.told, moves)) or f"{name} has never had a champion", err=True)

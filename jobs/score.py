@@ -13,7 +13,7 @@ from command import JobCommand, job, load_profile, profile_option, spark_session
 from spark_progress import progress_shown
 
 from deepfm import storage
-from deepfm.registry.tracking import Store
+from deepfm.registry.tracking import open_store
 from deepfm.scoring.days import PublishedDay, day_url, days_of, published_day, require_keepable
 from deepfm.scoring.monitoring import tell_mlflow
 from deepfm.scoring.night import Night, fetch_model, score_day, with_max_psi
@@ -43,7 +43,7 @@ def score(
     days = days_of(date, first, last)
     keep, key = _names(keep), _names(key)
     require_keepable(keep, key)
-    store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
+    store = open_store(profile.mlflow, tracking_uri)
     version = store.resolve(model_uri)
     standing = {} if overwrite or dry_run else {day: published_day(output_url, day) for day in days}
     done = {day: found for day, found in standing.items() if found}

@@ -25,7 +25,7 @@ from deepfm.dataset.manifest import read_parts
 from deepfm.model_settings import ModelSettings
 from deepfm.registry import training_run
 from deepfm.registry.start import read_start
-from deepfm.registry.tracking import Store
+from deepfm.registry.tracking import open_store
 from deepfm.training.launch import launch, launch_rehearsal
 from deepfm.training.order import WorkOrder
 from deepfm.training.progress import watched
@@ -57,10 +57,11 @@ def train(
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, vocabulary = read_parts(dataset_url)
-    store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
+    store = open_store(profile.mlflow, tracking_uri)
     store.require_name(name)
     start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
+    of_profile = training_run.of_profile(profile, manifest.fields)
     if trained_folder:
         resumed_run = training_run.run_to_register(trained_folder, work_url)
     session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()
@@ -77,15 +78,14 @@ def train(
             run_url,
             settings,
             workers.threads_per_worker,
-            checkpoint_every_n_steps=workers.checkpoint_every_n_steps,
-            checkpoint_every_min=workers.checkpoint_every_min,
             profile_steps=profile_steps,
             resume=bool(resumed_run),
+            **of_profile,
             **(start.hand_over(run, run_url) if start else {}),
         )
         outcome = training_run.kept_outcome(run_url)
         if outcome is None:
-            with watched(run_url, run.log_epoch):
+            with watched(run_url, run.log_epoch, run.log_steps):
                 outcome = launch(spark, order, num_workers, workers, num_retries=num_retries)
             training_run.keep_outcome(run_url, outcome)
         version = training_run.register_outcome(run, outcome, order, manifest, vocabulary, name)

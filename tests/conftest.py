@@ -30,8 +30,8 @@ DATA = ROOT.parent / "shared" / "data"
 # A busy machine is no fault of the code: no test is timed.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-# Jobs import their neighbour command.py as a script does.
-sys.path.insert(0, str(ROOT / "jobs"))
+# Jobs import their neighbour command.py as a script does, and tests import servers.py.
+sys.path[:0] = [str(ROOT / "jobs"), str(ROOT / "tests")]
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +73,7 @@ def profile_path(tmp_path_factory) -> Path:
     profile["mlflow"] = {
         "tracking_uri": f"sqlite:///{folder}/mlflow.db",
         "artifact_location": str(folder / "artifacts"),
+        "retry_s": 1,
     }
     (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
     return folder / "profile.yaml"
@@ -82,7 +83,7 @@ def profile_path(tmp_path_factory) -> Path:
 def store(profile_path):
     """The MLflow store of that profile. All tests share it (a new one takes seconds): choose your names."""
     settings = yaml.safe_load(profile_path.read_text())["mlflow"]
-    return Store(settings["tracking_uri"], settings["artifact_location"])
+    return Store(settings["tracking_uri"], settings["artifact_location"], settings["retry_s"])
 
 
 @dataclass(frozen=True)

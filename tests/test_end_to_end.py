@@ -2,13 +2,8 @@
 
 import json
 import os
-import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from servers import mlflow_server
 
-from deepfm.registry import training_run
 from deepfm.registry.tracking import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,41 +214,6 @@ def test_deepfm_ranks_movielens(run_job, real_data, tmp_path, monkeypatch):
 # --- MLflow as a server
 
 
-@contextmanager
-def mlflow_server(folder: Path, port: int | None = None):
-    """A real MLflow server of this machine, on a free port or on the one it had before -> its address."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port or 0))
-        port = listener.getsockname()[1]
-    where = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/server.db",
-        "--artifacts-destination",
-        folder / "files",
-    ]
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [*command, *map(str, where)], stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < deadline, (
-                    folder / "server.log"
-                ).read_text()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(30)
-
-
 def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tmp_path, store):
     """Runs, files and aliases all go over HTTP; nothing of the profile's own store is touched."""
     days = {"train": "2026-01-06", "valid": "2026-01-07", "test": NIGHT}
@@ -282,32 +242,3 @@ def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tm
         (version,) = client.search_model_versions("name = 'served'")
         assert version.run_id == trained["run_id"]
     assert store.client.search_model_versions("name = 'served'") == []
-
-
-def test_a_model_whose_registry_went_away_is_kept_and_registered_later(
-    run_job, small_dataset, tmp_path, monkeypatch
-):
-    (tmp_path / "model.yaml").write_text(SMALL_MODEL)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    flags = ["--dataset", small_dataset, "--model", tmp_path / "model.yaml", "--num-workers", 0]
-    keep_outcome = training_run.keep_outcome
-    with ExitStack() as stack, monkeypatch.context() as patched:
-        address = stack.enter_context(mlflow_server(tmp_path))
-
-        def keep_and_stop_the_server(run_url, outcome):
-            keep_outcome(run_url, outcome)
-            stack.close()
-
-        patched.setattr(training_run, "keep_outcome", keep_and_stop_the_server)
-        failed = run_job("train", *flags, "--name", "late", "--tracking-uri", address)
-    assert (failed.status, failed.stdout) == (1, "")
-    (told,) = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
-    assert "the model is trained, but" in told and "Traceback" not in failed.stderr
-    folder = re.search(r"--register-only (\S+) does it later", told)[1]
-    with mlflow_server(tmp_path, int(address.rpartition(":")[2])) as address:
-        where = ["--name", "late", "--tracking-uri", address]
-        summary = run_job("train", *flags, *where, "--register-only", folder).summary
-        assert summary["version"] == "1"
-        assert Store(address).client.get_run(summary["run_id"]).info.status == "FINISHED"
-        again = run_job("train", *flags, *where, "--register-only", folder)
-    assert "expected the folder in" in again.mistake

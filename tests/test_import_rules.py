@@ -52,7 +52,8 @@ BARE_TORCH = (
         f"deepfm/training/{name}.py"
         for name in (
             "ahead", "batch", "checkpoint", "course", "device", "evaluation", "exchange", "field_tally",
-            "gauc", "importance", "lookups", "loop", "metrics", "optimizer", "schedule",
+            "gauc", "importance", "lookups", "loop", "metrics", "optimizer", "schedule", "slices",
+            "step_curve",
         )
     ),
 )  # fmt: skip

@@ -143,6 +143,8 @@ def _train_seeds(
             storage.remove(run_url)
         results.append(_measured(outcome, comparison.manifest.splits["train"].num_rows))
     result = ModelResult(settings.model, outcome.num_weights, tuple(results))
+    run.wait()
+    run.complete_curves([], [])
     run.log_metrics({name: result.mean(name) for name in asdict(results[0])})
     return result
 

@@ -3,14 +3,17 @@
 After M. Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
 
+import math
+from collections.abc import Sequence
+
 import jinja2
 from matplotlib.figure import Figure
 
 from deepfm import page as pages
 from deepfm.dataset.manifest import Manifest
 from deepfm.model_settings import ModelSettings
-from deepfm.training.metrics import Metrics
 from deepfm.training.outcome import Outcome
+from deepfm.training.slices import SliceMetrics
 
 _ROWS = (
     ("impressions", lambda metrics: f"{metrics.num_rows:,}"),
@@ -45,6 +48,16 @@ _MARKDOWN = """# {{ title }}
 | {{ name }} | {{ valid }} | {{ test }} |
 {% endfor %}
 
+{% if slices %}
+## By value, test rows
+
+| field | value | impressions | CTR | logloss | AUC | mean probability / CTR |
+|---|---|---:|---:|---:|---:|---:|
+{% for field, value, figures in slices %}
+| {{ field | cell }} | {{ value | cell }} | {{ figures | join(" | ") }} |
+{% endfor %}
+
+{% endif %}
 ## Intended use
 
 {{ intended_use }}
@@ -64,6 +77,15 @@ _HTML = """
 {% for name, valid, test in metrics %}<tr><td>{{ name }}</td><td>{{ valid }}</td><td>{{ test }}</td></tr>
 {% endfor %}
 </table>
+{% if slices %}<h2>By value, test rows</h2>
+<table>
+<tr><th>field</th><th class="text">value</th><th>impressions</th><th>CTR</th><th>logloss</th><th>AUC</th>
+<th>mean probability / CTR</th></tr>
+{% for field, value, figures in slices %}
+<tr><td>{{ field }}</td><td class="text"><code>{{ value }}</code></td>
+{% for figure in figures %}<td>{{ figure }}</td>{% endfor %}</tr>
+{% endfor %}
+</table>{% endif %}
 <h2>Intended use</h2>
 <p>{{ intended_use }}</p>
 <h2>Limits</h2>
@@ -73,22 +95,34 @@ _HTML = """
 """
 
 
-def markdown(name: str, settings: ModelSettings, manifest: Manifest, outcome: Outcome) -> str:
-    """The card as text."""
+def markdown(card: dict) -> str:
+    """What `content` says, as text."""
     environment = jinja2.Environment(trim_blocks=True, autoescape=False)
-    return environment.from_string(_MARKDOWN).render(_content(name, settings, manifest, outcome))
+    environment.filters["cell"] = _cell
+    return environment.from_string(_MARKDOWN).render(card)
 
 
-def html(
-    name: str, settings: ModelSettings, manifest: Manifest, outcome: Outcome, drawn: dict[str, Figure]
-) -> str:
-    """The card as a page, with the pictures of registry.figures."""
-    content = _content(name, settings, manifest, outcome)
+def html(card: dict, drawn: dict[str, Figure]) -> str:
+    """What `content` says, as a page, with the pictures of registry.figures."""
     pictures = [(file, pages.image(figure)) for file, figure in drawn.items()]
-    return pages.page(content.pop("title"), _HTML, pictures=pictures, **content)
+    return pages.page(
+        card["title"], _HTML, pictures=pictures, **{k: v for k, v in card.items() if k != "title"}
+    )
 
 
-def _content(name: str, settings: ModelSettings, manifest: Manifest, outcome: Outcome) -> dict:
+def _cell(text: str) -> str:
+    """What came as data must neither end a cell nor be read as Markdown or HTML."""
+    return "".join(f"\\{c}" if c in r"\`*_[]|<>#&" else c for c in text)
+
+
+def content(
+    name: str,
+    settings: ModelSettings,
+    manifest: Manifest,
+    outcome: Outcome,
+    slices: Sequence[tuple[str, str, SliceMetrics]] = (),
+) -> dict:
+    """What the card says; `slices`: see registry.slices."""
     log = manifest.input
     kinds = [field.kind for field in manifest.fields]
     facts = [
@@ -104,11 +138,13 @@ def _content(name: str, settings: ModelSettings, manifest: Manifest, outcome: Ou
     return {
         "title": f"Model {name}",
         "facts": facts,
-        "metrics": [(row, *_pair(text, outcome.valid, outcome.test)) for row, text in _ROWS],
+        "metrics": [(row, text(outcome.valid), text(outcome.test)) for row, text in _ROWS],
+        "slices": [(field, value, _slice_figures(found)) for field, value, found in slices],
         "intended_use": _INTENDED_USE,
         "limits": _LIMITS,
     }
 
 
-def _pair(text, valid: Metrics, test: Metrics) -> tuple[str, str]:
-    return text(valid), text(test)
+def _slice_figures(found: SliceMetrics) -> tuple[str, ...]:
+    figures = (found.ctr, found.logloss, found.auc, found.calibration)
+    return f"{found.num_rows:,}", *("" if math.isnan(figure) else f"{figure:.4f}" for figure in figures)

@@ -5,8 +5,8 @@ import math
 
 import pandas as pd
 from matplotlib.figure import Figure
-from mlflow.exceptions import MlflowException
 
+from deepfm.registry.away import FAILURES, reason_of
 from deepfm.registry.tracking import Store
 
 logger = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ def log_night(
             run.log_metrics(figures)
             if page is not None:
                 run.log_text(page, "report.html")
-    except MlflowException as error:
-        logger.warning("%s is published but not logged at %s: %s", day, store.uri, error)
+    except FAILURES as error:
+        logger.warning("%s is published but not logged at %s: %s", day, store.uri, reason_of(error))
 
 
 def log_live_night(store: Store, name: str, day: str, figures: dict[str, float]) -> list[tuple[str, dict]]:

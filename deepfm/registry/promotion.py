@@ -10,6 +10,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from deepfm.errors import UserError
+from deepfm.registry.away import as_told
 from deepfm.registry.tracking import Store
 
 #: What scores the nights; what did before it; what was trained last.
@@ -112,6 +113,8 @@ def _registered(store: Store, name: str) -> RegisteredModel:
     try:
         return store.client.get_registered_model(name)
     except MlflowException as error:
+        if as_told(error):
+            raise
         raise UserError(
             f"no model {name} at {store.uri} ({error.message}); train one with train.py --name {name}"
         ) from error

@@ -1,39 +1,35 @@
 """One MLflow run: what a training says of itself, its curves and the model it registers."""
 
-import logging
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import mlflow
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import AnyType, Array
-from mlflow.utils.time import get_current_time_millis
 
 import deepfm
 from deepfm.features.vocabulary import Vocabulary
+from deepfm.registry.curve_log import Curves
 from deepfm.registry.pyfunc import example_rows
+from deepfm.registry.signature import signature_of
 
 _VERSIONS_THAT_MATTER = ("torch", "horovod", "petastorm", "pyspark", "pyarrow", "mlflow")
 #: What a process that serves the registered model must have; the package itself travels with the model.
 _SERVING_REQUIREMENTS = ("torch", "pyarrow", "numpy", "pandas", "pydantic", "safetensors", "fsspec", "PyYAML")
 
-logger = logging.getLogger(__name__)
-
 
 class Run:
     """An open run. Only the driver speaks to MLflow, so N workers make one run and need no credentials."""
 
-    def __init__(self, client: mlflow.MlflowClient, run_id: str):
-        self.run_id = run_id
+    def __init__(self, client: mlflow.MlflowClient, run_id: str, wait: Callable[[], None] = lambda: None):
+        """`wait`: returns when the store can be used."""
+        self.run_id, self.wait = run_id, wait
         self._client = client
+        self._curves = Curves(client, run_id)
 
     def log_start(self, settings: dict, manifest: dict) -> None:
         """What is known before training: flattened settings, the dataset's manifest, code and environment."""
@@ -47,16 +43,16 @@ class Run:
 
     def log_epoch(self, metrics: dict[str, float]) -> None:
         """A point of each curve at step metrics["epoch"]; from any thread; never stops a training."""
-        now = get_current_time_millis()
-        points = [
-            Metric(name, value, now, int(metrics["epoch"]))
-            for name, value in metrics.items()
-            if name != "epoch"
-        ]
-        try:
-            self._client.log_batch(self.run_id, metrics=points)
-        except MlflowException as error:
-            logger.warning("epoch %s is not in MLflow: %s", metrics["epoch"], error)
+        self._curves.add("epoch", [metrics])
+
+    def log_steps(self, points: list[dict[str, float]]) -> None:
+        """Points of the curves within epochs, each at its "step"; as `log_epoch`."""
+        self._curves.add("step", points)
+
+    def complete_curves(self, epochs: list[dict[str, float]], points: list[dict[str, float]]) -> None:
+        """Log what of all points the store does not have: it may have been away for a while."""
+        self._curves.complete("epoch", epochs)
+        self._curves.complete("step", points)
 
     def log_metrics(self, metrics: dict[str, float]) -> None:
         """Figures of the finished model."""
@@ -88,7 +84,7 @@ class Run:
             loader_module="deepfm.registry.pyfunc",
             data_path=folder,
             code_paths=[str(Path(deepfm.__file__).parent)],
-            signature=_signature(vocabulary),
+            signature=signature_of(vocabulary),
             input_example=example_rows(vocabulary),
             pip_requirements=[f"{package}=={_version(package)}" for package in _SERVING_REQUIREMENTS],
             registered_model_name=name,
@@ -118,25 +114,6 @@ def flattened(settings: dict, prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
-
-
-def _signature(vocabulary: Vocabulary) -> ModelSignature:
-    # Numbers are of any type: pandas holds integers with gaps as floats and others as integers, and MLflow
-    # refuses the ones for a long and the others for a double. The model itself checks them.
-    kinds = {
-        "count": AnyType(),
-        "category": DataType.string,
-        "list": DataType.string,
-        "value": AnyType(),
-        "quantile": AnyType(),
-        "time": AnyType(),
-    }
-    types = {
-        field.column: Array(DataType.string) if field.is_array else kinds[field.kind]
-        for field in vocabulary.fields.raw
-    }
-    columns = [ColSpec(kind, name) for name, kind in types.items()]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))
 
 
 def _version(package: str) -> str:

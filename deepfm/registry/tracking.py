@@ -1,39 +1,69 @@
 """MLflow's store: its experiments and runs, its registered models, their versions and files."""
 
-import http.client
-import urllib.error
-import urllib.request
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
+from mlflow import environment_variables
 from mlflow.entities import LifecycleStage
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from sqlalchemy.exc import SQLAlchemyError
 
+from deepfm.config import MlflowSettings
 from deepfm.errors import UserError
+from deepfm.registry.address import num_retries, require_reachable, without_credentials
+from deepfm.registry.away import FAILURES, as_told, is_not_let_in, not_let_in, reason_of
 from deepfm.registry.quiet import quieten_mlflow
 from deepfm.registry.run import Run
+
+logger = logging.getLogger(__name__)
+
+
+def open_store(settings: MlflowSettings, tracking_uri: str | None = None) -> "Store":
+    """The profile's store, or the one at `tracking_uri`; UserError where it cannot be reached."""
+    store = Store(tracking_uri or settings.tracking_uri, settings.artifact_location, settings.retry_s)
+    store.measure_system(settings.system_metrics_every_s)
+    return store
 
 
 class Store:
     """One MLflow tracking store with its model registry; UserError where it cannot be reached."""
 
-    def __init__(self, uri: str, artifact_location: str | None = None):
+    def __init__(self, uri: str, artifact_location: str | None = None, retry_s: float = 60.0):
+        """`uri` may hold a user and a password, which are kept nowhere; `retry_s`: how long to try."""
         quieten_mlflow()
-        _check_reachable(uri)
-        self.uri = uri
-        self._artifact_location = artifact_location
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
+        self.uri, user, password = without_credentials(uri)
+        self._artifact_location, self._retry_s = artifact_location, retry_s
+        self._measures_system = False
+        require_reachable(self.uri, retry_s)
+        environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(num_retries(retry_s))
+        if user is not None:
+            environment_variables.MLFLOW_TRACKING_USERNAME.set(user)
+            environment_variables.MLFLOW_TRACKING_PASSWORD.set(password)
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
         try:
-            self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self.client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             self.client.search_experiments(max_results=1)
-        except (MlflowException, SQLAlchemyError) as error:
-            raise UserError(f"{uri}: MLflow cannot use it: {error}; choose another --tracking-uri") from error
+        except FAILURES as error:
+            if is_not_let_in(error):
+                raise not_let_in(self.uri) from error
+            raise UserError(
+                f"{self.uri}: MLflow cannot use it: {reason_of(error)}; choose another --tracking-uri"
+            ) from error
+
+    def measure_system(self, every_s: float) -> None:
+        """How often the runs that ask for it log load and memory of this machine; 0: never."""
+        self._measures_system = every_s > 0
+        if every_s:
+            mlflow.set_system_metrics_sampling_interval(every_s)
+
+    def wait(self) -> None:
+        """Until the store can be used again; StoreAway where it stays away."""
+        require_reachable(self.uri, self._retry_s)
 
     @contextmanager
     def run(
@@ -43,28 +73,51 @@ class Store:
         name: str | None = None,
         tags: dict[str, str] | None = None,
         nested: bool = False,
+        system_metrics: bool = False,
     ) -> Iterator[Run]:
         """A new run of an experiment, which is made if it is new; FAILED where the block raises.
 
-        With nested=True it is a child of the run that is open.
+        With nested=True it is a child of the run that is open. `system_metrics`: load and memory of this
+        machine are logged too, unless the profile says that they are not.
         """
         experiment_id = self._experiment_id(experiment)
-        with mlflow.start_run(
-            experiment_id=experiment_id, run_name=name, tags=tags, nested=nested, log_system_metrics=False
-        ) as active:
-            yield Run(self.client, active.info.run_id)
+        active = mlflow.start_run(
+            experiment_id=experiment_id,
+            run_name=name,
+            tags=tags,
+            nested=nested,
+            log_system_metrics=system_metrics and self._measures_system,
+        )
+        with self._ended(active.info.run_id) as run:
+            yield run
 
     @contextmanager
-    def resumed(self, run_id: str) -> Iterator[Run]:
+    def resumed(self, run_id: str, *, system_metrics: bool = False) -> Iterator[Run]:
         """A run that was left unfinished, open again."""
-        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-            yield Run(self.client, run_id)
+        mlflow.start_run(run_id=run_id, log_system_metrics=system_metrics and self._measures_system)
+        with self._ended(run_id) as run:
+            yield run
+
+    @contextmanager
+    def _ended(self, run_id: str) -> Iterator[Run]:
+        """The open run, ended with the block."""
+        try:
+            yield Run(self.client, run_id, self.wait)
+        except BaseException:
+            try:
+                mlflow.end_run("FAILED")
+            except FAILURES as error:  # which must not hide what the user has to know
+                logger.warning("run %s stays RUNNING at %s: %s", run_id, self.uri, reason_of(error))
+            raise
+        mlflow.end_run()
 
     def find_run(self, run_id: str) -> mlflow.entities.Run | None:
         """The run; None where there is none."""
         try:
             return self.client.get_run(run_id)
-        except MlflowException:
+        except MlflowException as error:
+            if as_told(error):
+                raise
             return None
 
     def find_runs(self, experiment: str, condition: str) -> list[mlflow.entities.Run]:
@@ -115,6 +168,8 @@ class Store:
                 return self.client.get_model_version_by_alias(name, which)
             return self.client.get_model_version(name, which)
         except MlflowException as error:
+            if as_told(error):
+                raise
             raise UserError(
                 f"{model_uri}: no such model at {self.uri} ({error.message}); "
                 "train and promote one, or check the name"
@@ -148,28 +203,3 @@ class Store:
             raise UserError(
                 f"{uri}: its files cannot be read from {self.uri}: {error}; register it again"
             ) from error
-
-
-def _check_reachable(uri: str) -> None:
-    if uri.startswith("sqlite:///"):
-        try:
-            Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{uri}: its folder cannot be made: {error}; choose another --tracking-uri"
-            ) from error
-        return
-    if not uri.startswith(("http://", "https://")):
-        raise UserError(f"tracking URI {uri}: expected sqlite:///FILE or http(s)://SERVER")
-    try:
-        # MLflow itself would try for minutes before it says so.
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
-            pass
-    except urllib.error.HTTPError as error:
-        if error.code >= 500:
-            raise UserError(f"{uri}: the MLflow server answers {error}; look at its log") from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UserError(
-            f"{uri}: no MLflow server answers there ({error}); "
-            "start one with `mlflow server`, or check --tracking-uri"
-        ) from error

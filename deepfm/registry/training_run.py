@@ -6,23 +6,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from mlflow.exceptions import MlflowException
-
 from deepfm import storage
+from deepfm.config import Profile
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import NotRegistered, UserError, WorkersLost
 from deepfm.features.vocabulary import Vocabulary
+from deepfm.fields import FieldSet
 from deepfm.model_settings import ModelSettings
 from deepfm.registry import model_card
+from deepfm.registry.address import StoreAway
 from deepfm.registry.artifact import save_artifact
+from deepfm.registry.away import FAILURES, reason_of
 from deepfm.registry.figures import figures
 from deepfm.registry.reference import reference_of
 from deepfm.registry.run import Run
+from deepfm.registry.slices import named_slices, require_categories
 from deepfm.registry.start import TRAINING_STATE
 from deepfm.registry.tracking import Store
 from deepfm.training.checkpoint import load_weights
-from deepfm.training.order import OPTIMIZER, WEIGHTS, WorkOrder
+from deepfm.training.order import FIRST_STAGE, OPTIMIZER, WEIGHTS, WorkOrder
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
+from deepfm.training.progress import read_curve
 from deepfm.training.trace import TABLE, TRACE
 
 _OUTCOME = "outcome.json"
@@ -46,30 +50,49 @@ def run_with_folder(
     """A new run, or one that was cut off, and the folder that it shares with its workers.
 
     The folder stays where the block fails, with the checkpoints in it, but not after a user's mistake in a
-    run that was new. UserError where there is nothing to resume.
+    run that was new. UserError where there is nothing to resume, NotRegistered where the store is away when
+    the model is trained.
     """
     if resumed_run:
         _require_unfinished(store, resumed_run, work_url)
-    run_id = resumed_run
-    try:
-        with store.resumed(resumed_run) if resumed_run else store.run(experiment) as run:
-            run_id, run_url = run.run_id, f"{work_url}/{run.run_id}"
-            storage.make_folder(run_url)
-            try:
-                yield run, run_url
-            except UserError:
-                if not resumed_run:
-                    storage.remove(run_url)
-                raise
-            except WorkersLost as error:
-                raise WorkersLost(f"{error}; the same command with --resume {run_id} goes on") from error
-    except MlflowException as error:
-        if run_id is None or kept_outcome(f"{work_url}/{run_id}") is None:
+        opened = store.resumed(resumed_run, system_metrics=True)
+    else:
+        opened = store.run(experiment, system_metrics=True)
+    with opened as run:
+        run_url = f"{work_url}/{run.run_id}"
+        storage.make_folder(run_url)
+        try:
+            yield run, run_url
+        except (UserError, *FAILURES) as error:
+            if kept_outcome(run_url) is not None and isinstance(error, (StoreAway, *FAILURES)):
+                raise _not_registered(store, run_url, error) from error
+            if not resumed_run and kept_outcome(run_url) is None:
+                storage.remove(run_url)
             raise
-        raise NotRegistered(
-            f"the model is trained, but {store.uri} did not register it: {error.message}; it is kept: the "
-            f"same command with --register-only {work_url}/{run_id} does it later"
-        ) from error
+        except WorkersLost as error:
+            told = f"{error}; the same command with --resume {run.run_id} goes on"
+            raise WorkersLost(told) from error
+
+
+def _not_registered(store: Store, run_url: str, error: Exception) -> NotRegistered:
+    reason = str(error).partition(";")[0] if isinstance(error, StoreAway) else reason_of(error)
+    reason = reason.removeprefix(f"{store.uri}: ")
+    return NotRegistered(
+        f"the model is trained, but {store.uri} did not register it: {reason}; it is kept: the same command "
+        f"with --register-only {run_url} does it later"
+    )
+
+
+def of_profile(profile: Profile, fields: FieldSet) -> dict:
+    """What a WorkOrder says of the profile; UserError for a slice that is no category of the dataset."""
+    slices, workers = profile.promotion, profile.workers
+    require_categories(slices.slices, fields, "the dataset")
+    return {
+        "checkpoint_every_n_steps": workers.checkpoint_every_n_steps,
+        "checkpoint_every_min": workers.checkpoint_every_min,
+        "slice_fields": slices.slices,
+        "min_slice_rows": slices.min_slice_rows,
+    }
 
 
 def keep_outcome(run_url: str, outcome: Outcome) -> None:
@@ -128,6 +151,12 @@ def summary_of(outcome: Outcome) -> dict:
     }
 
 
+def _curves(outcome: Outcome) -> list[dict[str, float]]:
+    """All points that were to be logged after epochs."""
+    first = outcome.first_stage.epochs if outcome.first_stage else []
+    return [*(epoch.curves(FIRST_STAGE) for epoch in first), *(e.curves() for e in outcome.training.epochs)]
+
+
 def register_outcome(
     run: Run, outcome: Outcome, order: WorkOrder, manifest: Manifest, vocabulary: Vocabulary, name: str
 ) -> str:
@@ -135,6 +164,8 @@ def register_outcome(
 
     The registration comes last: a job that fails before it leaves a FAILED run and no version.
     """
+    run.wait()
+    run.complete_curves(_curves(outcome), read_curve(order.run_url))
     finals = {
         "best_epoch": float(outcome.training.best),
         "best_train_logloss": outcome.best_epoch.train_logloss,
@@ -151,8 +182,10 @@ def register_outcome(
     drawn = figures(outcome)
     for file, figure in drawn.items():
         run.log_figure(figure, f"plots/{file}")
-    run.log_text(model_card.markdown(name, order.model, manifest, outcome), "model_card.md")
-    run.log_text(model_card.html(name, order.model, manifest, outcome, drawn), "model_card.html")
+    slices = named_slices(outcome.test_slices, vocabulary, order.min_slice_rows)
+    card = model_card.content(name, order.model, manifest, outcome, slices)
+    run.log_text(model_card.markdown(card), "model_card.md")
+    run.log_text(model_card.html(card, drawn), "model_card.html")
     weights = load_weights(f"{order.run_url}/{WEIGHTS}")
     with tempfile.TemporaryDirectory() as parent:
         folder = f"{parent}/{order.model.model}"  # its name is seen in MLflow

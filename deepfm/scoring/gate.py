@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 from pyspark.sql import SparkSession
@@ -12,9 +11,9 @@ from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log
 from deepfm.features.raw_rows import raw_rows
 from deepfm.features.split import HashSplit, days_between
-from deepfm.fields import FieldSet
 from deepfm.registry.artifact import load_artifact
 from deepfm.registry.gate import Measured
+from deepfm.registry.slices import require_categories
 from deepfm.registry.tracking import ModelVersion, Store
 from deepfm.scoring.measure import measure_models
 from deepfm.scoring.predict import ship_model
@@ -49,7 +48,7 @@ def measure(
     log = find_click_log(
         spark, card.input.url, card.data, days=None if card.data.day_column else days, keep=others
     )
-    _require_categories(limits.slices, card.data.field_set, candidate)
+    require_categories(limits.slices, card.data.field_set, f"version {candidate.version}")
     found = measure_models(
         raw_rows(spark, log, days),
         log.row_format,
@@ -65,14 +64,3 @@ def measure(
         )
     found = [replace(one, load_seconds=taken) for one, taken in zip(found, seconds, strict=True)]
     return found[0], found[1] if champion else None
-
-
-def _require_categories(names: Sequence[str], fields: FieldSet, candidate: ModelVersion) -> None:
-    kinds = {field.name: field.kind for field in fields}
-    for name in names:
-        if kinds.get(name) != "category":
-            found = f"one of kind {kinds[name]}" if name in kinds else "none"
-            raise UserError(
-                f"promotion.slices {name}: expected a field of kind category in version {candidate.version}, "
-                f"found {found}; mend the profile"
-            )

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from deepfm.training.batch import Batch
-from deepfm.training.field_tally import FieldTally
 from deepfm.training.gauc import Groups, GroupScores
 from deepfm.training.metrics import Metrics, Tally
+from deepfm.training.slices import Details
 from deepfm.training.world import World
 
 
@@ -31,11 +31,11 @@ def tally_rows(
     batches: Iterable[Batch],
     logit_correction: float = 0.0,
     groups: Groups | None = None,
-    of_fields: FieldTally | None = None,
+    details: Details | None = None,
 ) -> tuple[Tally, float | None]:
     """The tally of the rows of all ranks, and their GAUC where there are groups; the same on every rank.
 
-    `of_fields`: filled as well, with the rows of all ranks.
+    `details`: filled as well, with the rows of all ranks.
     """
     model.eval()
     tally: Tally | None = None
@@ -46,10 +46,10 @@ def tally_rows(
         tally.add(logits, batch.labels)
         if scores:
             scores.add(batch.ids, logits, batch.labels)
-        if of_fields:
-            of_fields.add(batch.ids)
+        if details:
+            details.add(batch.ids, logits, batch.labels)
     tally = tally or Tally()
-    world.sum_(tally.tensors() + ([of_fields.counts] if of_fields else []), "tally")
+    world.sum_(tally.tensors() + (details.tensors() if details else []), "tally")
     return tally, scores.gauc(world) if scores else None
 
 

@@ -13,6 +13,12 @@ OTHER = FIRST_SHOWN + NUM_SHOWN
 NUM_KINDS = OTHER + 1
 
 
+def kinds_of(ids: Tensor, first_known: Tensor) -> Tensor:
+    """(B, S) ids and the first known id of each slot -> (B, S) kinds."""
+    kinds = (ids - first_known + FIRST_SHOWN).clamp(UNKNOWN, OTHER)
+    return torch.where(ids == MISSING_ID, MISSING, kinds)
+
+
 class FieldTally:
     """Impressions by field and by what they hold in it: (F, NUM_KINDS) that add up over batches and ranks.
 
@@ -36,7 +42,5 @@ class FieldTally:
     def add(self, ids: Tensor) -> None:
         """(B, S) ids, below 0 where a list has no more values."""
         ids = ids[:, : self._num_slots]
-        kinds = (ids - self._first_known + FIRST_SHOWN).clamp(UNKNOWN, OTHER)
-        kinds = torch.where(ids == MISSING_ID, MISSING, kinds)
-        places = (kinds + NUM_KINDS * self._field_of_slot)[ids >= 0]
+        places = (kinds_of(ids, self._first_known) + NUM_KINDS * self._field_of_slot)[ids >= 0]
         self.counts += torch.bincount(places, minlength=self.counts.numel()).view_as(self.counts)

@@ -77,15 +77,11 @@ class Tally:
 
     def metrics(self, gauc: float | None = None) -> Metrics:
         """Of all impressions added; at least one. `gauc`: measured elsewhere."""
-        negatives, positives = self.counts.double()
         num_rows, num_clicks = int(self.counts.sum()), int(self.counts[1].sum())
-        # Per bin: its clicks win against every non-click in a lower bin, and half against those in the same.
-        won = (positives * (negatives.cumsum(0) - 0.5 * negatives)).sum()
-        num_pairs = num_clicks * (num_rows - num_clicks)
         return Metrics(
             num_rows=num_rows,
             logloss=float(self.sums[0]) / num_rows,
-            auc=float(won) / num_pairs if num_pairs else float("nan"),
+            auc=score_auc(self.counts),
             ctr=num_clicks / num_rows,
             mean_probability=float(self.sums[1]) / num_rows,
             ece=self._calibration_error(num_rows),
@@ -104,6 +100,15 @@ class Tally:
         gaps = torch.zeros(_NUM_RANGES, dtype=torch.float64, device=self.counts.device)
         gaps.index_add_(0, ranges, clicks - rows * of_bin)
         return float(gaps.abs().sum()) / num_rows
+
+
+def score_auc(counts: Tensor) -> float:
+    """(2, bins) impressions by label and score -> AUC; nan where all labels are equal."""
+    negatives, positives = counts.double()
+    # Per bin: its clicks win against every non-click in a lower bin, and half against those in the same.
+    won = (positives * (negatives.cumsum(0) - 0.5 * negatives)).sum()
+    num_pairs = float(negatives.sum()) * float(positives.sum())
+    return float(won) / num_pairs if num_pairs else float("nan")
 
 
 def score_bins(logits: Tensor) -> Tensor:

@@ -24,4 +24,6 @@ class WorkOrder:
     start_url: str | None = None  # a folder of weights, and of what the optimizer remembers, to go on from
     profile_steps: int = 0  # steps of each training that rank 0 traces, see training.trace
     asks_driver: bool = False  # after each epoch, whether to go on, see training.verdict
+    slice_fields: tuple[str, ...] = ()  # categories by whose values the test rows are measured too
+    min_slice_rows: int = 1  # where a value has so many rows
     beat_every_s: float = 10.0  # between two signs of life, see training.pulse

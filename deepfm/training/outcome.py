@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 from deepfm.training.course import Epoch, Training
 from deepfm.training.metrics import Metrics, ScoreCounts
+from deepfm.training.slices import SliceMetrics
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Outcome:
     first_stage: Training | None = None  # of the FM that an FNN started from, where it was trained here
     test_scores: ScoreCounts = field(default_factory=list)
     test_fields: list[list[int]] = field(default_factory=list)  # (F, NUM_KINDS), see training.field_tally
+    test_slices: dict[str, list[SliceMetrics]] = field(default_factory=dict)  # by field
 
     @property
     def best_epoch(self) -> Epoch:
@@ -48,6 +50,10 @@ def outcome_from_json(text: str) -> Outcome:
         first_stage and training_from(first_stage),
         document["test_scores"],
         document["test_fields"],
+        {
+            name: [SliceMetrics(**one) for one in of_field]
+            for name, of_field in document["test_slices"].items()
+        },
     )
 
 

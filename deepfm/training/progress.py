@@ -13,31 +13,41 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepfm import storage
 from deepfm.training.roll_call import Place
+from deepfm.training.step_curve import StepCurve
 
 _FILE = "progress.json"
 _WRITE_EVERY_S = 1.0
+_MAX_POINTS = 2000  # that are kept for a driver that looks late
 _LINE_EVERY_S = 60.0
 
 logger = logging.getLogger(__name__)
 
 
 class ProgressWriter:
-    """Rank 0's side: the present step, about once a second, and every finished epoch."""
+    """Rank 0's side: the present step, about once a second, points of its curve, and every finished epoch."""
 
     def __init__(self, run_url: str, places: Sequence[Place] = ()):
         self._url = f"{run_url}/{_FILE}"
-        self._state: dict = {"epochs": [], "places": [asdict(place) for place in places]}
+        self._state: dict = {"epochs": [], "points": [], "places": [asdict(place) for place in places]}
         self._written_at = 0.0
+        self._curve: StepCurve | None = None
 
-    def begin(self, *, num_steps: int, max_epochs: int) -> None:
-        """Before the first step of a training; a run may have two, one after the other."""
-        kept = {key: self._state[key] for key in ("epochs", "places")}
+    def begin(self, *, num_steps: int, max_epochs: int, curves: str = "") -> None:
+        """Before the first step of a training; a run may have two, one after the other.
+
+        `curves`: prefix of their names.
+        """
+        kept = {key: self._state[key] for key in ("epochs", "points", "places")}
         self._state = {"num_steps": num_steps, "max_epochs": max_epochs, **kept}
+        self._curve = StepCurve(num_steps, curves)
         self._write()
         self._written_at = 0.0  # its first step shall be seen
 
     def step(self, epoch: int, step: int, logloss: float, samples_per_s: float) -> None:
         """After a step; `logloss` is the mean of the epoch so far."""
+        point = self._curve.point(epoch, step, logloss) if self._curve else None
+        if point:
+            self._state["points"] = [*self._state["points"][1 - _MAX_POINTS :], point]
         if time.monotonic() - self._written_at >= _WRITE_EVERY_S:
             self._write(epoch=epoch, step=step, logloss=logloss, samples_per_s=samples_per_s)
 
@@ -53,16 +63,22 @@ class ProgressWriter:
 
 
 @contextmanager
-def watched(run_url: str, on_epoch: Callable[[dict[str, float]], None], look_every_s: float | None = None):
-    """While the block runs, show rank 0's progress on stderr and hand each finished epoch to `on_epoch`.
+def watched(
+    run_url: str,
+    on_epoch: Callable[[dict[str, float]], None],
+    on_steps: Callable[[list[dict[str, float]]], None] = lambda points: None,
+    look_every_s: float | None = None,
+):
+    """While the block runs, show rank 0's progress on stderr and hand on what is new.
 
+    `on_epoch` is given each finished epoch, `on_steps` the points of the curves within epochs.
     `look_every_s`: where rank 0 waits for what follows from an epoch; as often as it writes without it.
     """
-    stop = threading.Event()
+    stop, url = threading.Event(), f"{run_url}/{_FILE}"
+    # What a training that was cut off has told must not pass for this one's.
+    storage.remove(url)
     watcher = threading.Thread(
-        target=_watch,
-        args=(f"{run_url}/{_FILE}", on_epoch, stop, look_every_s or _WRITE_EVERY_S),
-        daemon=True,
+        target=_watch, args=(url, on_epoch, on_steps, stop, look_every_s or _WRITE_EVERY_S), daemon=True
     )
     watcher.start()
     try:
@@ -73,10 +89,14 @@ def watched(run_url: str, on_epoch: Callable[[dict[str, float]], None], look_eve
 
 
 def _watch(
-    url: str, on_epoch: Callable[[dict[str, float]], None], stop: threading.Event, look_every_s: float
+    url: str,
+    on_epoch: Callable[[dict[str, float]], None],
+    on_steps: Callable[[list[dict[str, float]]], None],
+    stop: threading.Event,
+    look_every_s: float,
 ) -> None:
     display = _Bar() if sys.stderr.isatty() else _Lines()
-    num_seen, told_places = 0, False
+    seen, told_places = set(), False
     while True:
         last_look = stop.wait(look_every_s)  # and one more, for what was written since the one before
         # A tracking server that is away for a moment must not cost the curves of all epochs after it.
@@ -87,15 +107,36 @@ def _watch(
                     tell_places(Place(**place) for place in state["places"])
                     told_places = True
                 display.show(state)
-                for metrics in state["epochs"][num_seen:]:
+                # By what they are: workers that were started again tell of their own epochs only.
+                for metrics in _unseen(state["epochs"], seen):
                     on_epoch(metrics)
                     tell_epoch(metrics)
-                    num_seen += 1
+                    seen.add(_key(metrics))
+                points = _unseen(state["points"], seen)
+                if points:
+                    on_steps(points)
+                    seen.update(map(_key, points))
         except Exception as error:
             logger.warning("progress could not be told, training goes on: %s", error)
         if last_look:
             display.close()
             return
+
+
+def _unseen(points: list[dict[str, float]], seen: set) -> list[dict[str, float]]:
+    return [point for point in points if _key(point) not in seen]
+
+
+def _key(point: dict[str, float]) -> tuple:
+    """Where a point is, and of which curves."""
+    axis = "epoch" if "epoch" in point else "step"
+    return (axis, point[axis], *sorted(point))
+
+
+def read_curve(run_url: str) -> list[dict[str, float]]:
+    """The points within epochs that the last workers of a run told of."""
+    url = f"{run_url}/{_FILE}"
+    return storage.read_json(url)["points"] if storage.exists(url) else []
 
 
 def tell_places(places: Iterable[Place]) -> None:

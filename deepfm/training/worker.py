@@ -27,6 +27,7 @@ from deepfm.training.outcome import Outcome
 from deepfm.training.plan import groups_of, loop_settings, make_optimizer
 from deepfm.training.progress import ProgressWriter
 from deepfm.training.roll_call import call_roll
+from deepfm.training.slices import Details, SliceTally
 from deepfm.training.trace import StepTrace
 from deepfm.training.verdict import ask_driver
 from deepfm.training.world import World
@@ -111,7 +112,9 @@ class Worker:
         position = self._restore(checkpoints, model, optimizer) if self.order.resume else None
         progress = self._progress
         if progress:
-            progress.begin(num_steps=loop_settings.steps_per_epoch, max_epochs=loop_settings.max_epochs)
+            progress.begin(
+                num_steps=loop_settings.steps_per_epoch, max_epochs=loop_settings.max_epochs, curves=curves
+            )
 
         def keep(epoch: Epoch, is_best: bool) -> None:
             if self._world.rank == 0 and is_best:
@@ -198,17 +201,19 @@ class Worker:
         num_weights = sum(weight.numel() for weight in model.parameters())
         if training.stopped:
             return Outcome(training, training.epochs[training.best - 1].valid, None, num_weights, first_stage)
-        of_fields = FieldTally(self.manifest.fields, self.device)
+        fields = self.manifest.fields
+        of_fields = FieldTally(fields, self.device)
+        of_slices = SliceTally(fields, self.order.slice_fields, self.device)
         (valid, valid_gauc), (test, test_gauc) = (
             tally_rows(
                 model,
                 self._world,
                 self.read(self.order.model, split),
                 logit_correction(self.manifest.data.keep_negatives),
-                groups_of(self.order.model, self.manifest.fields),
-                counted,
+                groups_of(self.order.model, fields),
+                details,
             )
-            for split, counted in (("valid", None), ("test", of_fields))
+            for split, details in (("valid", None), ("test", Details(of_fields, of_slices)))
         )
         return Outcome(
             training,
@@ -218,4 +223,5 @@ class Worker:
             first_stage,
             test.score_counts(),
             of_fields.counts.tolist(),
+            of_slices.metrics(),
         )

@@ -1,5 +1,6 @@
 """The card of a version: what it says, as text and as a page."""
 
+import math
 import re
 
 import pytest
@@ -13,10 +14,16 @@ from deepfm.registry.figures import figures
 from deepfm.training.course import Epoch, Training
 from deepfm.training.metrics import Tally
 from deepfm.training.outcome import Outcome
+from deepfm.training.slices import SliceMetrics
 
 SETTINGS = ModelSettings.model_validate(
     {"model": "fm", "embedding_dim": 2, "training": {"batch_size": 8, "max_epochs": 3, "learning_rate": 0.1}}
 )
+#: (field, value, figures): a value that would end a cell, and one without a click.
+SLICES = [
+    ("site", "a|b<i>", SliceMetrics(2, 1200, 0.25, 0.2, 0.5, 0.75)),
+    ("site", "(missing)", SliceMetrics(0, 30, 0.0, 0.1, 0.105, math.nan)),
+]
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def finished():
 
 
 def test_it_says_what_was_learnt_from_and_how_good_it_is(finished):
-    text = model_card.markdown("ctr", SETTINGS, *finished)
+    text = model_card.markdown(model_card.content("ctr", SETTINGS, *finished))
     for line in (
         "# Model ctr",
         "- Model: fm, 31 weights, 10 ids",
@@ -63,7 +70,15 @@ def test_it_says_what_was_learnt_from_and_how_good_it_is(finished):
 
 
 def test_the_page_holds_its_pictures_and_escapes_what_came_as_data(finished):
-    page = model_card.html("ctr", SETTINGS, *finished, figures(finished[1]))
+    page = model_card.html(model_card.content("ctr", SETTINGS, *finished, SLICES), figures(finished[1]))
     assert len(re.findall(r'src="data:image/png;base64,', page)) == 6
     assert "<script>" not in page
     assert "file:///&lt;script&gt;" in page
+    assert "<code>a|b&lt;i&gt;</code>" in page
+
+
+def test_a_value_has_its_row_where_slices_are_named(finished):
+    text = model_card.markdown(model_card.content("ctr", SETTINGS, *finished, SLICES))
+    assert r"| site | a\|b\<i\> | 1,200 | 0.2500 | 0.5000 | 0.7500 | 0.8000 |" in text.splitlines()
+    assert "| site | (missing) | 30 | 0.0000 | 0.1050 |  |  |" in text.splitlines()
+    assert "By value" not in model_card.markdown(model_card.content("ctr", SETTINGS, *finished))

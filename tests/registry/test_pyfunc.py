@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from mlflow.types.schema import AnyType
 
 from deepfm.config import DataSettings, parse_settings
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
@@ -20,6 +21,7 @@ from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
 from deepfm.registry.artifact import load_artifact, save_artifact
 from deepfm.registry.pyfunc import RawRowModel, example_rows, raw_from_frame
+from deepfm.registry.signature import signature_of
 
 BY_VALUE = {"a": 1.0, "b": 2.0, None: 3.0, "?": 4.0}
 
@@ -228,6 +230,24 @@ def test_signature_lets_counts_through_as_pandas_reads_them(save_model, register
     name = f"pyfunc-counts-{pd.Series(counts).dtype}"
     model = served(name, register(save_model(), name))
     assert model.predict(pd.DataFrame({"I": counts, "C": ["a", "b"]})).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "is_any"),
+    [
+        (["4711", "7", "-1"], True),
+        (["4711", "007"], False),
+        (["1" * 16], False),
+        (["a", "7"], False),
+        ([], False),
+    ],
+)
+def test_only_a_category_of_plain_integers_may_come_as_numbers(fields, values, is_any):
+    """Of 007 a column of numbers would have made 7, another value."""
+    known = [pa.array([], pa.string()), pa.array(values, pa.string())]
+    counts = [pa.array([1] * len(of_field), pa.int64()) for of_field in known]
+    (_, category) = signature_of(Vocabulary(fields, known, counts)).inputs.inputs
+    assert isinstance(category.type, AnyType) == is_any
 
 
 def test_signature_and_example_speak_of_the_raw_columns(save_model, register):

@@ -206,7 +206,7 @@ def test_a_server_that_does_not_answer_is_told():
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     with pytest.raises(UserError, match="no MLflow server answers there"):
-        Store(f"http://127.0.0.1:{port}")
+        Store(f"http://127.0.0.1:{port}", retry_s=0.1)
 
 
 def test_something_that_speaks_no_http_is_told():
@@ -220,7 +220,7 @@ def test_something_that_speaks_no_http_is_told():
         thread = threading.Thread(target=greet, daemon=True)
         thread.start()
         with pytest.raises(UserError, match="no MLflow server answers there"):
-            Store(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            Store(f"http://127.0.0.1:{listener.getsockname()[1]}", retry_s=0.1)
         thread.join()
 
 
@@ -233,15 +233,16 @@ def test_a_server_in_trouble_is_told():
             pass
 
     with http.server.HTTPServer(("127.0.0.1", 0), Trouble) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(UserError, match="503"):
-            Store(f"http://127.0.0.1:{server.server_port}")
+            Store(f"http://127.0.0.1:{server.server_port}", retry_s=0.1)
+        server.shutdown()
 
 
 @pytest.mark.parametrize("uri", ["http://localhost:port", "http://", "ftp://host", "mlruns", ""])
 def test_an_address_of_another_kind_is_told(uri):
     with pytest.raises(UserError, match="no MLflow server answers there|expected sqlite:///FILE or http"):
-        Store(uri)
+        Store(uri, retry_s=0.1)
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from deepfm.training import progress
 from deepfm.training.progress import ProgressWriter, watched
+from deepfm.training.step_curve import StepCurve
 
 
 @pytest.fixture
@@ -84,6 +85,51 @@ def test_without_a_terminal_progress_is_a_line_a_minute(run_url, caplog, monkeyp
         wait_until(lambda: caplog.messages)
     line = "epoch 2/3, step 4/10, 12346 samples/s, logloss 0.5120, at most 16 steps left"
     assert caplog.messages[0] == line
+
+
+def test_epochs_of_workers_that_were_started_again_are_handed_on(run_url):
+    writer, seen = writer_of(run_url, num_steps=2, max_epochs=4), []
+    with watched(run_url, seen.append):
+        writer.epoch({"epoch": 1})
+        writer.epoch({"epoch": 2})
+        wait_until(lambda: len(seen) == 2)
+        again = writer_of(run_url, num_steps=2, max_epochs=4)  # they go on after the second
+        again.epoch({"epoch": 3})
+    assert seen == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
+
+
+def test_what_was_told_before_this_training_is_not_handed_on(run_url):
+    writer_of(run_url, num_steps=2, max_epochs=3).epoch({"epoch": 1})
+    seen = []
+    with watched(run_url, seen.append):
+        writer_of(run_url, num_steps=2, max_epochs=3).epoch({"epoch": 2})
+    assert seen == [{"epoch": 2}]
+
+
+def test_points_within_epochs_are_means_of_their_own_steps(run_url):
+    writer, points = writer_of(run_url, num_steps=2, max_epochs=2, curves="fm_"), []
+    with watched(run_url, lambda _: None, points.extend):
+        # Means of the epoch so far, of steps with logloss 0.8, 0.6 and 0.5, 0.1.
+        for epoch, step, mean in ((1, 1, 0.8), (1, 2, 0.7), (2, 1, 0.5), (2, 2, 0.3)):
+            writer.step(epoch, step, mean, 100.0)
+        writer.epoch({"epoch": 2})
+    assert [point["step"] for point in points] == [1, 2, 3, 4]
+    found = [point["fm_train_logloss_by_step"] for point in points]
+    assert found == pytest.approx([0.8, 0.6, 0.5, 0.1])
+    assert progress.read_curve(run_url) == points
+
+
+def test_points_are_no_more_than_can_be_looked_at_and_none_is_of_what_came_before(run_url):
+    curve = StepCurve(1000)
+    steps = [step for step in range(1, 1001) if curve.point(1, step, 0.5)]
+    assert steps == list(range(20, 1001, 20))
+    # Taken up again after step 30, where the epoch's mean was 0.6; then all steps have 0.2.
+    again = StepCurve(1000)
+    means = {step: (30 * 0.6 + (step - 30) * 0.2) / step for step in range(31, 61)}
+    found = [again.point(2, step, mean) for step, mean in means.items()]
+    (at_40, at_60) = [point for point in found if point]
+    assert at_60 == {"step": 1060, "train_logloss_by_step": pytest.approx(0.2)}
+    assert at_40["step"] == 1040
 
 
 def test_epochs_of_an_earlier_training_of_the_run_stay(tmp_path):

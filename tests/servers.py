@@ -1,0 +1,151 @@
+"""Real servers on loopback: started on free ports, stopped when their block ends."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+_START_LIMIT_S = 180
+
+
+def free_port(wanted: int = 0) -> int:
+    """A port of loopback that nothing listens on; `wanted` where one is given."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", wanted))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def running(
+    command: list, log: Path, is_ready: Callable[[], bool], environment: dict | None = None, **options
+) -> Iterator[subprocess.Popen]:
+    """A server in a group of processes of its own, from when it is ready until the block ends."""
+    environment = {"PATH": f"{BIN}:{os.environ['PATH']}"} | (environment or {})
+    with log.open("a") as output:
+        server = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=output,
+            stderr=output,
+            env=os.environ | environment,
+            start_new_session=True,
+            **options,
+        )
+    try:
+        deadline = time.monotonic() + _START_LIMIT_S
+        while not is_ready():
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield server
+    finally:
+        stop(server)
+
+
+def stop(server: subprocess.Popen) -> None:
+    """The server and all it has started; again, it does nothing."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, number)
+            server.wait(30)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def answers(url: str) -> Callable[[], bool]:
+    """Whether a URL is served."""
+
+    def ask() -> bool:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    return ask
+
+
+@contextmanager
+def mlflow_server(
+    folder: Path,
+    port: int = 0,
+    *,
+    store: str | None = None,
+    flags: tuple[str, ...] = (),
+    environment: dict | None = None,
+) -> Iterator[str]:
+    """An MLflow server, on a free port or on the one it had before -> its address; `store`: not SQLite."""
+    port = free_port(port)
+    where = ["--backend-store-uri", store or f"sqlite:///{folder}/server.db"]
+    where += [
+        "--artifacts-destination",
+        folder / "files",
+        "--host=127.0.0.1",
+        f"--port={port}",
+        "--workers=1",
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", *where, *flags]
+    address = f"http://127.0.0.1:{port}"
+    with running(command, folder / "server.log", answers(f"{address}/health"), environment):
+        yield address
+
+
+@contextmanager
+def model_server(folder: Path, model_uri: str, tracking_uri: str) -> Iterator[str]:
+    """`mlflow models serve` of a registered model, in this environment -> its address."""
+    address = f"http://127.0.0.1:{free_port()}"
+    port = address.rpartition(":")[2]
+    flags = ["--model-uri", model_uri, "--env-manager", "local", "--host", "127.0.0.1", "--port", port]
+    command = [BIN / "mlflow", "models", "serve", *flags]
+    environment = {"MLFLOW_TRACKING_URI": tracking_uri}
+    with running(command, folder / "model_server.log", answers(f"{address}/ping"), environment):
+        yield address
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A PostgreSQL server with an empty database -> the latter's URI; skips where there is none to start."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed below /usr/lib/postgresql")
+    # It refuses to run as root; its files then belong to the user that Debian's package made.
+    as_user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    folder.mkdir()
+    if as_user:
+        _open_to("postgres", folder)
+    cluster, log, port = folder / "cluster", folder / "postgres.log", free_port()
+    made = subprocess.run(
+        [programs[-1] / "initdb", "-D", cluster, "--username=mlflow", "--auth=trust", "--no-sync"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        **as_user,
+    )
+    assert made.returncode == 0, made.stderr
+    settings = [f"-c{name}" for name in (f"unix_socket_directories={folder}", "fsync=off")]
+    command = [programs[-1] / "postgres", "-D", cluster, "-h", "127.0.0.1", "-p", port, *settings]
+    asks = [programs[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+
+    def is_ready() -> bool:
+        return subprocess.run(asks).returncode == 0
+
+    with running(command, log, is_ready, cwd="/", **as_user):
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+
+
+def _open_to(user: str, folder: Path) -> None:
+    """Give a folder to a user, and let it pass through those above it, which pytest keeps to itself."""
+    shutil.chown(folder, user, user)
+    for above in folder.parents:
+        if not above.stat().st_mode & 0o001:
+            above.chmod(above.stat().st_mode | 0o011)

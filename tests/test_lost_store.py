@@ -1,0 +1,188 @@
+"""MLflow away, or its file locked: before, in the middle and at the end of a training, and back again."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+
+import pytest
+import yaml
+from servers import free_port, mlflow_server
+
+from deepfm.registry import training_run
+from deepfm.registry.tracking import Store
+from deepfm.training.progress import ProgressWriter
+
+pytestmark = pytest.mark.slow
+MODEL = """
+model: deepfm
+embedding_dim: 2
+deep: {hidden_units: [4]}
+training: {batch_size: 8, max_epochs: 4, patience: 4, learning_rate: 0.01}
+"""
+
+
+@pytest.fixture
+def train(run_job, small_dataset, profile_path, tmp_path):
+    """Run train.py for a model of that name at an address, which is tried for `retry_s`."""
+    (tmp_path / "model.yaml").write_text(MODEL)
+    profile = yaml.safe_load(profile_path.read_text())
+
+    def run(name, uri, *flags, retry_s=1):
+        profile["mlflow"] |= {"tracking_uri": uri, "retry_s": retry_s}
+        profile["mlflow"]["artifact_location"] = str(tmp_path / "artifacts")
+        (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile))
+        files = ["--dataset", small_dataset, "--model", tmp_path / "model.yaml"]
+        where = ["--profile", tmp_path / "profile.yaml", "--num-workers", 0]
+        return run_job("train", *files, *where, "--name", name, *flags)
+
+    return run
+
+
+@pytest.fixture
+def when_trained(monkeypatch):
+    """Have something happen between the end of a training and its registration."""
+    keep_outcome = training_run.keep_outcome
+
+    def happens(act):
+        def keep_and_act(run_url, outcome):
+            keep_outcome(run_url, outcome)
+            act()
+
+        monkeypatch.setattr(training_run, "keep_outcome", keep_and_act)
+
+    return happens
+
+
+def the_line(job) -> str:
+    """What a job that failed, by nobody's mistake, told."""
+    assert (job.status, job.stdout) == (1, "")
+    assert "Traceback" not in job.stderr
+    (line,) = [line for line in job.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def folder_told(line: str) -> str:
+    """Where the trained model is kept."""
+    assert "the model is trained, but" in line
+    return re.search(r"--register-only (\S+) does it later", line)[1]
+
+
+def steps_of(client, run_id, curve):
+    return [point.step for point in client.get_metric_history(run_id, curve)]
+
+
+# --- a server
+
+
+def test_a_server_that_starts_late_is_waited_for(tmp_path, train):
+    port, done = free_port(), []
+    waiting = threading.Thread(
+        target=lambda: done.append(Store(f"http://127.0.0.1:{port}", retry_s=120).find_run("0")), daemon=True
+    )
+    waiting.start()
+    with mlflow_server(tmp_path, port):
+        waiting.join(60)
+        assert done == [None]
+    told = train("nobody", f"http://127.0.0.1:{port}").mistake
+    assert "no MLflow server answers there" in told
+
+
+def test_curves_of_a_server_that_was_away_are_completed(tmp_path, train, monkeypatch, capfd):
+    write_epoch, stack = ProgressWriter.epoch, ExitStack()
+    lost = threading.Event()
+    add = training_run.Run.log_epoch
+
+    def add_and_tell(run, metrics):
+        add(run, metrics)
+        if metrics["epoch"] >= 2:
+            lost.set()
+
+    def epoch(writer, metrics):
+        if metrics["epoch"] == 2:
+            stack.close()  # the server
+        write_epoch(writer, metrics)
+        if metrics["epoch"] == 2:
+            assert lost.wait(120)
+        if metrics["epoch"] == 3:
+            stack.enter_context(mlflow_server(tmp_path, port))
+
+    monkeypatch.setattr(ProgressWriter, "epoch", epoch)
+    monkeypatch.setattr(training_run.Run, "log_epoch", add_and_tell)
+    with stack:
+        address = stack.enter_context(mlflow_server(tmp_path))
+        port = int(address.rpartition(":")[2])
+        job = train("interrupted", address, retry_s=3)
+        assert "are not in MLflow yet, training goes on: no MLflow server answers there" in job.stderr
+        client, run_id = Store(address).client, job.summary["run_id"]
+        for curve in ("train_logloss", "valid_auc"):
+            assert steps_of(client, run_id, curve) == [1, 2, 3, 4]
+        assert steps_of(client, run_id, "train_logloss_by_step") == list(range(1, 13))
+
+
+def test_a_model_whose_registry_went_away_is_kept_and_registered_later(tmp_path, train, when_trained):
+    with ExitStack() as stack:
+        address = stack.enter_context(mlflow_server(tmp_path))
+        when_trained(stack.close)
+        folder = folder_told(the_line(train("late", address)))
+    with mlflow_server(tmp_path, int(address.rpartition(":")[2])) as address:
+        summary = train("late", address, "--register-only", folder).summary
+        client = Store(address).client
+        assert summary["version"] == "1"
+        assert client.get_run(summary["run_id"]).info.status == "FINISHED"
+        assert steps_of(client, summary["run_id"], "valid_auc") == [1, 2, 3, 4]
+        again = train("late", address, "--register-only", folder)
+    assert "expected the folder in" in again.mistake
+
+
+# --- a SQLite file
+
+
+class Lock:
+    """A process that holds a database for itself."""
+
+    def __init__(self, path, seconds):
+        code = (
+            "import sqlite3, sys, time\n"
+            "database = sqlite3.connect(sys.argv[1], timeout=60)\n"
+            "database.execute('BEGIN EXCLUSIVE')\n"
+            "print('held', flush=True)\n"
+            "time.sleep(float(sys.argv[2]))"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, str(path), str(seconds)], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout.readline() == "held\n"
+
+    def release(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def database(profile_path, tmp_path):
+    """Path of a copy of the tests' database: a new one takes seconds."""
+    with sqlite3.connect(profile_path.parent / "mlflow.db") as source:
+        source.backup(sqlite3.connect(tmp_path / "mlflow.db"))
+    return tmp_path / "mlflow.db"
+
+
+def test_a_locked_file_is_waited_for_and_then_told(database, train, when_trained, store):
+    uri, locks = f"sqlite:///{database}", []
+    locks.append(Lock(database, 600))
+    assert "database is locked; end the process" in train("locked", uri).mistake
+    locks.pop().release()
+
+    # For some seconds at the end of a training: it is registered then.
+    when_trained(lambda: locks.append(Lock(database, 4)))
+    assert train("locked", uri, retry_s=60).summary["version"] == "1"
+    locks.pop().release()
+
+    # For ever: it is kept, and registered later.
+    when_trained(lambda: locks.append(Lock(database, 600)))
+    folder = folder_told(the_line(train("locked", uri)))
+    assert train("locked", uri, "--register-only", folder).status == 2
+    locks.pop().release()
+    assert train("locked", uri, "--register-only", folder).summary["version"] == "2"
