@@ -28,7 +28,7 @@ from deepfm.config import load_settings
 from deepfm.dataset.manifest import read_parts
 from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings
-from deepfm.registry.tracking import Store
+from deepfm.registry.tracking import open_store
 from deepfm.tuning.figures import figures
 from deepfm.tuning.plan import make_plan, study_name
 from deepfm.tuning.results import best, best_yaml, combinations, counts, csv_text, markdown, summary_of
@@ -73,7 +73,7 @@ def tune(
         raise UserError(
             f"--study-dir: expected a local folder, found {study_dir or work_url}/studies; give one"
         )
-    store = Store(tracking_uri or profile.mlflow.tracking_uri, profile.mlflow.artifact_location)
+    store = open_store(profile.mlflow, tracking_uri)
     best_path = study_path(folder, name).with_suffix(".yaml")
     session = spark_session(profile, "tune") if num_workers else nullcontext()
     with opened_study(folder, name, plan) as opened, session as spark:

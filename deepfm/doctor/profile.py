@@ -107,7 +107,7 @@ def check_mlflow(uri: str) -> Finding:
         probe = check_writable("MLflow", file.parent)
         return probe if probe.level == "red" else green("MLflow", f"{told}, which the first job makes")
     try:
-        Store(uri)
+        Store(uri, retry_s=1)
     except UserError as error:
         remedy = "mlflow server --host 127.0.0.1 --port 5000, or another --tracking-uri"
         return red("MLflow", str(error).replace(uri, told), remedy)

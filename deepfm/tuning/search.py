@@ -155,7 +155,8 @@ class _Objective:
         )
         storage.make_folder(run_url)
         try:
-            with watched(run_url, judge, _LOOK_EVERY_S if order.asks_driver else None):
+            look_every_s = _LOOK_EVERY_S if order.asks_driver else None
+            with watched(run_url, judge, run.log_steps, look_every_s):
                 return launch(site.spark, order, plan.num_workers, site.workers)
         finally:
             storage.remove(run_url)
