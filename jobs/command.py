@@ -8,10 +8,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 
 import click
+from py4j.protocol import Py4JNetworkError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 from spark_console import set_up_java
@@ -158,7 +159,9 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     try:
         yield spark
     finally:
-        spark.stop()
+        # Where the JVM is gone there is nothing to stop, and what the job came to must not be hidden by it.
+        with suppress(ConnectionError, Py4JNetworkError):
+            spark.stop()
 
 
 def load_profile(path: str) -> Profile:

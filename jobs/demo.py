@@ -81,22 +81,18 @@ def show(stages: dict[str, dict], truth: dict | None) -> None:
     facts.add_row(f"version {promoted['version']}", became + "\n".join(promoted["reasons"]))
     mean = f"mean probability {scored['mean_probability']:.4f}"
     facts.add_row(scored["date"], f"{scored['rows_scored']:,} scored by version {scored['version']}, {mean}")
-
     figures = Table("On the held-out rows", "AUC", "logloss")
     if truth:
-        best = f"{truth['bayes_auc']:.4f}", f"{truth['bayes_logloss']:.4f}"
+        best = [f"{truth[key]:.4f}" for key in ("bayes_auc", "bayes_logloss")]
         figures.add_row("the planted truth (no model can beat it)", *best)
     figures.add_row("DeepFM", f"{trained['test_auc']:.4f}", f"{trained['test_logloss']:.4f}")
     figures.add_row("always the CTR", "0.5000", f"{trained['test_ctr_logloss']:.4f}")
-
     seconds = Table("Stage", "seconds")
     for stage, summary in stages.items():
         seconds.add_row(stage, f"{summary['seconds']:.0f}")
-
-    console = Console()
-    console.print(facts, figures, seconds)
-    console.print(f"Scores:  {scored['output']}", soft_wrap=True)
-    console.print("Runs:    .venv/bin/mlflow ui --backend-store-uri sqlite:///work/mlflow.db", soft_wrap=True)
+    runs = ".venv/bin/mlflow ui --backend-store-uri sqlite:///work/mlflow.db"
+    Console().print(facts, figures, seconds)
+    Console().print(f"Scores:  {scored['output']}\nRuns:    {runs}", soft_wrap=True)
 
 
 if __name__ == "__main__":

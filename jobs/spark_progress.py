@@ -65,5 +65,6 @@ def _bar(context: SparkContext, what: str, stop: threading.Event) -> None:
 def _lines(context: SparkContext, what: str, stop: threading.Event) -> None:
     started = time.monotonic()
     while not stop.wait(_LINE_EVERY_S):
-        minutes = (time.monotonic() - started) / 60
-        logger.info("%s: %.0f min, %d of %d tasks of this stage", what, minutes, *_num_tasks(context))
+        done, num = _num_tasks(context)
+        stage = f"{done} of {num} tasks of this stage" if num else "between two stages"
+        logger.info("%s: %.0f min, %s", what, (time.monotonic() - started) / 60, stage)

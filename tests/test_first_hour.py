@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
+from pyspark import SparkConf
 
 DAYS = "--train-days 2026-01-01 --valid-days 2026-01-02 --test-days 2026-01-03"
 BUILD = "build_features --output {place}/out --input {place}/log --data {place}/data.yaml "
@@ -50,7 +51,10 @@ AT_ONCE = {
     "nothing to register": (TRAIN + "--register-only {place}", ["expected the folder", "found none"]),
     "a start that is no version": (TRAIN + "--warm-start models:/nobody@champion", ["no such model"]),
     "two starts": (TRAIN + "--warm-start x --init-from y", ["exclude each other", "give one"]),
-    "a model of another dataset": (TRAIN + "--warm-start {champion}", ["--warm-start", "grow"]),
+    "a model of another dataset": (
+        TRAIN + "--warm-start {stranger}",
+        ["fields of the model, found new I", "build it with --grow"],
+    ),
     "a date in another form": (SCORE + "--date 3.1.2026", ["expected a day YYYY-MM-DD, found 3.1.2026"]),
     "a date that is a path": (SCORE + "--date ../x", ["expected a day YYYY-MM-DD, found ../x"]),
     "a range the wrong way": (
@@ -65,7 +69,7 @@ AT_ONCE = {
     ),
     "nothing to promote": (
         "promote --name nobody",
-        ["no version of a model nobody", "train.py --name nobody"],
+        ["no model nobody", "train.py --name nobody"],
     ),
     "no champion to go back to": ("promote --rollback --name first_hour_champion", ["first_hour_champion"]),
     "a day that was never scored": (
@@ -190,12 +194,18 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def champion(save_model, register, store):
-    """A registered model whose ids mean something else than those of the dataset."""
+    """A registered model of the dataset's fields."""
     name = "first_hour_champion"
     if not store.client.search_registered_models(f"name = '{name}'"):
         register(save_model(), name)
         store.client.set_registered_model_alias(name, "champion", "1")
     return f"models:/{name}@champion"
+
+
+@pytest.fixture
+def stranger(save_model, register):
+    """A registered model of other fields than the dataset's."""
+    return f"models:/first_hour_stranger/{register(save_model(with_i=False), 'first_hour_stranger')}"
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +225,7 @@ def words(place, servers, request):
     """words(command) -> the job and its flags, the names in {} filled in."""
 
     def filled(command):
-        fixtures = {"champion": "champion", "dataset": "small_dataset"}
+        fixtures = {"champion": "champion", "stranger": "stranger", "dataset": "small_dataset"}
         needed = {name: fixture for name, fixture in fixtures.items() if f"{{{name}}}" in command}
         values = {name: shlex.quote(str(request.getfixturevalue(needed[name]))) for name in needed}
         return shlex.split(command.format(place=shlex.quote(str(place)), **servers, **values))
@@ -228,7 +238,7 @@ def by_itself(profile_path):
     """by_itself(job, flags) -> the one line it ends with, in a session of its own rather than the tests'."""
 
     def run(job, *flags, profile=profile_path):
-        flags = [*map(str, flags)] + ["--profile", str(profile)] * ("--profile" not in flags)
+        flags = ["--profile", str(profile), *map(str, flags)]  # one of the flags' own wins
         done = CliRunner().invoke(getattr(importlib.import_module(job), job), flags)
         assert (done.exit_code, done.stdout) == (2, ""), done.exception
         assert "Traceback" not in done.stderr
@@ -261,8 +271,10 @@ def test_a_mistake_in_the_log_is_told_in_one_line(words, run_job, place, case):
 
 
 @pytest.fixture
-def build_by_itself(place, by_itself, profile_path, tmp_path):
+def build_by_itself(place, by_itself, profile_path, tmp_path, monkeypatch):
     """build_features.py with Spark properties of its own -> the line it ends with."""
+    # Those of the tests' session, where one is open, are no part of it.
+    monkeypatch.setattr(command_of_jobs, "SparkConf", lambda: SparkConf(loadDefaults=False))
 
     def run(**properties):
         profile = yaml.safe_load(profile_path.read_text())
