@@ -63,7 +63,7 @@ def start(tmp_path, small_dataset):
 
 def wait_for_an_epoch(process, runs, seen):
     """Until a trial whose folder was not seen before has an epoch -> the folder's name."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     while time.monotonic() < deadline and process.poll() is None:
         for path in runs.glob("*/progress.json"):
             with suppress(OSError):
@@ -92,7 +92,7 @@ def test_a_killed_study_goes_on_and_both_ranks_stop_where_a_trial_lags(start, tm
     process = start()
     lost = wait_for_an_epoch(process, runs, (killed,))
     a_worker_of(process).kill()
-    stdout, stderr = process.communicate(timeout=300)
+    stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     summary = json.loads(stdout.splitlines()[-1])
     assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 2, "left": 0}

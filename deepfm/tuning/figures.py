@@ -1,5 +1,6 @@
 """AUC and logloss over what was tried, as in the DeepFM paper's figures 7 to 11, and Optuna's own plots."""
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
@@ -34,6 +35,7 @@ def figures(study: optuna.Study, found: Sequence[Combination], plan: Plan) -> di
 
 
 def _by_optuna(plot: Callable, study: optuna.Study, **settings) -> Figure:
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # names may look like numbers
     # It draws with pyplot, in a style that it would leave behind for all figures after it.
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that its plots are experimental

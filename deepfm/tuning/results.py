@@ -57,7 +57,8 @@ def combinations(trials: Iterable[TrialResult], plan: Plan) -> list[Combination]
     """
     tried: dict[tuple, list[TrialResult]] = {}
     for trial in trials:
-        if not trial.tried_again and trial.state not in ("waiting", "running") and trial.choice:
+        has_chosen = plan.space.parameters.keys() <= trial.choice.keys()  # one may be killed before it has
+        if has_chosen and not trial.tried_again and trial.state not in ("waiting", "running"):
             # Each of a TPE study by itself, though two may have tried the same.
             number = () if SEED in trial.choice else (trial.number,)
             tried.setdefault((*sorted(of_seed(trial.choice).items()), *number), []).append(trial)
@@ -112,7 +113,7 @@ def markdown(found: Sequence[Combination], plan: Plan) -> str:
     lines = [head, [*["---"] * len(names), *["---:"] * len(titles), "---"]]
     chosen = best(found, plan)
     for one in found:
-        labels = [_label(one.choice[name]) if name in one.choice else "" for name in names]
+        labels = [_label(one.choice[name]) for name in names]
         figures = [_with_spread(one, figure) for figure in FIGURES]
         epochs = one.mean("epochs")
         numbers = ", ".join(str(trial.number) for trial in one.trials)

@@ -27,6 +27,7 @@ from deepfm.training.verdict import give_verdict
 from deepfm.tuning.plan import Plan
 from deepfm.tuning.study import (
     METRICS,
+    REASON,
     RUN_ID,
     CutOff,
     TrialResult,
@@ -136,6 +137,7 @@ class _Objective:
             run.set_tag(_STATE, state)
         # Outside of the run, which has not failed.
         if state == "cut off":
+            trial.set_user_attr(REASON, "the time was over; it is tried again when the study goes on")
             raise CutOff
         if state != "complete":
             raise optuna.TrialPruned

@@ -70,9 +70,10 @@ def test_who_does_not_ask_is_not_stopped(order):
     assert (len(outcome.training.epochs), outcome.training.stopped) == (5, False)
 
 
-def test_of_an_fnn_only_the_second_stage_asks(order):
+def test_of_an_fnn_only_the_second_stage_asks(order, caplog):
     outcome, _ = judged(order("fnn", asks_driver=True), lambda order: run_worker(order, SingleWorld()), 2)
     assert (len(outcome.first_stage.epochs), len(outcome.training.epochs)) == (5, 2)
+    assert "was not judged" not in caplog.text
 
 
 def test_a_verdict_on_an_earlier_epoch_is_no_answer(tmp_path):

@@ -71,10 +71,11 @@ def test_what_failed_and_was_tried_again_is_told_by_its_successor(plan_of):
         trial(1, 2, 0.3),
         trial(2, 4, state="failed", reason="workers lost"),
         trial(3, 4, state="waiting"),
+        TrialResult(4, "failed", {}),  # killed before it had chosen
     ]
     table = markdown(combinations(trials, plan), plan).splitlines()
     assert [line.split("|")[-2].strip() for line in table[2:]] == ["**1: complete**", "2: failed"]
-    assert counts(trials) == {"complete": 1, "pruned": 0, "diverged": 0, "failed": 2}
+    assert counts(trials) == {"complete": 1, "pruned": 0, "diverged": 0, "failed": 3}
 
 
 def test_without_a_complete_trial_there_is_no_best(plan_of):
