@@ -3,8 +3,12 @@
 import json
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import yaml
 from standalone import ROOT
 
@@ -32,6 +36,26 @@ def finish(process: subprocess.Popen, timeout_s: float = 600) -> dict:
     stdout, stderr = process.communicate(timeout=timeout_s)
     assert process.returncode == 0, stderr
     return json.loads(stdout.splitlines()[-1])
+
+
+@contextmanager
+def seen_arguments() -> Iterator[set[str]]:
+    """The command lines of all processes of this machine that are there at some time of the block."""
+    seen, stop = set(), threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.5):
+            for process in psutil.process_iter():
+                with suppress(psutil.Error):
+                    seen.add(" ".join(process.cmdline()))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
 
 
 def weights(tracking_uri: str, name: str, version: str) -> bytes:
