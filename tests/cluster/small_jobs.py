@@ -32,10 +32,10 @@ def write_settings(folder: Path, tracking_uri: str, training: dict, **workers) -
 
 
 def finish(process: subprocess.Popen, timeout_s: float = 600) -> dict:
-    """The summary of a job that was submitted; its stderr where it failed."""
-    stdout, stderr = process.communicate(timeout=timeout_s)
-    assert process.returncode == 0, stderr
-    return json.loads(stdout.splitlines()[-1])
+    """The summary of a job that was submitted; all that it said where it failed."""
+    output, _ = process.communicate(timeout=timeout_s)
+    assert process.returncode == 0, output
+    return json.loads([line for line in output.splitlines() if line.startswith(("{", "["))][-1])
 
 
 @contextmanager

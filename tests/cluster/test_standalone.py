@@ -12,9 +12,12 @@ from small_jobs import DAYS, TRAINING, finish, seen_arguments, write_settings
 from standalone import LOOPBACK, ROOT, SPARK_HOME, free_port, stop
 
 from deepfm.dataset.manifest import read_manifest
+from deepfm.synthetic import RAW_SCHEMA
 
 pytestmark = pytest.mark.cluster
 
+#: Criteo's rows have no key of their own, so all of a row is it.
+KEY = ",".join(RAW_SCHEMA.names[1:])
 #: What an executor's Python sees; run by spark-submit like a job.
 PROBE = """
 import json, os
@@ -64,8 +67,14 @@ def pipeline(loopback_cluster, mlflow_uri, log, tmp_path_factory):
         "build_features": ("--data=conf/data/criteo.yaml", f"--input={log}", f"--output={dataset}", *DAYS),
         "train": (f"--dataset={dataset}", f"--model={model}", "--num-workers=2", "--name=ctr"),
         "promote": ("--name=ctr",),
-        "score": (*night, "--model-uri=models:/ctr@champion", f"--output={scores}", "--keep=id", "--key=id"),
-        "evaluate": (*night, f"--scores={scores}", "--key=id"),
+        "score": (
+            *night,
+            "--model-uri=models:/ctr@champion",
+            f"--output={scores}",
+            f"--keep={KEY}",
+            f"--key={KEY}",
+        ),
+        "evaluate": (*night, f"--scores={scores}", f"--key={KEY}"),
     }
     summaries = {}
     with seen_arguments() as arguments:
