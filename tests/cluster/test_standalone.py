@@ -62,18 +62,12 @@ def pipeline(loopback_cluster, mlflow_uri, log, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
     profile, model = write_settings(folder, mlflow_uri, TRAINING)
     dataset, scores = folder / "dataset", folder / "scores"
-    night = ("--date=2026-01-05", f"--input={log}")
+    night, kept = ("--date=2026-01-05", f"--input={log}"), (f"--keep={KEY}", f"--key={KEY}")
     flags = {
         "build_features": ("--data=conf/data/criteo.yaml", f"--input={log}", f"--output={dataset}", *DAYS),
         "train": (f"--dataset={dataset}", f"--model={model}", "--num-workers=2", "--name=ctr"),
         "promote": ("--name=ctr",),
-        "score": (
-            *night,
-            "--model-uri=models:/ctr@champion",
-            f"--output={scores}",
-            f"--keep={KEY}",
-            f"--key={KEY}",
-        ),
+        "score": (*night, "--model-uri=models:/ctr@champion", f"--output={scores}", *kept),
         "evaluate": (*night, f"--scores={scores}", f"--key={KEY}"),
     }
     summaries = {}
