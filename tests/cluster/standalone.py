@@ -112,7 +112,7 @@ class Cluster:
             time.sleep(0.2)
 
     def submit(self, script: Path, *flags, spark: tuple[str, ...] = PACKED) -> subprocess.Popen:
-        """Start spark-submit on the master's host; it sends its job's stderr to stdout, and here does so too."""
+        """Start spark-submit on the master's host; it merges a job's two streams, and so does this."""
         command = [SPARK_HOME / "bin/spark-submit", "--master", self.url, *spark, script, *flags]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         process = self._start(command, self._master, cwd=ROOT, **pipes)
