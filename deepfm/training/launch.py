@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from deepfm.config import WorkerSettings
 from deepfm.errors import UserError, WorkersLost
-from deepfm.training.contact import Address, forget_lost, hanging_up, report_lost, watched_for_lost
+from deepfm.training.contact import forget_lost, hanging_up, report_lost, watched_for_lost
 from deepfm.training.failure import failures, forget_failures, report_failure
 from deepfm.training.order import WorkOrder
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
@@ -112,7 +112,10 @@ def _watched(
     spark: SparkSession, run_url: str, num_workers: int, workers: WorkerSettings, given_up: list[str]
 ) -> Iterator[None]:
     """Where a rank falls silent or ranks lose each other, end the block; `given_up` gets the reason."""
-    executors = _executors(spark)
+
+    def executors() -> list[tuple[str, int]]:
+        tracker = spark.sparkContext._jsc.sc().statusTracker()
+        return [(executor.host(), executor.port()) for executor in tracker.getExecutorInfos()]
 
     def give_up(reason: str) -> None:
         given_up.append(reason)
@@ -150,12 +153,6 @@ def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
             f"{spark.sparkContext.master}; give fewer workers, or more slots (spark.master local[N], "
             "executors, cores)"
         )
-
-
-def _executors(spark: SparkSession) -> list[Address]:
-    """Where they listen; in local mode that is this process."""
-    tracker = spark.sparkContext._jsc.sc().statusTracker()
-    return [(executor.host(), executor.port()) for executor in tracker.getExecutorInfos()]
 
 
 @contextmanager

@@ -24,6 +24,8 @@ def write_settings(folder: Path, tracking_uri: str, training: dict, **workers) -
     profile = yaml.safe_load((ROOT / "conf/profile/standalone.yaml").read_text())
     profile["work_dir"] = str(folder / "runs")
     profile["mlflow"] = {"tracking_uri": tracking_uri}
+    if not tracking_uri.startswith("http"):  # a server knows its own
+        profile["mlflow"]["artifact_location"] = str(folder / "artifacts")
     profile["workers"] |= workers
     profile["spark"] |= {"spark.executor.memory": "1g", "spark.sql.shuffle.partitions": 4}
     (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
