@@ -1,12 +1,14 @@
 """A night's scoring beside MLflow's own: rows/s of DeepFM's network, and from raw text to a published day.
 
-    python benchmarks/scoring.py [--rows 1000000]
+    python benchmarks/scoring.py [--rows 1000000] [--cluster-workers 2]
 
 One model (K = 16, 400-400-400, weights as they are initialised: time does not depend on them), one Spark
 session of two cores. `mlflow.pyfunc.spark_udf` gets a TorchScript copy of the network and encoded ids;
 ours scores the same ids, and then does the whole night from raw text: parse, set aside, encode, score, check,
 publish. The two on ids write nowhere. Each runs twice and the second time counts: workers are warm, as in a
-backfill. Stdout ends with a line of JSON.
+backfill. With --cluster-workers N the night is scored on Spark clusters of one and of N workers too, each a
+process of one core: where fewer cores are free than workers and driver need, they only share them. Stdout
+ends with a line of JSON.
 """
 
 import json
@@ -14,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -123,17 +126,21 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 @click.command(help=__doc__.replace("published day.\n\n", "published day.\n\n\b\n"))
 @click.option("--rows", type=int, default=1_000_000, show_default=True)
-def main(rows: int) -> None:
+@click.option(
+    "--cluster-workers", type=click.IntRange(min=2), help="Also on clusters of 1 and so many workers."
+)
+def main(rows: int, cluster_workers: int | None) -> None:
     from command import load_profile, spark_session
 
     log, dataset = build(rows)
     store = Store(f"sqlite:///{WORK}/mlflow.db", str(WORK / "artifacts"))
     register(dataset, store)
-    with spark_session(load_profile(str(REPOSITORY / "conf/profile/local.yaml")), "benchmark") as spark:
+    night = Night(NIGHT, f"file://{log}", f"file://{WORK}/scores")
+    profile = load_profile(str(REPOSITORY / "conf/profile/local.yaml"))
+    with spark_session(profile, "benchmark") as spark:
         model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
         read = spark.read.parquet(f"file://{dataset}/train")
         ids = read.select(*[name for name in read.columns if name != "label"])
-        night = Night(NIGHT, f"file://{log}", f"file://{WORK}/scores")
         contestants = {
             "spark_udf, TorchScript, on ids": lambda: _drain(by_spark_udf(spark, ids)),
             "ours, on ids": lambda: _drain(by_ours(ids, model, bf16=False)),
@@ -144,6 +151,12 @@ def main(rows: int) -> None:
             ),
         }
         found = {name: rows / seconds_of(work) for name, work in contestants.items()}
+    for workers in (1, cluster_workers) if cluster_workers else ():
+        cluster = {"spark.master": f"local-cluster[{workers},1,2048]", "spark.executor.memory": "2048m"}
+        with spark_session(profile.model_copy(update={"spark": profile.spark | cluster}), "night") as spark:
+            model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
+            seconds = seconds_of(partial(score_day, spark, model, night, DriftLimits()))
+        found[f"ours, a night on a cluster of {workers}"] = rows / seconds
     show(found)
 
 

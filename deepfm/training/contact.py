@@ -13,11 +13,11 @@ from deepfm import storage
 from deepfm.training.pulse import in_a_thread
 
 #: A rank that fails ends the others too, and Horovod by itself; only where it does not, contact is lost.
-_END_WITHIN_S = 10.0
+_END_WITHIN_S = 5.0
 _LOOK_EVERY_S = 1.0
 
-#: (host, port) on which an executor listens.
-Address = tuple[str, int]
+#: (host, port) of each executor; the port is not positive until it listens.
+Executors = Callable[[], list[tuple[str, int]]]
 
 
 def lost_url(run_url: str, rank: int) -> str:
@@ -38,7 +38,7 @@ def forget_lost(run_url: str, num_workers: int) -> None:
 
 @contextmanager
 def watched_for_lost(
-    run_url: str, num_workers: int, executors: list[Address], give_up: Callable[[str], None]
+    run_url: str, num_workers: int, executors: Executors, give_up: Callable[[str], None]
 ) -> Iterator[None]:
     """Give up once where ranks lost the others and the block has still not ended some seconds later."""
 
@@ -62,8 +62,8 @@ def _told(run_url: str, num_workers: int) -> str:
     return ", ".join(f"rank {found['rank']} on {found['host']}" for found in lost)
 
 
-def _silent(executors: list[Address]) -> str:
-    silent = sorted({host for host, port in executors if not _answers(host, port)})
+def _silent(executors: Executors) -> str:
+    silent = sorted({host for host, port in executors() if port > 0 and not _answers(host, port)})
     return f"; no answer to the driver from {', '.join(silent)}" if silent else ""
 
 
@@ -76,23 +76,29 @@ def _answers(host: str, port: int) -> bool:
 
 
 @contextmanager
-def hanging_up(executors: list[Address]) -> Iterator[Callable[[], None]]:
+def hanging_up(executors: Executors) -> Iterator[Callable[[], None]]:
     """What ends, from then on, this process's connections to executors on other machines, as they come.
 
     Horovod's driver asks each worker how it ended, and waits for the answer of a host that is gone without a
     limit; cut off, it takes the worker for failed.
     """
-    begun = threading.Event()
+    begun, hosts = threading.Event(), set()
+
+    def begin() -> None:
+        hosts.update(host for host, _ in executors())
+        begun.set()
 
     def work(stop: threading.Event) -> None:
-        own = {found.address for interface in psutil.net_if_addrs().values() for found in interface}
-        others = {address for host, _ in executors for address in _resolved(host)} - own
         while not stop.wait(_LOOK_EVERY_S):
             if begun.is_set():
-                _hang_up(others)
+                _hang_up({address for host in hosts for address in _resolved(host)} - _own_addresses())
 
     with in_a_thread(work, "hanging up"):
-        yield begun.set
+        yield begin
+
+
+def _own_addresses() -> set[str]:
+    return {found.address for interface in psutil.net_if_addrs().values() for found in interface}
 
 
 def _resolved(host: str) -> list[str]:

@@ -5,9 +5,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
@@ -15,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from deepfm.config import WorkerSettings
 from deepfm.errors import UserError, WorkersLost
-from deepfm.training.contact import Address, forget_lost, hanging_up, report_lost, watched_for_lost
+from deepfm.training.contact import forget_lost, hanging_up, report_lost, watched_for_lost
 from deepfm.training.failure import failures, forget_failures, report_failure
 from deepfm.training.loop import NotFiniteError
 from deepfm.training.order import WorkOrder
@@ -84,29 +86,8 @@ def _run_on_workers(
     forget_failures(order.run_url, num_workers)
     forget_lost(order.run_url, num_workers)
     given_up: list[str] = []
-    executors = _executors(spark)
-
-    def give_up(reason: str) -> None:
-        given_up.append(reason)
-        spark.sparkContext.cancelAllJobs()  # Horovod ends with its Spark job, and its processes with it
-        hang_up()  # but not while a host that is gone owes it an answer
-
-    contact = watched_for_lost(order.run_url, num_workers, executors, give_up)
-    silence = watched_for_silence(
-        Pulses(order.run_url, num_workers),
-        warn_after_s=workers.stall_warning_s,
-        give_up_after_s=workers.stall_limit_s,
-        on_warning=logger.warning,
-        give_up=give_up,
-    )
     try:
-        with (
-            _signal_handlers_kept(),
-            _spark_thread_quiet(),
-            hanging_up(executors) as hang_up,
-            silence,
-            contact,
-        ):
+        with _signal_handlers_kept(), _watched(spark, order.run_url, num_workers, workers, given_up):
             results = horovod.spark.run(
                 _work_as_rank,
                 args=(work, replace(order, beat_every_s=workers.stall_warning_s / 6)),
@@ -121,12 +102,37 @@ def _run_on_workers(
                 verbose=1 if logging.getLogger("horovod").isEnabledFor(logging.INFO) else 0,
             )
     except Exception as error:
-        if given_up:
-            raise WorkersLost(f"{given_up[0]}, and was given up") from error
-        raise _told_by_workers(order, num_workers, str(error)) from error
+        raise _told_by_workers(order, num_workers, str(error), given_up) from error
     if None in results:
-        raise _told_by_workers(order, num_workers, given_up[0] if given_up else "a rank lost the others")
+        raise _told_by_workers(order, num_workers, "a rank lost the others", given_up)
     return results[0]
+
+
+@contextmanager
+def _watched(
+    spark: SparkSession, run_url: str, num_workers: int, workers: WorkerSettings, given_up: list[str]
+) -> Iterator[None]:
+    """Where a rank falls silent or ranks lose each other, end the block; `given_up` gets the reason."""
+
+    def executors() -> list[tuple[str, int]]:
+        tracker = spark.sparkContext._jsc.sc().statusTracker()
+        return [(executor.host(), executor.port()) for executor in tracker.getExecutorInfos()]
+
+    def give_up(reason: str) -> None:
+        given_up.append(reason)
+        spark.sparkContext.cancelAllJobs()  # Horovod ends with its Spark job, and its processes with it
+        hang_up()  # but not while a host that is gone owes it an answer
+
+    silence = watched_for_silence(
+        Pulses(run_url, num_workers),
+        warn_after_s=workers.stall_warning_s,
+        give_up_after_s=workers.stall_limit_s,
+        on_warning=logger.warning,
+        give_up=give_up,
+    )
+    contact = watched_for_lost(run_url, num_workers, executors, give_up)
+    with _horovod_threads_quiet(given_up), hanging_up(executors) as hang_up, silence, contact:
+        yield
 
 
 def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
@@ -150,12 +156,6 @@ def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
         )
 
 
-def _executors(spark: SparkSession) -> list[Address]:
-    """Where they listen; in local mode that is this process."""
-    tracker = spark.sparkContext._jsc.sc().statusTracker()
-    return [(executor.host(), executor.port()) for executor in tracker.getExecutorInfos()]
-
-
 @contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
     """Horovod takes SIGINT and SIGTERM over and keeps them: after training, nothing would stop the job."""
@@ -168,12 +168,17 @@ def _signal_handlers_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _spark_thread_quiet() -> Iterator[None]:
-    """Horovod's thread that waits for the tasks dies of a lost worker with three stack traces; we tell it."""
+def _horovod_threads_quiet(given_up: list[str]) -> Iterator[None]:
+    """Horovod's thread that waits for the tasks dies of a lost worker with three stack traces; we tell it.
+
+    Once its connections are cut off, so do those that stream the workers' output.
+    """
     told = threading.excepthook
 
     def leave_out(arguments: threading.ExceptHookArgs) -> None:
-        if "run_spark" not in getattr(arguments.thread, "name", ""):
+        files = [frame.filename for frame in traceback.extract_tb(arguments.exc_traceback)]
+        by_us = given_up and any("horovod" in Path(file).parts for file in files)
+        if not by_us and "run_spark" not in getattr(arguments.thread, "name", ""):
             told(arguments)
 
     threading.excepthook = leave_out
@@ -200,12 +205,16 @@ def _work_as_rank(work: Work, order: WorkOrder) -> str | None:
             raise
 
 
-def _told_by_workers(order: WorkOrder, num_workers: int, otherwise: str) -> Exception:
-    """The error of the rank that tells most; `otherwise` where none left one."""
+def _told_by_workers(
+    order: WorkOrder, num_workers: int, otherwise: str, given_up: Sequence[str] = ()
+) -> Exception:
+    """The error of the rank that tells most; else why they were given up; else `otherwise`."""
     for failure in failures(order.run_url, num_workers):
         if failure["type"] == NotFiniteError.__name__:
             return NotFiniteError(failure["message"])
         if failure["by_user"]:
             return UserError(failure["message"])
         return RuntimeError(f"rank {failure['rank']} failed: {failure['type']}: {failure['message']}")
+    if given_up:
+        return WorkersLost(f"{given_up[0]}, and was given up")
     return WorkersLost(f"the workers failed: {' '.join(otherwise.split())}")

@@ -3,8 +3,12 @@
 import json
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import yaml
 from standalone import ROOT
 
@@ -20,6 +24,8 @@ def write_settings(folder: Path, tracking_uri: str, training: dict, **workers) -
     profile = yaml.safe_load((ROOT / "conf/profile/standalone.yaml").read_text())
     profile["work_dir"] = str(folder / "runs")
     profile["mlflow"] = {"tracking_uri": tracking_uri}
+    if not tracking_uri.startswith("http"):  # a server knows its own
+        profile["mlflow"]["artifact_location"] = str(folder / "artifacts")
     profile["workers"] |= workers
     profile["spark"] |= {"spark.executor.memory": "1g", "spark.sql.shuffle.partitions": 4}
     (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
@@ -28,10 +34,30 @@ def write_settings(folder: Path, tracking_uri: str, training: dict, **workers) -
 
 
 def finish(process: subprocess.Popen, timeout_s: float = 600) -> dict:
-    """The summary of a job that was submitted; its stderr where it failed."""
-    stdout, stderr = process.communicate(timeout=timeout_s)
-    assert process.returncode == 0, stderr
-    return json.loads(stdout.splitlines()[-1])
+    """The summary of a job that was submitted; all that it said where it failed."""
+    output, _ = process.communicate(timeout=timeout_s)
+    assert process.returncode == 0, output
+    return json.loads([line for line in output.splitlines() if line.startswith(("{", "["))][-1])
+
+
+@contextmanager
+def seen_arguments() -> Iterator[set[str]]:
+    """The command lines of all processes of this machine that are there at some time of the block."""
+    seen, stop = set(), threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.5):
+            for process in psutil.process_iter():
+                with suppress(psutil.Error):
+                    seen.add(" ".join(process.cmdline()))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
 
 
 def weights(tracking_uri: str, name: str, version: str) -> bytes:

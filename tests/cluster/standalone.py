@@ -112,9 +112,9 @@ class Cluster:
             time.sleep(0.2)
 
     def submit(self, script: Path, *flags, spark: tuple[str, ...] = PACKED) -> subprocess.Popen:
-        """Start spark-submit on the master's host."""
+        """Start spark-submit on the master's host; it merges a job's two streams, and so does this."""
         command = [SPARK_HOME / "bin/spark-submit", "--master", self.url, *spark, script, *flags]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         process = self._start(command, self._master, cwd=ROOT, **pipes)
         self._processes.append(process)
         return process
@@ -145,8 +145,8 @@ def free_port(host: Host) -> int:
         return probe.getsockname()[1]
 
 
-def without_stack_trace(stderr: str) -> str:
+def without_stack_trace(output: str) -> str:
     """The one line that a job ended with."""
-    assert not re.search(r"^Traceback", stderr, re.MULTILINE), stderr
-    (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert not re.search(r"^Traceback", output, re.MULTILINE), output
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     return line.removeprefix("error: ")

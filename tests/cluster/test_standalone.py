@@ -1,6 +1,5 @@
 """Every job by spark-submit on a standalone cluster, with the packed environment and authentication."""
 
-import json
 import subprocess
 import sys
 import time
@@ -8,15 +7,17 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
-from small_jobs import DAYS, TRAINING, finish, write_settings
+from small_jobs import DAYS, TRAINING, finish, seen_arguments, write_settings
 from standalone import LOOPBACK, ROOT, SPARK_HOME, free_port, stop
 
 from deepfm.dataset.manifest import read_manifest
+from deepfm.synthetic import RAW_SCHEMA
 
 pytestmark = pytest.mark.cluster
 
+#: Criteo's rows have no key of their own, so all of a row is it.
+KEY = ",".join(RAW_SCHEMA.names[1:])
 #: What an executor's Python sees; run by spark-submit like a job.
 PROBE = """
 import json, os
@@ -57,27 +58,28 @@ def wait_until_healthy(url, log):
 
 @pytest.fixture(scope="module")
 def pipeline(loopback_cluster, mlflow_uri, log, tmp_path_factory):
-    """Every job once, in turn -> ({job: summary}, the folder of all they wrote)."""
+    """Every job once, in turn -> ({job: summary}, the folder of all they wrote, all processes' arguments)."""
     folder = tmp_path_factory.mktemp("pipeline")
     profile, model = write_settings(folder, mlflow_uri, TRAINING)
     dataset, scores = folder / "dataset", folder / "scores"
-    night = ("--date=2026-01-05", f"--input={log}")
+    night, kept = ("--date=2026-01-05", f"--input={log}"), (f"--keep={KEY}", f"--key={KEY}")
     flags = {
         "build_features": ("--data=conf/data/criteo.yaml", f"--input={log}", f"--output={dataset}", *DAYS),
         "train": (f"--dataset={dataset}", f"--model={model}", "--num-workers=2", "--name=ctr"),
         "promote": ("--name=ctr",),
-        "score": (*night, "--model-uri=models:/ctr@champion", f"--output={scores}", "--keep=id", "--key=id"),
-        "evaluate": (*night, f"--scores={scores}", "--key=id"),
+        "score": (*night, "--model-uri=models:/ctr@champion", f"--output={scores}", *kept),
+        "evaluate": (*night, f"--scores={scores}", f"--key={KEY}"),
     }
     summaries = {}
-    for job, words in flags.items():
-        submitted = loopback_cluster.submit(ROOT / f"jobs/{job}.py", *words, f"--profile={profile}")
-        summaries[job] = finish(submitted)
-    return summaries, folder
+    with seen_arguments() as arguments:
+        for job, words in flags.items():
+            submitted = loopback_cluster.submit(ROOT / f"jobs/{job}.py", *words, f"--profile={profile}")
+            summaries[job] = finish(submitted)
+    return summaries, folder, arguments
 
 
 def test_every_job_runs_on_the_cluster(pipeline):
-    summaries, folder = pipeline
+    summaries, folder, _ = pipeline
     assert summaries["build_features"]["rows_train"] == 4000
     assert (summaries["train"]["num_workers"], summaries["train"]["version"]) == (2, "1")
     assert summaries["promote"]["promoted"]
@@ -87,31 +89,27 @@ def test_every_job_runs_on_the_cluster(pipeline):
 
 
 def test_the_cluster_makes_the_very_dataset_of_local_mode(pipeline, local_dataset):
-    _, folder = pipeline
+    _, folder, _ = pipeline
     here, there = (read_manifest(f"file://{path}") for path in (local_dataset, folder / "dataset"))
     assert (here.digest, here.vocabulary) == (there.digest, there.vocabulary)
     for name in ("vocabulary.parquet", "vocabulary.json"):
         assert (local_dataset / name).read_bytes() == (folder / "dataset" / name).read_bytes()
 
 
-def test_executors_import_the_package_from_the_archive_and_no_argument_holds_the_secret(
-    loopback_cluster, tmp_path
+def test_workers_run_the_packed_python_and_no_argument_of_any_process_holds_the_secret(
+    pipeline, loopback_cluster
 ):
+    _, _, arguments = pipeline
+    workers = {line.split()[0] for line in arguments if "horovod.spark.task.gloo_exec_fn" in line}
+    assert workers - {"env", "/bin/sh", "sh", "bash", "/bin/bash"} == {"./environment/bin/python"}
+    assert any("CoarseGrainedExecutorBackend" in line for line in arguments)
+    assert not any(loopback_cluster.secret in line for line in arguments)
+
+
+def test_executors_import_the_package_from_the_archive(loopback_cluster, tmp_path):
     (tmp_path / "probe.py").write_text(PROBE)
-    process = loopback_cluster.submit(tmp_path / "probe.py")
-    arguments = set()
-    while process.poll() is None:
-        for other in psutil.process_iter():
-            with suppress(psutil.Error):
-                arguments.add(" ".join(other.cmdline()))
-        time.sleep(0.2)
-    stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    for folder, path, *modules in json.loads(stdout.splitlines()[-1]):
+    for folder, path, *modules in finish(loopback_cluster.submit(tmp_path / "probe.py")):
         assert all(Path(folder, module).is_relative_to(f"{folder}/environment") for module in modules)
         # Beside it there are the Python files of the executors' own Spark, which here lies in the clone.
         beside = {entry for entry in path if str(ROOT) in entry and str(SPARK_HOME) not in entry}
         assert beside == set()
-    executors = [line for line in arguments if "CoarseGrainedExecutorBackend" in line]
-    assert executors
-    assert not any(loopback_cluster.secret in line for line in arguments)

@@ -55,22 +55,22 @@ def wait_for_the_second_epoch(process, runs):
 def test_a_cut_cable_ends_the_training_within_a_minute_and_resume_finishes_it(trainings, cabling):
     start, folder, uri = trainings
     undisturbed = start("--num-workers=2")
-    _, stderr = undisturbed.communicate(timeout=600)
-    assert undisturbed.returncode == 0, stderr
-    assert set(re.findall(r"rank \d: host (\S+), cpu", stderr)) == set(WORKERS), stderr
+    output, _ = undisturbed.communicate(timeout=600)
+    assert undisturbed.returncode == 0, output
+    assert set(re.findall(r"rank \d: host (\S+), cpu", output)) == set(WORKERS), output
 
     process = start("--num-workers=2")
     run_id = wait_for_the_second_epoch(process, folder / "runs")
     cabling.pull_cable(WORKERS[1])
     try:
         cut_at = time.monotonic()
-        _, stderr = process.communicate(timeout=200)
+        output, _ = process.communicate(timeout=300)
         seconds = time.monotonic() - cut_at
     finally:
         cabling.plug_cable(WORKERS[1])
-    print(f"the error came {seconds:.0f} s after the cut\n{stderr}")
+    print(f"the error came {seconds:.0f} s after the cut\n{output}")
     assert process.returncode == 1
-    told = without_stack_trace(stderr)
+    told = without_stack_trace(output)
     assert re.match(r"rank \d on worker-\d.* lost the other workers; no answer to the driver from ", told)
     assert "10.77.0.3" in told and "10.77.0.2" not in told
     assert told.endswith(f"; the same command with --resume {run_id} goes on")
