@@ -16,7 +16,9 @@ MAX_BYTES = 1_000_000
 #: Rows a day; with fewer than its own the last one's DeepFM is not better than LR, and there is no story.
 SMALLER = {"1_explore": 2_000, "2_train_and_compare": 2_000, "3_inspect_deepfm": 2_000, "4_nights": 10_000}
 #: Absolute paths, but for those in the middle of a URL or of a relative path.
-ABSOLUTE_PATH = re.compile(r"(?<![\w.…-])/(?:home|root|Users|tmp|var|opt|mnt|work|usr)/|file:/|[A-Z]:\\\\")
+ABSOLUTE_PATH = re.compile(
+    r"(?<![\w.…-])/(?:home|root|Users|tmp|var|opt|mnt|work|usr)/|file:///?[\w.]|[A-Z]:\\\\"
+)
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -77,7 +79,13 @@ def test_it_holds_no_path_of_a_machine(path):
 def test_paths_of_a_machine_are_noticed():
     for text in ("saved to /tmp/x", "file:///data/log", '"/home/ann/log"', r"C:\\log"):
         assert ABSOLUTE_PATH.search(text)
-    for text in ("work/notebooks/1_explore", "a/tmp/b", "models:/name/1", "https://example.org/usr/"):
+    for text in (
+        "work/notebooks/1_explore",
+        "a/tmp/b",
+        "models:/name/1",
+        "https://example.org/usr/",
+        '"file://" + url',
+    ):
         assert not ABSOLUTE_PATH.search(text)
 
 
