@@ -1,0 +1,119 @@
+"""The notebooks: stored as they ran, free of one machine's traces, and still running."""
+
+import ast
+import importlib
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MAX_BYTES = 1_000_000
+#: Rows a day; with fewer than its own the last one's DeepFM is not better than LR, and there is no story.
+SMALLER = {"1_explore": 2_000, "2_train_and_compare": 2_000, "3_inspect_deepfm": 2_000, "4_nights": 10_000}
+#: Absolute paths, but for those in the middle of a URL or of a relative path.
+ABSOLUTE_PATH = re.compile(
+    r"(?<![\w.…-])/(?:home|root|Users|tmp|var|opt|mnt|work|usr)/|file:///?[\w.]|[A-Z]:\\\\"
+)
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def run_notebooks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / ".ci"))
+    return importlib.import_module("run_notebooks")
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def test_there_are_four():
+    assert [path.stem[0] for path in NOTEBOOKS] == ["1", "2", "3", "4"]
+
+
+@every_notebook
+def test_it_is_stored_as_it_ran_from_the_first_cell_to_the_last(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert {output.output_type for output in outputs(notebook)} <= {
+        "display_data",
+        "execute_result",
+        "stream",
+    }
+    assert [output for output in outputs(notebook) if output.get("name") == "stderr"] == []
+    assert sum("image/png" in output.get("data", {}) for output in outputs(notebook)) >= 1
+    assert path.stat().st_size < MAX_BYTES
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@every_notebook
+def test_it_looks_and_defines_nothing(path):
+    notebook = nbformat.read(path, as_version=4)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    trees = [ast.parse(cell.source) for cell in code_cells(notebook)]
+    assert [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, kinds)] == []
+    assert notebook.cells[0].source.startswith(f"# {path.stem[0]} · ")
+
+
+@every_notebook
+def test_it_holds_no_path_of_a_machine(path):
+    notebook = nbformat.read(path, as_version=4)
+    for output in outputs(notebook):
+        output.get("data", {}).pop("image/png", None)
+    found = ABSOLUTE_PATH.search(json.dumps(notebook, ensure_ascii=False))
+    assert found is None, found.string[found.start() - 80 : found.end() + 80]
+    assert str(Path.home()) not in json.dumps(notebook)
+
+
+def test_paths_of_a_machine_are_noticed():
+    for text in ("saved to /tmp/x", "file:///data/log", '"/home/ann/log"', r"C:\\log"):
+        assert ABSOLUTE_PATH.search(text)
+    for text in (
+        "work/notebooks/1_explore",
+        "a/tmp/b",
+        "models:/name/1",
+        "https://example.org/usr/",
+        '"file://" + url',
+    ):
+        assert not ABSOLUTE_PATH.search(text)
+
+
+def written(folder, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "some.ipynb")
+    return folder / "some.ipynb"
+
+
+def test_constants_count_in_a_run_and_are_not_kept(run_notebooks, tmp_path):
+    path = written(tmp_path, "ROWS = 5", "import sys\nprint(ROWS)\nprint('warning', file=sys.stderr)")
+    notebook = run_notebooks.cleaned(run_notebooks.executed(path, ROWS=7))
+    assert [output.text for output in outputs(notebook)] == ["7\n"]
+    assert notebook.cells[0].source == "ROWS = 5"
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_is_told_and_nothing_is_stored(run_notebooks, tmp_path):
+    path = written(tmp_path, "1 / 0")
+    before = path.read_bytes()
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        run_notebooks.main([path])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+@every_notebook
+def test_it_runs_in_a_fresh_kernel(path, run_notebooks, tmp_path):
+    notebook = run_notebooks.executed(path, ROWS_PER_DAY=SMALLER[path.stem], WORK=str(tmp_path / "work"))
+    assert all(cell.execution_count for cell in code_cells(notebook))
+    assert [output for output in outputs(notebook) if output.output_type == "error"] == []
