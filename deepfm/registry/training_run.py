@@ -167,7 +167,7 @@ def _description(outcome: Outcome, manifest: Manifest) -> str:
     test, days = outcome.test, manifest.input.days.get("test")
     when = f" of {' to '.join(dict.fromkeys(days))}" if days else ""
     return (
-        f"AUC **{test.auc:.4f}**, logloss **{test.logloss:.4f}** (always the CTR: {test.ctr_logloss:.4f}), "
+        f"AUC {test.auc:.4f}, logloss {test.logloss:.4f} (always the CTR: {test.ctr_logloss:.4f}), "
         f"calibration {test.calibration:.3f} on {test.num_rows:,} test rows{when}."
     )
 

@@ -91,7 +91,7 @@ def test_run_holds_commit_and_environment(run):
 def test_run_and_version_say_what_they_are_on_mlflows_page(store, run, trained):
     assert run.info.run_name == "deepfm, 2026-01-01"
     version = store.resolve(f"models:/tracked/{trained[0]['version']}")
-    assert f"AUC **{trained[0]['test_auc']:.4f}**" in version.description
+    assert f"AUC {trained[0]['test_auc']:.4f}" in version.description
     assert "on 24 test rows of 2026-01-03." in version.description
     assert run.data.tags["mlflow.note.content"].startswith(version.description)
     assert "`champion` scores the nights" in store.client.get_registered_model("tracked").description
