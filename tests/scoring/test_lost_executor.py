@@ -83,7 +83,7 @@ def test_a_night_that_loses_an_executor_publishes_the_same_rows(
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 480
     while not list(output.glob("_attempts/*/*/_temporary/*/*/*")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
@@ -91,7 +91,7 @@ def test_a_night_that_loses_an_executor_publishes_the_same_rows(
     before = executors_of(process.pid)
     assert len(before) == 2
     kill_one(before[0])
-    _, stderr = process.communicate(timeout=280)
+    _, stderr = process.communicate(timeout=580)
     assert process.returncode == 0, stderr
     assert "Lost executor" in stderr
     pd.testing.assert_frame_equal(published(output), published(tmp_path / "whole"), check_exact=True)
