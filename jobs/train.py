@@ -69,7 +69,8 @@ def train(
         with session as spark, storage.scratch_folder(work_url) as run_url:
             order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker)
             return tell_rehearsal(launch_rehearsal(spark, order, num_workers, workers))
-    opened = training_run.run_with_folder(store, experiment or name, work_url, resumed_run)
+    run_name = training_run.name_of_run(settings, manifest)
+    opened = training_run.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
     with session as spark, opened as (run, run_url):
         if not resumed_run:
             run.log_start(*training_run.start_of_run(settings, manifest, dataset_url, num_workers))

@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from deepfm.errors import JobFailed, UserError
 
 #: What a call of a store that is away, or locked, may raise.
-FAILURES = (MlflowException, SQLAlchemyError)
+FAILURES = (MlflowException, SQLAlchemyError, requests.exceptions.RequestException)
 _NOT_LET_IN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
 _NOT_NOW = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
@@ -29,12 +29,10 @@ def as_told(error: BaseException) -> JobFailed | UserError | None:
     """The one line for a store that is away or lets nobody in; None for any other error."""
     if not isinstance(error, FAILURES):
         return None
-    uri = mlflow.get_tracking_uri().partition("?")[0]
+    uri = mlflow.get_tracking_uri()
     if is_not_let_in(error):
         return not_let_in(uri)
-    cause = _cause(error)
-    is_away = isinstance(cause, (OperationalError, requests.exceptions.RequestException))
-    if is_away or getattr(error, "error_code", None) in _NOT_NOW:
+    if _is_away(_cause(error)) or getattr(error, "error_code", None) in _NOT_NOW:
         return JobFailed(f"{uri}: MLflow was lost on the way: {reason_of(error)}; run again when it is back")
     return None
 
@@ -49,7 +47,15 @@ def not_let_in(uri: str) -> UserError:
 
 def is_not_let_in(error: BaseException) -> bool:
     """Whether a server refused the user, or what the user may do."""
+    if isinstance(error, requests.exceptions.HTTPError):  # of a file on its way
+        return error.response is not None and error.response.status_code in (401, 403)
     return getattr(error, "error_code", None) in _NOT_LET_IN
+
+
+def _is_away(cause: BaseException) -> bool:
+    if isinstance(cause, requests.exceptions.HTTPError):
+        return cause.response is not None and cause.response.status_code in (429, *range(500, 600))
+    return isinstance(cause, (OperationalError, requests.exceptions.RequestException))
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -21,6 +21,7 @@ class Curves:
     def __init__(self, client: mlflow.MlflowClient, run_id: str):
         self._client, self._run_id = client, run_id
         self._waiting: list[Metric] = []
+        self._sent: set[tuple[str, int]] = set()  # curve and step
         self._pause_s, self._try_again_at = 0.0, 0.0
 
     def add(self, axis: str, points: list[dict[str, float]]) -> None:
@@ -41,8 +42,10 @@ class Curves:
     def complete(self, axis: str, points: list[dict[str, float]]) -> None:
         """Log those of all points that the run does not have; raises what MLflow raises."""
         self._send()
-        known: dict[str, set[int]] = {}
+        known: dict[str, set[int]] = {}  # of curves that another process has begun
         for point in _metrics(axis, points):
+            if (point.key, point.step) in self._sent:
+                continue
             if point.key not in known:
                 history = self._client.get_metric_history(self._run_id, point.key)
                 known[point.key] = {logged.step for logged in history}
@@ -52,7 +55,9 @@ class Curves:
 
     def _send(self) -> None:
         while self._waiting:
-            self._client.log_batch(self._run_id, metrics=self._waiting[:_POINTS_AT_ONCE])
+            batch = self._waiting[:_POINTS_AT_ONCE]
+            self._client.log_batch(self._run_id, metrics=batch)
+            self._sent.update((point.key, point.step) for point in batch)
             del self._waiting[:_POINTS_AT_ONCE]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 import deepfm
 from deepfm.features.vocabulary import Vocabulary
@@ -17,9 +18,14 @@ from deepfm.registry.curve_log import Curves
 from deepfm.registry.pyfunc import example_rows
 from deepfm.registry.signature import signature_of
 
-_VERSIONS_THAT_MATTER = ("torch", "horovod", "petastorm", "pyspark", "pyarrow", "mlflow")
 #: What a process that serves the registered model must have; the package itself travels with the model.
 _SERVING_REQUIREMENTS = ("torch", "pyarrow", "numpy", "pandas", "pydantic", "safetensors", "fsspec", "PyYAML")
+#: What MLflow's page says of a registered model.
+_OF_ALL_VERSIONS = (
+    "Probabilities that an impression is clicked, from the raw columns of its click log. `champion` scores "
+    "the nights, `previous` did before it, `candidate` was trained last. The tags `promotion.…` are the "
+    "history of the gate, which `promote.py --history` shows."
+)
 
 
 class Run:
@@ -37,7 +43,6 @@ class Run:
         _log_inputs(settings["dataset"])
         mlflow.log_dict(manifest, "dataset_manifest.json")
         mlflow.set_tags({"git_commit": code_version(), "deepfm": deepfm.__version__})
-        mlflow.set_tags({f"version.{name}": _version(name) for name in _VERSIONS_THAT_MATTER})
         packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()})
         mlflow.log_text("\n".join(packages) + "\n", "environment.txt")
 
@@ -53,6 +58,10 @@ class Run:
         """Log what of all points the store does not have: it may have been away for a while."""
         self._curves.complete("epoch", epochs)
         self._curves.complete("step", points)
+
+    def describe(self, text: str) -> None:
+        """What MLflow's page shows above the run, in Markdown."""
+        self.set_tag(MLFLOW_RUN_NOTE, text)
 
     def log_metrics(self, metrics: dict[str, float]) -> None:
         """Figures of the finished model."""
@@ -77,7 +86,9 @@ class Run:
         """A matplotlib figure as a picture of this run."""
         self._client.log_figure(self.run_id, figure, file)
 
-    def register(self, folder: str, name: str, vocabulary: Vocabulary, tags: dict[str, str]) -> str:
+    def register(
+        self, folder: str, name: str, vocabulary: Vocabulary, tags: dict[str, str], description: str = ""
+    ) -> str:
         """Log the model folder with a pyfunc flavour over raw columns and make it a version of `name`."""
         logged = mlflow.pyfunc.log_model(
             name="model",
@@ -92,6 +103,9 @@ class Run:
         version = str(logged.registered_model_version)
         for key, value in tags.items():
             self._client.set_model_version_tag(name, version, key, value)
+        self._client.update_model_version(name, version, description)
+        if not self._client.get_registered_model(name).description:  # a user's own stays
+            self._client.update_registered_model(name, _OF_ALL_VERSIONS)
         self._client.set_registered_model_alias(name, "candidate", version)
         return version
 

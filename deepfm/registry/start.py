@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import mlflow
 import torch
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from torch import Tensor
 
 from deepfm import storage
@@ -18,6 +17,7 @@ from deepfm.model_settings import OWN_SETTINGS, ModelSettings
 from deepfm.models.build import build_model
 from deepfm.models.growth import Growth
 from deepfm.registry.artifact import load_artifact
+from deepfm.registry.away import FAILURES, as_told
 from deepfm.registry.run import Run
 from deepfm.registry.tracking import Store
 from deepfm.training.checkpoint import load_weights, save_weights
@@ -129,6 +129,10 @@ def _moments(store: Store, version: ModelVersion) -> dict[str, Tensor]:
         uri = f"runs:/{version.run_id}/{TRAINING_STATE}/{OPTIMIZER}"
         try:
             path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store.uri)
-        except (MlflowException, OSError):
+        except FAILURES as error:
+            if as_told(error):
+                raise
+            return {}
+        except OSError:
             return {}
         return load_weights(f"file://{path}")

@@ -19,6 +19,9 @@ from deepfm.registry.away import FAILURES, as_told, is_not_let_in, not_let_in, r
 from deepfm.registry.quiet import quieten_mlflow
 from deepfm.registry.run import Run
 
+#: So that MLflow's pages show runs, curves and models, and not what is for chatbots.
+_OF_EXPERIMENTS = {"mlflow.experimentKind": "custom_model_development"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -137,7 +140,7 @@ class Store:
     def _new_experiment(self, name: str) -> str:
         local = self.uri.startswith("sqlite:") and self._artifact_location
         location = Path(self._artifact_location).absolute().as_uri() if local else None
-        return self.client.create_experiment(name, artifact_location=location)
+        return self.client.create_experiment(name, artifact_location=location, tags=_OF_EXPERIMENTS)
 
     def require_name(self, name: str) -> None:
         """UserError for a name that no registered model can have: better now than after the training."""
@@ -200,6 +203,8 @@ class Store:
             path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=self.uri)
             return str(Path(path) / Model.load(path).flavors["python_function"]["data"])
         except (MlflowException, OSError, KeyError) as error:
+            if as_told(error):
+                raise
             raise UserError(
                 f"{uri}: its files cannot be read from {self.uri}: {error}; register it again"
             ) from error

@@ -43,9 +43,15 @@ def start_of_run(
     return {**settings.model_dump(), "num_workers": num_workers, "dataset": dataset}, document
 
 
+def name_of_run(settings: ModelSettings, manifest: Manifest) -> str:
+    """By which people tell the runs of an experiment apart: the model and the days it learnt from."""
+    days = manifest.input.days.get("train")
+    return f"{settings.model}, {' to '.join(dict.fromkeys(days))}" if days else settings.model
+
+
 @contextmanager
 def run_with_folder(
-    store: Store, experiment: str, work_url: str, resumed_run: str | None
+    store: Store, experiment: str, run_name: str, work_url: str, resumed_run: str | None
 ) -> Iterator[tuple[Run, str]]:
     """A new run, or one that was cut off, and the folder that it shares with its workers.
 
@@ -57,7 +63,7 @@ def run_with_folder(
         _require_unfinished(store, resumed_run, work_url)
         opened = store.resumed(resumed_run, system_metrics=True)
     else:
-        opened = store.run(experiment, system_metrics=True)
+        opened = store.run(experiment, name=run_name, system_metrics=True)
     with opened as run:
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
@@ -157,6 +163,15 @@ def _curves(outcome: Outcome) -> list[dict[str, float]]:
     return [*(epoch.curves(FIRST_STAGE) for epoch in first), *(e.curves() for e in outcome.training.epochs)]
 
 
+def _description(outcome: Outcome, manifest: Manifest) -> str:
+    test, days = outcome.test, manifest.input.days.get("test")
+    when = f" of {' to '.join(dict.fromkeys(days))}" if days else ""
+    return (
+        f"AUC {test.auc:.4f}, logloss {test.logloss:.4f} (always the CTR: {test.ctr_logloss:.4f}), "
+        f"calibration {test.calibration:.3f} on {test.num_rows:,} test rows{when}."
+    )
+
+
 def register_outcome(
     run: Run, outcome: Outcome, order: WorkOrder, manifest: Manifest, vocabulary: Vocabulary, name: str
 ) -> str:
@@ -186,6 +201,8 @@ def register_outcome(
     card = model_card.content(name, order.model, manifest, outcome, slices)
     run.log_text(model_card.markdown(card), "model_card.md")
     run.log_text(model_card.html(card, drawn), "model_card.html")
+    description = _description(outcome, manifest)
+    run.describe(f"{description} `model_card.html` among the artifacts says more.")
     weights = load_weights(f"{order.run_url}/{WEIGHTS}")
     with tempfile.TemporaryDirectory() as parent:
         folder = f"{parent}/{order.model.model}"  # its name is seen in MLflow
@@ -196,4 +213,4 @@ def register_outcome(
         tags |= {key: f"{getattr(outcome.test, key):.6f}" for key in ("logloss", "auc")}
         if storage.exists(f"{order.run_url}/{OPTIMIZER}"):
             run.log_bytes(storage.read_bytes(f"{order.run_url}/{OPTIMIZER}"), f"{TRAINING_STATE}/{OPTIMIZER}")
-        return run.register(folder, name, vocabulary, tags)
+        return run.register(folder, name, vocabulary, tags, description)

@@ -1,6 +1,8 @@
-"""train.py --init-from: the FM that an FNN starts from."""
+"""train.py: the FM that an FNN starts from, and the slices that the model card tells of."""
 
+import mlflow
 import pytest
+import yaml
 
 
 @pytest.fixture
@@ -75,3 +77,32 @@ def test_a_run_names_its_dataset_and_shows_its_plots_and_card(train, store, smal
     assert {"plots", "model_card.md", "model_card.html"} <= files
     plots = {file.path for file in store.client.list_artifacts(summary["run_id"], "plots")}
     assert "plots/calibration.png" in plots
+
+
+@pytest.fixture
+def sliced(profile_path, tmp_path):
+    """The flags of a profile that names slices."""
+
+    def flags(*names):
+        profile = yaml.safe_load(profile_path.read_text())
+        profile["promotion"] |= {"slices": list(names), "min_slice_rows": 12}
+        (tmp_path / "sliced.yaml").write_text(yaml.safe_dump(profile))
+        return "--profile", tmp_path / "sliced.yaml"
+
+    return flags
+
+
+def test_the_model_card_has_the_figures_by_value_of_the_named_fields(train, store, sliced):
+    run = store.client.get_run(train("lr", "sliced", *sliced("C")).summary["run_id"])
+    card = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/model_card.md")
+    rows = [line for line in card.splitlines() if line.startswith("| C |")]
+    # Of the test day's 24 impressions every other has a.
+    assert sorted(row.split(" | ")[1:3] for row in rows) == [["a", "12"], ["b", "12"]]
+
+
+@pytest.mark.parametrize(("name", "found"), [("I", "one of kind count"), ("D", "none")])
+def test_a_slice_that_is_no_category_is_told_before_the_training(train, sliced, name, found):
+    mistake = train("lr", "sliced_no", *sliced(name)).mistake
+    assert (
+        f"promotion.slices {name}: expected a field of kind category in the dataset, found {found}" in mistake
+    )

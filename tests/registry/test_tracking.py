@@ -8,6 +8,7 @@ import threading
 
 import mlflow
 import pytest
+import torch
 
 from deepfm.errors import UserError
 from deepfm.registry import run as run_module
@@ -50,6 +51,11 @@ def test_a_training_is_one_finished_run_of_its_experiment(store, run, trained):
     assert only.info.status == "FINISHED"
 
 
+def test_an_experiment_opens_as_one_of_models_on_mlflows_page(store, trained):
+    tags = store.client.get_experiment_by_name("tracking").tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_run_holds_the_settings(run):
     assert run.data.params["embedding_dim"] == "2"
     assert run.data.params["deep.hidden_units"] == "(4,)"
@@ -79,7 +85,16 @@ def test_run_holds_the_datasets_manifest(run, trained):
 
 def test_run_holds_commit_and_environment(run):
     assert re.fullmatch("[0-9a-f]{40}(-dirty)?|unknown", run.data.tags["git_commit"])
-    assert run.data.tags["version.torch"] in artifact_text(run, "environment.txt")
+    assert f"torch=={torch.__version__}" in artifact_text(run, "environment.txt").splitlines()
+
+
+def test_run_and_version_say_what_they_are_on_mlflows_page(store, run, trained):
+    assert run.info.run_name == "deepfm, 2026-01-01"
+    version = store.resolve(f"models:/tracked/{trained[0]['version']}")
+    assert f"AUC {trained[0]['test_auc']:.4f}" in version.description
+    assert "on 24 test rows of 2026-01-03." in version.description
+    assert run.data.tags["mlflow.note.content"].startswith(version.description)
+    assert "`champion` scores the nights" in store.client.get_registered_model("tracked").description
 
 
 def test_version_points_back_to_its_run_and_dataset(store, run, trained):

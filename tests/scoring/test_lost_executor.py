@@ -1,6 +1,7 @@
 """A night on a cluster that loses an executor half way: the same rows, each once."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -83,15 +84,18 @@ def test_a_night_that_loses_an_executor_publishes_the_same_rows(
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 480
     while not list(output.glob("_attempts/*/*/_temporary/*/*/*")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        if process.poll() is not None or time.monotonic() > deadline:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            pytest.fail(process.communicate()[1])
         time.sleep(0.05)
     # Some tasks have written their rows, and others have not begun.
     before = executors_of(process.pid)
     assert len(before) == 2
     kill_one(before[0])
-    _, stderr = process.communicate(timeout=280)
+    _, stderr = process.communicate(timeout=580)
     assert process.returncode == 0, stderr
     assert "Lost executor" in stderr
     pd.testing.assert_frame_equal(published(output), published(tmp_path / "whole"), check_exact=True)
