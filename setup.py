@@ -19,6 +19,7 @@ setup(
         "mlflow>=3.8,<3.18",
         "numpy<2",  # pyarrow 14 was built for NumPy 1
         "optuna",
+        "packaging",
         "pandas<3",
         "petastorm==0.13.1",
         "psutil",
@@ -35,7 +36,7 @@ setup(
         # Its own build stops at C++14, which no torch of this range compiles with:
         # `make env` builds it with the standard that the installed torch names.
         "horovod": ["horovod==0.28.1"],
-        "notebooks": ["ipykernel"],
+        "notebooks": ["ipykernel", "scikit-learn"],
         "server": ["flask-wtf", "psycopg2-binary"],  # an MLflow server of your own: PostgreSQL, basic auth
         "pack": ["venv-pack"],  # the environment as one archive for a cluster's executors
         "test": ["hypothesis", "nbclient", "pytest", "ruff", "scikit-learn"],

@@ -19,7 +19,7 @@ _FRAME = """<!DOCTYPE html>
 body { font: 15px/1.4 sans-serif; max-width: 68em; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: .5em 0 1.5em }
 th, td { padding: .15em .7em; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top }
-th:first-child, td:first-child, .text { text-align: left; overflow-wrap: anywhere }
+th:first-child, td:first-child, .text { text-align: left; overflow-wrap: anywhere; min-width: 5.5em }
 .warning { background: #fff1d6; padding: .3em .8em }
 .field { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-start }
 img { max-width: 100% }

@@ -115,8 +115,8 @@ def _day_plot(days: tuple[Rows, ...]) -> Figure:
     upper.set_ylabel("rows")
     for split in dict.fromkeys(rows.split for rows in days):
         upper.bar(0, 0, color=_COLOURS[split], label=split)
-    upper.legend(fontsize="small")
-    _draw_ctr(lower, [rows.ctr for rows in days], colours)
+    upper.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    draw_ctr(lower, [rows.ctr for rows in days], colours)
     _name_places(lower, [rows.day for rows in days])
     return figure
 
@@ -127,18 +127,20 @@ def _bucket_plot(field: FieldProfile) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.bar(range(len(field.buckets)), [bucket.share for bucket in field.buckets], color="lightgray")
     upper.set_ylabel("share")
-    _draw_ctr(lower, [bucket.ctr for bucket in field.buckets], ["tab:blue"] * len(field.buckets))
+    draw_ctr(lower, [bucket.ctr for bucket in field.buckets], ["tab:blue"] * len(field.buckets))
     _name_places(lower, [bucket.name for bucket in field.buckets])
     figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.3)
     return figure
 
 
-def _draw_ctr(axes: Axes, ctrs: list[float | None], colours: list[str]) -> None:
+def draw_ctr(axes: Axes, ctrs: list[float | None], colours: list[str]) -> None:
+    """CTRs by place, from 0 up; none where there are no rows."""
     known = [place for place, ctr in enumerate(ctrs) if ctr is not None]
     heights = [ctrs[place] for place in known]
     axes.plot(known, heights, color="lightgray", zorder=1)
     axes.scatter(known, heights, color=[colours[place] for place in known], s=14, zorder=2)
-    axes.set_ylim(bottom=0)
+    # From 0, and so that a CTR that hardly changes is still inside.
+    axes.set_ylim(0, 1.15 * max(heights, default=0) or 1)
     axes.set_ylabel("CTR")
 
 

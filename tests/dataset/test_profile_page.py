@@ -5,11 +5,12 @@ import io
 from html.parser import HTMLParser
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from deepfm.dataset.field_profile import FieldProfile, Finding, ValueRows
 from deepfm.dataset.profile import DatasetProfile, Rows, SetAside
-from deepfm.dataset.profile_page import page
+from deepfm.dataset.profile_page import draw_ctr, page
 from deepfm.dataset.value_names import printable
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\" ' {{ 7 * 7 }} $\\frac"
@@ -128,6 +129,15 @@ def test_every_plot_is_a_png_with_something_drawn(parsed):
         pixels = imread(io.BytesIO(image), format="png")
         assert pixels.shape[0] > 100 and pixels.shape[1] > 100
         assert pixels.min() < pixels.max()
+
+
+@pytest.mark.parametrize("ctrs", [[0.25, None, 0.251], [0.0, 0.0], [None]])
+def test_a_ctr_that_hardly_changes_is_drawn_inside_of_its_plot(ctrs):
+    axes = Figure().subplots()
+    draw_ctr(axes, ctrs, ["tab:blue"] * len(ctrs))
+    lowest, highest = axes.get_ylim()
+    assert lowest == 0
+    assert highest > 1.1 * max(ctr or 0 for ctr in ctrs)
 
 
 def test_links_lead_to_a_field_of_the_page(parsed):
