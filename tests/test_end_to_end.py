@@ -231,14 +231,14 @@ def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tm
     with mlflow_server(tmp_path) as address:
         where = ["--tracking-uri", address]
         flags = ["--dataset", dataset, "--model", tmp_path / "model.yaml", "--num-workers", 0]
-        trained = run_job("train", *flags, "--name", "served", *where).summary
-        assert run_job("promote", "--name", "served", *where).summary["promoted"]
+        trained = run_job("train", *flags, "--name", "by_http", *where).summary
+        assert run_job("promote", "--name", "by_http", *where).summary["promoted"]
         flags = ["--date", NIGHT, "--input", log, "--output", tmp_path / "scores", *where]
-        scored = run_job("score", *flags, "--model-uri", "models:/served@champion").summary
+        scored = run_job("score", *flags, "--model-uri", "models:/by_http@champion").summary
         assert (scored["rows_scored"], scored["version"]) == (24, "1")
         client = Store(address).client
         points = client.get_metric_history(trained["run_id"], "valid_auc")
         assert [point.step for point in points] == [1, 2]
-        (version,) = client.search_model_versions("name = 'served'")
+        (version,) = client.search_model_versions("name = 'by_http'")
         assert version.run_id == trained["run_id"]
-    assert store.client.search_model_versions("name = 'served'") == []
+    assert store.client.search_model_versions("name = 'by_http'") == []

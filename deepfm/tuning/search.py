@@ -65,7 +65,7 @@ def search(
     that is running ends with its epoch.
     """
     if site.spark is not None:
-        check_slots(site.spark, plan.num_workers)  # no trial's fault
+        check_slots(site.spark, plan.num_workers, site.workers.start_timeout_s)  # no trial's fault
     deadline = time.monotonic() + 60 * (max_minutes or math.inf)
     with _parent_run(site, plan, study) as parent:
         yield parent, results_of(study)

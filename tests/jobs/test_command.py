@@ -119,7 +119,7 @@ def test_a_script_passes_the_contract_on_to_its_process():
 @pytest.mark.parametrize("verbose", [False, True])
 def test_a_job_is_quiet_unless_it_is_verbose(tmp_path, verbose):
     """Spark started, a log read, a dataset written: nothing to say but the summary."""
-    (tmp_path / "log.tsv").write_text("".join(f"{n % 2}\t{n % 3}\tv{n % 50}\n" for n in range(300)))
+    (tmp_path / "log.tsv").write_text("".join(f"{n % 2}\t{n % 3}\tv{n % 49}\n" for n in range(300)))
     (tmp_path / "data.yaml").write_text(
         "format: delimited\ncolumns: [label, I, C]\n"
         "fields: [{kind: count, names: [I]}, {kind: category, names: [C]}]\n"
