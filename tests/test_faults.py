@@ -162,6 +162,7 @@ def cluster():
             process.wait()
 
 
+@pytest.mark.cluster
 def test_a_cluster_builds_what_one_machine_builds(log, whole):
     output = log.parent / "cluster"
     with cluster() as address:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DAY, NUM_ROWS = "2026-01-08", 3000
 #: Each takes most of a minute on two busy cores: MOMENTS=20 make test-slow looks closer.
-NUM_MOMENTS = int(os.environ.get("MOMENTS", "4"))
+NUM_MOMENTS = int(os.environ.get("MOMENTS", "3"))
 pytestmark = pytest.mark.slow
 
 

@@ -14,7 +14,7 @@ import yaml
 from servers import ROOT
 
 DAY, NUM_FILES, ROWS_PER_FILE = "2026-01-08", 30, 40
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
