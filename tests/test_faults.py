@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pyspark
 import pytest
+from job_processes import ROOT, start_job
 
 from deepfm.dataset.manifest import read_manifest
 from deepfm.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
 DAYS = ("--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04")
 pytestmark = pytest.mark.slow
 
@@ -34,20 +34,10 @@ def log(tmp_path_factory):
 
 def build(log, output, *submit, wait=True):
     """build_features by spark-submit, in a group of processes of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
-    clean |= {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}", "PYSPARK_PYTHON": sys.executable}
     submit = submit or ("--master", "local[2]")
     data = ["--data", "conf/data/criteo.yaml", "--input", log, "--output", output]
     command = ["spark-submit", *submit, "jobs/build_features.py", *data, *DAYS]
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env=clean,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_job(*command)
     if not wait:
         return process
     stdout, stderr = process.communicate(timeout=280)

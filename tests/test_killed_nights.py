@@ -3,15 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from job_processes import start_job
 
-ROOT = Path(__file__).resolve().parent.parent
 DAY, NUM_ROWS = "2026-01-08", 3000
 #: Each takes most of a minute on two busy cores: MOMENTS=20 make test-slow looks closer.
 NUM_MOMENTS = int(os.environ.get("MOMENTS", "3"))
@@ -24,23 +21,13 @@ def start_scoring(write_log, save_model, register, profile_path, tmp_path):
     log = write_log({DAY: ["1\t0\ta", "0\t1\tb", "1\t\t"] * (NUM_ROWS // 3)})
     for name in ("one", "two"):
         register(save_model(name), "killed")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
-    clean |= {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}", "PYSPARK_PYTHON": sys.executable}
 
     def start(version):
         java = "spark.driver.extraJavaOptions=-XX:+UseParallelGC -XX:TieredStopAtLevel=1"
         flags = ["--date", DAY, "--model-uri", f"models:/killed/{version}", "--input", log, "--overwrite"]
         places = ["--output", tmp_path / "scores", "--profile", profile_path]
         command = ["spark-submit", "--master", "local[2]", "--conf", java, "jobs/score.py", *flags, *places]
-        return subprocess.Popen(
-            [str(part) for part in command],
-            cwd=ROOT,
-            env=clean,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return start_job(*command)
 
     return start
 

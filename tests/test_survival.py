@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from job_processes import ROOT, start_job
 
 from deepfm.registry.tracking import Store
 
-ROOT = Path(__file__).resolve().parent.parent
 DAYS = ("--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04")
 MODEL = {
     "model": "deepfm",
@@ -45,14 +45,7 @@ class Trainings:
         files = {"dataset": "dataset", "model": "model.yaml", "profile": "profile.yaml"}
         named = [word for flag, name in files.items() for word in (f"--{flag}", self.folder / name)]
         command = [sys.executable, ROOT / "jobs/train.py", *named, "--name", "survivor", *flags]
-        return subprocess.Popen(
-            [str(part) for part in command],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return start_job(*command)
 
     def run(self, *flags):
         """A whole training's summary."""

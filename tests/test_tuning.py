@@ -3,19 +3,17 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from job_processes import ROOT, start_job
 
 from deepfm.registry.tracking import Store
 
-ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
 
 MODEL = {
@@ -49,14 +47,7 @@ def start(tmp_path, small_dataset):
         command += [f"--{flag}", tmp_path / f"{flag}.yaml"]
 
     def begin():
-        return subprocess.Popen(
-            [str(part) for part in command],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return start_job(*command)
 
     return begin
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -11,7 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from servers import ROOT
+from job_processes import start_job
 
 DAY, NUM_FILES, ROWS_PER_FILE = "2026-01-08", 30, 40
 pytestmark = pytest.mark.cluster
@@ -73,17 +72,8 @@ def test_a_night_that_loses_an_executor_publishes_the_same_rows(
     assert run_job("score", *flags, "--output", tmp_path / "whole").status == 0
 
     output = tmp_path / "scores"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     command = [sys.executable, "jobs/score.py", *flags, "--output", output, "--profile", cluster_profile]
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env=clean,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_job(*command)
     deadline = time.monotonic() + 480
     while not list(output.glob("_attempts/*/*/_temporary/*/*/*")):
         if process.poll() is not None or time.monotonic() > deadline:
