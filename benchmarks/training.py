@@ -32,8 +32,8 @@ DAYS = {"train": "2026-01-01:2026-01-05", "valid": "2026-01-06:2026-01-06", "tes
 BATCH = 4096
 #: Ways to train, as changes of the model's `training`; the first is the one that is put beside the peers.
 WAYS = {
-    "bf16, lazy Adam": {"precision": "bf16"},
     "bf16, row-wise Adagrad": {"precision": "bf16", "optimizer": "adagrad", "table_learning_rate": 0.02},
+    "bf16, lazy Adam": {"precision": "bf16"},
     "fp32, lazy Adam": {"precision": "fp32"},
     "fp32, Adam over all rows": {"precision": "fp32", "optimizer": "adam_dense"},
 }

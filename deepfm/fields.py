@@ -1,6 +1,7 @@
 """Field and FieldSet: names, kinds and order of the columns a model is made of; what every stage speaks."""
 
 from functools import cached_property
+from itertools import accumulate
 from keyword import iskeyword
 from typing import Annotated, Literal
 
@@ -151,7 +152,7 @@ class FieldSet:
     @cached_property
     def slot_ranges(self) -> dict[str, slice]:
         """Which of the S columns are each field's."""
-        stops = [sum(self.num_slots[: at + 1]) for at in range(len(self))]
+        stops = accumulate(self.num_slots)
         ranges = zip(self.names, self.num_slots, stops, strict=True)
         return {name: slice(stop - num, stop) for name, num, stop in ranges}
 

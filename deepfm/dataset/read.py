@@ -8,7 +8,7 @@ Petastorm reads the files of a run in that order. It is given files, not the fol
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,7 +115,8 @@ Block = tuple[np.ndarray, tuple[str, ...]]
 
 def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[Block]:
     """Blocks, label first, row group by row group in the order of the pieces."""
-    columns = [manifest.data.label, *manifest.fields.slots]
+    fields, known = manifest.fields, _known_ids(manifest)
+    columns = [manifest.data.label, *fields.slots]
     urls = [f"{folder}/{piece.file.name}" for piece in pieces]
     with warnings.catch_warnings():
         # Petastorm uses what pyarrow calls deprecated, once a file.
@@ -134,32 +135,42 @@ def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[Bloc
         # Not `with reader`: on leaving, Petastorm would print to stdout, which belongs to the job's summary.
         try:
             for (piece, begin, num_rows), group in zip(_row_groups(pieces), reader, strict=False):
-                block = stacked([getattr(group, name) for name in columns])
-                if len(block) != num_rows:
+                values = {name: getattr(group, name) for name in columns}
+                found = len(values[columns[0]])
+                if found != num_rows:
                     raise UserError(
                         f"{folder}/{piece.file.name}: expected a row group of {num_rows} rows, found one of "
-                        f"{len(block)}; the dataset is damaged: build it again"
+                        f"{found}; the dataset is damaged: build it again"
                     )
-                _require_known_ids(block, manifest, f"{folder}/{piece.file.name}")
+                _require_known_ids(values, known, f"{folder}/{piece.file.name}")
                 chosen = slice(max(piece.start - begin, 0), max(piece.stop - begin, 0))
-                yield block[chosen], (piece.file.name,)
+                yield stacked([column[chosen] for column in values.values()]), (piece.file.name,)
         finally:
             reader.stop()
             reader.join()
 
 
-def _require_known_ids(block: np.ndarray, manifest: Manifest, file: str) -> None:
+#: A column of ids, its field, its lowest id and how many ids the field has.
+_Known = list[tuple[str, str, int, int]]
+
+
+def _known_ids(manifest: Manifest) -> _Known:
+    return [
+        (slot, field.name, PADDING if field.kind == "list" else 0, num_ids)
+        for field, num_ids in fields_of(manifest)
+        if field.kind != "value"
+        for slot in field.slots
+    ]
+
+
+def _require_known_ids(values: Mapping[str, np.ndarray], known: _Known, file: str) -> None:
     """UserError where an id is not its field's: in its place another field's row would be trained."""
-    for field, num_ids in fields_of(manifest):
-        if field.kind == "value":
-            continue
-        slots = manifest.fields.slot_ranges[field.name]
-        ids = block[:, 1 + slots.start : 1 + slots.stop]
-        lowest = PADDING if field.kind == "list" else 0
+    for slot, field, lowest, num_ids in known:
+        ids = values[slot]
         if len(ids) and not (lowest <= ids.min() and ids.max() < num_ids):
             wrong = ids[(ids < lowest) | (ids >= num_ids)][0]
             raise UserError(
-                f"{file}: expected ids of {field.name} from {lowest} to {num_ids - 1}, found {wrong}; the "
+                f"{file}: expected ids of {field} from {lowest} to {num_ids - 1}, found {wrong}; the "
                 "dataset is damaged: build it again"
             )
 

@@ -4,8 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+#: Rows of all columns that a core's second cache holds: every column writes into each of them.
+_ROWS_AT_ONCE = 2048
+
 
 def stacked(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Columns (n,) of integers or float32 -> (n, number of columns) int32; float32 as its bits."""
     bits = [np.ascontiguousarray(c).view(np.int32) if c.dtype == np.float32 else c for c in columns]
-    return np.stack(bits, axis=1).astype(np.int32, copy=False)
+    block = np.empty((len(bits[0]), len(bits)), np.int32)
+    for start in range(0, len(block), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        np.stack([column[rows] for column in bits], axis=1, out=block[rows], casting="unsafe")
+    return block

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms, pairwise_interaction
+from deepfm.models.layers import (
+    DeepPart,
+    FieldEmbedding,
+    LinearTerms,
+    pairwise_interaction_and_inputs,
+)
 
 
 class DeepFM(nn.Module):
@@ -25,5 +30,5 @@ class DeepFM(nn.Module):
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""
-        v = self.embedding(ids, x)  # (B, F, K)
-        return self.linear(ids, x) + pairwise_interaction(v) + self.deep(v.flatten(1))
+        interaction, inputs = pairwise_interaction_and_inputs(self.embedding(ids, x))
+        return self.linear(ids, x) + interaction + self.deep(inputs)

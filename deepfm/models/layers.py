@@ -7,11 +7,13 @@ and a field's weight and embedding are the sums of its values', each times its x
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+# In place: a layer's output is wanted by its activation alone, and memory is what a step waits for.
+_ACTIVATIONS = {"relu": partial(nn.ReLU, inplace=True), "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class FieldEmbedding(nn.Module):
@@ -96,25 +98,41 @@ def penalties(model: nn.Module, w_reg: float, v_reg: float) -> list[tuple[FieldE
 
 def pairwise_interaction(v: Tensor) -> Tensor:
     """(B, F, K) -> (B,): sum over field pairs i < j of <v_i, v_j>, in O(F K) (Rendle 2010, lemma 3.1)."""
-    return _PairwiseInteraction.apply(v)
+    return _PairwiseInteraction.apply(v, False)[0]
+
+
+def pairwise_interaction_and_inputs(v: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, F, K) -> (B,) as above, and (B, F K): the inputs of a deep part over the same embeddings.
+
+    Both at once, since the two gradients of v are then one pass over it and not three.
+    """
+    return _PairwiseInteraction.apply(v, True)
 
 
 class _PairwiseInteraction(torch.autograd.Function):
-    """Its gradient in closed form, sum of v - v_i, in one pass over v: autograd takes three."""
+    """Its gradient in closed form, sum of v - v_i: autograd takes more passes over v."""
 
     @staticmethod
-    def forward(ctx, v: Tensor) -> Tensor:
+    def forward(ctx, v: Tensor, with_inputs: bool) -> tuple[Tensor, Tensor | None]:
         total = v.sum(dim=1)  # (B, K)
         ctx.save_for_backward(v, total)
         of_total = total.square().sum(dim=1)
         of_each = torch.linalg.vector_norm(v.flatten(1), dim=1).square()
-        return 0.5 * (of_total - of_each)
+        inputs = None
+        if with_inputs:
+            device = v.device.type
+            narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else v.dtype
+            inputs = v.flatten(1).to(narrow)
+        return 0.5 * (of_total - of_each), inputs
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx, gradient: Tensor, of_inputs: Tensor | None) -> tuple[Tensor, None]:
         v, total = ctx.saved_tensors
-        of_v = v.flatten(1) * -gradient[:, None]  # (B, F K)
-        return of_v.view_as(v).add_((gradient[:, None] * total)[:, None])
+        if of_inputs is None:
+            of_v = v.flatten(1) * -gradient[:, None]  # (B, F K)
+        else:
+            of_v = of_inputs.to(v.dtype, copy=True).addcmul_(v.flatten(1), -gradient[:, None])
+        return of_v.view_as(v).add_((gradient[:, None] * total)[:, None]), None
 
 
 class DeepPart(nn.Module):

@@ -5,7 +5,7 @@ while another step runs. In the step itself only numbers cross: each rank's rows
 ranks, or laid into the union of all ranks' rows and summed by an all-reduce, whichever moves fewer bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -107,7 +107,7 @@ class Exchange:
     def _start_plan_of(
         self, num_slots: int, embeddings: list[FieldEmbedding], ids: Tensor
     ) -> Callable[[], Plan]:
-        own = Lookups.of(embeddings[0].table_rows(ids))
+        own = _lookups(embeddings[0], ids)
         if not self.has_others:
             return lambda: Plan(own, None, by_all_reduce=False)
         # Half the bytes, but for a table that is too long.
@@ -179,12 +179,16 @@ class Exchange:
         bad = [str(rank) for rank, is_finite in enumerate(are_finite) if not is_finite]
         return f" (rank {', '.join(bad)} of {self.world.size})"
 
-    def _start(self, num_slots: int, plan: Plan, num_rows: int) -> Callable[[], Tensor]:
-        """Begin to sum the rows of the tables of a plan, side by side -> what waits for the sums."""
-        values = [self._own_sums(embedding, plan.own, num_rows) for embedding in self._by_slots[num_slots]]
-        values = torch.cat(values, dim=1) if len(values) > 1 else values[0]
+    def _start(self, num_slots: int, plan: Plan, num_rows: int) -> Callable[[], Sequence[Tensor]]:
+        """Begin to sum the rows of the tables of a plan -> what waits for the sums of each table."""
+        own = [self._own_sums(embedding, plan.own, num_rows) for embedding in self._by_slots[num_slots]]
         if plan.everyones is None:
-            return lambda: values
+            return lambda: own
+        finish = self._start_rows(num_slots, plan, torch.cat(own, dim=1))
+        return lambda: finish().split([of_table.shape[1] for of_table in own], dim=1)
+
+    def _start_rows(self, num_slots: int, plan: Plan, values: Tensor) -> Callable[[], Tensor]:
+        """As _start, with the rows of all tables side by side."""
         name = f"values.{num_slots}"
         if plan.by_all_reduce:
             union = plan.rows
@@ -228,10 +232,8 @@ class Exchange:
         self.wants_checkpoint = wish.item() > 0
         return of_loss.item()
 
-    def _give(self, embeddings: list[FieldEmbedding], rows: Tensor, values: Tensor) -> None:
-        for embedding, of_table in zip(
-            embeddings, values.split([e.table.embedding_dim for e in embeddings], dim=1), strict=True
-        ):
+    def _give(self, embeddings: list[FieldEmbedding], rows: Tensor, values: Sequence[Tensor]) -> None:
+        for embedding, of_table in zip(embeddings, values, strict=True):
             embedding.table.weight.grad = torch.sparse_coo_tensor(
                 rows[None], of_table, embedding.table.weight.shape, is_coalesced=True, check_invariants=False
             )
@@ -239,6 +241,12 @@ class Exchange:
     def _ring_bytes(self, num_bytes: int) -> int:
         """What a rank sends to all-reduce a buffer of this size."""
         return round(2 * num_bytes * (self.world.size - 1) / self.world.size)
+
+
+def _lookups(embedding: FieldEmbedding, ids: Tensor) -> Lookups:
+    if embedding.field_of_slot is None and ids.device.type == "cpu":
+        return Lookups.of_columns(ids[:, : embedding.num_slots], embedding.offsets)
+    return Lookups.of(embedding.table_rows(ids))
 
 
 def _num_bytes(tensor: Tensor) -> int:

@@ -25,6 +25,14 @@ class Lookups:
             return cls(distinct, order, counts.cumsum(0) - counts)
         return cls(*map(torch.from_numpy, _group(rows.numpy())))
 
+    @classmethod
+    def of_columns(cls, ids: Tensor, offsets: Tensor) -> "Lookups":
+        """(B, F) ids on the CPU, and (F,) the row at which each column's rows begin -> the same, sooner.
+
+        A column's rows all come after those of the column before it, so each is sorted by itself.
+        """
+        return cls(*map(torch.from_numpy, _group_columns(ids.numpy(), offsets.numpy())))
+
     @property
     def counts(self) -> Tensor:
         """(U,): how often each row is looked up."""
@@ -36,6 +44,30 @@ class Lookups:
         A bag of embeddings is just that: what coalesce() does, without sorting again for every table.
         """
         return embedding_bag(self.order, values, self.starts, mode="sum")
+
+
+def _group_columns(ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(B, F), (F,) -> distinct rows, places by row in the flattened (B, F), starts."""
+    num_rows, num_columns = ids.shape
+    if not ids.size:
+        return _group(np.empty(0, np.int64))
+    num_bits = max(num_rows - 1, 1).bit_length()
+    # Numbers of half the bytes are sorted in half the time, where id and place fit.
+    kind = np.int32 if int(ids.max()) < 1 << (31 - num_bits) else np.int64
+    keys = ids.T.astype(kind, order="C")  # (F, B)
+    keys <<= num_bits
+    keys |= np.arange(num_rows, dtype=kind)
+    keys.sort(axis=1)
+    of_row = keys >> num_bits
+    is_first = np.ones(keys.shape, bool)
+    np.not_equal(of_row[:, 1:], of_row[:, :-1], out=is_first[:, 1:])
+    starts = np.flatnonzero(is_first)
+    rows = of_row.reshape(-1)[starts].astype(np.int64) + offsets[starts // num_rows]
+    keys &= (1 << num_bits) - 1
+    order = keys.astype(np.int64)
+    order *= num_columns
+    order += np.arange(num_columns)[:, None]
+    return rows, order.reshape(-1), starts
 
 
 def _group(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,12 +1,13 @@
 """Adam or FTRL: dense weights densely, tables row by row, so that a step costs what the batch touches."""
 
-import math
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from deepfm.models.layers import FieldEmbedding
+from deepfm.training.device import on_large_pages
 
 
 class Optimizer:
@@ -31,6 +32,8 @@ class Optimizer:
         """`table_learning_rate`: `learning_rate` where it is None; `table_l2`: of adam_dense, on all rows in
         every step; `ftrl`: beta, l1 and l2 of Ftrl."""
         self.sparse, self.dense = tables(model), dense_weights(model)
+        for table in self.sparse:
+            on_large_pages(table.data)
         self._names = {id(weight): name for name, weight in model.named_parameters()}
         self._to_dense = kind == "adam_dense"
         table_rate = table_learning_rate or learning_rate
@@ -106,7 +109,7 @@ def _as_held(optimizer: torch.optim.Optimizer, value: Tensor) -> Tensor | int:
 class LazyAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba 2015, algorithm 1) on the rows of sparse gradients; the others stay as they are.
 
-    As torch's SparseAdam, whose state it has, in fewer passes over the rows.
+    The rows of a batch and their moments are gathered, stepped by torch's fused Adam and put back.
     """
 
     def __init__(
@@ -124,18 +127,20 @@ class LazyAdam(torch.optim.Optimizer):
                 state = self.state[weight]
                 if not state:
                     state["step"] = 0
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
-                state["step"] += 1
+                    for moment in ("exp_avg", "exp_avg_sq"):
+                        state[moment] = on_large_pages(torch.zeros_like(weight))
                 rows, g = _rows_of(weight.grad)
-                m = state["exp_avg"].index_select(0, rows).lerp_(g, 1 - beta1)
-                v = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(g, g, value=1 - beta2)
-                state["exp_avg"].index_copy_(0, rows, m)
-                state["exp_avg_sq"].index_copy_(0, rows, v)
-                # m and v, which began at zero, corrected for it.
-                root = 1 - beta2 ** state["step"]
-                step_size = group["lr"] * math.sqrt(root) / (1 - beta1 ** state["step"])
-                m.div_(v.sqrt_().add_(eps))
-                weight.index_copy_(0, rows, weight.index_select(0, rows).sub_(m, alpha=step_size))
+                kept = (weight, state["exp_avg"], state["exp_avg_sq"])
+                w, m, v = (tensor.index_select(0, rows) for tensor in kept)
+                num_steps = torch.tensor(float(state["step"]), device=rows.device)  # until now
+                adam(
+                    [w], [g.contiguous()], [m], [v], [], [num_steps],
+                    fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
+                    lr=group["lr"], beta1=beta1, beta2=beta2, eps=eps,
+                )  # fmt: skip
+                state["step"] += 1
+                for tensor, moved in zip(kept, (w, m, v), strict=True):
+                    tensor.index_copy_(0, rows, moved)
 
 
 class RowAdagrad(torch.optim.Optimizer):
@@ -158,12 +163,17 @@ class RowAdagrad(torch.optim.Optimizer):
                     continue
                 state = self.state[weight]
                 if not state:
-                    state["n"] = torch.zeros(len(weight), 1, dtype=weight.dtype, device=weight.device)
+                    n = torch.zeros(len(weight), 1, dtype=weight.dtype, device=weight.device)
+                    state["n"] = on_large_pages(n)
                 rows, values = _rows_of(weight.grad)
-                n = state["n"].index_select(0, rows).add_(values.square().mean(dim=1, keepdim=True))
+                mean_square = (
+                    torch.linalg.vector_norm(values, dim=1, keepdim=True).square_() / values.shape[1]
+                )
+                n = mean_square.add_(state["n"].index_select(0, rows))
                 state["n"].index_copy_(0, rows, n)
-                moved = values / n.sqrt().add_(group["eps"])
-                weight.index_copy_(0, rows, weight.index_select(0, rows).sub_(moved, alpha=group["lr"]))
+                w = weight.index_select(0, rows)
+                w.addcdiv_(values, n.sqrt().add_(group["eps"]), value=-group["lr"])
+                weight.index_copy_(0, rows, w)
 
 
 class Ftrl(torch.optim.Optimizer):

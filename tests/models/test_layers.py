@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms, pairwise_interaction
+from deepfm.models.layers import (
+    DeepPart,
+    FieldEmbedding,
+    LinearTerms,
+    pairwise_interaction,
+    pairwise_interaction_and_inputs,
+)
 
 
 def pairwise_by_definition(v):
@@ -36,6 +42,29 @@ def test_pairwise_interaction_and_its_gradient_equal_the_definition(b, f, k, see
     found.square().sum().backward()
     (expected.square().sum() + 0 * slow.sum()).backward()  # the term with 0: one field has no pair
     torch.testing.assert_close(fast.grad, slow.grad)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 4), st.integers(0, 10**6))
+def test_interaction_and_inputs_of_a_deep_part_have_the_gradient_of_both(b, f, k, seed):
+    random = torch.Generator().manual_seed(seed)
+    values, weights = (torch.randn(b, f, k, dtype=torch.float64, generator=random) for _ in range(2))
+    fast, slow = values.clone().requires_grad_(), values.clone().requires_grad_()
+    interaction, inputs = pairwise_interaction_and_inputs(fast)
+    assert torch.equal(inputs, values.flatten(1))
+    (interaction.square().sum() + (inputs * weights.flatten(1)).tanh().sum()).backward()
+    (pairwise_by_definition(slow).square().sum() + (slow * weights).tanh().sum()).backward()
+    torch.testing.assert_close(fast.grad, slow.grad)
+
+
+def test_inputs_of_a_deep_part_are_narrow_where_its_products_are():
+    v = torch.randn(2, 3, 4, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        interaction, inputs = pairwise_interaction_and_inputs(v)
+    assert (interaction.dtype, inputs.dtype) == (torch.float32, torch.bfloat16)
+    (interaction.sum() + inputs.sum()).backward()
+    assert v.grad.dtype == torch.float32
+    torch.testing.assert_close(v.grad, v.sum(1, keepdim=True) - v + 1)
 
 
 def test_pairwise_interaction_of_three_fields_can_be_checked_by_hand():

@@ -2,11 +2,12 @@
 
 import platform
 import resource
+from pathlib import Path
 
 import pytest
 import torch
 
-from deepfm.training.device import choose_device, keep_freed_memory, multiplies_bf16
+from deepfm.training.device import choose_device, keep_freed_memory, multiplies_bf16, on_large_pages
 
 
 def test_without_a_gpu_the_cpu_trains(monkeypatch):
@@ -47,3 +48,28 @@ def test_memory_that_a_step_frees_is_there_for_the_next_without_the_kernel():
     for _ in range(20):
         torch.ones(3_000_000)  # 2930 pages each
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 10 * 2930  # else all of them
+
+
+def kib_in_large_pages():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("AnonHugePages")).split()[1])
+
+
+def has_large_pages():
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return setting.exists() and "[never]" not in setting.read_text()
+
+
+@pytest.mark.skipif(not has_large_pages(), reason="of a Linux that has large pages")
+def test_a_table_moves_to_large_pages_with_its_values():
+    before = kib_in_large_pages()
+    table = torch.arange(16_000_000, dtype=torch.float32).view(-1, 16)  # 64 MB
+    assert on_large_pages(table) is table
+    assert kib_in_large_pages() - before > 20 * 2048  # most: the machine may be short of them
+    assert torch.equal(table.flatten(), torch.arange(16_000_000, dtype=torch.float32))
+
+
+def test_what_is_smaller_than_a_large_page_or_no_block_stays_where_it_is():
+    for tensor in (torch.ones(3), torch.ones(2000, 2000).t(), torch.empty(0, 16)):
+        values = tensor.clone()
+        assert torch.equal(on_large_pages(tensor), values)

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepfm.training.lookups import Lookups
 
@@ -43,3 +45,14 @@ def test_no_lookups_are_no_rows():
     lookups = Lookups.of(torch.tensor([], dtype=torch.int64))
     assert (lookups.rows.tolist(), lookups.counts.tolist()) == ([], [])
     assert lookups.sums(torch.empty(0, 3)).shape == (0, 3)
+
+
+@given(st.integers(0, 9), st.integers(1, 4), st.sampled_from([1, 5, 2**20, 2**40]), st.integers(0, 10**6))
+def test_lookups_of_columns_are_those_of_all_rows_at_once(num_rows, num_columns, num_ids, seed):
+    random = torch.Generator().manual_seed(seed)
+    few = torch.randint(0, min(num_ids, 5), (num_rows, num_columns), generator=random)
+    ids = (num_ids - 1) - few  # the largest of the column, some of them equal
+    offsets = num_ids * torch.arange(num_columns)
+    found, expected = Lookups.of_columns(ids, offsets), Lookups.of((ids + offsets).flatten())
+    for name in ("rows", "order", "starts"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
