@@ -12,6 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from deepfm.models.linear_relu import is_fused, linear_relu
+
 # In place: a layer's output is wanted by its activation alone, and memory is what a step waits for.
 _ACTIVATIONS = {"relu": partial(nn.ReLU, inplace=True), "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -166,11 +168,17 @@ class DeepPart(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
         self.layers = nn.Sequential(*layers)
+        self._has_bare_relu = activation == "relu" and not batch_norm
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_inputs) -> (B,) logits."""
-        for layer in self.layers[:-1]:
-            x = layer(x)
+        layers = iter(self.layers[:-1])
+        for layer in layers:
+            if self._has_bare_relu and isinstance(layer, nn.Linear) and is_fused(x):
+                x = linear_relu(x, layer.weight, layer.bias)
+                next(layers)  # the ReLU
+            else:
+                x = layer(x)
         # In the weights' precision also under autocast: a logit of 8 bits would tie what it should order.
         output = self.layers[-1]
         with torch.autocast(x.device.type, enabled=False):

@@ -62,7 +62,7 @@ class Exchange:
         self._last_logloss: Tensor | None = None
         #: Set on rank 0 before a step; after it, as rank 0 had it, on every rank.
         self.wants_checkpoint = False
-        self._dense_sum: tuple[Tensor, Callable[[], None]] | None = None
+        self._finish_dense: Callable[[], float] | None = None
         self._num_ready = self._num_planned = 0
         if self.has_others:
             for weight in self._dense:
@@ -131,14 +131,17 @@ class Exchange:
 
     def begin(self, sum_logloss: Tensor) -> None:
         """Before the backward pass: (1,) loss of this rank's rows. Dense gradients leave during the pass."""
-        self._sum_logloss, self._num_ready, self._dense_sum = sum_logloss, 0, None
+        self._sum_logloss, self._num_ready, self._finish_dense = sum_logloss, 0, None
 
     def _ready(self, weight: Tensor) -> None:
         self._num_ready += 1
         if self._sum_logloss is not None and self._num_ready == len(self._dense):
-            self._dense_sum = self._start_dense()
+            self._finish_dense = self._start_dense()
 
-    def _start_dense(self) -> tuple[Tensor, Callable[[], None]]:
+    def _start_dense(self) -> Callable[[], float]:
+        """Begin to sum loss and dense gradients -> what waits for the sums and gives them to the weights."""
+        if not self.has_others:
+            return self._sum_logloss.item
         # One buffer: Gloo takes half the time for it that it takes for a tensor a weight.
         kind = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
         gradients = [weight.grad.flatten() for weight in self._dense]
@@ -146,22 +149,27 @@ class Exchange:
         buffer = torch.cat(
             [self._sum_logloss.to(kind), self._sum_logloss.new_tensor([wish], dtype=kind), *gradients]
         )
-        return buffer, self.world.start_sum([buffer], "dense")
+        self.dense_bytes += self._ring_bytes(_num_bytes(buffer))
+        wait = self.world.start_sum([buffer], "dense")
+
+        def finish() -> float:
+            wait()
+            return self._give_dense(buffer)
+
+        return finish
 
     def sum_gradients(self, plans: Plans, num_rows: int) -> float:
         """Replace each weight's gradient by its sum over all ranks -> the sum of their losses.
 
         The loss rides with the gradients: no rank goes on alone after a nan. `num_rows`: of the global batch.
         """
-        buffer, wait = self._dense_sum or self._start_dense()
+        finish_dense = self._finish_dense or self._start_dense()
         # Dense gradients travel while rows are summed, and rows of one table while those of another are.
         started = [self._start(slots, plan, num_rows) for slots, plan in plans.items()]
-        wait()
-        sum_logloss = self._give_dense(buffer)
+        sum_logloss = finish_dense()
         for slots, finish in zip(plans, started, strict=True):
             self._give(self._by_slots[slots], plans[slots].rows, finish())
         self.num_steps += 1
-        self.dense_bytes += self._ring_bytes(_num_bytes(buffer))
         self._last_logloss, self._sum_logloss = self._sum_logloss, None
         return sum_logloss
 
