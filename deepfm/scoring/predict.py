@@ -17,7 +17,7 @@ from deepfm.features.parse import RowFormat, parse_rows
 from deepfm.features.raw_rows import RawRows
 from deepfm.registry.artifact import ServingModel, as_probabilities, load_artifact
 from deepfm.scoring.totals import PartTotals
-from deepfm.training.device import multiplies_bf16
+from deepfm.training.device import keep_freed_memory, multiplies_bf16
 
 #: Columns of a scored night beside the kept ones, and what tells its rows apart.
 SCORED, BAD, OTHER_DAY, TOTALS = "scored", "bad", "other_day", "totals"
@@ -38,6 +38,7 @@ def shipped_model(name: str) -> ServingModel:
     """A shipped model, loaded once a Python worker; workers are kept from task to task."""
     # Spark runs a worker a core; threads of torch's own would fight over them.
     torch.set_num_threads(1)
+    keep_freed_memory()
     return load_artifact(f"file://{SparkFiles.get(name)}")
 
 

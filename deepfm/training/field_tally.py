@@ -15,8 +15,8 @@ NUM_KINDS = OTHER + 1
 
 def kinds_of(ids: Tensor, first_known: Tensor) -> Tensor:
     """(B, S) ids and the first known id of each slot -> (B, S) kinds."""
-    kinds = (ids - first_known + FIRST_SHOWN).clamp(UNKNOWN, OTHER)
-    return torch.where(ids == MISSING_ID, MISSING, kinds)
+    kinds = (ids + (FIRST_SHOWN - first_known)).clamp_(UNKNOWN, OTHER)
+    return kinds.masked_fill_(ids == MISSING_ID, MISSING)
 
 
 class FieldTally:
@@ -32,6 +32,7 @@ class FieldTally:
         self._num_slots = sum(fields.num_slots[: len(fields) - fields.num_crossed])
         self._field_of_slot = of_slot[: self._num_slots].to(device)
         self._first_known = torch.tensor(known)[of_slot][: self._num_slots].to(device)
+        self._has_lists = any(field.kind == "list" for field in fields)
         self.counts = torch.zeros(len(fields), NUM_KINDS, dtype=torch.int64, device=device)
 
     @staticmethod
@@ -42,5 +43,6 @@ class FieldTally:
     def add(self, ids: Tensor) -> None:
         """(B, S) ids, below 0 where a list has no more values."""
         ids = ids[:, : self._num_slots]
-        places = (kinds_of(ids, self._first_known) + NUM_KINDS * self._field_of_slot)[ids >= 0]
+        places = kinds_of(ids, self._first_known) + NUM_KINDS * self._field_of_slot
+        places = places[ids >= 0] if self._has_lists else places.flatten()
         self.counts += torch.bincount(places, minlength=self.counts.numel()).view_as(self.counts)
