@@ -6,9 +6,8 @@ One model (K = 16, 400-400-400, weights as they are initialised: time does not d
 session of two cores. `mlflow.pyfunc.spark_udf` gets a TorchScript copy of the network and encoded ids;
 ours scores the same ids, and then does the whole night from raw text: parse, set aside, encode, score, check,
 publish. The two on ids write nowhere. Each runs twice and the second time counts: workers are warm, as in a
-backfill. With --cluster-workers N the night is scored on Spark clusters of one and of N workers too, each a
-process of one core: where fewer cores are free than workers and driver need, they only share them. Stdout
-ends with a line of JSON.
+backfill. With --cluster-workers N the night is scored on standalone clusters of one and of N workers too,
+each kept to a core of its own; the driver runs where it finds room. Stdout ends with a line of JSON.
 """
 
 import json
@@ -24,13 +23,14 @@ import mlflow
 import numpy as np
 import pyarrow as pa
 import torch
+from clusters import one_core_workers
 from pipeline import REPOSITORY, run_job
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
-from deepfm.config import DriftLimits, load_settings
+from deepfm.config import DriftLimits, Profile, load_settings
 from deepfm.dataset.block import network_inputs
 from deepfm.dataset.manifest import read_parts
 from deepfm.dataset.stack import stacked
@@ -116,6 +116,16 @@ def by_ours(ids: DataFrame, model: NightModel, *, bf16: bool) -> DataFrame:
     return ids.mapInArrow(score, "probability float")
 
 
+def on_cluster(url: str, profile: Profile, store: Store, night: Night) -> float:
+    """Seconds of the second night that a cluster scores."""
+    from command import spark_session
+
+    settings = {"spark.master": url, "spark.executor.memory": "2g"}
+    with spark_session(profile.model_copy(update={"spark": profile.spark | settings}), "night") as spark:
+        model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
+        return seconds_of(partial(score_day, spark, model, night, DriftLimits(), precision="bf16"))
+
+
 def seconds_of(work: Callable[[], object]) -> float:
     """Of the second time."""
     for _ in range(2):
@@ -152,11 +162,8 @@ def main(rows: int, cluster_workers: int | None) -> None:
         }
         found = {name: rows / seconds_of(work) for name, work in contestants.items()}
     for workers in (1, cluster_workers) if cluster_workers else ():
-        cluster = {"spark.master": f"local-cluster[{workers},1,2048]", "spark.executor.memory": "2048m"}
-        with spark_session(profile.model_copy(update={"spark": profile.spark | cluster}), "night") as spark:
-            model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
-            seconds = seconds_of(partial(score_day, spark, model, night, DriftLimits()))
-        found[f"ours, a night on a cluster of {workers}"] = rows / seconds
+        with one_core_workers(workers) as url:
+            found[f"ours, a night on a cluster of {workers}"] = rows / on_cluster(url, profile, store, night)
     show(found)
 
 

@@ -1,6 +1,7 @@
 """Parts of a training: what the size of the tables does to a step, and how fast rows reach it.
 
     python benchmarks/step.py --dataset work/benchmarks/training/dataset [--ids 100000,10000000,50000000]
+                              [--optimizer adagrad]
 
 A step is DeepFM's: 39 fields, K = 16, 400-400-400, 4096 impressions, in bfloat16 on two threads; ids are
 drawn by Zipf's law over tables of each size. Sizes take turns, and the median counts, as a multiple of the
@@ -58,7 +59,7 @@ class Batch:
 class Stepper:
     """A model of one size, and its steps."""
 
-    def __init__(self, num_ids: int):
+    def __init__(self, num_ids: int, kind: str):
         of_field, random = num_ids // NUM_FIELDS, np.random.default_rng(1)
         with torch.device("meta"):
             model = DeepFM([of_field] * NUM_FIELDS, 16, hidden_units=(400, 400, 400))
@@ -71,7 +72,7 @@ class Stepper:
         for weight in self.model.deep.parameters():
             torch.nn.init.normal_(weight, std=0.05)
         self.settings = LoopSettings(1, 1, bf16=True)
-        self.optimizer = Optimizer(self.model, 0.001)
+        self.optimizer = Optimizer(self.model, 0.001, kind=kind)
         self.exchange = make_exchange(self.model, SingleWorld(), self.settings)
         self.batches = [Batch.draw(random, of_field) for _ in range(8)]
 
@@ -85,12 +86,12 @@ class Stepper:
         return found
 
 
-def time_tables(sizes: list[int], num_rounds: int) -> dict[int, dict]:
+def time_tables(sizes: list[int], num_rounds: int, kind: str) -> dict[int, dict]:
     """By number of ids: milliseconds of a step, as a multiple of the first size's, and the process's peak."""
     found = {}
-    first = Stepper(sizes[0])
+    first = Stepper(sizes[0], kind)
     for size in sizes:
-        stepper = first if size == sizes[0] else Stepper(size)
+        stepper = first if size == sizes[0] else Stepper(size, kind)
         stepper.seconds()  # the first steps touch pages that are new
         first.seconds()
         ratios, own = [], []
@@ -139,14 +140,15 @@ def time_loaders(dataset_url: str, manifest: Manifest, num_rounds: int) -> dict[
 @click.command(help=__doc__.replace("rows reach it.\n\n", "rows reach it.\n\n\b\n"))
 @click.option("--dataset", required=True, help="What build_features.py wrote, on this machine.")
 @click.option("--ids", default="100000,10000000,50000000", show_default=True)
+@click.option("--optimizer", type=click.Choice(["adam", "adagrad"]), default="adam", show_default=True)
 @click.option("--rounds", default=5, show_default=True)
-def main(dataset: str, ids: str, rounds: int) -> None:
+def main(dataset: str, ids: str, optimizer: str, rounds: int) -> None:
     warnings.simplefilter("ignore", FutureWarning)
     torch.set_num_threads(2)
     keep_freed_memory()
     url = absolute_url(dataset)
     loaders = time_loaders(url, read_manifest(url), rounds)
-    tables = time_tables([int(size) for size in ids.split(",")], rounds)
+    tables = time_tables([int(size) for size in ids.split(",")], rounds, optimizer)
     shown = Table("ids", "ms a step", "of the first", "peak GiB of the process")
     for size, row in tables.items():
         shown.add_row(f"{size:,}", f"{row['ms']:.1f}", f"{row['ratio']:.2f}", f"{row['peak_gib']:.1f}")
