@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from functools import wraps
 
 import click
-from py4j.protocol import Py4JNetworkError
+import pyspark
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 from spark_console import set_up_java
@@ -154,7 +155,16 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     if obstacle := spark_obstacle(dict(conf.getAll())):
         raise UserError(obstacle)
     set_up_java(conf, verbose=is_verbose())
-    spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
+    try:
+        spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
+    except Py4JJavaError as error:
+        # All that Spark says of a master that takes no application from here, a minute later.
+        if "stopped SparkContext" not in str(error):
+            raise
+        raise UserError(
+            f"spark.master: expected one that takes this job, found {conf.get('spark.master')} that does not; "
+            f"is its spark.authenticate.secret this job's, and its Spark {pyspark.__version__}?"
+        ) from error
     spark.sparkContext.setLogLevel("WARN" if is_verbose() else "ERROR")
     try:
         yield spark

@@ -113,3 +113,17 @@ def test_executors_import_the_package_from_the_archive(loopback_cluster, tmp_pat
         # Beside it there are the Python files of the executors' own Spark, which here lies in the clone.
         beside = {entry for entry in path if str(ROOT) in entry and str(SPARK_HOME) not in entry}
         assert beside == set()
+
+
+def test_a_job_with_another_secret_is_refused_in_one_line_and_writes_nothing(loopback_cluster, log, tmp_path):
+    output = tmp_path / "dataset"
+    flags = ("--data=conf/data/criteo.yaml", f"--input={log}", f"--output={output}", *DAYS)
+    profile, another = "--profile=conf/profile/standalone.yaml", "spark.authenticate.secret=another"
+    job = ROOT / "jobs/build_features.py"
+    submitted = loopback_cluster.submit(job, *flags, profile, spark=("--conf", another))
+    told, _ = submitted.communicate(timeout=300)
+    assert submitted.returncode == 2, told
+    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert f"found {loopback_cluster.url} that does not" in line
+    assert "spark.authenticate.secret" in line
+    assert not output.exists()
