@@ -161,8 +161,9 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
         # All that Spark says of a master that takes no application from here, a minute later.
         if "stopped SparkContext" not in str(error):
             raise
+        master = conf.get("spark.master")
         raise UserError(
-            f"spark.master: expected one that takes this job, found {conf.get('spark.master')} that does not; "
+            f"spark.master: expected one that takes this job, found {master}, which does not; "
             f"is its spark.authenticate.secret this job's, and its Spark {pyspark.__version__}?"
         ) from error
     spark.sparkContext.setLogLevel("WARN" if is_verbose() else "ERROR")

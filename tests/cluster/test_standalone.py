@@ -124,6 +124,6 @@ def test_a_job_with_another_secret_is_refused_in_one_line_and_writes_nothing(loo
     told, _ = submitted.communicate(timeout=300)
     assert submitted.returncode == 2, told
     (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
-    assert f"found {loopback_cluster.url} that does not" in line
+    assert f"found {loopback_cluster.url}, which does not" in line
     assert "spark.authenticate.secret" in line
     assert not output.exists()
