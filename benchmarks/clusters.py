@@ -17,7 +17,7 @@ _START_WITHIN_S = 60
 
 @contextmanager
 def one_core_workers(num_workers: int) -> Iterator[str]:
-    """One master and workers that run, with all they start, on core 0, 1, … -> spark://…, while it lasts.
+    """One master and workers that run, with all they start, on a core each -> spark://…, while it lasts.
 
     Spark's own local-cluster only counts tasks: a worker's Java and Python would take a free core beside it.
     """
@@ -27,11 +27,11 @@ def one_core_workers(num_workers: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         processes = [_daemon(folder, "master.Master", [], "--port", url.rpartition(":")[2])]
         try:
-            for number in range(num_workers):
-                size = ("--cores", "1", "--memory", "3g", "--work-dir", f"{folder}/{number}")
-                pinned = ["taskset", "--cpu-list", str(number)]
+            for core in sorted(os.sched_getaffinity(0))[:num_workers]:
+                size = ("--cores", "1", "--memory", "3g", "--work-dir", f"{folder}/{core}")
+                pinned = ["taskset", "--cpu-list", str(core)]
                 processes.append(_daemon(folder, "worker.Worker", pinned, *size, url))
-            _wait_for_workers(Path(folder), num_workers)
+            _wait_for_workers(Path(folder), len(processes) - 1)
             yield url
         finally:
             for process in reversed(processes):

@@ -163,7 +163,9 @@ def main(rows: int, cluster_workers: int | None) -> None:
         found = {name: rows / seconds_of(work) for name, work in contestants.items()}
     for workers in (1, cluster_workers) if cluster_workers else ():
         with one_core_workers(workers) as url:
-            found[f"ours, a night on a cluster of {workers}"] = rows / on_cluster(url, profile, store, night)
+            found[f"ours, a night on a cluster of {workers}, bf16"] = rows / on_cluster(
+                url, profile, store, night
+            )
     show(found)
 
 

@@ -167,8 +167,10 @@ def _require_known_ids(values: Mapping[str, np.ndarray], known: _Known, file: st
     """UserError where an id is not its field's: in its place another field's row would be trained."""
     for slot, field, lowest, num_ids in known:
         ids = values[slot]
-        if len(ids) and not (lowest <= ids.min() and ids.max() < num_ids):
-            wrong = ids[(ids < lowest) | (ids >= num_ids)][0]
+        # Not integers: a null among them.
+        are_integers = ids.dtype.kind in "iu"
+        if not are_integers or (len(ids) and not (lowest <= ids.min() and ids.max() < num_ids)):
+            wrong = ids[(ids < lowest) | (ids >= num_ids)][0] if are_integers else "a null"
             raise UserError(
                 f"{file}: expected ids of {field} from {lowest} to {num_ids - 1}, found {wrong}; the "
                 "dataset is damaged: build it again"

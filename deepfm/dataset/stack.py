@@ -9,7 +9,12 @@ _ROWS_AT_ONCE = 2048
 
 
 def stacked(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Columns (n,) of integers or float32 -> (n, number of columns) int32; float32 as its bits."""
+    """Columns (n,) of integers or float32 -> (n, number of columns) int32; float32 as its bits.
+
+    ValueError where their lengths differ.
+    """
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(f"expected columns of one length, found {sorted({len(c) for c in columns})}")
     bits = [np.ascontiguousarray(c).view(np.int32) if c.dtype == np.float32 else c for c in columns]
     block = np.empty((len(bits[0]), len(bits)), np.int32)
     for start in range(0, len(block), _ROWS_AT_ONCE):

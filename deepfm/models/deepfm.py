@@ -8,7 +8,7 @@ from deepfm.models.layers import (
     DeepPart,
     FieldEmbedding,
     LinearTerms,
-    pairwise_interaction_and_inputs,
+    share_embeddings,
 )
 
 
@@ -30,5 +30,5 @@ class DeepFM(nn.Module):
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""
-        interaction, inputs = pairwise_interaction_and_inputs(self.embedding(ids, x))
+        interaction, inputs = share_embeddings(self.embedding(ids, x))  # of (B, F, K)
         return self.linear(ids, x) + interaction + self.deep(inputs)

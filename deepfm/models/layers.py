@@ -103,8 +103,8 @@ def pairwise_interaction(v: Tensor) -> Tensor:
     return _PairwiseInteraction.apply(v, False)[0]
 
 
-def pairwise_interaction_and_inputs(v: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, F, K) -> (B,) as above, and (B, F K): the inputs of a deep part over the same embeddings.
+def share_embeddings(v: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, F, K) -> (B,), their pairwise_interaction, and (B, F K), a deep part's inputs.
 
     Both at once, since the two gradients of v are then one pass over it and not three.
     """
@@ -120,11 +120,10 @@ class _PairwiseInteraction(torch.autograd.Function):
         ctx.save_for_backward(v, total)
         of_total = total.square().sum(dim=1)
         of_each = torch.linalg.vector_norm(v.flatten(1), dim=1).square()
-        inputs = None
-        if with_inputs:
-            device = v.device.type
-            narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else v.dtype
-            inputs = v.flatten(1).to(narrow)
+        inputs = v.flatten(1) if with_inputs else None
+        # As autocast does, which leaves float64 alone.
+        if with_inputs and v.dtype == torch.float32 and torch.is_autocast_enabled(v.device.type):
+            inputs = inputs.to(torch.get_autocast_dtype(v.device.type))
         return 0.5 * (of_total - of_each), inputs
 
     @staticmethod

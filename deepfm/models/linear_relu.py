@@ -1,22 +1,27 @@
 """A linear layer and its ReLU, in bfloat16 on a CPU: by oneDNN in one pass, where autograd's take three."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
-
-#: Rows whose share of a weight's gradient is computed at once: a product that sums over many rows is oneDNN's
-#: slowest, and takes a tenth less time in parts.
-_ROWS_AT_ONCE = 1024
 
 
 def is_fused(x: Tensor) -> bool:
     """Whether `linear_relu` can take the place of the two layers for these inputs, here and now."""
     return (
         x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        # What torch's own compiler calls; not promised to other callers, so asked for.
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and _is_supported()
     )
+
+
+@cache
+def _is_supported() -> bool:
+    # What torch's own compiler calls; not promised to other callers, so asked for.
+    ops = torch.ops.mkldnn
+    return hasattr(ops, "_linear_pointwise") and ops._is_mkldnn_bf16_supported()
 
 
 def linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -39,13 +44,4 @@ class _LinearReLU(torch.autograd.Function):
         of_x, of_weight = ctx.dtypes
         gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
         before = (gradient @ weight).to(of_x) if ctx.needs_input_grad[0] else None
-        return before, _sum_of_products(gradient, x).to(of_weight), gradient.sum(0).to(of_weight)
-
-
-def _sum_of_products(gradient: Tensor, x: Tensor) -> Tensor:
-    """(B, O), (B, I) -> (O, I): sum over the rows of their outer products."""
-    num_parts, rest = divmod(len(x), _ROWS_AT_ONCE)
-    if rest or num_parts < 2:
-        return gradient.t() @ x
-    parts = gradient.unflatten(0, (num_parts, _ROWS_AT_ONCE)).transpose(1, 2)
-    return torch.bmm(parts, x.unflatten(0, (num_parts, _ROWS_AT_ONCE))).sum(0)
+        return before, (gradient.t() @ x).to(of_weight), gradient.sum(0).to(of_weight)

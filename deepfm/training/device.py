@@ -32,7 +32,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the blocks that a step frees, in large pages: the next step wants them again.
+    """Let glibc keep the blocks that a step frees, 512 MiB of them in large pages: the next wants them again.
 
     It gives blocks above 128 KiB back to the kernel at once, which then clears every page of them anew: a
     seventh of the time of a step on one thread. Elsewhere than on glibc nothing happens.
@@ -43,12 +43,12 @@ def keep_freed_memory() -> None:
     libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the highest it takes
     libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     libc.mallopt(_M_TOP_PAD, _HEAP_BYTES)
-    # Makes the heap grow by all that, of addresses; they are advised before there is memory behind them.
+    # Makes the heap grow by all that where it has no such block: addresses, advised before there is memory
+    # behind them. Other threads than the first have heaps of their own, which are left as they are.
     libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
-    block = libc.malloc(ctypes.c_size_t(31 << 20))
-    libc.free(ctypes.c_void_p(block))
-    end = libc.sbrk(ctypes.c_ssize_t(0))
-    _advise(libc, end - _HEAP_BYTES, _HEAP_BYTES, _MADV_HUGEPAGE)
+    before = libc.sbrk(ctypes.c_ssize_t(0))
+    libc.free(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(31 << 20))))
+    _advise(libc, before, libc.sbrk(ctypes.c_ssize_t(0)) - before, _MADV_HUGEPAGE)
 
 
 def on_large_pages(tensor: Tensor) -> Tensor:

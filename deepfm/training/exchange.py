@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deepfm.models.layers import FieldEmbedding
 from deepfm.training.batch import Batch
-from deepfm.training.lookups import Lookups
+from deepfm.training.lookups import Lookups, lookups_of
 from deepfm.training.optimizer import dense_weights, field_embeddings
 from deepfm.training.world import World
 
@@ -107,7 +107,7 @@ class Exchange:
     def _start_plan_of(
         self, num_slots: int, embeddings: list[FieldEmbedding], ids: Tensor
     ) -> Callable[[], Plan]:
-        own = _lookups(embeddings[0], ids)
+        own = lookups_of(embeddings[0], ids)
         if not self.has_others:
             return lambda: Plan(own, None, by_all_reduce=False)
         # Half the bytes, but for a table that is too long.
@@ -149,7 +149,7 @@ class Exchange:
         buffer = torch.cat(
             [self._sum_logloss.to(kind), self._sum_logloss.new_tensor([wish], dtype=kind), *gradients]
         )
-        self.dense_bytes += self._ring_bytes(_num_bytes(buffer))
+        self.dense_bytes += self._ring_bytes(buffer.nbytes)
         wait = self.world.start_sum([buffer], "dense")
 
         def finish() -> float:
@@ -203,7 +203,7 @@ class Exchange:
             sums = values.new_zeros(len(union), values.shape[1])
             sums[torch.searchsorted(union, plan.own.rows)] = values
             wait = self.world.start_sum([sums], name)
-            self.sparse_bytes += self._ring_bytes(_num_bytes(sums))
+            self.sparse_bytes += self._ring_bytes(sums.nbytes)
 
             def finish_sum() -> Tensor:
                 wait()
@@ -214,7 +214,7 @@ class Exchange:
         if self._wire == "bf16":
             values = values.bfloat16().view(torch.int16)  # Horovod has no name for bfloat16
         wait = self.world.start_gather(values, name)
-        self.sparse_bytes += _num_bytes(values) * (self.world.size - 1)
+        self.sparse_bytes += values.nbytes * (self.world.size - 1)
 
         def finish() -> Tensor:
             gathered = wait()
@@ -249,13 +249,3 @@ class Exchange:
     def _ring_bytes(self, num_bytes: int) -> int:
         """What a rank sends to all-reduce a buffer of this size."""
         return round(2 * num_bytes * (self.world.size - 1) / self.world.size)
-
-
-def _lookups(embedding: FieldEmbedding, ids: Tensor) -> Lookups:
-    if embedding.field_of_slot is None and ids.device.type == "cpu":
-        return Lookups.of_columns(ids[:, : embedding.num_slots], embedding.offsets)
-    return Lookups.of(embedding.table_rows(ids))
-
-
-def _num_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

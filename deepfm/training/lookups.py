@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from deepfm.models.layers import FieldEmbedding
+
 
 @dataclass(frozen=True)
 class Lookups:
@@ -44,6 +46,13 @@ class Lookups:
         A bag of embeddings is just that: what coalesce() does, without sorting again for every table.
         """
         return embedding_bag(self.order, values, self.starts, mode="sum")
+
+
+def lookups_of(embedding: FieldEmbedding, ids: Tensor) -> Lookups:
+    """Those of a batch's (B, S or more) ids in a table."""
+    if embedding.field_of_slot is None and ids.device.type == "cpu":
+        return Lookups.of_columns(ids[:, : embedding.num_slots], embedding.offsets)
+    return Lookups.of(embedding.table_rows(ids))
 
 
 def _group_columns(ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

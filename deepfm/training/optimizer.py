@@ -103,13 +103,15 @@ def _of_tables(
 def _as_held(optimizer: torch.optim.Optimizer, value: Tensor) -> Tensor | int:
     # LazyAdam counts its steps in a plain number, Adam in a tensor.
     is_count = isinstance(optimizer, LazyAdam) and not value.dim()
-    return int(value) if is_count else value.clone()
+    return int(value) if is_count else on_large_pages(value.clone())
 
 
 class LazyAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba 2015, algorithm 1) on the rows of sparse gradients; the others stay as they are.
 
-    The rows of a batch and their moments are gathered, stepped by torch's fused Adam and put back.
+    The rows of a batch and their moments are gathered, stepped by torch's fused Adam and put back. As in the
+    paper epsilon is added to the corrected root; torch's SparseAdam adds it before, so that its first steps
+    along gradients below 1e-6, which lone rows have, are shorter.
     """
 
     def __init__(

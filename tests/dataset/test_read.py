@@ -231,7 +231,12 @@ def test_shares_and_batches_cover_all_rows_for_any_sizes(num_rows, size, batch_s
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"), [((1, 7, 0), "I from 0 to 6, found 7"), ((1, 0, -1), "C from 0 to 8, found -1")]
+    ("wrong", "told"),
+    [
+        ((1, 7, 0), "I from 0 to 6, found 7"),
+        ((1, 0, -1), "C from 0 to 8, found -1"),
+        ((1, None, 0), "I from 0 to 6, found a null"),
+    ],
 )
 def test_an_id_that_is_not_its_fields_is_refused_with_the_fields_name_and_the_file(
     write_dataset, wrong, told

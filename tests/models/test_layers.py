@@ -14,7 +14,7 @@ from deepfm.models.layers import (
     FieldEmbedding,
     LinearTerms,
     pairwise_interaction,
-    pairwise_interaction_and_inputs,
+    share_embeddings,
 )
 
 
@@ -50,7 +50,7 @@ def test_interaction_and_inputs_of_a_deep_part_have_the_gradient_of_both(b, f, k
     random = torch.Generator().manual_seed(seed)
     values, weights = (torch.randn(b, f, k, dtype=torch.float64, generator=random) for _ in range(2))
     fast, slow = values.clone().requires_grad_(), values.clone().requires_grad_()
-    interaction, inputs = pairwise_interaction_and_inputs(fast)
+    interaction, inputs = share_embeddings(fast)
     assert torch.equal(inputs, values.flatten(1))
     (interaction.square().sum() + (inputs * weights.flatten(1)).tanh().sum()).backward()
     (pairwise_by_definition(slow).square().sum() + (slow * weights).tanh().sum()).backward()
@@ -60,7 +60,7 @@ def test_interaction_and_inputs_of_a_deep_part_have_the_gradient_of_both(b, f, k
 def test_inputs_of_a_deep_part_are_narrow_where_its_products_are():
     v = torch.randn(2, 3, 4, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        interaction, inputs = pairwise_interaction_and_inputs(v)
+        interaction, inputs = share_embeddings(v)
     assert (interaction.dtype, inputs.dtype) == (torch.float32, torch.bfloat16)
     (interaction.sum() + inputs.sum()).backward()
     assert v.grad.dtype == torch.float32
