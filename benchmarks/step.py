@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import click
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import torch
 from petastorm import make_batch_reader
@@ -107,6 +108,16 @@ def time_tables(sizes: list[int], num_rounds: int, kind: str) -> dict[int, dict]
     return found
 
 
+def memory_over_epochs(dataset_url: str, manifest: Manifest, num_epochs: int = 6) -> list[int]:
+    """MiB that this process holds after each epoch that is read."""
+    held = []
+    for epoch in range(num_epochs):
+        for _ in read_batches(dataset_url, manifest, "train", Shard(0, 1, BATCH), epoch=epoch, seed=1):
+            pass
+        held.append(psutil.Process().memory_info().rss >> 20)
+    return held
+
+
 def time_loaders(dataset_url: str, manifest: Manifest, num_rounds: int) -> dict[str, float]:
     """Rows/s of each way over the training rows, the median over rounds."""
     num_rows, folder = manifest.splits["train"].num_rows, f"{dataset_url}/train"
@@ -147,6 +158,7 @@ def main(dataset: str, ids: str, optimizer: str, rounds: int) -> None:
     torch.set_num_threads(2)
     keep_freed_memory()
     url = absolute_url(dataset)
+    memory = memory_over_epochs(url, read_manifest(url))
     loaders = time_loaders(url, read_manifest(url), rounds)
     tables = time_tables([int(size) for size in ids.split(",")], rounds, optimizer)
     shown = Table("ids", "ms a step", "of the first", "peak GiB of the process")
@@ -157,7 +169,8 @@ def main(dataset: str, ids: str, optimizer: str, rounds: int) -> None:
     for name, speed in loaders.items():
         shown.add_row(name, f"{speed:,.0f}", f"{speed / loaders['pyarrow']:.2f}")
     Console().print(shown)
-    click.echo(json.dumps({"tables": tables, "loaders": loaders}))
+    Console().print(f"MiB held after each epoch that ours reads: {', '.join(map(str, memory))}")
+    click.echo(json.dumps({"tables": tables, "loaders": loaders, "memory": memory}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Training DeepFM beside the peers, everything included: samples/s, test AUC and logloss of one epoch.
 
     python benchmarks/training.py --peers ../shared/peers [--rows 1000000]
+    python benchmarks/training.py --device cuda [--rows 1000000]
 
 A synthetic log in Criteo's layout is made and built into a dataset. Ours trains from it through train.py, one
 process with two threads, in several ways; FuxiCTR and DeepCTR-Torch train the same network on the same rows.
-Machines are noisy: our fastest way runs before and after the peers, and its mean counts. Stdout ends with a
-line of JSON.
+Machines are noisy: our fastest way runs before and after the peers, and its mean counts. With --device there
+are no peers: ours takes its steps on that device, by themselves and fed. Stdout ends with a line of JSON.
 """
 
 import json
@@ -16,7 +17,9 @@ from pathlib import Path
 
 import click
 import numpy as np
+import on_device
 import pyarrow.parquet as pq
+import torch
 import yaml
 from peers import DEEPCTR, FUXICTR, find_driver, make_environment, run_driver, write_part
 from pipeline import REPOSITORY, run_job
@@ -110,6 +113,17 @@ def train_deepctr(python: Path, driver: Path, dataset: Path) -> Result:
     return Result("DeepCTR-Torch 0.3.0", run["train_samples_s"], run["auc"], run["logloss"])
 
 
+def time_device(name: str, rows: int) -> None:
+    """Ours alone."""
+    device = torch.device(name)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: expected a GPU that torch can use, found none")
+    _, dataset = build(rows)
+    found = on_device.measure(f"file://{dataset}", device)
+    on_device.show(device, found)
+    click.echo(json.dumps({"rows": rows, "device": name, **found}))
+
+
 def show(results: list[Result]) -> None:
     """A table, speeds as multiples of FuxiCTR's."""
     (unit,) = [result.samples_per_s for result in results if result.who.startswith("FuxiCTR")]
@@ -121,10 +135,16 @@ def show(results: list[Result]) -> None:
 
 
 @click.command(help=__doc__.replace("of one epoch.\n\n", "of one epoch.\n\n\b\n"))
-@click.option("--peers", type=click.Path(path_type=Path), required=True, help="Folder of the peers' drivers.")
+@click.option("--peers", type=click.Path(path_type=Path), help="Folder of the peers' drivers.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Only ours, on it.")
 @click.option("--rows", default=1_000_000, show_default=True, help="To train on.")
-def main(peers: Path, rows: int) -> None:
+def main(peers: Path | None, device: str | None, rows: int) -> None:
     try:
+        if device:
+            time_device(device, rows)
+            return
+        if peers is None:
+            raise UserError("expected --peers, the folder of the peers' drivers, or --device")
         drivers = {peer: (make_environment(peer), find_driver(peers, peer)) for peer in (FUXICTR, DEEPCTR)}
         log, dataset = build(rows)
         fastest, *others = WAYS

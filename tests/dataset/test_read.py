@@ -1,5 +1,6 @@
 """What the ranks read: together every row once, in equal steps, in a new order each epoch."""
 
+import gc
 import math
 import pickle
 
@@ -140,6 +141,18 @@ def test_ids_beyond_a_floats_precision_stay_apart(write_dataset):
     large = [2**24, 2**24 + 1, 2**31 - 2, 2**31 - 1]
     dataset = write_dataset([[(0, n, n) for n in large]])
     assert numbers(read(dataset)) == large
+
+
+def test_an_epoch_leaves_nothing_in_memory(dataset):
+    gc.collect()
+    before = pa.total_allocated_bytes()
+    gc.disable()  # a training makes too few objects for it to run
+    try:
+        for epoch in range(3):
+            assert len(numbers(read(dataset, seed=1, epoch=epoch))) == 23
+            assert pa.total_allocated_bytes() == before
+    finally:
+        gc.enable()
 
 
 def test_fewer_rows_than_ranks_is_told(dataset):

@@ -1,0 +1,122 @@
+"""DeepFM's step on one device: by itself, fed from a dataset, and as a share of what its memory allows."""
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import chain, islice, repeat
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from deepfm.dataset.manifest import read_manifest
+from deepfm.dataset.read import Batch, Shard, read_batches
+from deepfm.models.deepfm import DeepFM
+from deepfm.training.device import keep_freed_memory, multiplies_bf16
+from deepfm.training.exchange import Exchange
+from deepfm.training.lookups import lookups_of
+from deepfm.training.loop import LoopSettings, make_exchange, train_epoch
+from deepfm.training.optimizer import Optimizer
+from deepfm.training.world import SingleWorld
+
+DIM, HIDDEN = 16, (400, 400, 400)
+#: A GPU is not busy with the rows that fill a core's caches.
+BATCH_OF_CUDA, BATCH_OF_CPU = 65_536, 4096
+_NUM_HELD, _MIN_SAMPLES = 8, 2_000_000
+
+
+def measure(dataset_url: str, device: torch.device) -> dict[str, float]:
+    """Samples/s of the step on batches that lie on the device, of an epoch fed; bytes/s, and of a copy."""
+    keep_freed_memory()
+    manifest = read_manifest(dataset_url)
+    shard = Shard(0, 1, BATCH_OF_CUDA if device.type == "cuda" else BATCH_OF_CPU)
+    torch.manual_seed(1)
+    model = DeepFM(manifest.num_ids, DIM, hidden_units=HIDDEN).to(device)
+    settings = LoopSettings(1, 1, bf16=multiplies_bf16(device))
+    optimizer = Optimizer(model, 0.001, kind="adagrad", table_learning_rate=0.02)
+    exchange = make_exchange(model, SingleWorld(), settings)
+
+    def speed(batches: Iterable[Batch]) -> float:
+        return _samples_per_s(model, optimizer, exchange, settings, batches, device)
+
+    def read(epoch: int) -> Iterable[Batch]:
+        batches = read_batches(dataset_url, manifest, "train", shard, epoch=epoch, seed=1)
+        return (batch.to(device) for batch in batches)
+
+    held = list(islice(read(0), _NUM_HELD))
+    speed(held)  # kernels are loaded, pages are touched
+    rows = sum(len(batch.ids) for batch in held)
+    alone = speed(chain.from_iterable(repeat(held, -(-_MIN_SAMPLES // rows))))
+    moved = sum(_least_bytes(model, batch) for batch in held) / rows
+    return {
+        "step": alone,
+        "fed": speed(read(1)),
+        "bytes_per_s": alone * moved,
+        "copied_bytes_per_s": _copied_bytes_per_s(device),
+    }
+
+
+def _samples_per_s(
+    model: DeepFM,
+    optimizer: Optimizer,
+    exchange: Exchange,
+    settings: LoopSettings,
+    batches: Iterable[Batch],
+    device: torch.device,
+) -> float:
+    num_rows = 0
+
+    def counted() -> Iterable[Batch]:
+        nonlocal num_rows
+        for batch in batches:
+            num_rows += len(batch.ids)
+            yield batch
+
+    def work() -> None:
+        train_epoch(model, optimizer, exchange, settings, counted(), on_step=lambda *_: None)
+
+    seconds = _seconds(work, device)
+    return num_rows / seconds
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    _wait_for(device)
+    started = time.perf_counter()
+    work()
+    _wait_for(device)
+    return time.perf_counter() - started
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _least_bytes(model: DeepFM, batch: Batch) -> int:
+    """That no step gets around, where no cache holds a batch.
+
+    Each looked-up value and its gradient is written once and read once, as 32 bits; so is each hidden unit,
+    as 16; and each distinct row of the tables, with what Adagrad remembers of it, is read and written.
+    """
+    num_rows, num_fields = batch.ids.shape
+    values = 4 * num_rows * num_fields * (DIM + 1)
+    hidden = 2 * num_rows * sum(HIDDEN)
+    distinct = len(lookups_of(model.embedding, batch.ids).rows)
+    return 4 * values + 4 * hidden + 2 * 4 * distinct * (DIM + 1 + 2)
+
+
+def _copied_bytes_per_s(device: torch.device) -> float:
+    source = torch.zeros(1 << 28, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)
+    seconds = _seconds(lambda: [target.copy_(source) for _ in range(10)], device)
+    return 10 * 2 * source.nbytes / seconds
+
+
+def show(device: torch.device, found: dict[str, float]) -> None:
+    """A table."""
+    table = Table(f"DeepFM on {device}", "")
+    table.add_row("samples/s of the step alone", f"{found['step']:,.0f}")
+    table.add_row("samples/s fed by Petastorm", f"{found['fed']:,.0f}")
+    share = found["bytes_per_s"] / found["copied_bytes_per_s"]
+    table.add_row("of the bytes/s of a copy, at least", f"{share:.0%} of {found['copied_bytes_per_s']:,.0f}")
+    Console().print(table)
