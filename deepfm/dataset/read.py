@@ -121,8 +121,8 @@ Block = tuple[np.ndarray, tuple[str, ...]]
 
 def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[Block]:
     """Blocks, label first, row group by row group in the order of the pieces."""
-    fields, known = manifest.fields, _known_ids(manifest)
-    columns = [manifest.data.label, *fields.slots]
+    known = _known_ids(manifest)
+    columns = [manifest.data.label, *manifest.fields.slots]
     urls = [f"{folder}/{piece.file.name}" for piece in pieces]
     with warnings.catch_warnings():
         # Petastorm uses what pyarrow calls deprecated, once a file.

@@ -4,12 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import (
-    DeepPart,
-    FieldEmbedding,
-    LinearTerms,
-    share_embeddings,
-)
+from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms, share_embeddings
 
 
 class DeepFM(nn.Module):

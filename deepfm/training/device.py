@@ -60,7 +60,7 @@ def on_large_pages(tensor: Tensor) -> Tensor:
     libc = ctypes.CDLL(None)
     if tensor.device.type == "cpu" and tensor.is_contiguous() and hasattr(libc, "madvise"):
         for advice in (_MADV_HUGEPAGE, _MADV_COLLAPSE):
-            _advise(libc, tensor.data_ptr(), tensor.numel() * tensor.element_size(), advice)
+            _advise(libc, tensor.data_ptr(), tensor.nbytes, advice)
     return tensor
 
 

@@ -145,10 +145,9 @@ class Exchange:
         # One buffer: Gloo takes half the time for it that it takes for a tensor a weight.
         kind = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
         gradients = [weight.grad.flatten() for weight in self._dense]
-        wish = float(self.wants_checkpoint and self.rank == 0)
-        buffer = torch.cat(
-            [self._sum_logloss.to(kind), self._sum_logloss.new_tensor([wish], dtype=kind), *gradients]
-        )
+        loss = self._sum_logloss.to(kind)
+        wish = loss.new_tensor([float(self.wants_checkpoint and self.rank == 0)])
+        buffer = torch.cat([loss, wish, *gradients])
         self.dense_bytes += self._ring_bytes(buffer.nbytes)
         wait = self.world.start_sum([buffer], "dense")
 

@@ -110,8 +110,8 @@ class LazyAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba 2015, algorithm 1) on the rows of sparse gradients; the others stay as they are.
 
     The rows of a batch and their moments are gathered, stepped by torch's fused Adam and put back. As in the
-    paper epsilon is added to the corrected root; torch's SparseAdam adds it before, so that its first steps
-    along gradients below 1e-6, which lone rows have, are shorter.
+    paper epsilon is added to the corrected root; torch's SparseAdam adds it before, so its first steps are
+    shorter where gradients are near epsilon.
     """
 
     def __init__(
