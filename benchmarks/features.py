@@ -162,7 +162,8 @@ def pieces(log: Path) -> dict[str, float]:
     from deepfm.config import DataSettings, load_settings
     from deepfm.features.counting import ValueCounts
     from deepfm.features.encode import Encoder
-    from deepfm.features.parse import RowFormat, parse_rows
+    from deepfm.features.parse import parse_rows
+    from deepfm.features.row_format import RowFormat
     from deepfm.features.text_ranges import lines_table
     from deepfm.features.vocabulary import Vocabulary
 

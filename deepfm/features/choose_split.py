@@ -11,8 +11,9 @@ from pyspark.sql import functions as F
 from deepfm.config import DataSettings, Shares
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog
-from deepfm.features.parse import RowFormat, parse_rows
+from deepfm.features.parse import parse_rows
 from deepfm.features.raw_rows import RawRows, raw_rows
+from deepfm.features.row_format import RowFormat
 from deepfm.features.split import HashSplit, Split, TimeSplit, day_split
 from deepfm.fields import FieldSet
 

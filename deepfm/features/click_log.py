@@ -11,7 +11,9 @@ from pyspark.sql import DataFrame, SparkSession
 from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.errors import UserError
-from deepfm.features.parse import RowFormat, is_day, split_line
+from deepfm.features.line_columns import split_line
+from deepfm.features.parse import is_day
+from deepfm.features.row_format import RowFormat
 
 _DAY_FOLDER = "ds="
 #: What raw rows have beside the columns of a Parquet log (and `ds`, which may be a column of the log itself).

@@ -10,8 +10,9 @@ from pyspark.sql import functions as F
 
 from deepfm.features.blocks import as_block
 from deepfm.features.counting import ValueCounts
-from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
+from deepfm.features.parse import ParsedRows, parse_rows
 from deepfm.features.raw_rows import RawRows
+from deepfm.features.row_format import RowFormat
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.features.scaling import FieldMoments, Moments
 from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER, read_table, scratch_rows, write_table

@@ -13,8 +13,9 @@ from pyspark.sql import functions as F
 from deepfm.config import DataSettings
 from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log
-from deepfm.features.parse import RowFormat, parse_rows
+from deepfm.features.parse import parse_rows
 from deepfm.features.raw_rows import RawRows, raw_rows
+from deepfm.features.row_format import RowFormat
 from deepfm.fields import FieldSet
 from deepfm.scoring.days import day_url
 from deepfm.training.metrics import Metrics, Tally

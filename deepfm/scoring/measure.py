@@ -9,8 +9,9 @@ import pyarrow as pa
 import torch
 from pyspark.sql import functions as F
 
-from deepfm.features.parse import ParsedRows, RowFormat, parse_rows
+from deepfm.features.parse import ParsedRows, parse_rows
 from deepfm.features.raw_rows import RawRows
+from deepfm.features.row_format import RowFormat
 from deepfm.features.split import SPLITS, Split
 from deepfm.registry.gate import Measured, Slice
 from deepfm.scoring.predict import shipped_model

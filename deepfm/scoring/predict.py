@@ -13,8 +13,9 @@ import torch
 from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
 
-from deepfm.features.parse import RowFormat, parse_rows
+from deepfm.features.parse import parse_rows
 from deepfm.features.raw_rows import RawRows
+from deepfm.features.row_format import RowFormat
 from deepfm.registry.artifact import ServingModel, as_probabilities, load_artifact
 from deepfm.scoring.totals import PartTotals
 from deepfm.training.device import keep_freed_memory, multiplies_bf16

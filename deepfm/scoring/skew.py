@@ -10,8 +10,9 @@ from pyspark.sql.types import BinaryType, LongType, StringType
 from deepfm.dataset.block import network_inputs
 from deepfm.dataset.stack import stacked
 from deepfm.errors import UserError
-from deepfm.features.parse import RowFormat, parse_rows
+from deepfm.features.parse import parse_rows
 from deepfm.features.raw_rows import RawRows
+from deepfm.features.row_format import RowFormat
 from deepfm.registry.artifact import ServingModel
 from deepfm.scoring.predict import scored_rows
 

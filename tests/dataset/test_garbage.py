@@ -9,7 +9,7 @@ from deepfm.config import DataSettings, parse_settings
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.features.click_log import find_click_log
-from deepfm.features.parse import REASONS
+from deepfm.features.row_format import REASONS
 from deepfm.features.split import HashSplit
 
 SETTINGS = parse_settings(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.parse import REASONS, RowFormat, is_day, parse_rows, split_line
+from deepfm.features.parse import is_day, parse_rows
+from deepfm.features.row_format import REASONS, RowFormat
 from deepfm.fields import Field, FieldSet
 
 FIELDS = FieldSet([Field(name="I", kind="count"), Field(name="C", kind="category")])
@@ -228,12 +229,6 @@ def test_a_faulty_quote_sets_its_own_line_aside_and_no_other(line):
 def test_a_quoted_value_may_be_long():
     long = "x" * 200_000  # Python's csv module stops at 131,072 unless told otherwise
     assert values(parse([f'1,7,"{long}"'.encode()], CSV)) == [(7, long)]
-
-
-def test_a_line_is_split_alone_as_in_a_batch():
-    assert split_line('a,"b,c"', ",", '"') == ["a", "b,c"]
-    assert split_line('a,"b,c"', ",", None) == ["a", '"b', 'c"']
-    assert split_line('a,"b', ",", '"') == []
 
 
 def test_header_lines_are_no_rows():

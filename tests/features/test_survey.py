@@ -9,7 +9,7 @@ import pytest
 
 from deepfm.features import survey as survey_module
 from deepfm.features.blocks import HASH, LABEL, PART
-from deepfm.features.parse import RowFormat
+from deepfm.features.row_format import RowFormat
 from deepfm.features.scaling import Moments
 from deepfm.features.scratch import read_table
 from deepfm.features.split import DaySplit, HashSplit
