@@ -12,13 +12,12 @@ JSON.
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
-import psutil
+from memory import peak_memory
 from peers import find_driver, make_environment, run_driver
 from pipeline import REPOSITORY
 from rich.console import Console
@@ -110,34 +109,11 @@ def measured(contestant: str, log: Path, num_rows: int) -> dict:
     ]
     click.secho(f"$ {contestant} on {num_rows:,} rows", fg="cyan", err=True)
     process = subprocess.Popen([*command, "--rows", str(num_rows)], stdout=subprocess.PIPE, text=True)
-    peak, stop = [0], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.5):
-            peak[0] = max(peak[0], _memory_of(process.pid))
-
-    threading.Thread(target=watch, daemon=True).start()
-    stdout, _ = process.communicate()
-    stop.set()
+    with peak_memory(process.pid) as peak:
+        stdout, _ = process.communicate()
     if process.returncode:
         sys.exit(f"{contestant} ended with status {process.returncode}")
-    return json.loads(stdout.splitlines()[-1]) | {"peak_gib": round(peak[0] / 2**30, 2)}
-
-
-def _memory_of(pid: int) -> int:
-    """Resident bytes of a process and all it started; what they share counts once for each."""
-    try:
-        parent = psutil.Process(pid)
-        processes = [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    total = 0
-    for process in processes:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
+    return json.loads(stdout.splitlines()[-1]) | {"peak_gib": peak.gib}
 
 
 def run_contestant(contestant: str, log: Path, output: Path, num_rows: int) -> None:

@@ -1,17 +1,20 @@
 """A night's scoring beside MLflow's own: rows/s of DeepFM's network, and from raw text to a published day.
 
-    python benchmarks/scoring.py [--rows 1000000] [--cluster-workers 2]
+    python benchmarks/scoring.py [--rows 1000000] [--times 5] [--cluster-workers 2]
 
 One model (K = 16, 400-400-400, weights as they are initialised: time does not depend on them), one Spark
 session of two cores. `mlflow.pyfunc.spark_udf` gets a TorchScript copy of the network and encoded ids;
 ours scores the same ids, and then does the whole night from raw text: parse, set aside, encode, score, check,
 publish. The two on ids write nowhere. Each runs twice and the second time counts: workers are warm, as in a
-backfill. With --cluster-workers N the night is scored on standalone clusters of one and of N workers too,
-each kept to a core of its own; the driver runs where it finds room. Stdout ends with a line of JSON.
+backfill. With --times N a night of N times the rows is scored too (the day's file N times), and the peak
+memory of all processes told beside the day's; with --cluster-workers N that night on standalone clusters
+of one and of N workers as well, each kept to a core of its own; the driver runs where it finds room. Stdout
+ends with a line of JSON.
 """
 
 import json
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from clusters import one_core_workers
+from memory import peak_memory
 from pipeline import REPOSITORY, run_job
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -46,7 +50,7 @@ NIGHT = "2026-01-02"
 sys.path.insert(0, str(REPOSITORY / "jobs"))
 
 
-def build(rows: int) -> tuple[Path, Path]:
+def build(rows: int) -> Path:
     """Two days of a synthetic log, and a dataset whose training part is the second: the night's rows."""
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
@@ -56,7 +60,11 @@ def build(rows: int) -> tuple[Path, Path]:
     flags = [word for part, day in days.items() for word in (f"--{part}-days", day)]
     paths = ("--data", "conf/data/criteo.yaml", "--input", log, "--output", dataset)
     run_job("jobs/build_features.py", *paths, *flags)
-    return log, dataset
+    return dataset
+
+
+def the_store() -> Store:
+    return Store(f"sqlite:///{WORK}/mlflow.db", str(WORK / "artifacts"))
 
 
 def register(dataset: Path, store: Store) -> None:
@@ -116,13 +124,38 @@ def by_ours(ids: DataFrame, model: NightModel, *, bf16: bool) -> DataFrame:
     return ids.mapInArrow(score, "probability float")
 
 
-def on_cluster(url: str, profile: Profile, store: Store, night: Night) -> float:
-    """Seconds of the second night that a cluster scores."""
+def longer_night(times: int) -> Path:
+    """A log whose night has the day's file so many times."""
+    log = WORK / f"log_{times}"
+    shutil.rmtree(log, ignore_errors=True)
+    (log / f"ds={NIGHT}").mkdir(parents=True)
+    for file in (WORK / "log" / f"ds={NIGHT}").iterdir():
+        for number in range(times):
+            (log / f"ds={NIGHT}" / f"{number}.{file.name}").symlink_to(file)
+    return log
+
+
+def night_apart(log: Path, master: str) -> tuple[float, float]:
+    """Seconds of the second night in a driver of its own, and GiB at the most."""
+    # A Java that has run a session on one master takes the next session there too.
+    command = [sys.executable, __file__, "--night", str(log), "--master", master]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with peak_memory(process.pid) as peak:
+        stdout, _ = process.communicate()
+    if process.returncode:
+        sys.exit(f"a night on {master} ended with status {process.returncode}")
+    return float(stdout.splitlines()[-1]), peak.gib
+
+
+def seconds_of_night(log: Path, master: str, profile: Profile) -> float:
+    """The same, in the driver."""
     from command import spark_session
 
-    settings = {"spark.master": url, "spark.executor.memory": "2g"}
+    store = the_store()
+    settings = {"spark.master": master, "spark.executor.memory": "2g"}
     with spark_session(profile.model_copy(update={"spark": profile.spark | settings}), "night") as spark:
         model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
+        night = Night(NIGHT, f"file://{log}", f"file://{WORK}/scores")
         return seconds_of(partial(score_day, spark, model, night, DriftLimits(), precision="bf16"))
 
 
@@ -136,17 +169,21 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 @click.command(help=__doc__.replace("published day.\n\n", "published day.\n\n\b\n"))
 @click.option("--rows", type=int, default=1_000_000, show_default=True)
-@click.option(
-    "--cluster-workers", type=click.IntRange(min=2), help="Also on clusters of 1 and so many workers."
-)
-def main(rows: int, cluster_workers: int | None) -> None:
+@click.option("--times", type=click.IntRange(min=2), help="Also a night of so many times the rows.")
+@click.option("--cluster-workers", type=click.IntRange(min=2), help="And on clusters of 1 and so many.")
+@click.option("--night", type=click.Path(path_type=Path), hidden=True)
+@click.option("--master", hidden=True)
+def main(rows: int, times: int | None, cluster_workers: int | None, night: Path | None, master: str) -> None:
     from command import load_profile, spark_session
 
-    log, dataset = build(rows)
-    store = Store(f"sqlite:///{WORK}/mlflow.db", str(WORK / "artifacts"))
-    register(dataset, store)
-    night = Night(NIGHT, f"file://{log}", f"file://{WORK}/scores")
     profile = load_profile(str(REPOSITORY / "conf/profile/local.yaml"))
+    if night:
+        print(seconds_of_night(night, master, profile))
+        return
+    dataset = build(rows)
+    store = the_store()
+    register(dataset, store)
+    day = Night(NIGHT, f"file://{WORK}/log", f"file://{WORK}/scores")
     with spark_session(profile, "benchmark") as spark:
         model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
         read = spark.read.parquet(f"file://{dataset}/train")
@@ -155,32 +192,37 @@ def main(rows: int, cluster_workers: int | None) -> None:
             "spark_udf, TorchScript, on ids": lambda: _drain(by_spark_udf(spark, ids)),
             "ours, on ids": lambda: _drain(by_ours(ids, model, bf16=False)),
             "ours, on ids, bf16": lambda: _drain(by_ours(ids, model, bf16=True)),
-            "ours, raw text to published day": lambda: score_day(spark, model, night, DriftLimits()),
+            "ours, raw text to published day": lambda: score_day(spark, model, day, DriftLimits()),
             "ours, raw text to published day, bf16": lambda: score_day(
-                spark, model, night, DriftLimits(), precision="bf16"
+                spark, model, day, DriftLimits(), precision="bf16"
             ),
         }
         found = {name: rows / seconds_of(work) for name, work in contestants.items()}
+    peaks = {}
+    for many in (1, times) if times else ():
+        seconds, peak = night_apart(longer_night(many), profile.spark["spark.master"])
+        found[f"a night of {many * rows:,}, bf16"] = many * rows / seconds
+        peaks[f"{many * rows:,} rows"] = peak
     for workers in (1, cluster_workers) if cluster_workers else ():
         with one_core_workers(workers) as url:
-            found[f"ours, a night on a cluster of {workers}, bf16"] = rows / on_cluster(
-                url, profile, store, night
-            )
-    show(found)
+            seconds, _ = night_apart(longer_night(times or 1), url)
+        found[f"the same on a cluster of {workers}"] = (times or 1) * rows / seconds
+    show(found, peaks)
 
 
 def _drain(frame: DataFrame) -> None:
     frame.write.format("noop").mode("overwrite").save()
 
 
-def show(found: dict[str, float]) -> None:
-    """One table and one line of JSON."""
+def show(found: dict[str, float], peaks: dict[str, float]) -> None:
+    """One table, what a night took of memory, and one line of JSON."""
     base = next(iter(found.values()))
     table = Table("Scoring", "rows/s", "times")
     for name, rows_per_s in found.items():
         table.add_row(name, f"{rows_per_s:,.0f}", f"{rows_per_s / base:.2f}")
     Console(stderr=True).print(table)
-    print(json.dumps({name: round(float(np.round(value))) for name, value in found.items()}))
+    rows_per_s = {name: round(float(np.round(value))) for name, value in found.items()}
+    print(json.dumps({"rows_per_s": rows_per_s, "peak_gib": peaks}))
 
 
 if __name__ == "__main__":

@@ -92,6 +92,11 @@ class Field(BaseModel):
         return self.kind in ("count", "category", "list", "quantile") and not self.hash_buckets
 
     @property
+    def has_known_values(self) -> bool:
+        """Whether ids from `first_known_id` on stand for a value each."""
+        return self.is_counted and self.kind != "quantile"
+
+    @property
     def is_array(self) -> bool:
         """Whether it is a list whose column in the log is an array."""
         return self.kind == "list" and not self.separator

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from deepfm.errors import UserError
 
@@ -119,7 +120,26 @@ def write_bytes(url: str, content: bytes) -> None:
     filesystem, path = _filesystem(url)
     aside = f"{path}.{uuid.uuid4().hex}"
     filesystem.pipe_file(aside, content)
-    if local_path(url):
+    _put_in_place(filesystem, aside, path)
+
+
+@contextmanager
+def writing(url: str) -> Iterator[BinaryIO]:
+    """A file to be written bit by bit, seen whole after the block or, where that fails, not at all."""
+    filesystem, path = _filesystem(url)
+    aside = f"{path}.{uuid.uuid4().hex}"
+    try:
+        with filesystem.open(aside, "wb") as file:
+            yield file
+    except BaseException:
+        if filesystem.exists(aside):
+            filesystem.rm_file(aside)
+        raise
+    _put_in_place(filesystem, aside, path)
+
+
+def _put_in_place(filesystem: fsspec.AbstractFileSystem, aside: str, path: str) -> None:
+    if isinstance(filesystem, LocalFileSystem):
         os.replace(aside, path)
     else:
         filesystem.mv(aside, path)

@@ -135,3 +135,17 @@ def test_an_opened_file_is_read_here_and_there_and_closed(tmp_path):
         file.seek(0)
         assert file.read(1) == b"0"
     assert file.closed
+
+
+def test_a_file_written_bit_by_bit_is_seen_whole_or_not_at_all(tmp_path):
+    url = f"file://{tmp_path}/file"
+    with storage.writing(url) as file:
+        file.write(b"first ")
+        assert not storage.exists(url)
+        file.write(b"second")
+    assert storage.read_bytes(url) == b"first second"
+    with pytest.raises(RuntimeError), storage.writing(url) as file:
+        file.write(b"half")
+        raise RuntimeError("in the middle")
+    assert storage.read_bytes(url) == b"first second"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -13,10 +12,9 @@ from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
-from deepfm.dataset.previous import read_vocabulary, write_rare
+from deepfm.dataset.previous import previous_vocabulary
 from deepfm.dataset.profile import (
     LogFindings,
-    num_values_by_field,
     profile_dataset,
     rejected_examples,
     write_profile,
@@ -25,11 +23,14 @@ from deepfm.dataset.profile_page import write_page
 from deepfm.dataset.write import write_rejected, write_splits
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog
-from deepfm.features.growth import with_rare
+from deepfm.features.large_vocabulary import LargeVocabulary
+from deepfm.features.learn import learn
+from deepfm.features.rare_values import write_rare
 from deepfm.features.raw_rows import RawRows, raw_rows
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
-from deepfm.features.survey import RowCounts, rejected_rows, survey, value_counts
+from deepfm.features.survey import RowCounts, rejected_rows, survey
 from deepfm.features.vocabulary import Vocabulary
+from deepfm.features.vocabulary_file import StoredVocabulary
 
 #: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
 BUILDING = "_building"
@@ -54,10 +55,10 @@ def build_dataset(
     that do not fit are then left in `url`/_rejected, without a manifest.
     """
     days = _days_to_read(log, split)
-    previous = grow_url and read_vocabulary(grow_url, settings.field_set)
+    previous = previous_vocabulary(grow_url, settings.field_set) if grow_url else None
     _claim(url)
     try:
-        manifest = _build(spark, log, settings, split, days, url, previous or None)
+        manifest = _build(spark, log, settings, split, days, url, previous)
     except BaseException as error:
         _abandon(url)
         # From a worker it comes as text, with the stack traces of Python and Java around it.
@@ -78,7 +79,7 @@ def _build(
     split: Split,
     days: list[str] | None,
     url: str,
-    previous: tuple[Vocabulary, pa.Table] | None,
+    previous: StoredVocabulary | None,
 ) -> Manifest:
     """Everything but the manifest's file."""
     raw = raw_rows(spark, log, days)
@@ -89,7 +90,7 @@ def _build(
         data=settings,
         num_ids=vocabulary.num_ids,
         vocabulary=vocabulary.fingerprint,
-        grown_from=previous and previous[0].fingerprint,
+        grown_from=previous and previous.fingerprint,
         splits=_write_splits(spark, vocabulary, found, blocks, settings.label, url),
         input=InputLog(
             url=log.url,
@@ -114,8 +115,8 @@ def _learn(
     split: Split,
     days: list[str] | None,
     url: str,
-    previous: tuple[Vocabulary, pa.Table] | None,
-) -> tuple[Vocabulary, LogFindings, list[str]]:
+    previous: StoredVocabulary | None,
+) -> tuple[Vocabulary | LargeVocabulary, LogFindings, list[str]]:
     """Survey the log and set aside what does not fit; what is learnt, what was seen, and the parsed rows."""
     scratch_url, rejected_url = f"{url}/{SCRATCH}", f"{url}/{REJECTED}"
     storage.make_folder(scratch_url)
@@ -127,13 +128,10 @@ def _learn(
         examples = rejected_examples(rejected)
     _check_share(found.counts, log, settings, rejected_url, lambda: _worst_file(rejected))
     _check_counts(found.counts, log, days)
-    values = value_counts(spark, found)
-    old, rare = previous or (None, values.slice(0, 0))
-    summed = with_rare(values, rare)
-    vocabulary = Vocabulary.fit(settings.field_set, summed, found.moments, old)
-    write_rare(url, vocabulary.rare(summed))
-    seen = LogFindings(found.counts, num_values_by_field(values), examples, found.num_cut)
-    return vocabulary, seen, list(found.blocks)
+    learnt = learn(spark, found, settings.field_set, previous)
+    write_rare(url, learnt.rare)
+    seen = LogFindings(found.counts, learnt.num_values, examples, found.num_cut)
+    return learnt.vocabulary, seen, list(found.blocks)
 
 
 def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:

@@ -119,12 +119,17 @@ def read_parts(dataset_url: str) -> tuple[Manifest, Vocabulary]:
     Before the workers are asked for: the model that needs both comes after hours of training.
     """
     manifest, vocabulary = read_manifest(dataset_url), Vocabulary.load(dataset_url)
-    if vocabulary.fingerprint != manifest.vocabulary:
+    require_vocabulary(dataset_url, manifest, vocabulary.fingerprint)
+    return manifest, vocabulary
+
+
+def require_vocabulary(dataset_url: str, manifest: Manifest, fingerprint: str) -> None:
+    """UserError where the vocabulary that lies in a dataset is not the one its rows were encoded with."""
+    if fingerprint != manifest.vocabulary:
         raise UserError(
-            f"{dataset_url} was encoded with vocabulary {manifest.vocabulary} but {vocabulary.fingerprint} "
+            f"{dataset_url} was encoded with vocabulary {manifest.vocabulary} but {fingerprint} "
             "lies in it; build the dataset again"
         )
-    return manifest, vocabulary
 
 
 def _check_files(folder: str, part: SplitPart) -> None:

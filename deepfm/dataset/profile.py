@@ -4,8 +4,6 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -64,12 +62,6 @@ class LogFindings:
     num_values: dict[int, int]  # by field: distinct values of the training rows
     examples: dict[str, list[str]]  # see `rejected_examples`
     num_cut: dict[int, int]  # by field, a list: see survey.cut_lists
-
-
-def num_values_by_field(values: pa.Table) -> dict[int, int]:
-    """(field, value, num), a row a value -> {field: its distinct values}."""
-    counted = pc.value_counts(values.column("field"))
-    return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
 def rejected_examples(rejected: DataFrame) -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ from deepfm.dataset.stack import stacked
 from deepfm.features.blocks import HASH, LABEL, PART
 from deepfm.features.crossing import splitmix64
 from deepfm.features.encode import Encoder
+from deepfm.features.large_vocabulary import LargeVocabulary
 from deepfm.features.scratch import read_table
 from deepfm.features.split import SPLITS
 from deepfm.fields import Field, FieldSet
@@ -37,6 +38,8 @@ MIN_FILES = 8
 #: costs Spark and Python as much as the work on a block.
 _BLOCKS_PER_TASK = 8
 _BYTES_PER_TASK = 88 << 20
+#: A task that looks its values up in the pieces of a large vocabulary reads all of these once.
+_BLOCKS_PER_LOOKUP = 32
 
 _SLICES = "file long, name string, start long, stop long"
 _WRITTEN = "file long, num_bytes long, num_rows long, num_clicks long, digest long"
@@ -105,9 +108,12 @@ def _encode_blocks(
     """Encode every block into an array in the scratch folder, sorted by file -> the slices of each file."""
 
     def encode_blocks(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        encoder = Encoder(vocabulary.value)
-        for place in (place for batch in places for place in batch.column(0).to_pylist()):
-            block = read_table(scratch_url, blocks[place])
+        names = [blocks[place] for batch in places for place in batch.column(0).to_pylist()]
+        known = vocabulary.value
+        if isinstance(known, LargeVocabulary):
+            known = known.part(read_table(scratch_url, name) for name in names)
+        encoder = Encoder(known)
+        for block in (read_table(scratch_url, name) for name in names):
             parts, hashes = (block.column(name).to_numpy() for name in (PART, HASH))
             labels = block.column(LABEL).to_numpy().astype(np.int32)
             slots = stacked(encoder.encode(block))
@@ -122,7 +128,9 @@ def _encode_blocks(
             columns = [pa.array(numbers), names, pa.array(ends[:-1]), pa.array(ends[1:])]
             yield pa.RecordBatch.from_arrays(columns, names=["file", "name", "start", "stop"])
 
-    num_tasks = max(2 * spark.sparkContext.defaultParallelism, len(blocks) // _BLOCKS_PER_TASK)
+    is_large = isinstance(vocabulary.value, LargeVocabulary)
+    per_task = _BLOCKS_PER_LOOKUP if is_large else _BLOCKS_PER_TASK
+    num_tasks = max(2 * spark.sparkContext.defaultParallelism, len(blocks) // per_task)
     tasks = spark.range(0, len(blocks), 1, max(min(num_tasks, len(blocks)), 1))
     slices: dict[int, list[_Slice]] = {}
     for row in tasks.mapInArrow(encode_blocks, _SLICES).collect():

@@ -7,10 +7,12 @@ import pyarrow.compute as pc
 from deepfm.features.crossing import crossed_ids
 from deepfm.features.dictionary import dictionary_encoded
 from deepfm.features.hashing import text_buckets
+from deepfm.features.large_vocabulary import KnownPart
 from deepfm.features.lists import first_values
 from deepfm.features.numeric import bucketize
 from deepfm.features.quantiles import quantile_buckets
 from deepfm.features.times import time_values
+from deepfm.features.value_index import WORTH_AN_INDEX, ValueIndex
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.fields import MISSING_ID, PADDING, UNKNOWN_ID, Field
 
@@ -18,9 +20,13 @@ from deepfm.fields import MISSING_ID, PADDING, UNKNOWN_ID, Field
 class Encoder:
     """Applies a vocabulary; holds what a lookup needs, so make one and use it for many batches."""
 
-    def __init__(self, vocabulary: Vocabulary):
+    def __init__(self, vocabulary: Vocabulary | KnownPart):
         self.fields = vocabulary.fields
-        self._values = dict(zip(vocabulary.fields.names, vocabulary.values, strict=True))
+        known = zip(vocabulary.fields.names, vocabulary.values, strict=True)
+        self._known = {
+            name: ValueIndex(values) if len(values) >= WORTH_AN_INDEX else values for name, values in known
+        }
+        self._ids_of_known = vocabulary.ids if isinstance(vocabulary, KnownPart) else {}
         self._scalings, self._boundaries = vocabulary.scalings, vocabulary.boundaries
         self._ids_by_bucket = {
             field.name: _ids_by_bucket(values, field.first_known_id)
@@ -75,8 +81,15 @@ class Encoder:
             return table[np.minimum(buckets + 1, len(table) - 1)]
         if field.hash_buckets:
             return field.first_known_id + text_buckets(column, field.hash_buckets)
-        places = pc.index_in(column, value_set=self._values[field.name])
-        ids = np.array(pc.fill_null(pc.add(places, field.first_known_id), UNKNOWN_ID), np.int32)
+        known = self._known[field.name]
+        places = (
+            known.places(column) if isinstance(known, ValueIndex) else pc.index_in(column, value_set=known)
+        )
+        if field.name in self._ids_of_known:
+            found = pa.array(self._ids_of_known[field.name]).take(places)
+        else:
+            found = pc.add(places, field.first_known_id)
+        ids = np.array(pc.fill_null(found, UNKNOWN_ID), np.int32)
         if field.unknown_buckets > 1:
             unknown = places.is_null()
             ids[np.asarray(unknown)] += text_buckets(column.filter(unknown), field.unknown_buckets)

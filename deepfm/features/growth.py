@@ -51,7 +51,7 @@ def _difference(old: Vocabulary, new: Vocabulary) -> str:
     return "; ".join(f"{how} {', '.join(names)}" for how, names in named.items() if names) or "another order"
 
 
-def with_rare(counts: pa.Table, rare: pa.Table) -> pa.Table:
+def with_rare(counts: pa.Table, *rare: pa.Table) -> pa.Table:
     """(field, value, num) of new rows and of values that were rare so far -> their sums."""
-    summed = pa.concat_tables([counts, rare]).group_by(["field", "value"]).aggregate([("num", "sum")])
+    summed = pa.concat_tables([counts, *rare]).group_by(["field", "value"]).aggregate([("num", "sum")])
     return summed.select(["field", "value", "num_sum"]).rename_columns(["field", "value", "num"])

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
 
 from deepfm.features.blocks import as_block
 from deepfm.features.counting import ValueCounts
 from deepfm.features.parse import ParsedRows, parse_rows
+from deepfm.features.rare_values import COUNTS
 from deepfm.features.raw_rows import RawRows
 from deepfm.features.row_format import RowFormat
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.features.scaling import FieldMoments, Moments
-from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER, read_table, scratch_rows, write_table
+from deepfm.features.scratch import read_table, scratch_rows, write_table
 from deepfm.features.split import OUTSIDE, SPLITS, Split
 
 #: Values counted before a task hands its counts over, which bounds the memory of a worker.
@@ -39,7 +40,6 @@ _ARROW_SCHEMA = pa.schema(
         ("file", pa.string()),  # bad, value, block: the table in the scratch folder
     ]
 )
-_COUNTS = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
 _REJECTED = "source_file string, text string, reason string"
 
 
@@ -122,17 +122,18 @@ def survey_rows(
     return raw.map(survey_partition, _SCHEMA)
 
 
-def value_counts(spark: SparkSession, found: Survey) -> pa.Table:
-    """(field, value, num) of all training rows, one row a value; brought to the driver."""
-    names = list(found.counted)
-    if sum(found.counted.values()) <= MAX_COUNTS_ON_DRIVER:
-        tables = [read_table(found.scratch_url, name) for name in names]
-        summed = pa.concat_tables([_COUNTS.empty_table(), *tables]).group_by(["field", "value"])
-        counts = summed.aggregate([("num", "sum")]).select(["field", "value", "num_sum"])
-        return counts.rename_columns(_COUNTS.names).cast(_COUNTS)
-    partial = scratch_rows(spark, found.scratch_url, names, "field int, value string, num long")
-    counts = partial.groupBy("field", "value").agg(F.sum("num").alias("num")).toPandas()
-    return pa.Table.from_pandas(counts, schema=_COUNTS, preserve_index=False)
+def value_counts(found: Survey) -> pa.Table:
+    """(field, value, num) of all training rows, one row a value; brought together here."""
+    tables = [read_table(found.scratch_url, name) for name in found.counted]
+    summed = pa.concat_tables([COUNTS.empty_table(), *tables]).group_by(["field", "value"])
+    counts = summed.aggregate([("num", "sum")]).select(["field", "value", "num_sum"])
+    return counts.rename_columns(COUNTS.names).cast(COUNTS)
+
+
+def num_values_by_field(values: pa.Table) -> dict[int, int]:
+    """(field, value, num), a row a value -> {field: its distinct values}."""
+    counted = pc.value_counts(values.column("field"))
+    return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
 def rejected_rows(spark: SparkSession, found: Survey) -> DataFrame:

@@ -1,25 +1,25 @@
 """Vocabulary: value -> id or number, field by field, learnt from the training days and from nothing else."""
 
-import hashlib
-import io
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from deepfm import storage
-from deepfm.errors import UserError
 from deepfm.features.quantiles import fit_boundaries
 from deepfm.features.scaling import Moments, Scaling
-from deepfm.features.times import NUM_VALUES
-from deepfm.fields import PRESENT_ID, Field, FieldSet
-
-_SCHEMA = pa.schema(
-    [("field", pa.string()), ("value", pa.string()), ("id", pa.int32()), ("count", pa.int64())]
+from deepfm.features.vocabulary_file import (
+    PIECE,
+    Header,
+    Piece,
+    ReadErrors,
+    changed,
+    stored_vocabulary,
+    unreadable,
+    write_vocabulary,
 )
+from deepfm.fields import Field, FieldSet
 
 
 class Vocabulary:
@@ -42,17 +42,16 @@ class Vocabulary:
         scalings: Mapping[str, Scaling] | None = None,
         boundaries: Mapping[str, tuple[float, ...]] | None = None,
     ):
-        self.fields = fields
         self.values = values  # a string array a field
         self.counts = counts  # an int64 array a field: impressions of the training days
-        # By name, of the fields that enter by value; one without a training value is left as it is.
-        known = scalings or {}
-        self.scalings = {f.name: known.get(f.name, Scaling()) for f in fields if f.kind == "value"}
-        # By name, of quantiles: see quantiles.fit_boundaries.
-        known_boundaries = boundaries or {}
-        self.boundaries = {f.name: known_boundaries.get(f.name, ()) for f in fields if f.kind == "quantile"}
-        self.num_ids = tuple(map(self._num_ids, fields, values))
-        self.fingerprint = self._fingerprint()
+        self.header = Header.of(fields, map(len, values), scalings, boundaries)
+        self.fields, self.num_ids = fields, self.header.num_ids
+        self.scalings, self.boundaries = self.header.scalings, self.header.boundaries
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 bits, as hex, of all that decides an id or x; see Header.fingerprint."""
+        return self.header.fingerprint(self._pieces())
 
     @classmethod
     def fit(
@@ -88,112 +87,43 @@ class Vocabulary:
         return cls(fields, values, nums, scalings, boundaries)
 
     def rare(self, counts: pa.Table) -> pa.Table:
-        """Of a table as `fit` takes it the values that it does not know: they may become known later."""
+        """Of a table as `fit` takes it the values that it does not know, by value; they may become known."""
         parts = []
         for index, field in enumerate(self.fields):
             of_field = counts.filter(pc.equal(counts.column("field"), index))
             if field.kind != "quantile":
                 is_known = pc.is_in(of_field.column("value"), value_set=self.values[index])
                 parts.append(of_field.filter(pc.invert(is_known)))
-        return pa.concat_tables(parts) if parts else counts.slice(0, 0)
+        rare = pa.concat_tables(parts) if parts else counts.slice(0, 0)
+        return rare.sort_by([("field", "ascending"), ("value", "ascending")])
 
     def save(self, folder_url: str) -> None:
         """Write vocabulary.parquet (field, value, id, count) and .json into a folder that exists."""
-        tables = [
-            pa.table(
-                [
-                    pa.array([field.name] * len(values), pa.string()),
-                    values,
-                    pa.array(field.first_known_id + np.arange(len(values), dtype=np.int32)),
-                    counts,
-                ],
-                schema=_SCHEMA,
-            )
-            for field, values, counts in zip(self.fields, self.values, self.counts, strict=True)
-        ]
-        content = io.BytesIO()
-        pq.write_table(pa.concat_tables(tables), content)
-        storage.write_bytes(f"{folder_url}/vocabulary.parquet", content.getvalue())
-        storage.write_json(
-            f"{folder_url}/vocabulary.json",
-            {
-                "fingerprint": self.fingerprint,
-                "fields": [
-                    {**field.model_dump(), "num_ids": num_ids, **self._learnt_numbers(field)}
-                    for field, num_ids in zip(self.fields, self.num_ids, strict=True)
-                ],
-            },
-        )
-
-    def _learnt_numbers(self, field: Field) -> dict:
-        if field.kind == "quantile":
-            return {"boundaries": self.boundaries[field.name]}
-        return {"scaling": asdict(self.scalings[field.name])} if field.kind == "value" else {}
+        write_vocabulary(folder_url, self.header, self.fingerprint, self._pieces())
 
     @classmethod
     def load(cls, folder_url: str) -> "Vocabulary":
         """Read what `save` wrote; UserError where a file is missing or is not what was written."""
+        stored = stored_vocabulary(folder_url)
+        header = stored.header
+        values: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in header.fields]
+        counts: list[list[pa.Array]] = [[pa.array([], pa.int64())] for _ in header.fields]
         try:
-            header = storage.read_json(f"{folder_url}/vocabulary.json")
-            table = pq.read_table(io.BytesIO(storage.read_bytes(f"{folder_url}/vocabulary.parquet")))
-            learnt = {"num_ids", "scaling", "boundaries"}
-            described = [{k: v for k, v in f.items() if k not in learnt} for f in header["fields"]]
-            scalings = {f["name"]: Scaling(**f["scaling"]) for f in header["fields"] if "scaling" in f}
-            boundaries = {f["name"]: tuple(f["boundaries"]) for f in header["fields"] if "boundaries" in f}
-            fields = FieldSet([Field.model_validate(field) for field in described])
-            by_field = [table.filter(pc.equal(table.column("field"), name)) for name in fields.names]
-            values = [known.column("value").combine_chunks() for known in by_field]
-            counts = [known.column("count").combine_chunks() for known in by_field]
-            expected = header["fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{folder_url}: expected a vocabulary, found {error}; build the dataset again"
-            ) from error
-        vocabulary = cls(fields, values, counts, scalings, boundaries)
-        if vocabulary.fingerprint != expected:
-            raise UserError(
-                f"{folder_url}: expected a vocabulary with fingerprint {expected}, found "
-                f"{vocabulary.fingerprint}; the file was changed: build the dataset again"
-            )
+            for piece in stored.pieces():
+                values[piece.field].append(piece.values)
+                counts[piece.field].append(piece.counts)
+        except ReadErrors as error:
+            raise unreadable(folder_url, error) from error
+        known, nums = ([pa.concat_arrays(parts) for parts in columns] for columns in (values, counts))
+        vocabulary = cls(header.fields, known, nums, header.scalings, header.boundaries)
+        if vocabulary.fingerprint != stored.fingerprint:
+            raise changed(folder_url, stored.fingerprint, vocabulary.fingerprint)
         return vocabulary
 
-    def _num_ids(self, field: Field, values: pa.Array) -> int:
-        if field.kind == "cross":
-            return field.buckets
-        if field.kind == "value":
-            return PRESENT_ID + 1
-        if field.kind == "time":
-            return field.first_known_id + NUM_VALUES[field.name]
-        if field.kind == "quantile":
-            return field.first_known_id + len(self.boundaries[field.name]) + 1
-        return field.first_known_id + (field.hash_buckets or len(values))
-
-    def _fingerprint(self) -> str:
-        """64 bits, as hex, of all that decides an id or x: names, kinds, values in order, and so on."""
-        digest = hashlib.sha256()
-        for field, known in zip(self.fields, self.values, strict=True):
-            digest.update(f"{field.name}\x00{field.kind}\x00{len(known)}\x00".encode())
-            for start in range(0, len(known), 1 << 16):
-                part = known.slice(start, 1 << 16)
-                digest.update(np.asarray(pc.binary_length(part), np.int64).tobytes())
-                digest.update("".join(part.to_pylist()).encode())
-            if field.kind == "value":
-                scaling = self.scalings[field.name]
-                digest.update(f"{field.scale}\x00{scaling.mean!r}\x00{scaling.std!r}\x00".encode())
-            elif field.kind == "cross":
-                digest.update("\x00".join([*field.parts, str(field.buckets), ""]).encode())
-            elif field.kind == "quantile":
-                digest.update("\x00".join([*map(repr, self.boundaries[field.name]), "end", ""]).encode())
-            elif field.kind == "list":
-                digest.update(f"{field.separator}\x00{field.max_values}\x00{field.pooling}\x00".encode())
-                digest.update(f"{field.unknown_buckets}\x00{field.hash_buckets}\x00".encode())
-            elif field.kind == "time":
-                digest.update(f"{field.source}\x00{field.time_format}\x00".encode())
-            elif field.unknown_buckets != 1:
-                digest.update(f"unknown\x00{field.unknown_buckets}\x00".encode())
-            elif field.hash_buckets:
-                digest.update(f"hash\x00{field.hash_buckets}\x00".encode())
-        return digest.hexdigest()[:16]
+    def _pieces(self) -> Iterator[Piece]:
+        for index, (values, counts) in enumerate(zip(self.values, self.counts, strict=True)):
+            for start in range(0, len(values), PIECE):
+                yield Piece(index, start, values.slice(start, PIECE), counts.slice(start, PIECE))
 
 
 def _of_old(old: Vocabulary | None, index: int) -> tuple[pa.Array, pa.Array]:

@@ -5,6 +5,7 @@ import pytest
 
 from deepfm.config import DataSettings, parse_settings
 from deepfm.dataset.build import build_dataset
+from deepfm.features import large_vocabulary, learn
 from deepfm.features.click_log import find_click_log
 from deepfm.features.split import day_split
 
@@ -55,11 +56,18 @@ def built(spark, lines, tmp_path, monkeypatch):
         assert spark.read.text(f"file://{folder}/log").rdd.getNumPartitions() == num_files
         manifest = build_dataset(spark, log, SETTINGS, SPLIT, f"file://{folder}/dataset")
         assert manifest.splits["train"].num_rows == NUM_ROWS / 2
-        names = ("vocabulary.parquet", "vocabulary.json")
+        names = ("vocabulary.parquet", "vocabulary.json", "rare_values.parquet")
         return [(folder / "dataset" / name).read_bytes() for name in names], manifest.digest
 
     yield build
     spark.conf.unset("spark.sql.files.openCostInBytes")
+
+
+def test_values_too_many_for_the_driver_make_no_other_dataset(built, monkeypatch):
+    once = built(1)
+    monkeypatch.setattr(learn, "MAX_COUNTS_ON_DRIVER", 0)
+    monkeypatch.setattr(large_vocabulary, "NUM_HELD", 20)
+    assert built(3) == once
 
 
 @pytest.mark.slow

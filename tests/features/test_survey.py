@@ -1,6 +1,5 @@
 """The one pass that counts rows and values; its Spark part is seen in tests/dataset/test_write.py."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,9 +54,7 @@ def survey_of(tmp_path):
 
 
 def values(found):
-    return {
-        (FIELDS[row["field"]].name, row["value"]): row["num"] for row in value_counts(None, found).to_pylist()
-    }
+    return {(FIELDS[row["field"]].name, row["value"]): row["num"] for row in value_counts(found).to_pylist()}
 
 
 LOG = batch(
@@ -122,7 +119,7 @@ def test_lists_that_were_cut_are_counted_of_the_training_rows(survey_of):
     rows = [("2026-01-01", b"1\ta b c"), ("2026-01-02", b"0\ta b"), ("2026-01-03", b"1\ta b c")]
     found = survey_of(batch(*rows), row_format=row_format)
     assert found.num_cut == {0: 1}
-    assert {row["value"]: row["num"] for row in value_counts(None, found).to_pylist()} == {"a": 2, "b": 2}
+    assert {row["value"]: row["num"] for row in value_counts(found).to_pylist()} == {"a": 2, "b": 2}
 
 
 def test_bad_rows_are_counted_by_reason_and_kept_with_file_and_text(survey_of):
@@ -145,7 +142,7 @@ def test_a_partition_without_rows_gives_none(survey_of, tmp_path):
     found = survey_of()
     assert (found.counts.num_read, found.blocks, found.counted, found.bad) == (0, (), {}, ())
     assert list(tmp_path.iterdir()) == []
-    assert value_counts(None, found).num_rows == 0
+    assert value_counts(found).num_rows == 0
 
 
 def test_counts_handed_over_early_add_up_to_the_same(survey_of, monkeypatch):
@@ -155,17 +152,6 @@ def test_counts_handed_over_early_add_up_to_the_same(survey_of, monkeypatch):
     early = survey_of(*batches)
     assert len(early.counted) > len(whole.counted) == 1
     assert values(early) == values(whole)
-
-
-def test_counts_too_many_for_the_driver_are_added_up_by_spark(spark, survey_of, monkeypatch):
-    whole = survey_of(LOG)
-    expected = values(whole)
-    monkeypatch.setattr(survey_module, "MAX_COUNTS_ON_DRIVER", 2)
-    twice = replace(whole, counted={**whole.counted, **survey_of(LOG).counted})
-    found = value_counts(spark, twice)
-    assert {(FIELDS[r["field"]].name, r["value"]): r["num"] for r in found.to_pylist()} == {
-        key: 2 * num for key, num in expected.items()
-    }
 
 
 VALUES = RowFormat(

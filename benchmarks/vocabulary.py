@@ -1,0 +1,122 @@
+"""build_features on a log of very many distinct values: ids learnt in the driver, and by Spark.
+
+    python benchmarks/vocabulary.py [--rows 2000000] [--values 10000000]
+
+40 categories, each value about as often as any other and all of them known, so that the vocabulary is as
+large as it can be. Each way runs in a process and Spark session of its own; both must give the same dataset.
+Seconds after Spark has started, and the most memory of the driver's Python, of a Python worker and of Java.
+Stdout ends with a line of JSON.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from memory import in_gib, peak_memory
+from pipeline import REPOSITORY
+from rich.console import Console
+from rich.table import Table
+
+WORK = REPOSITORY / "work" / "benchmarks" / "vocabulary"
+NUM_FIELDS = 40
+FIELDS = [f"C{number}" for number in range(1, NUM_FIELDS + 1)]
+_ROWS_AT_ONCE = 250_000
+sys.path.insert(0, str(REPOSITORY / "jobs"))
+
+
+def make_log(num_rows: int, num_values: int) -> Path:
+    """A log of text without days, and the YAML that describes it."""
+    log = WORK / f"log_{num_rows}_{num_values}"
+    if log.exists():
+        return log
+    unfinished = log.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    random = np.random.default_rng(1)
+    options = pyarrow.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
+    for start in range(0, num_rows, _ROWS_AT_ONCE):
+        shape = (NUM_FIELDS, min(_ROWS_AT_ONCE, num_rows - start))
+        values = random.integers(0, num_values // NUM_FIELDS, shape).astype(np.uint64)
+        # As Criteo's: hexadecimal, no more alike at the beginning than at the end.
+        mixed = (values * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)
+        texts = [pa.array(np.char.mod("%010x", of_field)) for of_field in mixed]
+        labels = pa.array(random.integers(0, 2, shape[1]))
+        table = pa.table([labels, *texts], names=["label", *FIELDS])
+        pyarrow.csv.write_csv(table, unfinished / f"part-{start:012}.tsv", options)
+    unfinished.rename(log)
+    return log
+
+
+def measured(way: str, log: Path) -> dict:
+    """Seconds, GiB and the dataset's digest of one way, in a process of its own."""
+    click.secho(f"$ by {way}", fg="cyan", err=True)
+    command = [sys.executable, __file__, "--way", way, "--log", str(log)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with peak_memory(process.pid) as peak:
+        stdout, _ = process.communicate()
+    if process.returncode:
+        sys.exit(f"by {way}: ended with status {process.returncode}")
+    memory = {"driver": peak.first, "worker": peak.worker, "java": peak.java}
+    return json.loads(stdout.splitlines()[-1]) | {f"{k}_gib": in_gib(v) for k, v in memory.items()}
+
+
+def build(way: str, log: Path) -> None:
+    """In its own process: start Spark, then time the work."""
+    from command import load_profile, spark_session
+
+    from deepfm.config import DataSettings, parse_settings
+    from deepfm.dataset.build import build_dataset
+    from deepfm.features import learn
+    from deepfm.features.choose_split import choose_split
+    from deepfm.features.click_log import find_click_log
+
+    learn.MAX_COUNTS_ON_DRIVER = {"the driver": 2**62, "Spark": 0}[way]
+    document = {
+        "format": "delimited",
+        "delimiter": "\t",
+        "columns": ["label", *FIELDS],
+        "fields": [{"kind": "category", "names": FIELDS}],
+    }
+    settings = parse_settings(document, DataSettings, "benchmark")
+    output = WORK / "dataset"
+    shutil.rmtree(output, ignore_errors=True)
+    with spark_session(load_profile(str(REPOSITORY / "conf/profile/local.yaml")), "benchmark") as spark:
+        found = find_click_log(spark, f"file://{log}", settings)
+        split = choose_split(spark, found, settings, (None, None, None))
+        started = time.monotonic()
+        manifest = build_dataset(spark, found, settings, split, f"file://{output}")
+        seconds = time.monotonic() - started
+    found = {"digest": manifest.digest, "num_ids": sum(manifest.num_ids), "seconds": round(seconds, 1)}
+    click.echo(json.dumps(found))
+
+
+@click.command(help=__doc__.replace("Spark.\n\n", "Spark.\n\n\b\n"))
+@click.option("--rows", type=int, default=2_000_000, show_default=True)
+@click.option("--values", type=int, default=10_000_000, show_default=True)
+@click.option("--way", hidden=True)
+@click.option("--log", type=click.Path(path_type=Path), hidden=True)
+def main(rows: int, values: int, way: str | None, log: Path | None) -> None:
+    if way:
+        build(way, log)
+        return
+    log = make_log(rows, values)
+    found = {name: measured(name, log) for name in ("the driver", "Spark")}
+    table = Table(f"{rows:,} rows", "ids", "seconds", "driver GiB", "worker GiB", "Java GiB")
+    for name, figures in found.items():
+        memory = [str(figures[f"{kind}_gib"]) for kind in ("driver", "worker", "java")]
+        table.add_row(f"by {name}", f"{figures['num_ids']:,}", str(figures["seconds"]), *memory)
+    Console(stderr=True).print(table)
+    if len({figures["digest"] for figures in found.values()}) > 1:
+        sys.exit("the two ways gave different datasets")
+    click.echo(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What a survey's counts say: the vocabulary, made by the driver or, of more counts than it holds, by Spark.
+
+    counts of tasks (+ known and rare values of the dataset it grows from)
+        up to MAX_COUNTS_ON_DRIVER ──> summed and sorted in the driver ──> Vocabulary
+        more ──> summed and sorted by Spark ──> pieces in the scratch folder ──> LargeVocabulary
+
+Both ways give the same ids and write the same bytes.
+"""
+
+from pyspark.sql import SparkSession
+
+from deepfm.features.growth import with_rare
+from deepfm.features.learn_by_spark import Learnt, learn_by_spark
+from deepfm.features.rare_values import num_rare, rare_tables
+from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER
+from deepfm.features.survey import Survey, num_values_by_field, value_counts
+from deepfm.features.vocabulary import Vocabulary
+from deepfm.features.vocabulary_file import StoredVocabulary
+from deepfm.fields import FieldSet
+
+
+def learn(spark: SparkSession, found: Survey, fields: FieldSet, old: StoredVocabulary | None) -> Learnt:
+    """With `old`, of the same fields, whose rare values lie beside it, it grows: see Vocabulary.fit."""
+    num_counts = sum(found.counted.values()) + (old.num_known + num_rare(old.url) if old else 0)
+    if num_counts > MAX_COUNTS_ON_DRIVER:
+        return learn_by_spark(spark, found, fields, old)
+    counts = value_counts(found)
+    summed = with_rare(counts, *rare_tables(old.url)) if old else counts
+    vocabulary = Vocabulary.fit(fields, summed, found.moments, Vocabulary.load(old.url) if old else None)
+    return Learnt(vocabulary, [vocabulary.rare(summed)], num_values_by_field(counts))
