@@ -32,7 +32,8 @@ def make_log(num_rows: int) -> Path:
     """A synthetic log of so many rows; made once."""
     log = WORK / f"log_{num_rows}"
     if not (log / "_truth.json").exists():
-        days, per_day = max(num_rows // ROWS_PER_DAY, 1), min(num_rows, ROWS_PER_DAY)
+        days = max(num_rows // ROWS_PER_DAY, 1)
+        per_day = num_rows // days
         flags = ["--days", str(days), "--rows-per-day", str(per_day), "--output", str(log)]
         subprocess.run([sys.executable, "-m", "deepfm.synthetic", *flags], check=True, cwd=REPOSITORY)
     return log

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from pyspark.sql import DataFrame, SparkSession
@@ -26,7 +27,7 @@ from deepfm.features.click_log import ClickLog
 from deepfm.features.large_vocabulary import LargeVocabulary
 from deepfm.features.learn import learn
 from deepfm.features.rare_values import write_rare
-from deepfm.features.raw_rows import RawRows, raw_rows
+from deepfm.features.raw_rows import raw_rows
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.features.survey import RowCounts, rejected_rows, survey
 from deepfm.features.vocabulary import Vocabulary
@@ -37,6 +38,19 @@ BUILDING = "_building"
 REJECTED = "_rejected"
 #: Of what workers and driver hand to each other; see features.scratch.
 SCRATCH = "_scratch"
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What is built of what, and where."""
+
+    spark: SparkSession
+    log: ClickLog
+    settings: DataSettings
+    split: Split
+    days: list[str] | None  # of the log's day folders; None: it has none
+    url: str
+    previous: StoredVocabulary | None  # that it grows from
 
 
 def build_dataset(
@@ -56,9 +70,10 @@ def build_dataset(
     """
     days = _days_to_read(log, split)
     previous = previous_vocabulary(grow_url, settings.field_set) if grow_url else None
+    build = _Build(spark, log, settings, split, days, url, previous)
     _claim(url)
     try:
-        manifest = _build(spark, log, settings, split, days, url, previous)
+        manifest = _everything_but_the_manifest(build)
     except BaseException as error:
         _abandon(url)
         # From a worker it comes as text, with the stack traces of Python and Java around it.
@@ -72,28 +87,19 @@ def build_dataset(
     return manifest
 
 
-def _build(
-    spark: SparkSession,
-    log: ClickLog,
-    settings: DataSettings,
-    split: Split,
-    days: list[str] | None,
-    url: str,
-    previous: StoredVocabulary | None,
-) -> Manifest:
-    """Everything but the manifest's file."""
-    raw = raw_rows(spark, log, days)
-    vocabulary, found, blocks = _learn(spark, raw, log, settings, split, days, url, previous)
+def _everything_but_the_manifest(build: _Build) -> Manifest:
+    spark, split, url = build.spark, build.split, build.url
+    vocabulary, found, blocks = _learn(build)
     vocabulary.save(url)
     manifest = Manifest(
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        data=settings,
+        data=build.settings,
         num_ids=vocabulary.num_ids,
         vocabulary=vocabulary.fingerprint,
-        grown_from=previous and previous.fingerprint,
-        splits=_write_splits(spark, vocabulary, found, blocks, settings.label, url),
+        grown_from=build.previous and build.previous.fingerprint,
+        splits=_write_splits(spark, vocabulary, found, blocks, build.settings.label, url),
         input=InputLog(
-            url=log.url,
+            url=build.log.url,
             days=dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},
             times=(split.valid_from, split.test_from) if isinstance(split, TimeSplit) else None,
             rows_read=found.counts.num_read,
@@ -107,28 +113,21 @@ def _build(
     return manifest
 
 
-def _learn(
-    spark: SparkSession,
-    raw: RawRows,
-    log: ClickLog,
-    settings: DataSettings,
-    split: Split,
-    days: list[str] | None,
-    url: str,
-    previous: StoredVocabulary | None,
-) -> tuple[Vocabulary | LargeVocabulary, LogFindings, list[str]]:
+def _learn(build: _Build) -> tuple[Vocabulary | LargeVocabulary, LogFindings, list[str]]:
     """Survey the log and set aside what does not fit; what is learnt, what was seen, and the parsed rows."""
+    spark, log, settings, url = build.spark, build.log, build.settings, build.url
     scratch_url, rejected_url = f"{url}/{SCRATCH}", f"{url}/{REJECTED}"
     storage.make_folder(scratch_url)
-    found = survey(raw, log.row_format, split, scratch_url, settings.keep_negatives)
+    raw = raw_rows(spark, log, build.days)
+    found = survey(raw, log.row_format, build.split, scratch_url, settings.keep_negatives)
     examples = {}
     if found.counts.num_bad:
         rejected = rejected_rows(spark, found)
         write_rejected(rejected, rejected_url)
         examples = rejected_examples(rejected)
     _check_share(found.counts, log, settings, rejected_url, lambda: _worst_file(rejected))
-    _check_counts(found.counts, log, days)
-    learnt = learn(spark, found, settings.field_set, previous)
+    _check_counts(found.counts, log, build.days)
+    learnt = learn(spark, found, settings.field_set, build.previous)
     write_rare(url, learnt.rare)
     seen = LogFindings(found.counts, learnt.num_values, examples, found.num_cut)
     return learnt.vocabulary, seen, list(found.blocks)

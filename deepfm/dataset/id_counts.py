@@ -14,6 +14,7 @@ from deepfm import storage
 from deepfm.dataset.manifest import Manifest
 from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER, read_table, scratch_rows, write_table
 from deepfm.features.split import SPLITS
+from deepfm.features.tasks import places_of
 from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, PADDING, Field, FieldSet
 
 #: Known values that are shown of a field that may have very many.
@@ -132,8 +133,7 @@ def _count_files(
                     yield _kept(counts, scratch_url)
         yield _kept(counts, scratch_url)
 
-    num_tasks = min(len(files), 2 * spark.sparkContext.defaultParallelism)
-    tasks = spark.range(0, len(files), 1, num_tasks).mapInArrow(count_files, "name string, num long")
+    tasks = places_of(spark, len(files)).mapInArrow(count_files, "name string, num long")
     return {row.name: row.num for row in tasks.collect()}
 
 

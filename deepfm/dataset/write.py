@@ -28,6 +28,7 @@ from deepfm.features.encode import Encoder
 from deepfm.features.large_vocabulary import LargeVocabulary
 from deepfm.features.scratch import read_table
 from deepfm.features.split import SPLITS
+from deepfm.features.tasks import places_of
 from deepfm.fields import Field, FieldSet
 
 #: Rows of a file, which is one row group: what a worker reads in one piece, 10 MiB of 39 ids in memory.
@@ -130,8 +131,7 @@ def _encode_blocks(
 
     is_large = isinstance(vocabulary.value, LargeVocabulary)
     per_task = _BLOCKS_PER_LOOKUP if is_large else _BLOCKS_PER_TASK
-    num_tasks = max(2 * spark.sparkContext.defaultParallelism, len(blocks) // per_task)
-    tasks = spark.range(0, len(blocks), 1, max(min(num_tasks, len(blocks)), 1))
+    tasks = places_of(spark, len(blocks), len(blocks) // per_task)
     slices: dict[int, list[_Slice]] = {}
     for row in tasks.mapInArrow(encode_blocks, _SLICES).collect():
         slices.setdefault(row.file, []).append(_Slice(row.name, row.start, row.stop))
@@ -161,8 +161,7 @@ def _write_files(
             yield pa.RecordBatch.from_pylist([_write_file(layout, file, rows)])
 
     num_bytes = sum(part.stop - part.start for of_file in slices.values() for part in of_file)
-    num_tasks = max(2 * spark.sparkContext.defaultParallelism, num_bytes // _BYTES_PER_TASK)
-    tasks = spark.range(0, len(slices), 1, min(num_tasks, len(slices)))
+    tasks = places_of(spark, len(slices), num_bytes // _BYTES_PER_TASK)
     written = tasks.mapInArrow(write_files, _WRITTEN).toPandas().sort_values("file")
     shared.destroy()
     return written

@@ -1,17 +1,15 @@
 """A click log on disk: which files, days and columns it has."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
 from deepfm.config import DataSettings
 from deepfm.errors import UserError
 from deepfm.features.line_columns import split_line
+from deepfm.features.parquet_log import require_lists, require_parquet, require_same_types
 from deepfm.features.parse import is_day
 from deepfm.features.row_format import RowFormat
 
@@ -72,11 +70,11 @@ def find_click_log(
     if not files:
         raise UserError(f"{url}: expected files with rows, found none{_of_days(days)}; check --input")
     if settings.format == "parquet":
-        _require_parquet(files)
+        require_parquet(files)
         types = dict(parquet_rows(spark, url, folders_to_read).dtypes)
         columns, header_line = tuple(types), None
-        _require_lists(url, settings, types)
-        _require_same_types(files, settings, labelled, keep)
+        require_lists(url, settings, types)
+        require_same_types(files, settings, labelled, keep)
     else:
         types = {}
         columns, header_line = _delimited_columns(files, settings, labelled)
@@ -93,54 +91,6 @@ def _require_folders(url: str, day_folders: Sequence[str] | None, days: Sequence
             f"{url}: expected a folder for every day asked for, found none for {', '.join(missing[:5])}"
             f"{' …' if len(missing) > 5 else ''}; it has {day_folders[0]} to {day_folders[-1]}"
         )
-
-
-def _require_parquet(files: Sequence[str]) -> None:
-    for file in files:
-        head = storage.read_bytes(file, 4)
-        if head != b"PAR1":
-            raise UserError(
-                f"{file}: expected a Parquet file, found one that begins with {head!r}; check `format`"
-            )
-
-
-def _require_lists(url: str, settings: DataSettings, types: Mapping[str, str]) -> None:
-    for wanted in settings.field_set.raw:
-        found = types.get(wanted.column, "")
-        if wanted.kind == "list" and found and found.startswith("array") != wanted.is_array:
-            expected, remedy = ("an array", "give its") if wanted.is_array else ("text", "remove its")
-            raise UserError(
-                f"{url}: expected column {wanted.column} to be {expected}, found {found}; "
-                f"{remedy} separator in the data YAML"
-            )
-
-
-def _require_same_types(
-    files: Sequence[str], settings: DataSettings, labelled: bool, keep: Sequence[str]
-) -> None:
-    """Spark takes one file's columns for those of all; one that drifted would fail it in the middle."""
-    label = settings.label if labelled else None
-    used = {*settings.field_set.columns, *keep, label, settings.day_column, settings.time_column} - {None}
-    with ThreadPoolExecutor(8) as pool:
-        first, *others = pool.map(_parquet_types, files)
-    for file, types in zip(files[1:], others, strict=True):
-        for name in sorted(used & {*first, *types}):
-            if types.get(name) != first.get(name):
-                raise UserError(
-                    f"{file}: expected column {name} as in {files[0]}, {first.get(name, 'none')}, found "
-                    f"{types.get(name, 'none')}; write its files again with the same columns and types"
-                )
-
-
-def _parquet_types(url: str) -> dict[str, str]:
-    with storage.opened(url) as file:
-        return {column.name: _plain(column.type) for column in pq.read_schema(file)}
-
-
-def _plain(kind: pa.DataType) -> str:
-    """What Spark sees: pandas and Arrow also note how they held a column in memory."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return str(kind).removeprefix("large_")
 
 
 def _of_days(days: Sequence[str] | None) -> str:

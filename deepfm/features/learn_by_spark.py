@@ -15,6 +15,7 @@ from deepfm.features.rebatch import rebatched
 from deepfm.features.scaling import Scaling
 from deepfm.features.scratch import read_table, scratch_rows, write_table
 from deepfm.features.survey import Survey
+from deepfm.features.tasks import places_of
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.features.vocabulary_file import PIECE, Header, Piece, StoredVocabulary
 from deepfm.fields import FieldSet
@@ -87,8 +88,7 @@ def _old_counts(spark: SparkSession, old: StoredVocabulary) -> DataFrame:
             for table in tables:
                 yield from table.to_batches()
 
-    tasks = spark.range(0, num_groups, 1, min(num_groups, 2 * spark.sparkContext.defaultParallelism))
-    return tasks.mapInArrow(read, "field int, value string, num long, place long")
+    return places_of(spark, num_groups).mapInArrow(read, "field int, value string, num long, place long")
 
 
 def _placed(piece: Piece) -> pa.Table:

@@ -11,6 +11,7 @@ from pyspark.sql.types import ArrayType, DataType
 from deepfm.features.click_log import ClickLog, days_to_read, files_of, parquet_rows
 from deepfm.features.lists import ARRAY_SEPARATOR
 from deepfm.features.rebatch import rebatched
+from deepfm.features.tasks import places_of
 from deepfm.features.text_ranges import MAX_RANGE_BYTES, MIN_RANGE_BYTES, TextFile, cut, read_tables
 
 #: Bytes of text a task reads: starting one costs as much as parsing a tenth of it.
@@ -68,14 +69,12 @@ def count_lines(spark: SparkSession, log: ClickLog, days: Sequence[str] | None =
 
 
 def _text_rows(spark: SparkSession, files: Sequence[TextFile]) -> RawRows:
-    num_slots = spark.sparkContext.defaultParallelism
     num_bytes = sum(file.num_bytes for file in files)
-    # Two a slot at least, so that one slow task is waited for half as long.
-    wanted = max(num_bytes // (2 * num_slots), MIN_RANGE_BYTES)
+    # Two a slot, so that one slow task is waited for half as long.
+    wanted = max(num_bytes // (2 * spark.sparkContext.defaultParallelism), MIN_RANGE_BYTES)
     # Who sets this for Spark's own readers means these rows too.
     limit = spark._jsparkSession.sessionState().conf().filesMaxPartitionBytes()
     ranges = cut(files, max(min(wanted, limit, MAX_RANGE_BYTES), 1))
-    num_tasks = min(len(ranges), max(2 * num_slots, num_bytes // min(_TASK_BYTES, limit)))
 
     def read_ranges(places: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         # Batches, for rebatched to put together what many small files hold.
@@ -87,7 +86,7 @@ def _text_rows(spark: SparkSession, files: Sequence[TextFile]) -> RawRows:
             for part in table.to_batches()
         )
 
-    return RawRows(spark.range(0, len(ranges), 1, num_tasks), read_ranges)
+    return RawRows(places_of(spark, len(ranges), num_bytes // min(_TASK_BYTES, limit)), read_ranges)
 
 
 def _parquet_columns(rows: DataFrame, log: ClickLog, days: Sequence[str] | None) -> DataFrame:

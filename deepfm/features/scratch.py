@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
+from deepfm.features.tasks import places_of
 
 #: Counts, a value once or more often a task, that the driver adds up by itself; of more Spark does.
 MAX_COUNTS_ON_DRIVER = 10_000_000
@@ -37,5 +38,4 @@ def scratch_rows(spark: SparkSession, url: str, names: list[str], schema: str) -
         for place in (place for batch in places for place in batch.column(0).to_pylist()):
             yield from read_table(url, names[place]).to_batches()
 
-    num_tasks = min(len(names), 2 * spark.sparkContext.defaultParallelism)
-    return spark.range(0, len(names), 1, num_tasks).mapInArrow(read_tables, schema)
+    return places_of(spark, len(names)).mapInArrow(read_tables, schema)
