@@ -10,6 +10,9 @@ from pyarrow import csv as arrow_csv
 
 from deepfm.features.row_format import NOT_UTF8, WRONG_WIDTH, RowFormat
 
+#: Bytes that Arrow's parser takes at a time: in a cache it is twice as fast as over all lines at once.
+_BLOCK_BYTES = 1 << 20
+
 
 def split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.Array], np.ndarray]:
     """(n,) lines with their newlines -> string columns of the well-formed rows, and (n,) reason codes."""
@@ -39,8 +42,9 @@ def split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.Ar
 def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array] | None:
     """String columns by Arrow's own parser; None where a line is not well formed, or may not be.
 
-    It gives up at the first such line, calls a carriage return the end of one, and takes neither quotes as
-    ours nor a delimiter beyond ASCII: such batches go the slower way, which tells good lines from bad ones.
+    It gives up at the first such line or at one longer than a block, calls a carriage return the end of one,
+    and takes neither quotes as ours nor a delimiter beyond ASCII: such batches go the slower way, which tells
+    good lines from bad ones.
     """
     if row_format.quote is not None or not row_format.delimiter.isascii() or not len(lines):
         return None
@@ -53,7 +57,7 @@ def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array
         columns = arrow_csv.read_csv(
             pa.BufferReader(content),
             read_options=arrow_csv.ReadOptions(
-                use_threads=False, block_size=len(content) + 1, column_names=list(row_format.columns)
+                use_threads=False, block_size=_BLOCK_BYTES, column_names=list(row_format.columns)
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=row_format.delimiter, quote_char=False, ignore_empty_lines=False
