@@ -1,4 +1,4 @@
-"""Lines -> values, one alone as in a batch; what else batches may hold is tested with what parse makes of it."""
+"""Lines -> values, one alone as in a batch; the rest is tested with what parse makes of batches."""
 
 import pyarrow as pa
 
