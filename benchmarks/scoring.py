@@ -148,7 +148,7 @@ def night_apart(log: Path, master: str) -> tuple[float, float]:
 
 
 def seconds_of_night(log: Path, master: str, profile: Profile) -> float:
-    """The same, in the driver."""
+    """Of the second one, in its driver."""
     from command import spark_session
 
     store = the_store()
@@ -173,7 +173,9 @@ def seconds_of(work: Callable[[], object]) -> float:
 @click.option("--cluster-workers", type=click.IntRange(min=2), help="And on clusters of 1 and so many.")
 @click.option("--night", type=click.Path(path_type=Path), hidden=True)
 @click.option("--master", hidden=True)
-def main(rows: int, times: int | None, cluster_workers: int | None, night: Path | None, master: str) -> None:
+def main(
+    rows: int, times: int | None, cluster_workers: int | None, night: Path | None, master: str | None
+) -> None:
     from command import load_profile, spark_session
 
     profile = load_profile(str(REPOSITORY / "conf/profile/local.yaml"))

@@ -8,7 +8,7 @@ import os
 import uuid
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -132,7 +132,7 @@ def writing(url: str) -> Iterator[BinaryIO]:
         with filesystem.open(aside, "wb") as file:
             yield file
     except BaseException:
-        if filesystem.exists(aside):
+        with suppress(OSError):
             filesystem.rm_file(aside)
         raise
     _put_in_place(filesystem, aside, path)

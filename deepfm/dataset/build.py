@@ -24,13 +24,12 @@ from deepfm.dataset.profile_page import write_page
 from deepfm.dataset.write import write_rejected, write_splits
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog
-from deepfm.features.large_vocabulary import LargeVocabulary
+from deepfm.features.large_vocabulary import AnyVocabulary
 from deepfm.features.learn import learn
 from deepfm.features.rare_values import write_rare
 from deepfm.features.raw_rows import raw_rows
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.features.survey import RowCounts, rejected_rows, survey
-from deepfm.features.vocabulary import Vocabulary
 from deepfm.features.vocabulary_file import StoredVocabulary
 
 #: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
@@ -113,7 +112,7 @@ def _everything_but_the_manifest(build: _Build) -> Manifest:
     return manifest
 
 
-def _learn(build: _Build) -> tuple[Vocabulary | LargeVocabulary, LogFindings, list[str]]:
+def _learn(build: _Build) -> tuple[AnyVocabulary, LogFindings, list[str]]:
     """Survey the log and set aside what does not fit; what is learnt, what was seen, and the parsed rows."""
     spark, log, settings, url = build.spark, build.log, build.settings, build.url
     scratch_url, rejected_url = f"{url}/{SCRATCH}", f"{url}/{REJECTED}"
@@ -199,7 +198,12 @@ def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> N
 
 
 def _write_splits(
-    spark: SparkSession, vocabulary: Vocabulary, found: LogFindings, blocks: list[str], label: str, url: str
+    spark: SparkSession,
+    vocabulary: AnyVocabulary,
+    found: LogFindings,
+    blocks: list[str],
+    label: str,
+    url: str,
 ) -> dict:
     days = {part: {day: num for day, (num, _) in found.counts.by_day[part].items()} for part in SPLITS}
     shared = spark.sparkContext.broadcast(vocabulary)

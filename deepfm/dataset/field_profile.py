@@ -8,8 +8,8 @@ import pandas as pd
 from deepfm.config import Settings
 from deepfm.dataset.id_counts import BUCKETED, MISSING, NOT_SHOWN, NUM_TOP, UNKNOWN
 from deepfm.dataset.value_names import value_name, value_order
+from deepfm.features.large_vocabulary import AnyVocabulary
 from deepfm.features.split import SPLITS
-from deepfm.features.vocabulary import Vocabulary
 
 #: Above this share of validation rows whose value is rare or new, little of a field reaches a new day.
 MAX_UNKNOWN_SHARE = 0.5
@@ -60,7 +60,11 @@ class Finding(Settings):
 
 
 def profile_field(
-    vocabulary: Vocabulary, index: int, sums: pd.DataFrame, num_values: int | None, share_cut: float = 0.0
+    vocabulary: AnyVocabulary,
+    index: int,
+    sums: pd.DataFrame,
+    num_values: int | None,
+    share_cut: float = 0.0,
 ) -> FieldProfile:
     """Of the field at `index`, from its rows of `id_counts`."""
     field = vocabulary.fields[index]
@@ -134,7 +138,7 @@ def _shares(sums: pd.DataFrame, state: int) -> dict[str, float]:
     return {part: float(of_state[f"num_{part}"].sum() / sums[f"num_{part}"].sum()) for part in SPLITS}
 
 
-def _shown_values(vocabulary: Vocabulary, index: int, sums: pd.DataFrame) -> list[tuple[int, ValueRows]]:
+def _shown_values(vocabulary: AnyVocabulary, index: int, sums: pd.DataFrame) -> list[tuple[int, ValueRows]]:
     """(place, rows) of every value that is shown by itself, from the smallest or most frequent on."""
     num_rows = int(sums["num_train"].sum())
     shown = sums[sums["shown"] != NOT_SHOWN]

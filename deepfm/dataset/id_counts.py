@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
-from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER, read_table, scratch_rows, write_table
+from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER, read_table, write_table
 from deepfm.features.split import SPLITS
-from deepfm.features.tasks import places_of
+from deepfm.features.tasks import places_of, scratch_rows
 from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, PADDING, Field, FieldSet
 
 #: Known values that are shown of a field that may have very many.

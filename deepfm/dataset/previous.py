@@ -1,11 +1,9 @@
 """What a dataset that grows takes over from the one before: its vocabulary, and values still rare in it."""
 
-import pyarrow as pa
-
 from deepfm.dataset.manifest import read_manifest, require_vocabulary
 from deepfm.errors import UserError
-from deepfm.features.rare_values import RARE_VALUES, num_rare
-from deepfm.features.vocabulary_file import StoredVocabulary, stored_vocabulary
+from deepfm.features.rare_values import RARE_VALUES, rare_tables
+from deepfm.features.vocabulary_file import ReadErrors, StoredVocabulary, stored_vocabulary
 from deepfm.fields import FieldSet
 
 
@@ -20,8 +18,10 @@ def previous_vocabulary(url: str, fields: FieldSet) -> StoredVocabulary:
             "them; grow with the data YAML it was built with, or build anew"
         )
     try:
-        num_rare(url)
-    except (OSError, pa.ArrowInvalid) as error:
+        # All of it, before a build that takes hours comes to it.
+        for _ in rare_tables(url):
+            pass
+    except ReadErrors as error:
         raise UserError(
             f"{url}/{RARE_VALUES}: expected the dataset's rare values, found {error}; build it anew"
         ) from error

@@ -13,8 +13,8 @@ from deepfm.dataset.field_profile import FieldProfile, Finding, findings_of, pro
 from deepfm.dataset.id_counts import id_counts
 from deepfm.dataset.manifest import Manifest
 from deepfm.dataset.value_names import printable
+from deepfm.features.large_vocabulary import AnyVocabulary
 from deepfm.features.survey import RowCounts
-from deepfm.features.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,11 @@ def rejected_examples(rejected: DataFrame) -> dict[str, list[str]]:
 
 
 def profile_dataset(
-    spark: SparkSession, url: str, manifest: Manifest, vocabulary: Vocabulary, log: LogFindings
+    spark: SparkSession,
+    url: str,
+    manifest: Manifest,
+    vocabulary: AnyVocabulary,
+    log: LogFindings,
 ) -> DatasetProfile:
     """Read every split that was written once; what looks wrong is also logged, in a line each."""
     with storage.scratch_folder(url) as scratch_url:

@@ -40,7 +40,7 @@ MIN_FILES = 8
 _BLOCKS_PER_TASK = 8
 _BYTES_PER_TASK = 88 << 20
 #: A task that looks its values up in the pieces of a large vocabulary reads all of these once.
-_BLOCKS_PER_LOOKUP = 32
+_BLOCKS_PER_LOOKUP = 16
 
 _SLICES = "file long, name string, start long, stop long"
 _WRITTEN = "file long, num_bytes long, num_rows long, num_clicks long, digest long"

@@ -7,13 +7,12 @@ import pyarrow.compute as pc
 from deepfm.features.crossing import crossed_ids
 from deepfm.features.dictionary import dictionary_encoded
 from deepfm.features.hashing import text_buckets
-from deepfm.features.large_vocabulary import KnownPart
 from deepfm.features.lists import first_values
 from deepfm.features.numeric import bucketize
 from deepfm.features.quantiles import quantile_buckets
 from deepfm.features.times import time_values
 from deepfm.features.value_index import WORTH_AN_INDEX, ValueIndex
-from deepfm.features.vocabulary import Vocabulary
+from deepfm.features.vocabulary import KnownPart, Vocabulary
 from deepfm.fields import MISSING_ID, PADDING, UNKNOWN_ID, Field
 
 

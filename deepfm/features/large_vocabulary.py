@@ -11,11 +11,14 @@ from deepfm.features.dictionary import dictionary_encoded
 from deepfm.features.lists import first_values
 from deepfm.features.scaling import Scaling
 from deepfm.features.scratch import read_table
+from deepfm.features.vocabulary import KnownPart, Vocabulary
 from deepfm.features.vocabulary_file import Header, Piece, write_vocabulary
 from deepfm.fields import Field, FieldSet
 
 #: Of a category or list with more known values only so many, the first ones, are held.
 NUM_HELD = 4096
+#: Tables whose distinct values are held before those they share are brought together.
+_HELD_APART = 8
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,6 @@ class StoredPiece:
     field: int  # index
     start: int  # how many known values of the field come before
     name: str  # in the scratch folder
-
-
-@dataclass(frozen=True)
-class KnownPart:
-    """Of a vocabulary what the values of some rows need: an Encoder takes it in its place."""
-
-    fields: FieldSet
-    values: list[pa.Array]  # by field
-    ids: dict[str, np.ndarray]  # by name, of fields that have some of their values here: the ids of these
-    scalings: dict[str, Scaling]
-    boundaries: dict[str, tuple[float, ...]]
 
 
 @dataclass
@@ -86,7 +78,7 @@ class LargeVocabulary:
             for index, of_field in enumerate(self.fields)
             if self.header.num_known[index] > len(self.values[index])
         ]
-        distinct = _distinct(tables, [of_field for _, of_field in cut])
+        distinct = _distinct(tables, [of_field for _, of_field in cut]) if cut else {}
         values, ids = list(self.values), {}
         for index, of_field in cut:
             texts = distinct[of_field.name]
@@ -101,10 +93,24 @@ class LargeVocabulary:
             ids[of_field.name] = (of_field.first_known_id + places[places >= 0]).astype(np.int32)
         return KnownPart(self.fields, values, ids, self.scalings, self.boundaries)
 
+    def whole(self) -> Vocabulary:
+        """All of it in this process."""
+        values: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in self.fields]
+        counts: list[list[pa.Array]] = [[pa.array([], pa.int64())] for _ in self.fields]
+        for piece in map(self._read, self.pieces):
+            values[piece.field].append(piece.values)
+            counts[piece.field].append(piece.counts)
+        known, nums = ([pa.concat_arrays(parts) for parts in columns] for columns in (values, counts))
+        return Vocabulary(self.fields, known, nums, self.scalings, self.boundaries)
+
     def _read(self, piece: StoredPiece) -> Piece:
         table = read_table(self.scratch_url, piece.name).combine_chunks()
         values, counts = (table.column(name).combine_chunks() for name in ("value", "num"))
         return Piece(piece.field, piece.start, values, counts)
+
+
+#: What a dataset is built with.
+AnyVocabulary = Vocabulary | LargeVocabulary
 
 
 def _distinct(tables: Iterable[pa.Table], fields: list[Field]) -> dict[str, pa.Array]:
@@ -115,5 +121,8 @@ def _distinct(tables: Iterable[pa.Table], fields: list[Field]) -> dict[str, pa.A
             column = table.column(of_field.name)
             if of_field.kind == "list":
                 column = first_values(column, of_field.max_values).values
-            parts[of_field.name].append(dictionary_encoded(column).dictionary.cast(pa.string()))
+            texts = parts[of_field.name]
+            texts.append(dictionary_encoded(column).dictionary.cast(pa.string()))
+            if len(texts) > _HELD_APART:
+                texts[:] = [pc.unique(pa.chunked_array(texts))]
     return {name: pc.unique(pa.chunked_array(texts)).drop_null() for name, texts in parts.items()}

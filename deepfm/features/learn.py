@@ -2,10 +2,13 @@
 
     counts of tasks (+ known and rare values of the dataset it grows from)
         up to MAX_COUNTS_ON_DRIVER ──> summed and sorted in the driver ──> Vocabulary
-        more ──> summed and sorted by Spark ──> pieces in the scratch folder ──> LargeVocabulary
+        more ──> summed and sorted by Spark ──> pieces in the scratch folder ──> LargeVocabulary, or a
+                 Vocabulary where no more than that are known
 
 Both ways give the same ids and write the same bytes.
 """
+
+from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
@@ -23,7 +26,10 @@ def learn(spark: SparkSession, found: Survey, fields: FieldSet, old: StoredVocab
     """With `old`, of the same fields, whose rare values lie beside it, it grows: see Vocabulary.fit."""
     num_counts = sum(found.counted.values()) + (old.num_known + num_rare(old.url) if old else 0)
     if num_counts > MAX_COUNTS_ON_DRIVER:
-        return learn_by_spark(spark, found, fields, old)
+        learnt = learn_by_spark(spark, found, fields, old)
+        # Most counts may be of rare values, or of a few that every task has.
+        fits = sum(learnt.vocabulary.header.num_known) <= MAX_COUNTS_ON_DRIVER
+        return replace(learnt, vocabulary=learnt.vocabulary.whole()) if fits else learnt
     counts = value_counts(found)
     summed = with_rare(counts, *rare_tables(old.url)) if old else counts
     vocabulary = Vocabulary.fit(fields, summed, found.moments, Vocabulary.load(old.url) if old else None)

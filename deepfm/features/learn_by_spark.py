@@ -4,23 +4,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import StorageLevel, TaskContext
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from deepfm.errors import UserError
 from deepfm.features.large_vocabulary import LargeVocabulary, StoredPiece
 from deepfm.features.quantiles import fit_boundaries
 from deepfm.features.rare_values import num_rare_groups, rare_tables
 from deepfm.features.rebatch import rebatched
 from deepfm.features.scaling import Scaling
-from deepfm.features.scratch import read_table, scratch_rows, write_table
+from deepfm.features.scratch import read_table, write_table
 from deepfm.features.survey import Survey
-from deepfm.features.tasks import places_of
+from deepfm.features.tasks import places_of, scratch_rows
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.features.vocabulary_file import PIECE, Header, Piece, StoredVocabulary
 from deepfm.fields import FieldSet
 
 _NO_LIMIT = 2**62
+#: Of the text of one field's known values: Arrow addresses it by 32 bits, and training holds all of it.
+MAX_TEXT_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def learn_by_spark(
         }
         boundaries = old.header.boundaries if old else _boundaries(counts, fields)
         known, rare = _told_apart(spark, counts, fields, old)
-        pieces, nums = _write_known(known, found.scratch_url, len(fields))
+        pieces, nums = _write_known(known, found.scratch_url, fields)
         rare_names = _write_rare(rare, found.scratch_url)
     finally:
         counts.unpersist()
@@ -134,7 +138,7 @@ def _told_apart(
 
 
 def _write_known(
-    known: DataFrame, scratch_url: str, num_fields: int
+    known: DataFrame, scratch_url: str, fields: FieldSet
 ) -> tuple[tuple[StoredPiece, ...], list[int]]:
     """The pieces in the order of fields and ids, and how many values each field has."""
 
@@ -142,17 +146,25 @@ def _write_known(
         values = values.sort_by("place")
         name = write_table(scratch_url, values.select(["value", "num"]))
         first = {"field": values.column("field")[0].as_py(), "start": values.column("place")[0].as_py()}
-        return pa.Table.from_pylist([first | {"num_values": values.num_rows, "name": name}], schema=written)
+        num_bytes = pc.sum(pc.binary_length(values.column("value"))).as_py()
+        sizes = {"num_values": values.num_rows, "num_bytes": num_bytes}
+        return pa.Table.from_pylist([first | sizes | {"name": name}], schema=written)
 
-    written = pa.schema(
-        [("field", pa.int32()), ("start", pa.int64()), ("num_values", pa.int64()), ("name", pa.string())]
-    )
+    numbers = [(name, pa.int64()) for name in ("start", "num_values", "num_bytes")]
+    written = pa.schema([("field", pa.int32()), *numbers, ("name", pa.string())])
     of_piece = known.withColumn("piece", F.floor(F.col("place") / PIECE))
-    in_spark = "field int, start long, num_values long, name string"
+    in_spark = "field int, start long, num_values long, num_bytes long, name string"
     rows = of_piece.groupBy("field", "piece").applyInArrow(write, in_spark).collect()
-    nums = [0] * num_fields
+    nums, sizes = [0] * len(fields), [0] * len(fields)
     for row in rows:
         nums[row.field] += row.num_values
+        sizes[row.field] += row.num_bytes
+    for field, num_bytes in zip(fields, sizes, strict=True):
+        if num_bytes > MAX_TEXT_BYTES:
+            raise UserError(
+                f"field {field.name}: expected at most {MAX_TEXT_BYTES} bytes of known values, found "
+                f"{num_bytes}; raise its min_count, or give it max_size or hash_buckets"
+            )
     rows.sort(key=lambda row: (row.field, row.start))
     return tuple(StoredPiece(row.field, row.start, row.name) for row in rows), nums
 

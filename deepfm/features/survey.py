@@ -16,8 +16,9 @@ from deepfm.features.raw_rows import RawRows
 from deepfm.features.row_format import RowFormat
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.features.scaling import FieldMoments, Moments
-from deepfm.features.scratch import read_table, scratch_rows, write_table
+from deepfm.features.scratch import read_table, write_table
 from deepfm.features.split import OUTSIDE, SPLITS, Split
+from deepfm.features.tasks import scratch_rows
 
 #: Values counted before a task hands its counts over, which bounds the memory of a worker.
 MAX_VALUES_HELD = 2_000_000

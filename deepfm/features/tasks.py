@@ -1,6 +1,11 @@
 """Pieces of work shared out to Spark's tasks."""
 
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+
+from deepfm.features.scratch import read_table
 
 
 def places_of(spark: SparkSession, num_pieces: int, wanted: int = 0) -> DataFrame:
@@ -12,3 +17,13 @@ def places_of(spark: SparkSession, num_pieces: int, wanted: int = 0) -> DataFram
     num_slots = spark.sparkContext.defaultParallelism
     num_tasks = max(2, -(-wanted // num_slots)) * num_slots
     return spark.range(0, num_pieces, 1, max(min(num_tasks, num_pieces), 1))
+
+
+def scratch_rows(spark: SparkSession, url: str, names: list[str], schema: str) -> DataFrame:
+    """The rows of tables in a scratch folder, as Spark's own."""
+
+    def read_tables(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for place in (place for batch in places for place in batch.column(0).to_pylist()):
+            yield from read_table(url, names[place]).to_batches()
+
+    return places_of(spark, len(names)).mapInArrow(read_tables, schema)

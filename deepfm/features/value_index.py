@@ -7,6 +7,8 @@ import pyarrow.compute as pc
 
 #: From so many values on an index is quicker than Arrow's lookup, which makes its table anew for every batch.
 WORTH_AN_INDEX = 50_000
+#: So many times more known values than texts, that is: of many texts at once Arrow's is the quicker.
+_WORTH_A_SEARCH = 5
 _HASHED = 1 << 20
 
 
@@ -25,7 +27,7 @@ class ValueIndex:
 
     def places(self, texts: pa.Array) -> pa.Array:
         """(m,) strings -> (m,) int32, null for those that are not there; as pyarrow.compute.index_in."""
-        if not self._is_exact or not len(self._values):
+        if not self._is_exact or len(self._values) <= _WORTH_A_SEARCH * len(texts):
             return pc.index_in(texts, value_set=self._values)
         at = np.minimum(np.searchsorted(self._sorted, _hashes(texts)), len(self._sorted) - 1)
         places = pa.array(self._order[at])

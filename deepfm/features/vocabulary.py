@@ -1,6 +1,7 @@
 """Vocabulary: value -> id or number, field by field, learnt from the training days and from nothing else."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,17 @@ from deepfm.features.vocabulary_file import (
     write_vocabulary,
 )
 from deepfm.fields import Field, FieldSet
+
+
+@dataclass(frozen=True)
+class KnownPart:
+    """Of a vocabulary what the values of some rows need: an Encoder takes it in its place."""
+
+    fields: FieldSet
+    values: list[pa.Array]  # by field
+    ids: dict[str, np.ndarray]  # by name, of fields that have some of their values here: the ids of these
+    scalings: dict[str, Scaling]
+    boundaries: dict[str, tuple[float, ...]]
 
 
 class Vocabulary:
@@ -112,9 +124,9 @@ class Vocabulary:
             for piece in stored.pieces():
                 values[piece.field].append(piece.values)
                 counts[piece.field].append(piece.counts)
+            known, nums = ([pa.concat_arrays(parts) for parts in columns] for columns in (values, counts))
         except ReadErrors as error:
             raise unreadable(folder_url, error) from error
-        known, nums = ([pa.concat_arrays(parts) for parts in columns] for columns in (values, counts))
         vocabulary = cls(header.fields, known, nums, header.scalings, header.boundaries)
         if vocabulary.fingerprint != stored.fingerprint:
             raise changed(folder_url, stored.fingerprint, vocabulary.fingerprint)

@@ -21,7 +21,7 @@ from deepfm.features.times import NUM_VALUES
 from deepfm.fields import PRESENT_ID, Field, FieldSet
 
 #: Values of a piece at the most.
-PIECE = 1 << 20
+PIECE = 1 << 18
 #: Values that the fingerprint takes at a time.
 _DIGESTED = 1 << 16
 _HEADER, _VALUES = "vocabulary.json", "vocabulary.parquet"
@@ -235,7 +235,9 @@ def _in_order(pieces: Iterator[Piece], index: int, num_known: int) -> Iterator[p
 
 
 def _pieces_of(table: pa.Table, fields: FieldSet) -> Iterator[Piece]:
-    """A row group may hold the values of several fields, one field after the other."""
+    """A row group may hold the values of several fields, one field after the other, or none."""
+    if not table.num_rows:
+        return
     places = {name: index for index, name in enumerate(fields.names)}
     names = table.column("field").combine_chunks().dictionary_encode()
     codes = np.asarray(names.indices)

@@ -79,7 +79,8 @@ def move_champion(
     store.client.set_registered_model_tag(name, f"{key}.{claim}", json.dumps(asdict(move)))
     time.sleep(_SETTLE_S)
     claims = sorted(tag for tag in _registered(store, name).tags if tag.startswith(f"{key}."))
-    if claims[0] != f"{key}.{claim}":
+    # Another one's claim that came first, or one that won before this one was written.
+    if claims[0] != f"{key}.{claim}" or champion_version(store, name) != present:
         store.client.delete_registered_model_tag(name, f"{key}.{claim}")
         raise UserError(
             f"{name}: another move was made at the same time and won; look at --history, run again"

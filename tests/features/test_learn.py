@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from deepfm.errors import UserError
 from deepfm.features import large_vocabulary, learn_by_spark, vocabulary, vocabulary_file
 from deepfm.features import learn as learn_module
 from deepfm.features.encode import Encoder
@@ -134,6 +135,31 @@ def test_rows_get_the_same_ids_from_the_part_that_they_need(both):
         for column, column_expected in zip(Encoder(part).encode(raw), expected, strict=True):
             np.testing.assert_array_equal(column, column_expected)
         assert len(np.unique(expected[1])) > 5
+
+
+def test_where_few_of_many_counts_are_known_the_vocabulary_is_held_whole(spark, tmp_path, monkeypatch):
+    url = f"file://{tmp_path}"
+    counted = {write_table(url, table): table.num_rows for table in counts_of(0)}
+    found = Survey(url, RowCounts({}, {}), {}, {}, (), counted, ())
+    expected = learn(spark, found, FIELDS, None).vocabulary
+    monkeypatch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", sum(counted.values()) - 1)
+    found_by_spark = learn(spark, found, FIELDS, None).vocabulary
+    assert isinstance(found_by_spark, Vocabulary)
+    assert found_by_spark.fingerprint == expected.fingerprint
+    assert [nums.to_pylist() for nums in found_by_spark.counts] == [
+        nums.to_pylist() for nums in expected.counts
+    ]
+
+
+def test_more_text_than_a_field_can_hold_is_told(spark, tmp_path, monkeypatch):
+    url = f"file://{tmp_path}"
+    counted = {write_table(url, table): table.num_rows for table in counts_of(0)}
+    monkeypatch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", 0)
+    monkeypatch.setattr(learn_by_spark, "MAX_TEXT_BYTES", 100)
+    with pytest.raises(
+        UserError, match="field T: expected at most 100 bytes of known values, found 107; raise"
+    ):
+        learn(spark, Survey(url, RowCounts({}, {}), {}, {}, (), counted, ()), FIELDS, None)
 
 
 def test_a_log_that_counts_nothing_has_an_empty_vocabulary(spark, tmp_path, monkeypatch):

@@ -10,6 +10,14 @@ from hypothesis import strategies as st
 from deepfm.features import value_index
 from deepfm.features.value_index import ValueIndex
 
+
+@pytest.fixture(scope="module", autouse=True)
+def every_text_is_searched():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(value_index, "_WORTH_A_SEARCH", 0)
+        yield
+
+
 TEXTS = st.lists(st.one_of(st.none(), st.sampled_from(["", "a", "b", "é", "ab", "\x00", "a" * 99])))
 
 

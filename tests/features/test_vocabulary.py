@@ -250,6 +250,17 @@ def test_an_empty_vocabulary_survives_saving(tmp_path):
     assert Vocabulary.load(f"file://{tmp_path}").num_ids == (2, 2)
 
 
+def test_a_file_of_one_row_group_for_all_fields_or_for_none_is_read(saved, tmp_path):
+    """As they were written before a field had row groups of its own."""
+    for vocabulary, folder in ((Vocabulary.fit(FIELDS, COUNTS), saved), (hashed(5), tmp_path / "hashed")):
+        folder.mkdir(exist_ok=True)
+        vocabulary.save(f"file://{folder}")
+        file = folder / "vocabulary.parquet"
+        pq.write_table(pq.read_table(file), file)
+        assert pq.ParquetFile(file).num_row_groups == 1
+        assert known(Vocabulary.load(f"file://{folder}")) == known(vocabulary)
+
+
 def test_a_changed_vocabulary_is_refused(saved):
     table = pq.read_table(saved / "vocabulary.parquet").to_pandas()
     table.loc[table["value"] == "z", "value"] = "y"

@@ -162,6 +162,24 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(store, model, 
     assert [move.version for move in history(store, model)] == [won.version]
 
 
+def test_a_move_that_is_written_late_does_not_win_over_one_that_ended(store, model, monkeypatch):
+    claims = iter(["0" * 32, "f" * 32])  # of the late move, which is first by its claim, and of the other
+    monkeypatch.setattr(promotion, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=next(claims))))
+    monkeypatch.setattr(promotion, "_SETTLE_S", 0.0)
+    write = store.client.set_registered_model_tag
+
+    def write_late(*tag):
+        monkeypatch.setattr(store.client, "set_registered_model_tag", write)
+        promote(store, model, "1")
+        write(*tag)
+
+    monkeypatch.setattr(store.client, "set_registered_model_tag", write_late)
+    with pytest.raises(UserError, match="another move was made at the same time and won"):
+        promote(store, model, "2")
+    assert champion_version(store, model) == "1"
+    assert [move.version for move in history(store, model)] == ["1"]
+
+
 def test_a_champion_that_moved_since_the_decision_is_not_replaced(store, model):
     promote(store, model, "1")
     promote(store, model, "2")
