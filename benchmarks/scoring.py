@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from clusters import one_core_workers
-from memory import peak_memory
+from memory import Peak, in_gib, peak_memory
 from pipeline import REPOSITORY, run_job
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -40,7 +40,7 @@ from deepfm.dataset.manifest import read_parts
 from deepfm.dataset.stack import stacked
 from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
-from deepfm.registry.artifact import save_artifact
+from deepfm.registry.artifact import load_artifact, save_artifact
 from deepfm.registry.tracking import Store
 from deepfm.scoring.night import Night, NightModel, fetch_model, score_day
 from deepfm.scoring.predict import shipped_model
@@ -135,8 +135,8 @@ def longer_night(times: int) -> Path:
     return log
 
 
-def night_apart(log: Path, master: str) -> tuple[float, float]:
-    """Seconds of the second night in a driver of its own, and GiB at the most."""
+def night_apart(log: Path, master: str) -> tuple[float, Peak]:
+    """Seconds of the second night in a driver of its own, and its memory in both."""
     # A Java that has run a session on one master takes the next session there too.
     command = [sys.executable, __file__, "--night", str(log), "--master", master]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -144,7 +144,7 @@ def night_apart(log: Path, master: str) -> tuple[float, float]:
         stdout, _ = process.communicate()
     if process.returncode:
         sys.exit(f"a night on {master} ended with status {process.returncode}")
-    return float(stdout.splitlines()[-1]), peak.gib
+    return float(stdout.splitlines()[-1]), peak
 
 
 def seconds_of_night(log: Path, master: str, profile: Profile) -> float:
@@ -185,6 +185,7 @@ def main(
     dataset = build(rows)
     store = the_store()
     register(dataset, store)
+    load_s = seconds_of(lambda: load_artifact(f"file://{WORK}/model"))
     day = Night(NIGHT, f"file://{WORK}/log", f"file://{WORK}/scores")
     with spark_session(profile, "benchmark") as spark:
         model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
@@ -204,27 +205,28 @@ def main(
     for many in (1, times) if times else ():
         seconds, peak = night_apart(longer_night(many), profile.spark["spark.master"])
         found[f"a night of {many * rows:,}, bf16"] = many * rows / seconds
-        peaks[f"{many * rows:,} rows"] = peak
+        parts = {"all": peak.num_bytes, "driver": peak.first, "worker": peak.worker, "java": peak.java}
+        peaks[f"{many * rows:,} rows"] = {name: in_gib(num_bytes) for name, num_bytes in parts.items()}
     for workers in (1, cluster_workers) if cluster_workers else ():
         with one_core_workers(workers) as url:
             seconds, _ = night_apart(longer_night(times or 1), url)
         found[f"the same on a cluster of {workers}"] = (times or 1) * rows / seconds
-    show(found, peaks)
+    show(found, peaks, load_s)
 
 
 def _drain(frame: DataFrame) -> None:
     frame.write.format("noop").mode("overwrite").save()
 
 
-def show(found: dict[str, float], peaks: dict[str, float]) -> None:
-    """One table, what a night took of memory, and one line of JSON."""
+def show(found: dict[str, float], peaks: dict[str, dict[str, float]], load_s: float) -> None:
+    """One table, and one line of JSON with what a night took of memory and the loading of the model."""
     base = next(iter(found.values()))
     table = Table("Scoring", "rows/s", "times")
     for name, rows_per_s in found.items():
         table.add_row(name, f"{rows_per_s:,.0f}", f"{rows_per_s / base:.2f}")
     Console(stderr=True).print(table)
     rows_per_s = {name: round(float(np.round(value))) for name, value in found.items()}
-    print(json.dumps({"rows_per_s": rows_per_s, "peak_gib": peaks}))
+    print(json.dumps({"rows_per_s": rows_per_s, "peak_gib": peaks, "load_s": round(load_s, 2)}))
 
 
 if __name__ == "__main__":
