@@ -1,5 +1,7 @@
 """How often each value of a field occurs, which is what ids are learnt from."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 
@@ -8,6 +10,16 @@ from deepfm.features.lists import first_values
 from deepfm.features.numeric import bucketize
 from deepfm.features.quantiles import rounded
 from deepfm.fields import FieldSet
+
+#: What was counted: index of a field, value, training impressions.
+COUNTS = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
+
+
+def summed(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of COUNTS -> one, a row a value."""
+    counts = pa.concat_tables([COUNTS.empty_table(), *tables]).group_by(["field", "value"])
+    counts = counts.aggregate([("num", "sum")]).select(["field", "value", "num_sum"])
+    return counts.rename_columns(COUNTS.names).cast(COUNTS)
 
 
 class ValueCounts:

@@ -11,7 +11,7 @@ from deepfm.features.lists import first_values
 from deepfm.features.numeric import bucketize
 from deepfm.features.quantiles import quantile_buckets
 from deepfm.features.times import time_values
-from deepfm.features.value_index import WORTH_AN_INDEX, ValueIndex
+from deepfm.features.value_index import ValueIndex
 from deepfm.features.vocabulary import KnownPart, Vocabulary
 from deepfm.fields import MISSING_ID, PADDING, UNKNOWN_ID, Field
 
@@ -22,9 +22,7 @@ class Encoder:
     def __init__(self, vocabulary: Vocabulary | KnownPart):
         self.fields = vocabulary.fields
         known = zip(vocabulary.fields.names, vocabulary.values, strict=True)
-        self._known = {
-            name: ValueIndex(values) if len(values) >= WORTH_AN_INDEX else values for name, values in known
-        }
+        self._known = {name: ValueIndex(values) for name, values in known}
         self._ids_of_known = vocabulary.ids if isinstance(vocabulary, KnownPart) else {}
         self._scalings, self._boundaries = vocabulary.scalings, vocabulary.boundaries
         self._ids_by_bucket = {
@@ -80,10 +78,7 @@ class Encoder:
             return table[np.minimum(buckets + 1, len(table) - 1)]
         if field.hash_buckets:
             return field.first_known_id + text_buckets(column, field.hash_buckets)
-        known = self._known[field.name]
-        places = (
-            known.places(column) if isinstance(known, ValueIndex) else pc.index_in(column, value_set=known)
-        )
+        places = self._known[field.name].places(column)
         if field.name in self._ids_of_known:
             found = pa.array(self._ids_of_known[field.name]).take(places)
         else:

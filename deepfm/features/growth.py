@@ -6,7 +6,6 @@ no score.
 """
 
 import numpy as np
-import pyarrow as pa
 
 from deepfm.errors import UserError
 from deepfm.features.hashing import text_buckets
@@ -49,9 +48,3 @@ def _difference(old: Vocabulary, new: Vocabulary) -> str:
     changed = [f.name for f in new.fields if f.name in old.fields.names and f not in tuple(old.fields)]
     named = {"new": added, "missing": absent, "changed": changed}
     return "; ".join(f"{how} {', '.join(names)}" for how, names in named.items() if names) or "another order"
-
-
-def with_rare(counts: pa.Table, *rare: pa.Table) -> pa.Table:
-    """(field, value, num) of new rows and of values that were rare so far -> their sums."""
-    summed = pa.concat_tables([counts, *rare]).group_by(["field", "value"]).aggregate([("num", "sum")])
-    return summed.select(["field", "value", "num_sum"]).rename_columns(["field", "value", "num"])

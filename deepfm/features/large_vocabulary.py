@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +39,6 @@ class LargeVocabulary:
     scratch_url: str
     pieces: tuple[StoredPiece, ...]  # in the order of fields and ids
     values: list[pa.Array] = field(init=False)
-    fingerprint: str = field(init=False)
 
     def __post_init__(self):
         held: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in self.header.fields]
@@ -49,7 +49,11 @@ class LargeVocabulary:
             elif piece.start == 0:
                 held[piece.field].append(self._read(piece).values.slice(0, NUM_HELD))
         self.values = [pa.concat_arrays(parts) for parts in held]
-        self.fingerprint = self.header.fingerprint(map(self._read, self.pieces))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """As a Vocabulary's; all pieces are read for it, once."""
+        return self.header.fingerprint(map(self._read, self.pieces))
 
     @property
     def fields(self) -> FieldSet:
@@ -95,13 +99,7 @@ class LargeVocabulary:
 
     def whole(self) -> Vocabulary:
         """All of it in this process."""
-        values: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in self.fields]
-        counts: list[list[pa.Array]] = [[pa.array([], pa.int64())] for _ in self.fields]
-        for piece in map(self._read, self.pieces):
-            values[piece.field].append(piece.values)
-            counts[piece.field].append(piece.counts)
-        known, nums = ([pa.concat_arrays(parts) for parts in columns] for columns in (values, counts))
-        return Vocabulary(self.fields, known, nums, self.scalings, self.boundaries)
+        return Vocabulary.of_pieces(self.header, map(self._read, self.pieces))
 
     def _read(self, piece: StoredPiece) -> Piece:
         table = read_table(self.scratch_url, piece.name).combine_chunks()

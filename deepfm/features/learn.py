@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from deepfm.features.growth import with_rare
+from deepfm.features.counting import summed
 from deepfm.features.learn_by_spark import Learnt, learn_by_spark
 from deepfm.features.rare_values import num_rare, rare_tables
 from deepfm.features.scratch import MAX_COUNTS_ON_DRIVER
@@ -31,6 +31,6 @@ def learn(spark: SparkSession, found: Survey, fields: FieldSet, old: StoredVocab
         fits = sum(learnt.vocabulary.header.num_known) <= MAX_COUNTS_ON_DRIVER
         return replace(learnt, vocabulary=learnt.vocabulary.whole()) if fits else learnt
     counts = value_counts(found)
-    summed = with_rare(counts, *rare_tables(old.url)) if old else counts
-    vocabulary = Vocabulary.fit(fields, summed, found.moments, Vocabulary.load(old.url) if old else None)
-    return Learnt(vocabulary, [vocabulary.rare(summed)], num_values_by_field(counts))
+    all_counts = summed([counts, *rare_tables(old.url)]) if old else counts
+    vocabulary = Vocabulary.fit(fields, all_counts, found.moments, Vocabulary.load(old.url) if old else None)
+    return Learnt(vocabulary, [vocabulary.rare(all_counts)], num_values_by_field(counts))

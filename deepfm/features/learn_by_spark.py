@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from deepfm.errors import UserError
-from deepfm.features.large_vocabulary import LargeVocabulary, StoredPiece
+from deepfm.features.large_vocabulary import AnyVocabulary, LargeVocabulary, StoredPiece
 from deepfm.features.quantiles import fit_boundaries
 from deepfm.features.rare_values import num_rare_groups, rare_tables
 from deepfm.features.rebatch import rebatched
@@ -18,7 +18,6 @@ from deepfm.features.scaling import Scaling
 from deepfm.features.scratch import read_table, write_table
 from deepfm.features.survey import Survey
 from deepfm.features.tasks import places_of, scratch_rows
-from deepfm.features.vocabulary import Vocabulary
 from deepfm.features.vocabulary_file import PIECE, Header, Piece, StoredVocabulary
 from deepfm.fields import FieldSet
 
@@ -31,7 +30,7 @@ MAX_TEXT_BYTES = 2**31 - 1
 class Learnt:
     """What ids come from, and what stays unknown."""
 
-    vocabulary: Vocabulary | LargeVocabulary
+    vocabulary: AnyVocabulary
     rare: Iterable[pa.Table]  # (field, value, num), in order: values that may become known later
     num_values: dict[int, int]  # by field: distinct values of the training rows
 

@@ -6,11 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepfm import storage
+from deepfm.features.counting import COUNTS
 
 RARE_VALUES = "rare_values.parquet"
 _ROW_GROUP_ROWS = 1 << 20
-#: What was counted: index of a field, value, training impressions.
-COUNTS = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
 
 
 def write_rare(folder_url: str, tables: Iterable[pa.Table]) -> None:

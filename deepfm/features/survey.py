@@ -9,9 +9,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from deepfm.features.blocks import as_block
-from deepfm.features.counting import ValueCounts
+from deepfm.features.counting import ValueCounts, summed
 from deepfm.features.parse import ParsedRows, parse_rows
-from deepfm.features.rare_values import COUNTS
 from deepfm.features.raw_rows import RawRows
 from deepfm.features.row_format import RowFormat
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
@@ -125,10 +124,7 @@ def survey_rows(
 
 def value_counts(found: Survey) -> pa.Table:
     """(field, value, num) of all training rows, one row a value; brought together here."""
-    tables = [read_table(found.scratch_url, name) for name in found.counted]
-    summed = pa.concat_tables([COUNTS.empty_table(), *tables]).group_by(["field", "value"])
-    counts = summed.aggregate([("num", "sum")]).select(["field", "value", "num_sum"])
-    return counts.rename_columns(COUNTS.names).cast(COUNTS)
+    return summed(read_table(found.scratch_url, name) for name in found.counted)
 
 
 def num_values_by_field(values: pa.Table) -> dict[int, int]:

@@ -1,6 +1,6 @@
 """Vocabulary: value -> id or number, field by field, learnt from the training days and from nothing else."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -114,20 +114,24 @@ class Vocabulary:
         write_vocabulary(folder_url, self.header, self.fingerprint, self._pieces())
 
     @classmethod
+    def of_pieces(cls, header: Header, pieces: Iterable[Piece]) -> "Vocabulary":
+        """All known values in this process; the pieces come in order."""
+        values: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in header.fields]
+        counts: list[list[pa.Array]] = [[pa.array([], pa.int64())] for _ in header.fields]
+        for piece in pieces:
+            values[piece.field].append(piece.values)
+            counts[piece.field].append(piece.counts)
+        known, nums = ([pa.concat_arrays(parts) for parts in columns] for columns in (values, counts))
+        return cls(header.fields, known, nums, header.scalings, header.boundaries)
+
+    @classmethod
     def load(cls, folder_url: str) -> "Vocabulary":
         """Read what `save` wrote; UserError where a file is missing or is not what was written."""
         stored = stored_vocabulary(folder_url)
-        header = stored.header
-        values: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in header.fields]
-        counts: list[list[pa.Array]] = [[pa.array([], pa.int64())] for _ in header.fields]
         try:
-            for piece in stored.pieces():
-                values[piece.field].append(piece.values)
-                counts[piece.field].append(piece.counts)
-            known, nums = ([pa.concat_arrays(parts) for parts in columns] for columns in (values, counts))
+            vocabulary = cls.of_pieces(stored.header, stored.pieces())
         except ReadErrors as error:
             raise unreadable(folder_url, error) from error
-        vocabulary = cls(header.fields, known, nums, header.scalings, header.boundaries)
         if vocabulary.fingerprint != stored.fingerprint:
             raise changed(folder_url, stored.fingerprint, vocabulary.fingerprint)
         return vocabulary

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.errors import UserError
+from deepfm.features.counting import summed
 from deepfm.features.encode import Encoder
-from deepfm.features.growth import previous_ids, with_rare
+from deepfm.features.growth import previous_ids
 from deepfm.features.hashing import hash64
 from deepfm.features.scaling import Moments
 from deepfm.features.vocabulary import Vocabulary
@@ -30,10 +31,10 @@ def nights(field, *by_night):
     """The vocabularies of nights that grow one after the other."""
     vocabularies, rare = [], counts()
     for of_night in by_night:
-        summed = with_rare(counts(of_night), rare)
+        of_all = summed([counts(of_night), rare])
         old = vocabularies[-1] if vocabularies else None
-        vocabularies.append(Vocabulary.fit(FieldSet([field]), summed, old=old))
-        rare = vocabularies[-1].rare(summed)
+        vocabularies.append(Vocabulary.fit(FieldSet([field]), of_all, old=old))
+        rare = vocabularies[-1].rare(of_all)
     return vocabularies
 
 

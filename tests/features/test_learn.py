@@ -9,10 +9,11 @@ import pytest
 from deepfm.errors import UserError
 from deepfm.features import large_vocabulary, learn_by_spark, vocabulary, vocabulary_file
 from deepfm.features import learn as learn_module
+from deepfm.features.counting import COUNTS
 from deepfm.features.encode import Encoder
 from deepfm.features.large_vocabulary import LargeVocabulary
 from deepfm.features.learn import learn
-from deepfm.features.rare_values import COUNTS, rare_tables, write_rare
+from deepfm.features.rare_values import rare_tables, write_rare
 from deepfm.features.scaling import Moments
 from deepfm.features.scratch import write_table
 from deepfm.features.survey import RowCounts, Survey

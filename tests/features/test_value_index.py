@@ -14,7 +14,8 @@ from deepfm.features.value_index import ValueIndex
 @pytest.fixture(scope="module", autouse=True)
 def every_text_is_searched():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(value_index, "_WORTH_A_SEARCH", 0)
+        for name in ("_WORTH_AN_INDEX", "_WORTH_A_SEARCH"):
+            patch.setattr(value_index, name, 0)
         yield
 
 
