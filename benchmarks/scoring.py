@@ -35,7 +35,6 @@ from rich.console import Console
 from rich.table import Table
 
 from deepfm.config import DriftLimits, Profile, load_settings
-from deepfm.dataset.block import network_inputs
 from deepfm.dataset.manifest import read_parts
 from deepfm.dataset.stack import stacked
 from deepfm.model_settings import ModelSettings
@@ -110,16 +109,14 @@ def by_spark_udf(spark: SparkSession, ids: DataFrame) -> DataFrame:
 
 def by_ours(ids: DataFrame, model: NightModel, *, bf16: bool) -> DataFrame:
     """The network of the scoring job on the same columns."""
-    fields, shipped, columns = model.model.encoder.fields, model.shipped, ids.columns
+    shipped, columns = model.shipped, ids.columns
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        network = shipped_model(shipped).network
+        network = shipped_model(shipped)
         for batch in batches:
             block = stacked([batch.column(name).to_numpy() for name in columns])
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                logits = network(*network_inputs(block, fields)).float()
-            probabilities = torch.sigmoid(logits).numpy()
-            yield pa.RecordBatch.from_arrays([pa.array(probabilities)], names=["probability"])
+            logits = torch.from_numpy(network.logits_of_ids(block, bf16=bf16))
+            yield pa.RecordBatch.from_arrays([pa.array(torch.sigmoid(logits).numpy())], names=["probability"])
 
     return ids.mapInArrow(score, "probability float")
 

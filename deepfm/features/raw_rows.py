@@ -6,19 +6,27 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType
+from pyspark.sql.types import ArrayType, DataType, LongType, StringType
 
 from deepfm.features.click_log import ClickLog, days_to_read, files_of, parquet_rows
 from deepfm.features.lists import ARRAY_SEPARATOR
 from deepfm.features.rebatch import rebatched
 from deepfm.features.tasks import places_of
-from deepfm.features.text_ranges import MAX_RANGE_BYTES, MIN_RANGE_BYTES, TextFile, cut, read_tables
+from deepfm.features.text_ranges import (
+    LINES_SCHEMA,
+    MAX_RANGE_BYTES,
+    MIN_RANGE_BYTES,
+    TextFile,
+    cut,
+    read_tables,
+)
 
 #: Bytes of text a task reads: starting one costs as much as parsing a tenth of it.
 _TASK_BYTES = 256 << 20
-#: Rows that come to Spark's own side at once.
-_FRAME_ROWS = 1_000
+#: Bytes of text that the driver reads at a time, for the first rows.
+_HEAD_BYTES = 1 << 20
 _LINE_COLUMNS = "line binary, source_file string, ds string, row_hash long"
+_ARROW_TYPES = {StringType(): pa.string(), LongType(): pa.int64()}  # of a Parquet log's rows
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class RawRows:
 
     source: DataFrame
     tables: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.Table]] = rebatched
+    files: Sequence[TextFile] | None = None  # of a text log
 
     def map(
         self, function: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]], schema: str
@@ -41,11 +50,27 @@ class RawRows:
 
     def frame(self) -> DataFrame:
         """The raw rows as Spark's own: slow, for a few of them."""
-        if self.tables is rebatched:
+        if self.files is None:
             return self.source
         return self.map(
             lambda tables: (part for table in tables for part in table.to_batches()), _LINE_COLUMNS
         )
+
+    def head(self, num_rows: int) -> pa.Table:
+        """The first rows. Text is read here: Spark ends Python workers whose rows it wants no more of."""
+        if self.files is None:
+            rows = self.source.limit(num_rows).collect()
+            schema = pa.schema(
+                [(column.name, _ARROW_TYPES[column.dataType]) for column in self.source.schema]
+            )
+            return pa.Table.from_pylist([row.asDict() for row in rows], schema=schema)
+        head = LINES_SCHEMA.empty_table()
+        for of in cut(self.files, _HEAD_BYTES):
+            for table in read_tables(of):
+                head = pa.concat_tables([head, table.slice(0, num_rows - head.num_rows)])
+                if head.num_rows == num_rows:
+                    return head
+        return head
 
 
 def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> RawRows:
@@ -86,7 +111,7 @@ def _text_rows(spark: SparkSession, files: Sequence[TextFile]) -> RawRows:
             for part in table.to_batches()
         )
 
-    return RawRows(places_of(spark, len(ranges), num_bytes // min(_TASK_BYTES, limit)), read_ranges)
+    return RawRows(places_of(spark, len(ranges), num_bytes // min(_TASK_BYTES, limit)), read_ranges, files)
 
 
 def _parquet_columns(rows: DataFrame, log: ClickLog, days: Sequence[str] | None) -> DataFrame:

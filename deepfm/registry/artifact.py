@@ -23,8 +23,9 @@ from deepfm.registry.seal import require_sealed, seal
 from deepfm.training.checkpoint import load_weights, save_weights
 from deepfm.training.field_tally import FieldTally
 
-#: Impressions that go through the network at a time: their activations take 50 MiB, not gigabytes.
-_ROWS_AT_ONCE = 8192
+#: Impressions that go through the network at a time: of fewer, what a call costs by itself is felt; of more,
+#: what one layer hands the next has left the caches.
+_ROWS_AT_ONCE = 4096
 
 
 class ModelCard(Settings):
@@ -78,13 +79,18 @@ class ServingModel:
     logit_correction: float = 0.0  # for training rows that were left out: see features.sampling
     reference: Reference | None = None  # what a night is compared with
 
-    @torch.inference_mode()
     def logits(self, raw: pa.Table, of_fields: FieldTally | None = None, *, bf16: bool = False) -> np.ndarray:
         """Typed raw columns (see features.parse.ParsedRows.raw) of n rows -> (n,) float32 logits.
 
         `of_fields`: counts what the rows hold. `bf16`: matrix products in bfloat16.
         """
-        block = stacked(self.encoder.encode(raw))
+        return self.logits_of_ids(stacked(self.encoder.encode(raw)), of_fields, bf16=bf16)
+
+    @torch.inference_mode()
+    def logits_of_ids(
+        self, block: np.ndarray, of_fields: FieldTally | None = None, *, bf16: bool = False
+    ) -> np.ndarray:
+        """The same for n rows that are encoded already, an (n, S) int32 block (see dataset.stack)."""
         if not len(block):
             return np.empty(0, np.float32)
         logits = []

@@ -4,8 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import BinaryType, LongType, StringType
+from pyspark.sql import SparkSession
 
 from deepfm.dataset.block import network_inputs
 from deepfm.dataset.stack import stacked
@@ -19,7 +18,6 @@ from deepfm.scoring.predict import scored_rows
 SAMPLE_ROWS = 200
 #: Matrix products of another number of rows round differently; those in bfloat16 more so.
 TOLERANCE = {"fp32": 1e-6, "bf16": 2e-2}
-_ARROW_TYPES = {StringType(): pa.string(), BinaryType(): pa.binary(), LongType(): pa.int64()}
 
 
 def require_no_skew(
@@ -37,17 +35,16 @@ def require_no_skew(
     driver, the rows are parsed and encoded as for a dataset, and go through the network as in an evaluation
     of the training.
     """
-    rows = raw.frame()
-    sample = rows.limit(SAMPLE_ROWS).collect()
+    sample = raw.head(SAMPLE_ROWS)
     # One partition, so that the order stays.
-    again = RawRows(spark.createDataFrame(sample, rows.schema).coalesce(1))
+    again = RawRows(spark.createDataFrame(sample.to_pylist(), raw.frame().schema).coalesce(1))
     job_rows = scored_rows(again, row_format, model_name, day, bf16=precision == "bf16")
     scored = job_rows.select("probability").collect()
     by_job = np.array([row.probability for row in scored if row.probability is not None])
-    by_training = _as_in_training(_as_arrow(sample, rows), row_format, model, day)
+    by_training = _as_in_training(sample, row_format, model, day)
     if len(by_job) != len(by_training):
         raise UserError(
-            f"skew check: of {len(sample)} rows {len(by_training)} fit by the path of training, but "
+            f"skew check: of {sample.num_rows} rows {len(by_training)} fit by the path of training, but "
             f"{len(by_job)} were scored; nothing was published: are the workers' packages the driver's?"
         )
     # Written so that a nan, which compares false with everything, is found.
@@ -60,11 +57,6 @@ def require_no_skew(
             "packages and processors the driver's?"
         )
     return len(by_job)
-
-
-def _as_arrow(rows: list, raw: DataFrame) -> pa.Table:
-    schema = pa.schema([(field.name, _ARROW_TYPES[field.dataType]) for field in raw.schema])
-    return pa.Table.from_pylist([row.asDict() for row in rows], schema=schema)
 
 
 def _as_in_training(batch: pa.Table, row_format: RowFormat, model: ServingModel, day: str) -> np.ndarray:

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deepfm.config import DataSettings, parse_settings
@@ -48,6 +50,26 @@ def test_every_line_is_read_once_however_small_the_partitions(tmp_path, spark, p
     finally:
         spark.conf.set("spark.sql.files.maxPartitionBytes", before)
     assert [(row.ds, row.line.decode().removesuffix("\n")) for row in rows] == expected
+
+
+@pytest.mark.parametrize("num_rows", [0, 3, 5, 9])
+def test_the_first_rows_are_those_that_tasks_get_first(tmp_path, spark, num_rows):
+    for name in "ab":
+        (tmp_path / f"{name}.tsv").write_text("".join(f"1\t{n}\t{name}\n" for n in range(3)))
+    rows = raw_rows(spark, log_of(spark, tmp_path))
+    expected = [row.asDict() for row in rows.frame().collect()[:num_rows]]
+    assert rows.head(num_rows).to_pylist() == expected
+
+
+def test_the_first_rows_of_a_parquet_log_are_text_too(tmp_path, spark):
+    columns = {"label": pa.array([1, 0]), "I": pa.array([7, None]), "C": pa.array(["a", None])}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    settings = parse_settings({"format": "parquet", "fields": FIELDS}, DataSettings, "test")
+    head = raw_rows(spark, log_of(spark, tmp_path, settings)).head(9)
+    assert head.select(["label", "I", "C"]).to_pylist() == [
+        {"label": "1", "I": "7", "C": "a"},
+        {"label": "0", "I": None, "C": None},
+    ]
 
 
 def test_spark_counts_the_lines_that_are_read_but_no_headers(tmp_path, spark):
