@@ -7,10 +7,10 @@ session of two cores. `mlflow.pyfunc.spark_udf` gets a TorchScript copy of the n
 ours scores the same ids, out of Spark's rows as the udf does and out of files that its tasks read themselves,
 as they read a log; and then it does the whole night from raw text: parse, set aside, encode, score, check,
 publish. Those on ids write nowhere. They run in turn, three rounds, and the last one counts: Java and workers
-are warm, as in a backfill. With --times N a night of N times the rows is scored too (the day's file N times), and the peak
-memory of all processes told beside the day's; with --cluster-workers N that night on standalone clusters
-of one and of N workers as well, each kept to a core of its own; the driver runs where it finds room. Stdout
-ends with a line of JSON.
+are warm, as in a backfill. With --times N a night of N times the rows is scored too (the day's file N times),
+and the peak memory of all processes told beside the day's; with --cluster-workers N that night on standalone
+clusters of one and of N workers as well, each kept to a core of its own; the driver runs where it finds room.
+Stdout ends with a line of JSON.
 """
 
 import io
