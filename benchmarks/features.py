@@ -56,7 +56,8 @@ def session():
 
 
 def ours(log: Path, output: Path) -> Callable:
-    from deepfm.config import DataSettings, load_settings
+    from deepfm.config import load_settings
+    from deepfm.data_settings import DataSettings
     from deepfm.dataset.build import build_dataset
     from deepfm.features.choose_split import choose_split
     from deepfm.features.click_log import find_click_log
@@ -136,7 +137,8 @@ def pieces(log: Path) -> dict[str, float]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from deepfm.config import DataSettings, load_settings
+    from deepfm.config import load_settings
+    from deepfm.data_settings import DataSettings
     from deepfm.features.counting import ValueCounts
     from deepfm.features.encode import Encoder
     from deepfm.features.parse import parse_rows

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from deepfm.config import DataSettings
+from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfm-spark" / "peers"

@@ -38,12 +38,13 @@ from rich.console import Console
 from rich.table import Table
 
 from deepfm import storage
-from deepfm.config import DriftLimits, Profile, load_settings
+from deepfm.config import load_settings
 from deepfm.dataset.manifest import read_parts
 from deepfm.dataset.stack import stacked
 from deepfm.features.tasks import places_of
 from deepfm.model_settings import ModelSettings
 from deepfm.models.build import build_model
+from deepfm.profile import DriftLimits, Profile
 from deepfm.registry.artifact import load_artifact, save_artifact
 from deepfm.registry.tracking import Store
 from deepfm.scoring.night import Night, NightModel, fetch_model, score_day

@@ -26,7 +26,8 @@ from pipeline import REPOSITORY, run_job
 from rich.console import Console
 from rich.table import Table
 
-from deepfm.config import DataSettings, load_settings
+from deepfm.config import load_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.manifest import read_manifest
 from deepfm.errors import UserError
 

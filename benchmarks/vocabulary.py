@@ -71,7 +71,8 @@ def build(way: str, log: Path) -> None:
     """In its own process: start Spark, then time the work."""
     from command import load_profile, spark_session
 
-    from deepfm.config import DataSettings, parse_settings
+    from deepfm.config import parse_settings
+    from deepfm.data_settings import DataSettings
     from deepfm.dataset.build import build_dataset
     from deepfm.features import learn
     from deepfm.features.choose_split import choose_split

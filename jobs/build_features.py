@@ -11,7 +11,8 @@ from command import JobCommand, job, load_profile, profile_option, spark_session
 from spark_progress import progress_shown
 
 from deepfm import storage
-from deepfm.config import DataSettings, load_settings
+from deepfm.config import load_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.profile import read_profile
 from deepfm.features.choose_split import choose_split

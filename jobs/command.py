@@ -18,10 +18,11 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 from spark_console import set_up_java
 
-from deepfm.config import Profile, load_settings
+from deepfm.config import load_settings
 from deepfm.doctor.profile import spark_obstacle
 from deepfm.errors import JobFailed, UserError
 from deepfm.java import require_java
+from deepfm.profile import Profile
 
 _VERBOSE = "deepfm.verbose"
 #: Of Python on the executors.

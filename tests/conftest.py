@@ -15,7 +15,8 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import settings
 
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.fields import FieldSet

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepfm.config import Profile, load_settings
+from deepfm.config import load_settings
+from deepfm.profile import Profile
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 CLUSTER = CONF / "cluster"

@@ -18,7 +18,7 @@ LAYERS = [
     {"deepfm.errors"},
     {"deepfm.fields"},
     {"deepfm.field_groups"},
-    {"deepfm.config", "deepfm.storage", "deepfm.java"},
+    {"deepfm.config", "deepfm.data_settings", "deepfm.profile", "deepfm.storage", "deepfm.java"},
     {"deepfm.page"},
     {"deepfm.synthetic", "deepfm.synthetic_truth"},
     {"deepfm.features"},
@@ -32,6 +32,8 @@ LAYERS = [
     {"deepfm.doctor"},
     {"deepfm.__main__", "jobs"},
 ]
+
+SETTINGS = {"deepfm.config", "deepfm.data_settings", "deepfm.model_settings", "deepfm.profile"}
 
 #: Where alone a library may be imported.
 HOMES = {
@@ -120,7 +122,7 @@ def test_models_never_see_settings():
         for path, tree in PACKAGE.items()
         if path.startswith("deepfm/models/")
         and path != "deepfm/models/build.py"
-        and {"deepfm.config", "deepfm.model_settings"} & imported(tree)
+        and SETTINGS & imported(tree)
     ] == []
 
 

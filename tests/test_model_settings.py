@@ -195,3 +195,15 @@ def test_a_penalty_on_first_order_weights_needs_some(model):
 )
 def test_settings_of_training_that_do_not_fit_together_are_named(changes, told):
     assert told in mistakes_of("lr", training={**TRAINING, **changes})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", -1), ("learning_rate", 0), ("learning_rate", float("inf")), ("batch_size", 0)]
+)
+def test_training_settings_no_worker_could_use_are_refused(key, value):
+    assert f"training.{key}" in mistakes_of("lr", training={**TRAINING, key: value})
+
+
+def test_batch_norm_with_hardly_a_batch_is_refused():
+    told = mistakes_of("deepfm", deep={"batch_norm": True}, training={**TRAINING, "batch_size": 2})
+    assert "batch_norm needs at least 4" in told

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from deepfm import storage
-from deepfm.config import DataSettings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
 from deepfm.dataset.previous import previous_vocabulary

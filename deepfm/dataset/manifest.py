@@ -5,7 +5,8 @@ import json
 from typing import Literal
 
 from deepfm import storage
-from deepfm.config import DataSettings, Settings, parse_settings
+from deepfm.config import Settings, parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.features.vocabulary import Vocabulary

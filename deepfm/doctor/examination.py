@@ -9,11 +9,12 @@ from pathlib import Path
 import psutil
 
 from deepfm import storage
-from deepfm.config import Profile, load_settings
+from deepfm.config import load_settings
 from deepfm.doctor import installed, machine
 from deepfm.doctor import profile as of_profile
 from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.errors import UserError
+from deepfm.profile import Profile
 
 DISTRIBUTION = "deepfm-spark"
 

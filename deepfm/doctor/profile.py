@@ -5,10 +5,10 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from deepfm.config import Profile
 from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.doctor.machine import check_writable
 from deepfm.errors import UserError
+from deepfm.profile import Profile
 
 _GIB = 2**30
 _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "": 2**20}

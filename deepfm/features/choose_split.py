@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from deepfm.config import DataSettings, Shares
+from deepfm.data_settings import DataSettings, Shares
 from deepfm.errors import UserError
 from deepfm.features.click_log import ClickLog
 from deepfm.features.parse import parse_rows

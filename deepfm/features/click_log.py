@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
-from deepfm.config import DataSettings
+from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
 from deepfm.features.line_columns import split_line
 from deepfm.features.parquet_log import require_lists, require_parquet, require_same_types

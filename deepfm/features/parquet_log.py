@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepfm import storage
-from deepfm.config import DataSettings
+from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from deepfm import storage
-from deepfm.config import DataSettings, Settings, parse_settings
+from deepfm.config import Settings, parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.block import network_inputs
 from deepfm.dataset.manifest import InputLog, Manifest
 from deepfm.dataset.stack import stacked

@@ -10,8 +10,8 @@ from statistics import fmean, stdev
 from pyspark.sql import SparkSession
 
 from deepfm import storage
-from deepfm.config import WorkerSettings
 from deepfm.model_settings import ModelSettings
+from deepfm.profile import WorkerSettings
 from deepfm.registry.comparison_plan import Comparison
 from deepfm.registry.run import Run
 from deepfm.registry.tracking import Store

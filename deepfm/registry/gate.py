@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from deepfm.config import PromotionLimits
+from deepfm.profile import PromotionLimits
 from deepfm.training.metrics import Metrics
 
 _NUM_RESAMPLES = 2_000

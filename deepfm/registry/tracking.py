@@ -12,8 +12,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from deepfm.config import MlflowSettings
 from deepfm.errors import UserError
+from deepfm.profile import MlflowSettings
 from deepfm.registry.address import num_retries, require_reachable, without_credentials
 from deepfm.registry.away import FAILURES, as_told, is_not_let_in, not_let_in, reason_of
 from deepfm.registry.quiet import quieten_mlflow

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from deepfm import storage
-from deepfm.config import Profile
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import NotRegistered, UserError, WorkersLost
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
 from deepfm.model_settings import ModelSettings
+from deepfm.profile import Profile
 from deepfm.registry import model_card
 from deepfm.registry.address import StoreAway
 from deepfm.registry.artifact import save_artifact

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepfm.config import DriftLimits
+from deepfm.profile import DriftLimits
 from deepfm.registry.reference import Reference
 from deepfm.training.field_tally import MISSING, OTHER, UNKNOWN
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from deepfm.config import PromotionLimits
 from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log
 from deepfm.features.raw_rows import raw_rows
 from deepfm.features.split import HashSplit, days_between
+from deepfm.profile import PromotionLimits
 from deepfm.registry.artifact import load_artifact
 from deepfm.registry.gate import Measured
 from deepfm.registry.slices import require_categories

@@ -10,7 +10,7 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from deepfm.config import DataSettings
+from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log
 from deepfm.features.parse import parse_rows

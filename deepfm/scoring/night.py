@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from deepfm.config import DriftLimits
 from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log
 from deepfm.features.raw_rows import count_lines, raw_rows
 from deepfm.features.vocabulary import Vocabulary
+from deepfm.profile import DriftLimits
 from deepfm.registry.artifact import ServingModel, load_artifact
 from deepfm.registry.run import code_version
 from deepfm.registry.seal import digest_of

@@ -15,8 +15,8 @@ import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
 from pyspark.sql import SparkSession
 
-from deepfm.config import WorkerSettings
 from deepfm.errors import UserError, WorkersLost
+from deepfm.profile import WorkerSettings
 from deepfm.training.contact import forget_lost, hanging_up, report_lost, watched_for_lost
 from deepfm.training.failure import failures, forget_failures, report_failure
 from deepfm.training.loop import NotFiniteError

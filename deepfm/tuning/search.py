@@ -12,9 +12,10 @@ from optuna.trial import Trial
 from pyspark.sql import SparkSession
 
 from deepfm import storage
-from deepfm.config import WorkerSettings, yaml_text
+from deepfm.config import yaml_text
 from deepfm.errors import UserError, WorkersLost
 from deepfm.model_settings import ModelSettings
+from deepfm.profile import WorkerSettings
 from deepfm.registry.run import Run
 from deepfm.registry.tracking import Store
 from deepfm.registry.training_run import start_of_run

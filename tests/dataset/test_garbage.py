@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.features.click_log import find_click_log

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.build import build_dataset
 from deepfm.features import large_vocabulary, learn
 from deepfm.features.click_log import find_click_log

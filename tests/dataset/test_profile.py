@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from deepfm import storage
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset import id_counts as id_counts_module
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.field_profile import FieldProfile, findings_of

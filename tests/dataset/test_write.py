@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from petastorm import make_batch_reader
 
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset import build
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deepfm.config import Profile, load_settings
+from deepfm.config import load_settings
 from deepfm.doctor import profile as of_profile
+from deepfm.profile import Profile
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
 from deepfm.features.choose_split import choose_split
 from deepfm.features.click_log import find_click_log

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.features.click_log import find_click_log
 from deepfm.features.raw_rows import count_lines, raw_rows
 from deepfm.features.split import HashSplit

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deepfm.config import PromotionLimits
+from deepfm.profile import PromotionLimits
 from deepfm.registry.gate import Measured, Slice, decide, document, logloss_interval
 from deepfm.training.metrics import Metrics
 

@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.model_settings import ModelSettings
 from deepfm.registry import model_card

@@ -11,7 +11,8 @@ import pytest
 import torch
 from mlflow.types.schema import AnyType
 
-from deepfm.config import DataSettings, parse_settings
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.features.encode import Encoder
 from deepfm.features.scaling import Moments

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from deepfm.config import DriftLimits
+from deepfm.profile import DriftLimits
 from deepfm.registry.reference import Reference
 from deepfm.scoring.drift import ks, measure_drift, psi, tenths, warnings_of
 from deepfm.training.field_tally import FIRST_SHOWN, MISSING, NUM_KINDS, UNKNOWN

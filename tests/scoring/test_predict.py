@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from deepfm.config import DataSettings
+from deepfm.data_settings import DataSettings
 from deepfm.features.click_log import find_click_log
 from deepfm.features.raw_rows import count_lines, raw_rows
 from deepfm.registry.artifact import load_artifact

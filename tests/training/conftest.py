@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from deepfm.config import DataSettings
+from deepfm.data_settings import DataSettings
 from deepfm.dataset.manifest import DataFile, InputLog, Manifest, SplitPart, write_manifest
 
 

@@ -11,9 +11,9 @@ import cloudpickle
 import pytest
 
 from deepfm import storage
-from deepfm.config import WorkerSettings
 from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings
+from deepfm.profile import WorkerSettings
 from deepfm.training import launch as launching
 from deepfm.training.failure import failure_url
 from deepfm.training.launch import check_slots, launch
