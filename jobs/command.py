@@ -24,6 +24,8 @@ from deepfm.errors import JobFailed, UserError
 from deepfm.java import require_java
 from deepfm.profile import Profile
 
+logger = logging.getLogger(__name__)
+
 _VERBOSE = "deepfm.verbose"
 #: Of Python on the executors.
 _WORKER_ENVIRONMENT = {
@@ -131,9 +133,20 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class _StderrHandler(logging.StreamHandler):
+    """To what sys.stderr is at the moment: a bar, while shown, takes it over and keeps lines above it."""
+
+    stream = property(lambda self: sys.stderr)
+
+    def __init__(self):
+        logging.Handler.__init__(self)  # a StreamHandler's would bind the stream of now
+
+
 def _log_to_stderr(verbose: bool) -> None:
     form = {"format": "%(asctime)s %(levelname)s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, **form)
+    logging.basicConfig(handlers=[_StderrHandler()], level=logging.INFO, **form)
+    # By which MLflow sets its loggers anew when it is imported.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
     # Libraries that log at INFO tell their own story; the job tells the user's.
     for noisy in ("mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod"):
         logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
@@ -166,6 +179,7 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     if obstacle := spark_obstacle(dict(conf.getAll())):
         raise UserError(obstacle)
     set_up_java(conf, verbose=is_verbose())
+    logger.info("starting Spark on %s", conf.get("spark.master"))
     try:
         spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
     except Py4JJavaError as error:

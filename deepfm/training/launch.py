@@ -85,6 +85,7 @@ def _run_on_workers(
     check_slots(spark, num_workers, workers.start_timeout_s)
     forget_failures(order.run_url, num_workers)
     forget_lost(order.run_url, num_workers)
+    logger.info("starting %d workers", num_workers)
     given_up: list[str] = []
     try:
         with _signal_handlers_kept(), _watched(spark, order.run_url, num_workers, workers, given_up):

@@ -1,7 +1,9 @@
 """What every job promises a scheduler: the exit status, one line of JSON, one line for a mistake."""
 
+import io
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from command import JobCommand, is_verbose, job
+from command import JobCommand, _StderrHandler, is_verbose, job
 
 from deepfm.errors import UserError
 
@@ -131,8 +133,32 @@ def test_a_job_is_quiet_unless_it_is_verbose(tmp_path, verbose):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     # A line a minute is progress: a machine may be slow.
-    told = [line for line in done.stderr.splitlines() if " INFO build_features: " not in line]
+    own = (" INFO starting Spark on local[2]", " INFO build_features: ")
+    told = [line for line in done.stderr.splitlines() if not any(words in line for words in own)]
     assert any("WARN" in line for line in told) if verbose else told == []
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_mlflow_is_as_quiet_as_the_job_that_imports_it(verbose):
+    script = f"import command; command._log_to_stderr({verbose}); import deepfm.registry.quiet as quiet;"
+    script += (
+        "quiet.quieten_mlflow(); from mlflow.utils.logging_utils import eprint; eprint('Created version')"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'jobs'}"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert ("Created version" in done.stderr) == verbose
+
+
+def test_lines_go_where_a_bar_wants_them(monkeypatch):
+    """It takes sys.stderr over, to write them above itself."""
+    handler, bar = _StderrHandler(), io.StringIO()
+    record = logging.makeLogRecord({"msg": "epoch 1", "levelno": logging.INFO})
+    monkeypatch.setattr(sys, "stderr", bar)
+    handler.emit(record)
+    assert bar.getvalue() == "epoch 1\n"
 
 
 def test_a_script_that_breaks_shows_where(tmp_path):
