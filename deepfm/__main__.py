@@ -49,7 +49,7 @@ def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> Non
         tracking_uri=tracking_uri,
         num_workers=num_workers,
     )
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
     with console.status("looking …"):
         findings = list(examine(around))
     _show(findings, console)
@@ -62,7 +62,7 @@ def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> Non
 
 def _show(findings: list[Finding], console: Console) -> None:
     """All of it as a table, then what to run, in lines that can be copied whole."""
-    table = Table("", "", "found", box=None, padding=(0, 2, 0, 0))
+    table = Table("state", "what", "found", box=None, padding=(0, 2, 0, 0))
     for finding in findings:
         table.add_row(
             f"[{finding.level}]{finding.level}[/]", finding.what, Text(finding.found, overflow="fold")

@@ -148,7 +148,7 @@ def _log_to_stderr(verbose: bool) -> None:
     # By which MLflow sets its loggers anew when it is imported.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
     # Libraries that log at INFO tell their own story; the job tells the user's.
-    for noisy in ("mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod"):
+    for noisy in ("mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
     if not verbose:
         # It writes the stack trace of what it then raises.

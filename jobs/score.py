@@ -14,7 +14,14 @@ from spark_progress import progress_shown
 
 from deepfm import storage
 from deepfm.registry.tracking import open_store
-from deepfm.scoring.days import PublishedDay, day_url, days_of, published_day, require_keepable
+from deepfm.scoring.days import (
+    PublishedDay,
+    day_url,
+    days_of,
+    published_day,
+    require_keepable,
+    require_kept,
+)
 from deepfm.scoring.monitoring import tell_mlflow
 from deepfm.scoring.night import Night, fetch_model, score_day, with_max_psi
 
@@ -48,6 +55,7 @@ def score(
     standing = {} if overwrite or dry_run else {day: published_day(output_url, day) for day in days}
     done = {day: found for day, found in standing.items() if found}
     for day in done:
+        require_kept(output_url, day, done[day], keep)
         click.echo(f"{day_url(output_url, day)} is published already; --overwrite scores it again", err=True)
     scored = dict(done)
     if len(done) < len(days):

@@ -194,7 +194,7 @@ def save_model(tmp_path, small_data, small_vocabulary):
     """Save a model whose logit is `bias` + `c`[the value of C] (missing: None, unknown: "?") -> its folder.
 
     `log_url` and `days` say where its dataset came from and which days were for train, valid and test;
-    with_i=False makes a model of C alone, crossed=True one with a cross of I and C.
+    with_i=False makes a model of C alone, crossed=True one with a cross of I and C; `columns` are its log's.
     """
 
     def save(
@@ -207,12 +207,15 @@ def save_model(tmp_path, small_data, small_vocabulary):
         vocabulary=None,
         with_i=True,
         crossed=False,
+        columns=None,
     ) -> Path:
         fitted, data = small_vocabulary, small_data
         if not with_i:
             fields = FieldSet(fitted.fields[1:])
             fitted = Vocabulary(fields, fitted.values[1:], fitted.counts[1:])
             data = small_data.model_copy(update={"fields": small_data.fields[1:]})
+        if columns:
+            data = data.model_copy(update={"columns": columns})
         if crossed:
             data = data.model_copy(update={"cross": (("I", "C"),), "cross_buckets": 7})
             nothing = fitted.values[0].slice(0, 0), fitted.counts[0].slice(0, 0)

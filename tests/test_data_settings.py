@@ -194,3 +194,10 @@ def test_a_mistake_about_the_data_is_told(changes, told):
 
 def test_a_file_with_header_needs_no_columns():
     assert data(header=True, columns=[]).columns == ()
+
+
+def test_the_yaml_that_the_readme_shows_is_whole(tmp_path):
+    readme = (CONF.parent.parent / "README.md").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(readme.split("```yaml\n")[1].split("```")[0])
+    assert load_settings(path, DataSettings).field_set.names == ("site", "device", "price", "num_views")

@@ -31,6 +31,7 @@ class PublishedDay:
     scored_at: str = ""
     num_compared: int = 0  # rows that were scored by the path of training too, with the same result
     warnings: tuple[str, ...] = ()  # how the night has drifted
+    kept: tuple[str, ...] | None = None  # columns of the input; None: published before this was told
 
     @property
     def rows_in(self) -> int:
@@ -83,11 +84,26 @@ def published_day(output_url: str, day: str) -> PublishedDay | None:
         return None
     try:
         document = storage.read_json(f"{where}/{PROVENANCE}")
-        return PublishedDay(**{**document, "warnings": tuple(document.get("warnings", ()))})
+        kept = document.get("kept")
+        lists = {
+            "warnings": tuple(document.get("warnings", ())),
+            "kept": None if kept is None else tuple(kept),
+        }
+        return PublishedDay(**{**document, **lists})
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{where}: expected a day that score.py published, found {error}; --overwrite replaces it"
         ) from error
+
+
+def require_kept(output_url: str, day: str, found: PublishedDay, keep: Sequence[str]) -> None:
+    """UserError where a published day that is left as it is lacks columns that are asked for now."""
+    absent = [name for name in keep if found.kept is not None and name not in found.kept]
+    if absent:
+        raise UserError(
+            f"--keep: expected {', '.join(absent)} in {day_url(output_url, day)}, found a day published "
+            "without; --overwrite scores it again"
+        )
 
 
 def days_before(output_url: str, day: str, num_days: int) -> list[PublishedDay]:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 
 from pyspark.sql import SparkSession
 
@@ -45,9 +46,18 @@ def measure(
     others = sorted(set().union(*columns) - columns[0])
     split = card.input.split or HashSplit(card.data.hash_split.valid, card.data.hash_split.test)
     days = days_between(*card.input.days["test"]) if card.input.days else None
-    log = find_click_log(
-        spark, card.input.url, card.data, days=None if card.data.day_column else days, keep=others
+    find = partial(
+        find_click_log, spark, card.input.url, card.data, days=None if card.data.day_column else days
     )
+    log = find()
+    if others:
+        try:
+            log = find(keep=others)
+        except UserError as error:
+            raise UserError(
+                f"version {champion.version}, the champion, reads columns that version {candidate.version} "
+                f"does not: {error}; are these models of two logs? then train each under a --name of its own"
+            ) from error
     require_categories(limits.slices, card.data.field_set, f"version {candidate.version}")
     found = measure_models(
         raw_rows(spark, log, days),

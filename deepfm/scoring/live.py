@@ -49,7 +49,7 @@ def live_metrics(
     if absent:
         raise UserError(
             f"--key {', '.join(absent)}: expected among the columns of {day_url(scores_url, day)}, found "
-            f"{', '.join(scores.columns)}; score the day with --keep {', '.join(key)}"
+            f"{', '.join(scores.columns)}; score the day again with --keep {','.join(key)} --overwrite"
         )
     log = find_click_log(spark, log_url, settings, days=[day], keep=key)
     labels = _labels(raw_rows(spark, log, [day]), log.row_format, day)

@@ -110,6 +110,7 @@ def score_day(
             input_url=night.input_url,
             code_version=code_version(),
             num_compared=num_compared,
+            kept=night.keep,
         ),
         day=night.day,
         keep=tuple((name, log.column_types.get(name, "string")) for name in night.keep),

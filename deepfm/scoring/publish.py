@@ -57,7 +57,7 @@ def publish_day(
     try:
         described, totals = _write_aside(spark, rows, num_raw, described, keep, num_fields, attempt)
         _replace(f"{attempt}/{BAD}", f"{output_url}/{REJECTED}", day, attempt, wanted=described.rows_bad > 0)
-        _check_rows(described, day, max_bad_fraction, f"{output_url}/{REJECTED}/ds={day}")
+        _check_rows(spark, described, day, max_bad_fraction, f"{output_url}/{REJECTED}/ds={day}")
         _check_probabilities_and_keys(spark.read.parquet(f"{attempt}/{SCORED}"), key, day)
         judgement = judge(totals, described.mean_probability)
         if judgement.stop:
@@ -143,11 +143,16 @@ def _check_probabilities_and_keys(scored: DataFrame, key: tuple[str, ...], day: 
             )
 
 
-def _check_rows(described: PublishedDay, day: str, max_bad_fraction: float, rejected_url: str) -> None:
+def _check_rows(
+    spark: SparkSession, described: PublishedDay, day: str, max_bad_fraction: float, rejected_url: str
+) -> None:
     if described.rows_bad > max_bad_fraction * described.rows_in:
+        by_reason = spark.read.json(rejected_url).groupBy("reason").count().orderBy("reason").collect()
+        reasons = ", ".join(f"{row['count']} {row.reason}" for row in by_reason)
         raise UserError(
-            f"{day}: {described.rows_bad} of {described.rows_in} rows do not fit, more than max_bad_fraction "
-            f"{max_bad_fraction}; nothing was published, see {rejected_url}"
+            f"{day}: {described.rows_bad} of {described.rows_in} rows do not fit ({reasons}), more than "
+            f"max_bad_fraction {max_bad_fraction}; nothing was published, see {rejected_url}: mend the log; "
+            f"or is {described.name} a model of another one?"
         )
     if not described.rows_scored:
         raise UserError(f"{day}: expected impressions, found none in the input; check --date and --input")

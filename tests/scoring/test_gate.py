@@ -128,6 +128,17 @@ def test_a_champion_may_have_fields_that_the_candidate_does_without(candidate, p
     assert summary["reasons"][0].startswith("ok: logloss 0.56234, the champion's 0.56234")
 
 
+def test_a_champion_of_another_log_is_told(candidate, promote, store, request):
+    candidate(RIGHT)
+    promote()
+    candidate(RIGHT, with_i=False, columns=("label", "J", "C"))
+    told = promote().mistake
+    assert "version 1, the champion, reads columns that version 2 does not" in told
+    assert "expected columns I" in told
+    assert "--name of its own" in told
+    assert aliases(store, request) == {"candidate": "2", "champion": "1"}
+
+
 def test_a_log_that_is_gone_is_told(candidate, promote, log, store, request):
     candidate(RIGHT)
     shutil.rmtree(log)

@@ -45,7 +45,8 @@ def executors_of(driver: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.Error):
-            if "CoarseGrainedExecutorBackend" in " ".join(child.cmdline()):
+            # A thread of one that starts a Python worker is for a moment a process of its own, named otherwise.
+            if child.name() == "java" and "CoarseGrainedExecutorBackend" in " ".join(child.cmdline()):
                 found.append(child)
     return found
 

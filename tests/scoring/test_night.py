@@ -73,6 +73,16 @@ def test_rerunning_a_day_changes_nothing(score, write_log, tmp_path):
     assert again.summary | {"published_now": True, "seconds": 0} == first | {"seconds": 0}
 
 
+def test_a_published_day_that_lacks_a_column_asked_for_is_told(score, write_log, tmp_path):
+    log = write_log({DAY: LINES})
+    score(log, "--keep", "C").summary
+    assert not score(log, "--keep", "C").summary["published_now"]
+    told = score(log, "--keep", "C,I").mistake
+    assert "--keep: expected I in" in told
+    assert "--overwrite scores it again" in told
+    assert score(log, "--keep", "C,I", "--overwrite").summary["kept"] == ["C", "I"]
+
+
 def test_a_new_champion_does_not_change_a_published_day(score, write_log, store, model, register, save_model):
     log = write_log({DAY: LINES})
     store.client.set_registered_model_alias(model, "champion", "1")

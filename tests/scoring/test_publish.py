@@ -167,8 +167,8 @@ def test_rows_that_do_not_add_up_are_not_published(publish_rows, output):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([*scored(0.5), BAD, BAD], "2 of 3 rows do not fit"),
-        ([BAD], "1 of 1 rows do not fit"),
+        ([*scored(0.5), BAD, BAD], r"2 of 3 rows do not fit \(2 count_not_an_integer\)"),
+        ([BAD], "is ctr a model of another one"),
         ([OTHER], "expected impressions, found none"),
         ([], "expected impressions, found none"),
     ],
