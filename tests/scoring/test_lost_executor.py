@@ -45,7 +45,7 @@ def executors_of(driver: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.Error):
-            # A thread of one that starts a Python worker is for a moment a process of its own, named otherwise.
+            # A thread that starts a Python worker is for a moment a process of its own, named otherwise.
             if child.name() == "java" and "CoarseGrainedExecutorBackend" in " ".join(child.cmdline()):
                 found.append(child)
     return found
