@@ -57,13 +57,13 @@ def move_champion(
     was begun at the same time and won: of two exactly one does.
     """
     claim = uuid.uuid4().hex
-    moves = history(store, name)
     present = champion_version(store, name)
     if present != expected:
         raise UserError(
             f"{name}: the champion is version {present or 'none'}, it was {expected or 'none'} when this "
             "move was decided; look at --history, then run again"
         )
+    moves = _settled_history(store, name)
     move = Move(
         number=moves[-1].number + 1 if moves else 1,
         at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -83,11 +83,23 @@ def move_champion(
     if claims[0] != f"{key}.{claim}" or champion_version(store, name) != present:
         store.client.delete_registered_model_tag(name, f"{key}.{claim}")
         raise UserError(
-            f"{name}: another move was made at the same time and won; look at --history, run again"
+            f"{name}: another move was made at the same time and won; look at --history, then run again"
         )
     store.client.set_registered_model_alias(name, CHAMPION, version)
     _set_previous(store, name, previous if kind == "rollback" else present)
     return move
+
+
+def _settled_history(store: Store, name: str) -> list[Move]:
+    """The moves, of which none is on its way: behind one that is, another would take the next number."""
+    moves = history(store, name)
+    while moves and moves[-1].version != champion_version(store, name):
+        before = moves
+        time.sleep(2 * _SETTLE_S)
+        moves = history(store, name)
+        if moves == before:
+            break  # of one that was killed, or the champion was moved by other hands
+    return moves
 
 
 def _set_previous(store: Store, name: str, version: str | None) -> None:

@@ -1,5 +1,7 @@
 """The champion's alias, its history and the way back."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -160,6 +162,46 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(store, model, 
     assert "another move was made at the same time and won" in told_
     assert champion_version(store, model) == won.version
     assert [move.version for move in history(store, model)] == [won.version]
+
+
+def test_a_move_begun_behind_a_claim_waits_for_its_end(store, model, monkeypatch):
+    monkeypatch.setattr(promotion, "_SETTLE_S", 0.5)
+    claimed, set_tag = threading.Event(), store.client.set_registered_model_tag
+    set_alias = store.client.set_registered_model_alias
+
+    def claim(*tag):
+        set_tag(*tag)
+        claimed.set()
+
+    def move_slowly(*alias):
+        time.sleep(0.3)
+        set_alias(*alias)
+
+    monkeypatch.setattr(store.client, "set_registered_model_tag", claim)
+    monkeypatch.setattr(store.client, "set_registered_model_alias", move_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(promote, store, model, "1")
+        claimed.wait()
+        with pytest.raises(UserError, match="another move was made at the same time and won"):
+            promote(store, model, "2")
+        first.result()
+    assert champion_version(store, model) == "1"
+    assert [move.version for move in history(store, model)] == ["1"]
+
+
+def test_a_claim_that_was_left_behind_holds_nobody_up(store, model, monkeypatch):
+    def killed(*alias):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "_SETTLE_S", 0.0)
+        patch.setattr(store.client, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promote(store, model, "1")
+    monkeypatch.setattr(promotion, "_SETTLE_S", 0.0)
+    promote(store, model, "2")
+    assert champion_version(store, model) == "2"
+    assert [move.version for move in history(store, model)] == ["1", "2"]
 
 
 def test_a_move_that_is_written_late_does_not_win_over_one_that_ended(store, model, monkeypatch):
