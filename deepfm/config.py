@@ -1,4 +1,4 @@
-"""Frozen, typed settings from YAML; every mistake of a file is reported at once, on the driver."""
+"""Typed, frozen settings from YAML; every mistake of a file is reported at once, on the driver."""
 
 from pathlib import Path
 from typing import Any, TypeVar
