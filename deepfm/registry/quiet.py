@@ -6,7 +6,8 @@ from mlflow.environment_variables import (
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
-from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM, disable_logging
+from mlflow.utils.autologging_utils.logging_and_warnings import MlflowEventsAndWarningsBehaviorGlobally
+from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
 
 
 def quieten_mlflow() -> None:
@@ -16,7 +17,10 @@ def quieten_mlflow() -> None:
         return
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
-    # Its prints and its handlers share one stream, which is on or off.
-    disable_logging()
+    # Its prints and its handlers share one stream, which is on or off. Entered for good: MLflow switches
+    # the stream on again when the last who entered leaves, as it does itself while it logs a model.
+    MlflowEventsAndWarningsBehaviorGlobally(
+        disable_event_logs=True, disable_warnings=False, reroute_warnings=False
+    ).__enter__()
     logger.handlers.clear()
     logger.propagate = True
