@@ -13,13 +13,18 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+try:
+    import click
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-from deepfm.doctor.examination import Surroundings, examine
-from deepfm.doctor.finding import Finding
+    from deepfm.doctor.examination import Surroundings, examine
+    from deepfm.doctor.finding import Finding
+except ModuleNotFoundError as missing:
+    todo = "run `. .venv/bin/activate` in the project's folder, after `make env` where there is no .venv yet"
+    print(f"error: {sys.executable} has no {missing.name}: {todo}", file=sys.stderr)
+    sys.exit(2)
 
 _LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
 

@@ -1,7 +1,9 @@
 """Typed, frozen settings from YAML; every mistake of a file is reported at once, on the driver."""
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,7 +38,7 @@ def parse_settings(content: Any, settings_class: type[S], where: str) -> S:
     try:
         return settings_class.model_validate(content)
     except ValidationError as error:
-        mistakes = [_mistake(details) for details in error.errors()]
+        mistakes = [_mistake(details, settings_class) for details in error.errors()]
         many = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "1 mistake"
         raise UserError(f"{where}: {many}: {'; '.join(mistakes)}") from error
 
@@ -56,11 +58,30 @@ _ReadableDumper.add_representer(
 )
 
 
-def _mistake(details: dict) -> str:
+def _mistake(details: dict, settings_class: type[Settings]) -> str:
     key = ".".join(str(part) for part in details["loc"])
     if details["type"] == "extra_forbidden":
-        return f"unknown key {key}: remove it or check its spelling"
+        return f"unknown key {key}: {_meant(str(details['loc'][-1]), settings_class)}"
     if details["type"] == "missing":
         return f"{key} is missing"
     message = details["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (found {details['input']!r})" if key else message
+
+
+def _meant(name: str, settings_class: type[Settings]) -> str:
+    """What to do about an unknown name; one that is known elsewhere in the file may have lost its indent."""
+    paths: dict[str, str] = {}
+    for path in _paths(settings_class):
+        paths.setdefault(path.rpartition(".")[2], path)
+    near = get_close_matches(name, paths, n=1)
+    return f"did you mean {paths[near[0]]}?" if near else "remove it or check its spelling"
+
+
+def _paths(annotation: Any, above: str = "") -> Iterator[str]:
+    """training, training.batch_size, …: all that a file may set."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, info in annotation.model_fields.items():
+            yield f"{above}{name}"
+            yield from _paths(info.annotation, f"{above}{name}.")
+    for part in get_args(annotation):
+        yield from _paths(part, above)

@@ -6,8 +6,7 @@ Example:
         --train-days 2026-01-01:2026-01-05 --valid-days 2026-01-06 --test-days 2026-01-07
 """
 
-import click
-from command import JobCommand, job, load_profile, profile_option, spark_session
+from command import JobCommand, click, job, load_profile, profile_option, spark_session
 from spark_progress import progress_shown
 
 from deepfm import storage

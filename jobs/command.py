@@ -11,18 +11,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 
-import click
-import pyspark
-from py4j.protocol import Py4JJavaError, Py4JNetworkError
-from pyspark import SparkConf, SparkContext
-from pyspark.sql import SparkSession
-from spark_console import set_up_java
+# Jobs take click from here: nothing that a bare Python lacks is imported before this is told.
+try:
+    import click
+    import pyspark
+    from py4j.protocol import Py4JJavaError, Py4JNetworkError
+    from pyspark import SparkConf, SparkContext
+    from pyspark.sql import SparkSession
+    from spark_console import set_up_java
 
-from deepfm.config import load_settings
-from deepfm.doctor.profile import spark_obstacle
-from deepfm.errors import JobFailed, UserError
-from deepfm.java import require_java
-from deepfm.profile import Profile
+    from deepfm.config import load_settings
+    from deepfm.doctor.profile import spark_obstacle
+    from deepfm.errors import JobFailed, UserError
+    from deepfm.java import require_java
+    from deepfm.profile import Profile
+except ModuleNotFoundError as missing:
+    todo = "run `. .venv/bin/activate` in the project's folder, after `make env` where there is no .venv yet"
+    print(f"error: {sys.executable} has no {missing.name}: {todo}", file=sys.stderr)
+    sys.exit(2)
 
 logger = logging.getLogger(__name__)
 

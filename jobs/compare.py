@@ -11,9 +11,9 @@ or --like YAML gives all of them that YAML's. An interrupted comparison goes on 
 
 from contextlib import nullcontext
 
-import click
 from command import (
     JobCommand,
+    click,
     job,
     load_profile,
     profile_option,

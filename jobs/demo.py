@@ -12,8 +12,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import click
-from command import JobCommand, is_verbose, job
+from command import JobCommand, click, is_verbose, job
 from rich.console import Console
 from rich.table import Table
 

@@ -8,8 +8,7 @@ Example:
 
 from dataclasses import asdict
 
-import click
-from command import JobCommand, job, load_profile, profile_option, spark_session, tracking_option
+from command import JobCommand, click, job, load_profile, profile_option, spark_session, tracking_option
 from spark_progress import progress_shown
 
 from deepfm import storage

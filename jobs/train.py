@@ -8,9 +8,9 @@ Example:
 
 from contextlib import nullcontext
 
-import click
 from command import (
     JobCommand,
+    click,
     job,
     load_profile,
     profile_option,

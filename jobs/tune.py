@@ -12,9 +12,9 @@ The same command goes on where a study was interrupted. The best settings are a 
 from contextlib import nullcontext
 from pathlib import Path
 
-import click
 from command import (
     JobCommand,
+    click,
     job,
     load_profile,
     profile_option,

@@ -1,5 +1,6 @@
 """Settings from YAML: typed, frozen, and every mistake of a file told at once."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,33 @@ def test_all_mistakes_are_listed_at_once():
     message = str(caught.value)
     assert message.startswith("file.yaml: 4 mistakes: ")
     assert "embedding_dim: Input should be greater than or equal to 1 (found 0)" in message
-    assert "unknown key embeding_dim: remove it or check its spelling" in message
+    assert "unknown key embeding_dim: did you mean embedding_dim?" in message
     assert "training.batch_size: Input should be a valid integer" in message
     assert "training.learning_rate is missing" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("settings_class", "mistaken", "told"),
+    [
+        (
+            ModelSettings,
+            {"training": {"batchsize": 1}},
+            "training.batchsize: did you mean training.batch_size?",
+        ),
+        # Its indent was lost.
+        (ModelSettings, {"batch_size": 64}, "key batch_size: did you mean training.batch_size?"),
+        (
+            DataSettings,
+            {"fields": [{"kind": "category", "names": ["C"], "mincount": 2}]},
+            "mincount: did you mean fields.min_count?",
+        ),
+        (Profile, {"colour": "blue"}, "key colour: remove it or check its spelling"),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_nearest_known_one(settings_class, mistaken, told):
+    with pytest.raises(UserError, match=re.escape(told)):
+        parse_settings(mistaken, settings_class, "file.yaml")
 
 
 def test_settings_cannot_be_changed():

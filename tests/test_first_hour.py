@@ -7,8 +7,11 @@ import importlib
 import os
 import shlex
 import shutil
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import command as command_of_jobs
 import pyarrow as pa
@@ -17,6 +20,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from pyspark import SparkConf
+
+ROOT = Path(__file__).resolve().parent.parent
+JOBS = ("build_features", "compare", "demo", "evaluate", "promote", "score", "train", "tune")
 
 DAYS = "--train-days 2026-01-01 --valid-days 2026-01-02 --test-days 2026-01-03"
 BUILD = "build_features --output {place}/out --input {place}/log --data {place}/data.yaml "
@@ -35,7 +41,7 @@ AT_ONCE = {
     "a folder for a YAML": (TRAIN + "--model {place}", ["expected a readable YAML file"]),
     "a YAML with a syntax error": (BUILD + "--data {place}/syntax.yaml", ["syntax.yaml", "line 2"]),
     "an empty YAML": (BUILD + "--data {place}/empty.yaml", ["expected a mapping of settings"]),
-    "a typo in a model YAML": (TRAIN + "--model {place}/typo.yaml", ["embeding_dim", "check its spelling"]),
+    "a typo in a model YAML": (TRAIN + "--model {place}/typo.yaml", ["did you mean embedding_dim?"]),
     "a model that does not exist": (TRAIN + "--model {place}/gbdt.yaml", ["model: Input should be 'lr'"]),
     "a model YAML as the data YAML": (BUILD + "--data {place}/model.yaml", ["unknown key model"]),
     "a dataset that is not there": (TRAIN + "--dataset {place}/nothing", ["check --dataset"]),
@@ -265,6 +271,18 @@ def test_a_mistake_is_told_in_one_line_before_spark_starts(words, by_itself, pla
 def test_a_mistake_in_the_log_is_told_in_one_line(words, run_job, place, case):
     command, phrases = WITH_SPARK[case]
     check(run_job(*words(command)).mistake, phrases, place)
+
+
+@pytest.mark.parametrize("command", [*(f"jobs/{job}.py" for job in JOBS), "-m deepfm doctor"])
+def test_an_environment_that_was_not_activated_is_told(command):
+    """-S: a Python without the environment's packages, whatever the machine's own has."""
+    command = [sys.executable, "-S", *command.split(), "--help"]
+    # What the tests gave Python for a path would give it the packages back.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    check(done.stderr.removeprefix("error: "), ["has no click", ".venv/bin/activate", "make env"], "")
+    assert done.stderr.count("\n") == 1
 
 
 # What Spark would be started on
