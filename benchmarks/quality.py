@@ -1,14 +1,15 @@
 """Our DeepFM beside FuxiCTR's on the same rows: test AUC and logloss of both, trained in one call.
 
-    python benchmarks/quality.py --data movielens --peers ../shared/peers --log LOG [--seeds 1,2,3]
-    python benchmarks/quality.py --data synthetic --peers ../shared/peers
+    python benchmarks/quality.py --data movielens --peers PEERS --log LOG [--seeds 1,2,3] [--peer-runs 3]
+    python benchmarks/quality.py --data synthetic --peers PEERS
 
 Ours runs through the jobs; its settings and best epoch were chosen on the validation days. The peer runs at
-several L2 and is told of twice: with L2 and epoch chosen on the validation days, as a user would, for AUC and
-for logloss apart; and by its best figures ON THE TEST DAYS, more than a user could pick. On MovieLens there
-is a second round, as one would go on in production: both train on the validation days too, for the number of
-epochs (and the peer at the L2) that the first round found. LOG is MovieLens 100K with a header, a day column
-and a label; a synthetic log is made. Stdout ends with a line of JSON.
+several L2, --peer-runs times each, since no two runs of it are equal; its figures are means. It is told of
+twice: with L2 and epoch chosen on the validation days, as a user would, for AUC and for logloss apart; and by
+its best figures ON THE TEST DAYS, more than a user could pick. On MovieLens there is a second round, as one
+would go on in production: both train on the validation days too, for the number of epochs (and the peer at
+the L2) that the first round found. LOG is MovieLens 100K with a header, a day column and a label; a synthetic
+log is made. Stdout ends with a line of JSON.
 """
 
 import json
@@ -117,9 +118,9 @@ def run_rounds(contest: Contest, log: Path, seeds: list[int]) -> dict[str, tuple
 
 
 def train_peer(
-    contest: Contest, log: Path, peer: tuple[Path, Path], days: dict[str, str], measured: str
+    contest: Contest, log: Path, peer: tuple[Path, Path], days: dict[str, str], measured: str, num_runs: int
 ) -> list[Epoch]:
-    """Every epoch at every strength of L2, measured on one part; it trains the same whatever that is."""
+    """Every epoch at every strength of L2, measured on one part, mean over the runs."""
     data = load_settings(REPOSITORY / contest.data, DataSettings)
     parts = [write_part(log, data, days[part], WORK / f"{part}.tsv") for part in ("train", measured)]
     fields = ["--fields", ",".join(data.field_set.names)] if data.header else []
@@ -127,9 +128,10 @@ def train_peer(
     for l2 in contest.peer_l2:
         arguments = [*parts, str(WORK / "fuxictr"), *fields, *contest.peer.split(), "--l2", l2]
         click.secho(f"$ python {peer[1].name} {' '.join(arguments)}", fg="cyan", err=True)
-        run = run_driver(*peer, arguments, WORK / f"fuxictr_{l2}.log")
-        for number, epoch in enumerate(run["epochs"], start=1):
-            epochs.append(Epoch(l2, number, epoch["AUC"], epoch["logloss"]))
+        runs = [run_driver(*peer, arguments, WORK / f"fuxictr_{l2}.log")["epochs"] for _ in range(num_runs)]
+        for number, of_runs in enumerate(zip(*runs, strict=True), start=1):
+            auc, logloss = (mean(epoch[metric] for epoch in of_runs) for metric in ("AUC", "logloss"))
+            epochs.append(Epoch(l2, number, auc, logloss))
     return epochs
 
 
@@ -166,7 +168,8 @@ def show(name: str, ours: list[dict], peer: list[Epoch], chosen: tuple[int, int]
 @click.option("--peers", type=click.Path(path_type=Path), required=True, help="Folder of the peer's driver.")
 @click.option("--log", type=click.Path(path_type=Path), help="MovieLens 100K as a click log.")
 @click.option("--seeds", default="1", show_default=True, help="Ours is trained with each; the mean counts.")
-def main(name: str, peers: Path, log: Path | None, seeds: str) -> None:
+@click.option("--peer-runs", type=click.IntRange(min=1), default=1, show_default=True)
+def main(name: str, peers: Path, log: Path | None, seeds: str, peer_runs: int) -> None:
     try:
         started, contest, driver = time.monotonic(), CONTESTS[name], find_driver(peers)
         if name == "movielens" and not (log and log.is_file()):
@@ -180,11 +183,11 @@ def main(name: str, peers: Path, log: Path | None, seeds: str) -> None:
             run_job("-m", "deepfm.synthetic", "--days", 7, "--rows-per-day", 200_000, "--output", log)
         log = log.resolve()
         rounds = run_rounds(contest, log, chosen)
-        on_valid, results = train_peer(contest, log, peer, contest.days, "valid"), []
+        on_valid, results = train_peer(contest, log, peer, contest.days, "valid", peer_runs), []
         best_auc = max(range(len(on_valid)), key=lambda place: on_valid[place].auc)
         best_logloss = min(range(len(on_valid)), key=lambda place: on_valid[place].logloss)
         for title, (ours, days) in rounds.items():
-            theirs = train_peer(contest, log, peer, days, "test")
+            theirs = train_peer(contest, log, peer, days, "test", peer_runs)
             figures = show(f"{name}, {title}", ours, theirs, (best_auc, best_logloss))
             results.append({"round": title, **figures, "ours": ours, "peer": [asdict(e) for e in theirs]})
     except UserError as error:
