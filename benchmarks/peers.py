@@ -63,7 +63,8 @@ def run_driver(python: Path, driver: Path, arguments: list[str], log: Path) -> d
         done = subprocess.run([python, driver, *arguments], stdout=subprocess.PIPE, stderr=out, text=True)
     if done.returncode:
         raise UserError(f"the peer's {driver.name} ended with status {done.returncode}; see {log}")
-    return json.loads(done.stdout.splitlines()[-1])
+    # A library's worker may have a last word after it.
+    return json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
 
 
 def write_part(log: Path, data: DataSettings, days: str, part: Path) -> str:
