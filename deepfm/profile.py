@@ -64,6 +64,7 @@ class DriftLimits(Settings):
     max_unknown_increase: float = Setting(default=0.1, gt=0, le=1)  # of a field's share of unknown values
     max_rows_change: float = Setting(default=0.5, gt=0)  # from the median of the nights before
     stop: bool = False  # publish nothing where a limit is broken; else publish and warn
+    stop_psi: float | None = Setting(default=None, gt=0)  # of the scores: above it nothing is published
 
 
 class ScoringSettings(Settings):

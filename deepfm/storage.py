@@ -185,6 +185,13 @@ def rename(url: str, new_url: str) -> None:
         filesystem.mv(path, new_path, recursive=True)
 
 
+def renames_at_once(url: str) -> bool:
+    """Whether `rename` is one step there."""
+    protocol = _filesystem(url)[0].protocol
+    names = {protocol} if isinstance(protocol, str) else set(protocol)
+    return bool(names & {"file", "local", "hdfs"})
+
+
 def remove(url: str) -> None:
     """Remove a file or folder with all it holds; nothing happens where none is."""
     filesystem, path = _filesystem(url)

@@ -180,8 +180,8 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     conf = SparkConf()
     for key, value in profile.spark.items():
         conf.setIfMissing(key, str(value).lower() if isinstance(value, bool) else str(value))
-    for name, content in _WORKER_ENVIRONMENT.items():
-        conf.setIfMissing(f"spark.executorEnv.{name}", str(content))
+    for variable, content in _WORKER_ENVIRONMENT.items():
+        conf.setIfMissing(f"spark.executorEnv.{variable}", str(content))
     if obstacle := spark_obstacle(dict(conf.getAll())):
         raise UserError(obstacle)
     set_up_java(conf, verbose=is_verbose())

@@ -22,7 +22,7 @@ from deepfm.scoring.days import (
     require_kept,
 )
 from deepfm.scoring.monitoring import tell_mlflow
-from deepfm.scoring.night import Night, fetch_model, score_day, with_max_psi
+from deepfm.scoring.night import Night, fetch_model, score_day
 
 
 @click.command(cls=JobCommand, help=__doc__)
@@ -48,6 +48,7 @@ def score(
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
     days = days_of(date, first, last)
     keep, key = _names(keep), _names(key)
+    limits = profile.drift if max_psi is None else profile.drift.model_copy(update={"stop_psi": max_psi})
     require_keepable(keep, key)
     store = open_store(profile.mlflow, tracking_uri)
     version = store.resolve(model_uri)
@@ -62,7 +63,6 @@ def score(
             model = fetch_model(spark, store, version)
             for day in (day for day in days if day not in done):
                 night = Night(day, input_url, output_url, keep, key)
-                limits = with_max_psi(profile.drift, max_psi)
                 precision = profile.scoring.precision
                 scored[day] = score_day(spark, model, night, limits, precision=precision, publish=not dry_run)
                 for warning in scored[day].warnings:

@@ -32,6 +32,7 @@ class ParsedRows:
     row_hashes: np.ndarray  # (rows,) int64
     kept: pa.Table  # the columns of `keep`, strings
     bad: pa.Table  # source_file, text, reason
+    bad_days: pa.Array | pa.ChunkedArray  # (bad rows,) string, null where a row says none that can be read
 
     @property
     def num_good(self) -> int:
@@ -65,6 +66,7 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
     reasons[well_formed] = faults
     good = np.flatnonzero(faults == 0)
     all_good = len(good) == batch.num_rows
+    bad_days = _days_of_bad(typed["day"], well_formed, reasons)
     if not all_good:
         typed = {name: column.take(good) for name, column in typed.items()}
     labels = typed.get("label")
@@ -76,6 +78,7 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
         row_hashes=batch.column("row_hash").to_numpy()[reasons == 0],
         kept=pa.table({name: typed[f"keep:{name}"] for name in row_format.keep}),
         bad=_bad_rows(batch, reasons, row_format, all_good),
+        bad_days=bad_days,
     )
 
 
@@ -175,6 +178,18 @@ def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_g
             "reason": pa.array([REASONS[code] for code in reasons[reasons != 0]], pa.string()),
         }
     )
+
+
+def _days_of_bad(
+    days: pa.ChunkedArray | pa.Array, well_formed: np.ndarray, reasons: np.ndarray
+) -> pa.Array | pa.ChunkedArray:
+    """Days of the well-formed rows, their places in the batch, (rows,) reasons -> those of the bad rows."""
+    place = np.full(len(reasons), -1)
+    place[well_formed] = np.arange(len(well_formed))
+    place = place[reasons != 0]
+    found = days.take(pa.array(place, mask=place < 0))
+    # One may be bad for its label, and have a day that is none all the same.
+    return pc.if_else(pa.array(_are_dates(found)), found, pa.scalar(None, pa.string()))
 
 
 def _readable(values: pa.ChunkedArray) -> list[str | None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, LongType, StringType
+from pyspark.sql.types import ArrayType, BinaryType, DataType, LongType, StringType, StructType
 
 from deepfm.features.click_log import ClickLog, days_to_read, files_of, parquet_rows
 from deepfm.features.lists import ARRAY_SEPARATOR
@@ -26,7 +26,7 @@ _TASK_BYTES = 256 << 20
 #: Bytes of text that the driver reads at a time, for the first rows.
 _HEAD_BYTES = 1 << 20
 _LINE_COLUMNS = "line binary, source_file string, ds string, row_hash long"
-_ARROW_TYPES = {StringType(): pa.string(), LongType(): pa.int64()}  # of a Parquet log's rows
+_ARROW_TYPES = {StringType(): pa.string(), LongType(): pa.int64(), BinaryType(): pa.binary()}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RawRows:
     files: Sequence[TextFile] | None = None  # of a text log
 
     def map(
-        self, function: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]], schema: str
+        self, function: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]], schema: str | StructType
     ) -> DataFrame:
         """What `function` makes of each task's tables, as Spark's own rows."""
         tables = self.tables

@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
@@ -135,12 +136,7 @@ def _registered(store: Store, name: str) -> RegisteredModel:
 
 def rollback(store: Store, name: str) -> Move:
     """Make the champion before the present one champion again; repeated, it goes further back."""
-    standing: list[str] = []
-    for move in history(store, name):
-        if move.kind == "rollback":
-            standing.pop()
-        else:
-            standing.append(move.version)
+    standing = _standing(history(store, name), champion_version(store, name))
     if len(standing) < 2:
         raise UserError(
             f"{name}: there is no earlier champion to go back to; see promote.py --name {name} --history"
@@ -156,6 +152,31 @@ def rollback(store: Store, name: str) -> Move:
         expected=standing[-1],
         previous=standing[-3] if len(standing) > 2 else None,
     )
+
+
+def _standing(moves: Sequence[Move], champion: str | None) -> list[str]:
+    """The champions that can be gone back to, the present one last.
+
+    A move that is written may not have been made, and the alias may be moved by other hands: which champion
+    a move found is what is true.
+    """
+    standing: list[str] = []
+
+    def find(version: str | None) -> None:
+        if version in standing:
+            while standing[-1] != version:
+                standing.pop()
+        elif version is not None:
+            standing.append(version)
+
+    for move in moves:
+        find(move.previous_version)
+        if move.kind == "rollback":
+            standing.pop()
+        else:
+            standing.append(move.version)
+    find(champion)
+    return standing if champion is not None else []
 
 
 def told(move: Move) -> str:

@@ -1,5 +1,6 @@
 """How a night differs from the rows its model was measured on."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,15 +75,22 @@ def tenths(before: np.ndarray) -> np.ndarray:
 
 
 def measure_drift(
-    reference: Reference, scores: np.ndarray, fields: np.ndarray, mean_probability: float
+    reference: Reference,
+    scores: np.ndarray,
+    fields: np.ndarray,
+    mean_probability: float,
+    left_out: Collection[str] = (),
 ) -> Drift:
-    """(SCORE_BINS,) and (F, NUM_KINDS) counts of a night -> how it differs from the reference."""
+    """(SCORE_BINS,) and (F, NUM_KINDS) counts of a night -> how it differs from the reference.
+
+    `left_out`: fields that cannot be alike, such as the weekday of a single day.
+    """
     before = np.asarray(reference.scores)
     of_tenth = tenths(before)
     by_tenth = [np.bincount(of_tenth, weights=counts, minlength=10) for counts in (scores, before)]
     drifts, moved = [], []
     for name, now, then in zip(reference.names, fields, np.asarray(reference.fields), strict=True):
-        if not then.sum() or not now.sum():
+        if name in left_out or not then.sum() or not now.sum():
             continue
         p, q = now / now.sum(), then / then.sum()
         drifts.append(FieldDrift(name, psi(now, then), p[MISSING], q[MISSING], p[UNKNOWN], q[UNKNOWN]))
@@ -101,9 +109,17 @@ def measure_drift(
     )
 
 
+def must_stop(drift: Drift, limits: DriftLimits) -> bool:
+    """Whether the scores alone have drifted too far to be published."""
+    # Written so that a nan, which compares false with everything, stops.
+    return limits.stop_psi is not None and not drift.psi <= limits.stop_psi
+
+
 def warnings_of(drift: Drift, limits: DriftLimits, rows_before: list[int]) -> list[str]:
     """What is beyond the limits, a line each; `rows_before`: of the nights before, as many as there are."""
     found = []
+    if must_stop(drift, limits):
+        found.append(f"scores: PSI {drift.psi:.3f} is above {limits.stop_psi}, the most that is published")
     if drift.psi > limits.max_psi:
         found.append(f"scores: PSI {drift.psi:.3f} is above {limits.max_psi}")
     for field in drift.fields:

@@ -17,7 +17,7 @@ from deepfm.registry.seal import digest_of
 from deepfm.registry.tracking import ModelVersion, Store
 from deepfm.scoring import report
 from deepfm.scoring.days import PublishedDay, days_before
-from deepfm.scoring.drift import measure_drift, warnings_of
+from deepfm.scoring.drift import measure_drift, must_stop, warnings_of
 from deepfm.scoring.predict import scored_rows, ship_model
 from deepfm.scoring.publish import Judgement, publish_day
 from deepfm.scoring.skew import require_no_skew
@@ -25,6 +25,8 @@ from deepfm.scoring.totals import NightTotals
 
 #: So many nights before say what is usual.
 _NUM_NIGHTS = 7
+#: A night has one, the days that its model was measured on others.
+_WEEKDAY = ("weekday",)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _judge(
     reference = model.model.reference
     if reference is None:
         return Judgement((f"version {model.version} has no reference: drift is not known",))
-    drift = measure_drift(reference, totals.scores, totals.fields, mean_probability)
+    drift = measure_drift(reference, totals.scores, totals.fields, mean_probability, left_out=_WEEKDAY)
     warnings = warnings_of(drift, limits, list(rows_before))
     title = f"{day}, scored by {model.name} version {model.version}"
     page = report.page(title, drift, warnings, list(rows_before), totals.scores, reference, model.vocabulary)
@@ -141,12 +143,5 @@ def _judge(
         tuple(warnings),
         report.document(drift, warnings, model.vocabulary),
         page,
-        stop=limits.stop and bool(warnings),
+        stop=(limits.stop and bool(warnings)) or must_stop(drift, limits),
     )
-
-
-def with_max_psi(limits: DriftLimits, max_psi: float | None) -> DriftLimits:
-    """The profile's limits, or those with a PSI that stops."""
-    if max_psi is None:
-        return limits
-    return limits.model_copy(update={"max_psi": max_psi, "stop": True})

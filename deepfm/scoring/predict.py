@@ -21,7 +21,7 @@ from deepfm.scoring.totals import PartTotals
 from deepfm.training.device import keep_freed_memory, multiplies_bf16
 
 #: Columns of a scored night beside the kept ones, and what tells its rows apart.
-SCORED, BAD, OTHER_DAY, TOTALS = "scored", "bad", "other_day", "totals"
+SCORED, BAD, UNDATED, OTHER_DAY, TOTALS = "scored", "bad", "undated", "other_day", "totals"
 
 
 def ship_model(spark: SparkSession, folder: str) -> str:
@@ -46,10 +46,11 @@ def shipped_model(name: str) -> ServingModel:
 def scored_rows(
     raw: RawRows, row_format: RowFormat, model_name: str, day: str, *, bf16: bool = False
 ) -> DataFrame:
-    """raw rows -> kind (scored, bad, other_day), kept columns, probability; source_file, text, reason of bad.
+    """raw rows -> kind (as above), kept columns, probability; source_file, text, reason of bad and undated.
 
-    Every raw row but a header comes out as one row. Rows of another day occur only where the day is a column.
-    After them comes a row of kind `totals` from each task, whose text is a part of the night's NightTotals.
+    Every raw row but a header comes out as one row. Rows of another day, and undated ones, which are bad and
+    may be of any day, occur only where the day is a column or a time. After them comes a row of kind `totals`
+    from each task, whose text is a part of the night's NightTotals.
     """
 
     def score_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
@@ -60,8 +61,12 @@ def scored_rows(
             parsed = parse_rows(table, row_format)
             totals.add_read(table.column("row_hash").to_numpy())
             chosen = np.ones(parsed.num_good, bool)
+            bad, undated, num_other = parsed.bad, parsed.bad.slice(0, 0), 0
             if row_format.has_days:
                 chosen = np.asarray(pc.equal(parsed.days, day))
+                bad = parsed.bad.filter(pc.equal(parsed.bad_days, day))
+                undated = parsed.bad.filter(parsed.bad_days.is_null())
+                num_other = int((~chosen).sum()) + parsed.bad.num_rows - bad.num_rows - undated.num_rows
             mask = pa.array(chosen)
             logits = model.logits(parsed.raw.filter(mask), totals.of_fields, bf16=has_bf16)
             totals.add_scored(logits)
@@ -69,8 +74,9 @@ def scored_rows(
             kept = parsed.kept.filter(mask) if row_format.keep else parsed.kept
             kept = kept.rename_columns([kept_as(name) for name in kept.column_names])
             yield from _rows(schema, SCORED, len(probabilities), probability=probabilities, **_columns(kept))
-            yield from _rows(schema, OTHER_DAY, int((~chosen).sum()))
-            yield from _rows(schema, BAD, parsed.bad.num_rows, **_columns(parsed.bad))
+            yield from _rows(schema, OTHER_DAY, num_other)
+            yield from _rows(schema, BAD, bad.num_rows, **_columns(bad))
+            yield from _rows(schema, UNDATED, undated.num_rows, **_columns(undated))
         yield from _rows(schema, TOTALS, 1, text=pa.array([totals.to_json()]))
 
     keep = [(kept_as(name), pa.string()) for name in row_format.keep]

@@ -10,13 +10,15 @@ from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.dataset.build import REJECTED
-from deepfm.errors import UserError
+from deepfm.errors import JobFailed, UserError
 from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, PublishedDay
-from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, kept_as
+from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_as
 from deepfm.scoring.totals import NightTotals, total_of
 
 #: Days are written below this folder first; Spark readers pass over names that begin with _.
 _ATTEMPTS = "_attempts"
+#: Where an attempt keeps the day that stood, until the new one stands.
+_REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,23 @@ def publish_day(
     `num_raw` is what Spark counted in the input, `described` what is known of the day before it is scored,
     `keep` columns and their Spark types, `key` those that tell two impressions apart. Nothing is published,
     and the day that stands stays, where the rows do not add up, a probability is none, a key is there twice,
-    more than `max_bad_fraction` of the rows do not fit (those are then found in OUTPUT/_rejected/ds=DATE), or
-    `judge`, given the night's totals and its mean probability, says stop.
+    more than `max_bad_fraction` of the day's rows do not fit, or so many of the whole log's tell no day that
+    can be read (both are then found in OUTPUT/_rejected/ds=DATE), or `judge`, given the night's totals and
+    its mean probability, says stop.
     """
     storage.make_folder(f"{output_url}/{_ATTEMPTS}")
-    _remove_attempts(output_url, day)
+    _clear_attempts(output_url, day)
     attempt = f"{output_url}/{_ATTEMPTS}/ds={day}.{uuid.uuid4().hex}"
     try:
-        described, totals = _write_aside(spark, rows, num_raw, described, keep, num_fields, attempt)
-        _replace(f"{attempt}/{BAD}", f"{output_url}/{REJECTED}", day, attempt, wanted=described.rows_bad > 0)
-        _check_rows(spark, described, day, max_bad_fraction, f"{output_url}/{REJECTED}/ds={day}")
+        described, totals, num_undated = _write_aside(
+            spark, rows, num_raw, described, keep, num_fields, attempt
+        )
+        rejected = f"{output_url}/{REJECTED}/ds={day}"
+        storage.remove(rejected)
+        if described.rows_bad:
+            storage.make_folder(f"{output_url}/{REJECTED}")
+            storage.rename(f"{attempt}/{BAD}", rejected)
+        _check_rows(spark, described, day, max_bad_fraction, rejected, num_undated, num_raw)
         _check_probabilities_and_keys(spark.read.parquet(f"{attempt}/{SCORED}"), key, day)
         judgement = judge(totals, described.mean_probability)
         if judgement.stop:
@@ -68,7 +77,15 @@ def publish_day(
         storage.remove(attempt)
         raise
     # Outside the try: until the new day stands, the attempt may hold the old one.
-    _replace(f"{attempt}/{SCORED}", output_url, day, attempt, wanted=True)
+    target = f"{output_url}/ds={day}"
+    try:
+        if storage.exists(target):
+            _move(target, f"{attempt}/{_REPLACED}")
+        _move(f"{attempt}/{SCORED}", target)
+    except FileNotFoundError as error:
+        raise JobFailed(
+            f"{day}: what was scored is gone: another run of this day began meanwhile; run one at a time"
+        ) from error
     storage.remove(attempt)
     return described
 
@@ -81,19 +98,23 @@ def _write_aside(
     keep: tuple[tuple[str, str], ...],
     num_fields: int,
     attempt: str,
-) -> tuple[PublishedDay, NightTotals]:
-    """Write scored and bad rows below `attempt`; RuntimeError where they are not all that were read."""
+) -> tuple[PublishedDay, NightTotals, int]:
+    """Write scored and bad rows below `attempt`; RuntimeError where they are not all that were read.
+
+    The last of what is returned: how many of the bad ones are undated.
+    """
     rows = rows.persist()
     try:
         # One pass fills the cache; what is published and what is set aside are both written from it.
         _scored(rows, described, keep).write.parquet(f"{attempt}/{SCORED}")
-        bad = rows.filter(F.col("kind") == BAD).select("source_file", "text", "reason")
+        bad = rows.filter(F.col("kind").isin(BAD, UNDATED)).select("source_file", "text", "reason")
         bad.write.json(f"{attempt}/{BAD}")
-        num_other = rows.filter(F.col("kind") == OTHER_DAY).count()
+        by_kind = {row["kind"]: row["count"] for row in rows.groupBy("kind").count().collect()}
         parts = rows.filter(F.col("kind") == TOTALS).select("text").collect()
     finally:
         rows.unpersist()
     totals = total_of((part.text for part in parts), num_fields)
+    num_other, num_undated = by_kind.get(OTHER_DAY, 0), by_kind.get(UNDATED, 0)
     num_bad = spark.read.text(f"{attempt}/{BAD}").count()
     found = (
         spark.read.parquet(f"{attempt}/{SCORED}")
@@ -105,14 +126,15 @@ def _write_aside(
             f"{num_raw} rows were read, but {found.num} scored + {num_bad} bad + {num_other} of other days "
             "came out; the log changed while it was read, nothing was published: run again"
         )
-    return replace(
+    described = replace(
         described,
         rows_scored=found.num,
         rows_bad=num_bad,
         mean_probability=found.mean,
         input_digest=totals.digest,
         scored_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    ), totals
+    )
+    return described, totals, num_undated
 
 
 def _describe(folder: str, described: PublishedDay, judgement: Judgement) -> None:
@@ -144,13 +166,23 @@ def _check_probabilities_and_keys(scored: DataFrame, key: tuple[str, ...], day: 
 
 
 def _check_rows(
-    spark: SparkSession, described: PublishedDay, day: str, max_bad_fraction: float, rejected_url: str
+    spark: SparkSession,
+    described: PublishedDay,
+    day: str,
+    max_bad_fraction: float,
+    rejected_url: str,
+    num_undated: int,
+    num_raw: int,
 ) -> None:
-    if described.rows_bad > max_bad_fraction * described.rows_in:
+    # An undated row may be of any of the log's days, of which a log may gather many.
+    num_bad, num_rows = described.rows_bad - num_undated, described.rows_in - num_undated
+    if num_undated > max_bad_fraction * num_raw:
+        num_bad, num_rows = num_undated, num_raw
+    if num_bad > max_bad_fraction * num_rows:
         by_reason = spark.read.json(rejected_url).groupBy("reason").count().orderBy("reason").collect()
         reasons = ", ".join(f"{row['count']} {row.reason}" for row in by_reason)
         raise UserError(
-            f"{day}: {described.rows_bad} of {described.rows_in} rows do not fit ({reasons}), more than "
+            f"{day}: {num_bad} of {num_rows} rows do not fit ({reasons}), more than "
             f"max_bad_fraction {max_bad_fraction}; nothing was published, see {rejected_url}: mend the log; "
             f"or is {described.name} a model of another one?"
         )
@@ -168,18 +200,24 @@ def _scored(rows: DataFrame, described: PublishedDay, keep: tuple[tuple[str, str
     )
 
 
-def _replace(source: str, folder: str, day: str, attempt: str, *, wanted: bool) -> None:
-    """Move `source` to FOLDER/ds=DAY; what was there goes to the attempt first: old, new or absent."""
-    target = f"{folder}/ds={day}"
-    storage.make_folder(folder)
-    if storage.exists(target):
-        storage.rename(target, f"{attempt}/replaced-{uuid.uuid4().hex}")
-    if wanted:
+def _move(source: str, target: str) -> None:
+    """Rename a day's folder; where that is a copy, what says that the day is published comes last."""
+    mark = f"{source}/{PROVENANCE}"
+    if storage.renames_at_once(source) or not storage.exists(mark):
         storage.rename(source, target)
+        return
+    provenance = storage.read_bytes(mark)
+    storage.remove(mark)
+    storage.rename(source, target)
+    storage.write_bytes(f"{target}/{PROVENANCE}", provenance)
 
 
-def _remove_attempts(output_url: str, day: str) -> None:
-    """What a killed run left of this day."""
+def _clear_attempts(output_url: str, day: str) -> None:
+    """Remove what a killed run left of this day, and put the day back that it was about to replace."""
+    target = f"{output_url}/ds={day}"
     for child in storage.children(f"{output_url}/{_ATTEMPTS}"):
         if child["name"].startswith(f"ds={day}."):
-            storage.remove(f"{output_url}/{_ATTEMPTS}/{child['name']}")
+            attempt = f"{output_url}/{_ATTEMPTS}/{child['name']}"
+            if storage.exists(f"{attempt}/{_REPLACED}") and not storage.exists(target):
+                _move(f"{attempt}/{_REPLACED}", target)
+            storage.remove(attempt)

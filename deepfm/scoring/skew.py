@@ -1,5 +1,8 @@
 """A sample of a night's raw rows by the path of training and by that of scoring: the same probabilities."""
 
+from collections.abc import Iterable, Iterator
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,13 +32,16 @@ def require_no_skew(
     day: str,
     precision: str = "fp32",
 ) -> int:
-    """Compare the day's first rows that fit -> how many; UserError where a probability differs.
+    """Compare those of the day's first rows that fit -> how many; UserError where a probability differs.
 
     The scoring job's own work is done by an executor with the shipped model `model_name`. Here, in the
     driver, the rows are parsed and encoded as for a dataset, and go through the network as in an evaluation
     of the training.
     """
-    sample = raw.head(SAMPLE_ROWS)
+    of_day = raw
+    if row_format.has_days:
+        of_day = RawRows(raw.map(partial(_of_day, row_format, day), raw.frame().schema))
+    sample = of_day.head(SAMPLE_ROWS)
     # One partition, so that the order stays.
     again = RawRows(spark.createDataFrame(sample.to_pylist(), raw.frame().schema).coalesce(1))
     job_rows = scored_rows(again, row_format, model_name, day, bf16=precision == "bf16")
@@ -57,6 +63,14 @@ def require_no_skew(
             "packages and processors the driver's?"
         )
     return len(by_job)
+
+
+def _of_day(row_format: RowFormat, day: str, tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """The raw rows that fit and are of the day."""
+    for table in tables:
+        parsed = parse_rows(table, row_format)
+        hashes = parsed.row_hashes[np.asarray(pc.equal(parsed.days, day))]
+        yield from table.filter(pc.is_in(table.column("row_hash"), pa.array(hashes))).to_batches()
 
 
 def _as_in_training(batch: pa.Table, row_format: RowFormat, model: ServingModel, day: str) -> np.ndarray:

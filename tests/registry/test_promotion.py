@@ -94,6 +94,56 @@ def test_rollback_after_a_new_promotion_forgets_what_was_taken_back(store, model
     assert champion_version(store, model) == "1"
 
 
+@pytest.fixture
+def cut_off(store, model, monkeypatch):
+    """cut_off(version): a promotion that is written into the history, and killed before the alias moves."""
+
+    def promote_half(version):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                store.client, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(OSError)
+            )
+            with pytest.raises(OSError):
+                promote(store, model, version)
+
+    return promote_half
+
+
+def test_rollback_after_a_move_that_was_cut_off_and_made_again(store, model, cut_off):
+    promote(store, model, "1")
+    cut_off("2")
+    promote(store, model, "2")
+    assert rollback(store, model).version == champion_version(store, model) == "1"
+
+
+def test_rollback_never_goes_to_what_was_not_champion(store, model, cut_off):
+    promote(store, model, "1")
+    cut_off("2")
+    promote(store, model, "3")
+    assert rollback(store, model).version == "1"
+
+
+def test_rollback_right_after_a_move_that_was_cut_off(store, model, cut_off):
+    promote(store, model, "1")
+    promote(store, model, "2")
+    cut_off("3")
+    assert rollback(store, model).version == "1"
+
+
+def test_rollback_where_a_version_was_champion_twice(store, model):
+    for version in ("1", "2", "1"):
+        promote(store, model, version)
+    assert [rollback(store, model).version for _ in range(2)] == ["2", "1"]
+
+
+def test_rollback_after_other_hands_moved_the_alias(store, model):
+    promote(store, model, "1")
+    promote(store, model, "2")
+    store.client.set_registered_model_alias(model, "champion", "3")
+    assert rollback(store, model).version == "2"
+    assert rollback(store, model).version == "1"
+
+
 def test_rollback_without_an_earlier_champion_moves_nothing(store, model):
     promote(store, model, "1")
     with pytest.raises(UserError, match="there is no earlier champion"):

@@ -1,6 +1,7 @@
 """Drift: the figures by hand, and what is said where they are beyond the limits."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy.stats import ks_2samp
 
 from deepfm.profile import DriftLimits
 from deepfm.registry.reference import Reference
-from deepfm.scoring.drift import ks, measure_drift, psi, tenths, warnings_of
+from deepfm.scoring.drift import ks, measure_drift, must_stop, psi, tenths, warnings_of
 from deepfm.training.field_tally import FIRST_SHOWN, MISSING, NUM_KINDS, UNKNOWN
 from deepfm.training.metrics import SCORE_BINS, bin_logits
 
@@ -40,11 +41,11 @@ REFERENCE = Reference(
 )
 
 
-def drift_of(*, mean=-1.0, a=None, b=None):
+def drift_of(*, mean=-1.0, a=None, b=None, left_out=()):
     a = kinds(first=600, second=400) if a is None else a
     b = kinds(missing=100, first=900) if b is None else b
     fields = np.stack([a, b, kinds()])
-    return measure_drift(REFERENCE, scores(mean, seed=1), fields, 0.31)
+    return measure_drift(REFERENCE, scores(mean, seed=1), fields, 0.31, left_out)
 
 
 def test_psi_is_the_sum_over_kinds_by_hand():
@@ -80,6 +81,22 @@ def test_a_shift_of_the_scores_is_told():
     assert drift.psi > 0.5
     (warning,) = warnings_of(drift, DriftLimits(), [])
     assert warning.startswith("scores: PSI ") and warning.endswith("is above 0.25")
+
+
+def test_only_the_scores_stop_a_night_where_a_most_is_set_for_them():
+    limits = DriftLimits(stop_psi=0.5)
+    other_fields = drift_of(b=kinds(missing=600, first=400))
+    assert warnings_of(other_fields, limits, [90_000]) and not must_stop(other_fields, limits)
+    other_scores = drift_of(mean=0.0)
+    assert must_stop(other_scores, limits) and not must_stop(other_scores, DriftLimits())
+    assert "the most that is published" in warnings_of(other_scores, limits, [])[0]
+    assert must_stop(replace(other_fields, psi=math.nan), limits)
+
+
+def test_a_field_that_is_left_out_is_not_measured():
+    drift = drift_of(b=kinds(missing=600, first=400), left_out=("B",))
+    assert [field.name for field in drift.fields] == ["A"]
+    assert {value.field for value in drift.moved} <= {"A"}
 
 
 def test_a_field_that_changed_comes_first_and_is_told():

@@ -103,6 +103,23 @@ def test_rows_of_other_days_by_their_times_are_counted_not_scored(score, tmp_pat
     assert sorted(row["kind"] for row in rows) == ["other_day", "scored"]
 
 
+def test_bad_rows_of_other_days_are_not_this_days(score, tmp_path, save_model, small_data):
+    settings = small_data.model_copy(update={"columns": (*small_data.columns, "day"), "day_column": "day"})
+    bad = {
+        f"1\tx\ta\t{DAY}": "bad",  # no count
+        "1\tx\ta\t2026-01-07": "other_day",
+        "1\t0\ta\tyesterday": "undated",
+        "1\tx\ta\tyesterday": "undated",
+        "1\t0": "undated",
+    }
+    (tmp_path / "log.tsv").write_text("\n".join([f"1\t0\ta\t{DAY}", *bad]) + "\n")
+    rows = score(tmp_path / "log.tsv", save_model(), settings=settings)
+    kinds = sorted(row["kind"] for row in rows)
+    assert kinds == sorted(["scored", *bad.values()])
+    told = {row["text"]: row["kind"] for row in rows if row["kind"] in ("bad", "undated")}
+    assert told == {text: kind for text, kind in bad.items() if kind != "other_day"}
+
+
 def test_a_header_is_no_row(score, tmp_path, save_model, small_data):
     settings = small_data.model_copy(update={"columns": (), "header": True})
     for name in ("1.tsv", "2.tsv"):

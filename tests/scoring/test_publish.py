@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from deepfm.errors import UserError
+from deepfm import storage
+from deepfm.errors import JobFailed, UserError
 from deepfm.scoring import publish
 from deepfm.scoring.days import (
     PublishedDay,
@@ -28,6 +29,7 @@ def scored(*probabilities: float) -> list[tuple]:
 
 
 BAD = ("bad", None, None, "file:///log/part.tsv", "0\tx", "count_not_an_integer")
+UNDATED = ("undated", *BAD[1:])
 OTHER = ("other_day", None, None, None, None, None)
 _PART = {"hashes": "255", "scores": [0] * SCORE_BINS, "fields": [[0] * NUM_KINDS]}
 TOTALS = ("totals", None, None, None, json.dumps(_PART), None)
@@ -120,6 +122,20 @@ def test_a_published_day_is_told_without_reading_its_rows(published):
     assert published_day(f"file://{published[0]}", DAY) == published[1]
 
 
+def test_undated_rows_count_against_the_whole_log(publish_rows):
+    """Of two days in one log: two undated rows are a fifth of all, and a third of the day's."""
+    rows = [*scored(0.1, 0.2, 0.3, 0.4), UNDATED, UNDATED, *[OTHER] * 4]
+    assert publish_rows(rows, max_bad_fraction=0.2).rows_bad == 2
+    with pytest.raises(UserError, match="3 of 10 rows do not fit"):
+        publish_rows([*rows[:-1], UNDATED], max_bad_fraction=0.2)
+
+
+def test_a_days_own_bad_rows_count_against_the_day(publish_rows):
+    rows = [*scored(0.1, 0.2, 0.3), BAD, UNDATED, *[OTHER] * 95]
+    with pytest.raises(UserError, match="1 of 4 rows do not fit"):
+        publish_rows(rows, max_bad_fraction=0.2)
+
+
 def test_rejected_rows_lie_beside_the_days(published):
     files = (published[0] / "_rejected" / f"ds={DAY}").glob("part-*")
     assert json.loads("".join(file.read_text() for file in files)) == {
@@ -200,6 +216,47 @@ def test_a_stopped_attempt_leaves_the_standing_day_as_it_was(publish_rows, outpu
     with pytest.raises(KeyboardInterrupt):
         publish_rows(scored(0.5))
     assert contents(output) == before
+
+
+def test_a_day_that_a_killed_run_was_replacing_is_put_back(publish_rows, output):
+    publish_rows(scored(0.25), version="1")
+    standing = contents(output / f"ds={DAY}")
+    attempt = output / "_attempts" / f"ds={DAY}.0123"
+    attempt.mkdir()
+    (output / f"ds={DAY}").rename(attempt / "replaced")
+    with pytest.raises(UserError, match="drifted"):
+        publish_rows(scored(0.5), version="2", judgement=Judgement(("drifted",), stop=True))
+    assert contents(output / f"ds={DAY}") == standing
+    assert not list((output / "_attempts").iterdir())
+
+
+def test_a_run_whose_work_another_one_cleared_says_so(publish_rows, output, monkeypatch):
+    describe = publish._describe
+
+    def cleared(*what):
+        describe(*what)
+        publish._clear_attempts(f"file://{output}", DAY)
+
+    monkeypatch.setattr(publish, "_describe", cleared)
+    with pytest.raises(JobFailed, match="another run of this day began meanwhile"):
+        publish_rows(scored(0.5))
+    assert not (output / f"ds={DAY}").exists()
+
+
+def test_where_a_rename_is_a_copy_a_day_is_published_by_its_last_file(monkeypatch):
+    day, target = "memory://scores/_attempts/day", f"memory://scores/ds={DAY}"
+    for name in ("_provenance.json", "part-0.parquet"):
+        storage.write_bytes(f"{day}/{name}", name.encode())
+    rename = storage.rename
+
+    def watched(source, new):
+        assert not storage.exists(f"{source}/_provenance.json")
+        rename(source, new)
+        assert storage.exists(f"{new}/part-0.parquet")
+
+    monkeypatch.setattr(storage, "rename", watched)
+    publish._move(day, target)
+    assert storage.read_bytes(f"{target}/_provenance.json") == b"_provenance.json"
 
 
 def test_what_a_killed_attempt_left_is_removed_by_the_next(publish_rows, output):
