@@ -83,7 +83,8 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
     """Turn a function that returns the job's summary into a command with the jobs' contract.
 
     The command takes --verbose. The summary is the last line of stdout, as JSON. Exit status 0: done. 2: a
-    mistake of the user's, told in one line on stderr. 1: anything else, with its stack trace.
+    mistake of the user's, or no MLflow within the profile's retry_s when the job starts, told in one line on
+    stderr. 1: anything else; where it is no fault of ours in one line too, else with its stack trace.
     """
 
     @wraps(function)

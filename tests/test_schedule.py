@@ -5,7 +5,9 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,17 @@ def test_every_flag_is_one_of_the_job_and_none_that_it_needs_is_missing(commands
         known, required = options_of(job)
         assert flags <= known, job
         assert required <= flags, job
+
+
+def test_cron_finds_spark_and_the_python_of_the_environment():
+    """It gives its commands a PATH of its own, and nothing else."""
+    (path,) = re.findall(r"^PATH=(.*)$", (SCHEDULE / "crontab").read_text(), re.MULTILINE)
+    (home,) = set(re.findall(r"cd (\S+) &&", (SCHEDULE / "crontab").read_text()))
+    path = path.replace(f"{home}/.venv/bin", str(Path(sys.executable).parent))
+    path = f"{path}:{Path(shutil.which('java')).parent}"  # wherever this machine has it
+    command = [shutil.which("spark-submit", path=path), "--version"]
+    done = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "version" in done.stderr) == (0, True), done.stderr
 
 
 @pytest.mark.skipif("AIRFLOW" not in os.environ, reason="AIRFLOW names no airflow program to load them with")

@@ -8,8 +8,11 @@ Copy into Airflow's folder of DAGs; it needs apache-airflow-providers-apache-spa
      "name": "ctr_deepfm", "workers": 2, "key": "id", "profile": "conf/profile/local.yaml"}
 
 A job's exit status is its contract: 0 done (drift is told as a warning), 2 a mistake that a retry would
-repeat, 1 anything else. A day that is published already is left alone, so a task may be tried again at any
-moment.
+repeat, or no MLflow within the profile's retry_s when the job began, 1 anything else. A day that is published
+already is left alone, so a task may be tried again at any moment.
+
+The worker's PATH begins with the virtual environment's bin folder, by which spark-submit finds its Spark and
+the jobs their Python. Relative paths of the profile, such as sqlite:///work/mlflow.db, are the worker's own.
 """
 
 from datetime import datetime, timedelta

@@ -60,7 +60,10 @@ def check_memory(total: int, available: int, wanted: int) -> Finding:
 def check_disk(what: str, folder: Path, *, need: int = _GIB, ease: int = 10 * _GIB) -> Finding:
     """Free bytes where a folder is or will be: red below `need`, yellow below `ease`."""
     where = _nearest(folder)
-    free = shutil.disk_usage(where).free
+    try:
+        free = shutil.disk_usage(where).free
+    except OSError as error:
+        return red(what, f"{where}: {error.strerror}", f"mend the link or mount its disk: ls -l {where}")
     found = f"{_gib(free)} free at {where}"
     remedy = f"free some, or name a folder on another disk: df -h {where}"
     if free < need:

@@ -9,6 +9,7 @@ from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.doctor.machine import check_writable
 from deepfm.errors import UserError
 from deepfm.profile import Profile
+from deepfm.registry.address import without_credentials
 
 _GIB = 2**30
 _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "": 2**20}
@@ -97,7 +98,7 @@ def memory_wanted(profile: Profile, num_workers: int) -> int:
 def check_mlflow(uri: str) -> Finding:
     """Whether runs and models can be kept there; a database that is not there yet is not made."""
     # Credentials may be part of an address; what the doctor says is often shown to others.
-    told = re.sub(r"//[^/@]*@", "//", uri)
+    told, _, _ = without_credentials(uri)
     try:
         from deepfm.registry.tracking import Store  # here: MLflow itself may be what is broken
     except Exception as error:

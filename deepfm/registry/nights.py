@@ -6,6 +6,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
+from deepfm.errors import UserError
 from deepfm.registry.away import FAILURES, reason_of
 from deepfm.registry.tracking import Store
 
@@ -17,14 +18,14 @@ def log_night(
 ) -> None:
     """Log a night of the model `name` into the experiment NAME-nights.
 
-    A server that is away stops no night: the day stands, and its report beside it.
+    Nothing stops a night that is published: the day stands, and its report beside it.
     """
     try:
         with store.run(f"{name}-nights", name=day, tags={"day": day, **tags}) as run:
             run.log_metrics(figures)
             if page is not None:
                 run.log_text(page, "report.html")
-    except FAILURES as error:
+    except (*FAILURES, UserError, OSError) as error:
         logger.warning("%s is published but not logged at %s: %s", day, store.uri, reason_of(error))
 
 

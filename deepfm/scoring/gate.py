@@ -69,8 +69,9 @@ def measure(
     )
     if not found:
         raise UserError(
-            f"{card.input.url}: expected the held-out rows of version {candidate.version}, found none; the "
-            "log has changed since: train a candidate on what is there now"
+            f"{card.input.url}: expected held-out rows of version {candidate.version} that fit it and the "
+            "champion, found none; the log has changed since, or how its columns are read: train a candidate "
+            "on what is there now"
         )
     found = [replace(one, load_seconds=taken) for one, taken in zip(found, seconds, strict=True)]
     return found[0], found[1] if champion else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def measure_models(
     slice_fields: Sequence[str] = (),
     min_slice_rows: int = 1,
 ) -> list[Measured]:
-    """Shipped models on the labelled rows of the test part; an empty list where one has no row in it.
+    """Shipped models on the labelled rows of the test part that fit all of them; empty where there are none.
 
     `slice_fields`: categories by whose values the rows are measured too, where a value has enough rows.
     """
@@ -51,10 +52,11 @@ def measure_models(
     def measure_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         sums = [_Sums(slice_fields) for _ in model_names]
         for table in tables:
-            for name, of_model in zip(model_names, sums, strict=True):
-                model = shipped_model(name)
-                # Each model has fields of its own; the layout of the rows is the log's.
-                parsed = parse_rows(table, replace(row_format, fields=model.encoder.fields))
+            models = [shipped_model(name) for name in model_names]
+            # Each model has fields of its own; the layout of the rows is the log's.
+            formats = [replace(row_format, fields=model.encoder.fields) for model in models]
+            parts = _fitting_all([parse_rows(table, of_model) for of_model in formats])
+            for model, parsed, of_model in zip(models, parts, sums, strict=True):
                 parsed = parsed.filter(split.codes(parsed) == code)
                 fields = FieldTally(model.encoder.fields)
                 of_model.add(parsed, model.logits(parsed.raw, fields))
@@ -69,6 +71,19 @@ def measure_models(
     found = [summed[summed["model"] == index] for index in range(len(model_names))]
     have_rows = all((of_model["kind"] == _ALL).any() for of_model in found)
     return [_measured(of_model) for of_model in found] if have_rows else []
+
+
+def _fitting_all(parts: list[ParsedRows]) -> list[ParsedRows]:
+    """The same raw rows, parsed for several models, without those that do not fit one of them.
+
+    A column that is a count to one model and a value to another one fits both where it is a whole number.
+    """
+    first, *others = [part.row_hashes for part in parts]
+    if all(np.array_equal(first, other) for other in others):
+        return parts
+    # Rows of one hash are equal, and fare alike.
+    common = reduce(np.intersect1d, others, first)
+    return [part.filter(np.isin(part.row_hashes, common)) for part in parts]
 
 
 class _Sums:

@@ -90,6 +90,12 @@ def test_free_disk_is_that_of_the_nearest_folder_there_is(monkeypatch, tmp_path,
     assert asked == [tmp_path]
 
 
+def test_a_link_to_a_disk_that_is_not_mounted_is_told(tmp_path):
+    (tmp_path / "work").symlink_to(tmp_path / "away")
+    found = machine.check_disk("disk", tmp_path / "work" / "runs")
+    assert (found.level, str(tmp_path / "work") in found.found) == ("red", True)
+
+
 def test_a_disk_that_is_full_is_told(tmp_path):
     """A real one, of one page."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(tmp_path)]

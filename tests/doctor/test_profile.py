@@ -111,4 +111,6 @@ def test_a_port_where_no_or_another_server_answers_is_told_without_credentials()
         server.server_close()
     closed = of_profile.check_mlflow(uri)
     assert (closed.level, "no MLflow server answers there" in closed.found) == ("red", True)
-    assert "secret" not in of_profile.check_mlflow(uri.replace("//", "//name:secret@")).found
+    for password in ("secret", "sec@ret", "sec/ret"):
+        told = of_profile.check_mlflow(uri.replace("//", f"//name:{password}@"))
+        assert "sec" not in told.found and "ret@" not in told.found

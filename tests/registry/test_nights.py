@@ -26,3 +26,10 @@ def test_a_night_that_was_scored_again_counts_with_its_last_figures(store):
         log(store, "scored_again", "2026-01-08", version, psi=psi)
     (night,) = night_figures(store, "scored_again").to_dict("records")
     assert (night["version"], night["psi"], night["flagged"]) == ("2", 0.01, False)
+
+
+def test_a_night_that_cannot_be_logged_stands_all_the_same(store, caplog):
+    log(store, "gone", "2026-01-08", psi=0.5)
+    store.client.delete_experiment(store.client.get_experiment_by_name("gone-nights").experiment_id)
+    log(store, "gone", "2026-01-09", psi=0.5)
+    assert "2026-01-09 is published but not logged" in caplog.text

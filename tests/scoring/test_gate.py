@@ -149,7 +149,7 @@ def test_a_log_that_is_gone_is_told(candidate, promote, log, store, request):
 def test_held_out_rows_that_no_longer_fit_are_told(candidate, promote, log, store, request):
     candidate(RIGHT)
     (log / "ds=2026-01-03" / "part-00000.tsv").write_text("now\tsomething\telse\n")
-    assert "expected the held-out rows of version 1, found none" in promote().mistake
+    assert "expected held-out rows of version 1 that fit it and the champion, found none" in promote().mistake
     assert aliases(store, request) == {"candidate": "1"}
 
 

@@ -50,6 +50,12 @@ def test_rows_that_do_not_fit_are_not_measured(measure, write_log, save_model):
     assert found.metrics.num_rows == 2
 
 
+def test_a_row_that_does_not_fit_one_model_is_measured_for_none(measure, write_log, save_model):
+    log = write_log({DAY: ["1\t0\ta", "0\t0\tb", "1\tx\ta", "0\t1\ta"]})
+    found = measure(log, [save_model("one"), save_model("two", with_i=False)])
+    assert [one.metrics.num_rows for one in found] == [3, 3]
+
+
 def test_a_test_day_without_rows_has_no_metrics(measure, write_log, save_model):
     assert measure(write_log({"2026-01-01": ["1\t0\ta"]}), [save_model()]) == []
 
