@@ -117,32 +117,34 @@ def first_line(url: str) -> bytes:
 
 def write_bytes(url: str, content: bytes) -> None:
     """Write a file that is seen whole or not at all."""
-    filesystem, path = _filesystem(url)
-    aside = f"{path}.{uuid.uuid4().hex}"
-    filesystem.pipe_file(aside, content)
-    _put_in_place(filesystem, aside, path)
+    with _aside(url) as (filesystem, path):
+        filesystem.pipe_file(path, content)
 
 
 @contextmanager
 def writing(url: str) -> Iterator[BinaryIO]:
     """A file to be written bit by bit, seen whole after the block or, where that fails, not at all."""
+    with _aside(url) as (filesystem, path), filesystem.open(path, "wb") as file:
+        yield file
+
+
+@contextmanager
+def _aside(url: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """Where to write what is put in place after the block or, where that fails, removed."""
     filesystem, path = _filesystem(url)
-    aside = f"{path}.{uuid.uuid4().hex}"
+    folder, _, name = path.rpartition("/")
+    # Where a writer is killed it stays: by its _ neither Spark nor Petastorm takes it for a file of theirs.
+    aside = f"{folder}/_{name}.{uuid.uuid4().hex}"
     try:
-        with filesystem.open(aside, "wb") as file:
-            yield file
+        yield filesystem, aside
+        if isinstance(filesystem, LocalFileSystem):
+            os.replace(aside, path)
+        else:
+            filesystem.mv(aside, path)
     except BaseException:
         with suppress(OSError):
             filesystem.rm_file(aside)
         raise
-    _put_in_place(filesystem, aside, path)
-
-
-def _put_in_place(filesystem: fsspec.AbstractFileSystem, aside: str, path: str) -> None:
-    if isinstance(filesystem, LocalFileSystem):
-        os.replace(aside, path)
-    else:
-        filesystem.mv(aside, path)
 
 
 def write_json(url: str, document: Any) -> None:

@@ -16,6 +16,7 @@ from deepfm.dataset.build import build_dataset
 from deepfm.dataset.profile import read_profile
 from deepfm.features.choose_split import choose_split
 from deepfm.features.click_log import find_click_log
+from deepfm.features.split import day_split
 
 
 @click.command(cls=JobCommand, help=__doc__)
@@ -37,9 +38,12 @@ def build_features(
 ) -> dict:
     profile, settings = load_profile(profile_path), load_settings(data_path, DataSettings)
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
+    ranges = (train_days, valid_days, test_days)
+    # Nothing of the log's other days is looked at: they may have had other columns.
+    days = day_split(*ranges).days() if all(ranges) else None
     with spark_session(profile, "build_features") as spark, progress_shown(spark, "build_features"):
-        log = find_click_log(spark, input_url, settings)
-        split = choose_split(spark, log, settings, (train_days, valid_days, test_days))
+        log = find_click_log(spark, input_url, settings, days=days)
+        split = choose_split(spark, log, settings, ranges)
         manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))
     return {
         "rows_read": manifest.input.rows_read,

@@ -2,8 +2,10 @@
 
 import gzip
 import os
+from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from deepfm import storage
 from deepfm.errors import UserError
@@ -78,6 +80,22 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path, url, monk
     with pytest.raises(OSError, match="the disk is gone"):
         storage.write_bytes(f"{url}/x", b"new")
     assert storage.read_bytes(f"{url}/x") == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_what_a_failed_attempt_wrote_is_no_file_of_a_dataset(tmp_path, url, monkeypatch):
+    def fail(filesystem, path, content):
+        Path(path).write_bytes(content[:1])
+        listed.extend(storage.children(url))
+        raise OSError("the disk is gone")
+
+    listed = []
+    monkeypatch.setattr(LocalFileSystem, "pipe_file", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        storage.write_bytes(f"{url}/part-00000.parquet", b"PAR1")
+    # Neither while it is written, as after a kill, nor later.
+    assert listed == []
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_head_of_a_file_is_read_alone(tmp_path, url):

@@ -43,7 +43,7 @@ class FieldProfile(Settings):
     num_ids_seen: int  # that training rows have, missing and unknown ones too; see id_counts for values
     missing: dict[str, float]  # by split
     unknown: dict[str, float]  # by split; in the training rows: rare
-    top: tuple[ValueRows, ...]  # the most frequent known values
+    top: tuple[ValueRows, ...]  # the most frequent buckets; of a vocabulary of the values with the first ids
     buckets: tuple[ValueRows, ...]  # all, from the smallest value up, of kinds that have few
     share_cut: float = 0.0  # of a list: training rows with more than max_values values
     mean: float | None  # of a value: of the training rows, on the field's scale
@@ -139,7 +139,7 @@ def _shares(sums: pd.DataFrame, state: int) -> dict[str, float]:
 
 
 def _shown_values(vocabulary: AnyVocabulary, index: int, sums: pd.DataFrame) -> list[tuple[int, ValueRows]]:
-    """(place, rows) of every value that is shown by itself, from the smallest or most frequent on."""
+    """(place, rows) of every value that is shown by itself, from the smallest or the first id on."""
     num_rows = int(sums["num_train"].sum())
     shown = sums[sums["shown"] != NOT_SHOWN]
     values = []

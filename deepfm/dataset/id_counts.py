@@ -220,5 +220,6 @@ def _sums_by_split() -> list[Column]:
 def _num_shown(field: Field) -> int:
     if field.kind in BUCKETED:
         return 2**30
-    # Ids of a vocabulary are in the order of how often they occur; of a hash or a value nobody knows names.
+    # Ids of a vocabulary are in the order of how often values occurred when they became known, so where a
+    # dataset has grown its first are old favourites; of a hash or a value nobody knows names.
     return NUM_TOP if field.is_counted else 0

@@ -53,7 +53,8 @@ _BODY = """<p>Made of {{ profile.log_url }}</p>
 
 <h2>Fields</h2>
 <p>Unknown: rare in the training rows, or not there. AUC: on the validation rows, of the CTR that the training
-rows with the same value have; 0.5 says nothing, 1 says all.</p>
+rows with the same value have; 0.5 says nothing, 1 says all. First known values: the most frequent ones; of a
+dataset that has grown those of the one it began with.</p>
 <table>
 <tr><th>field</th><th class="text">kind</th><th>values</th><th>known ids</th><th>ids in training</th>
 <th>missing</th><th>unknown: training</th><th>validation</th><th>test</th><th>mean</th><th>std</th>
@@ -75,7 +76,8 @@ rows with the same value have; 0.5 says nothing, 1 says all.</p>
 <h3 id="{{ field.name }}">{{ field.name }}</h3>
 <div class="field">
 <table>
-<tr><th>most frequent values</th><th>training rows</th><th>share</th><th>CTR</th></tr>
+<tr><th>{{ "most frequent" if field.buckets else "first known" }} values</th>
+<th>training rows</th><th>share</th><th>CTR</th></tr>
 {% for value in field.top %}
 <tr><td><code>{{ value.name }}</code></td><td>{{ value.num_rows | thousands }}</td>
 <td>{{ value.share | percent }}</td><td>{{ value.ctr | digits }}</td></tr>

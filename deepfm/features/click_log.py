@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fsspec.utils import infer_compression
 from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
@@ -48,22 +49,7 @@ def find_click_log(
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, found nothing there; check --input")
-    folders = (
-        [child["name"] for child in storage.children(url) if child["is_folder"]]
-        if storage.is_folder(url)
-        else []
-    )
-    day_folders = (
-        tuple(name.removeprefix(_DAY_FOLDER) for name in folders if name.startswith(_DAY_FOLDER)) or None
-    )
-    if day_folders and settings.day_column is not None:
-        raise UserError(
-            f"{url} has ds= folders, but day_column says that column {settings.day_column} has the day; "
-            "remove one of the two"
-        )
-    wrong = [day for day in day_folders or () if not is_day(day)]
-    if wrong:
-        raise UserError(f"{url}/ds={wrong[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
+    day_folders = _day_folders(url, settings)
     _require_folders(url, day_folders, days)
     folders_to_read = day_folders and (day_folders if days is None else tuple(days))
     files = [file for file, _, _ in files_of(url, folders_to_read)]
@@ -82,6 +68,30 @@ def find_click_log(
     time_column = None if has_days else settings.time_column
     row_format = _row_format(url, settings, columns, header_line, labelled, tuple(keep), time_column)
     return ClickLog(url, row_format, day_folders, types)
+
+
+def _day_folders(url: str, settings: DataSettings) -> tuple[str, ...] | None:
+    """The days of a log's ds= folders, None where it has none."""
+    children = storage.children(url) if storage.is_folder(url) else []
+    folders = [child["name"] for child in children if child["is_folder"]]
+    days = tuple(name.removeprefix(_DAY_FOLDER) for name in folders if name.startswith(_DAY_FOLDER))
+    if not days:
+        return None
+    if settings.day_column is not None:
+        raise UserError(
+            f"{url} has ds= folders, but day_column says that column {settings.day_column} has the day; "
+            "remove one of the two"
+        )
+    wrong = [day for day in days if not is_day(day)]
+    if wrong:
+        raise UserError(f"{url}/ds={wrong[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
+    beside = [child["name"] for child in children if not child["is_folder"] and child["size"]]
+    if beside:
+        raise UserError(
+            f"{url}: expected the rows of a log with ds= folders in these, found the file {beside[0]} beside "
+            "them; move it into its day's, or let its name begin with _"
+        )
+    return days
 
 
 def _require_folders(url: str, day_folders: Sequence[str] | None, days: Sequence[str] | None) -> None:
@@ -139,15 +149,22 @@ def _folders(url: str, days: Sequence[str] | None) -> list[str]:
 def _files(folder: str) -> list[tuple[str, int]]:
     if not storage.is_folder(folder):
         return [(folder, storage.num_bytes(folder))]
-    return [
-        (f"{folder}/{file['name']}", file["size"])
-        for file in storage.children(folder)
-        if not file["is_folder"] and file["size"]
-    ]
+    children = storage.children(folder)
+    inner = [child["name"] for child in children if child["is_folder"]]
+    if inner:
+        raise UserError(
+            f"{folder}: expected files or ds= folders with files, found the folder {inner[0]} there; move "
+            "its files up, or let its name begin with _"
+        )
+    return [(f"{folder}/{file['name']}", file["size"]) for file in children if file["size"]]
 
 
 def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool):
     """The columns in the order of the files, and the header line where they have one."""
+    zipped = [file for file in files if infer_compression(file) == "zip"]
+    if zipped:
+        # Of the files in it one alone would be read.
+        raise UserError(f"{zipped[0]}: expected a text file or one packed as .gz, found a .zip; pack it anew")
     if not settings.header:
         _require_no_header(files[0], settings)
         return (settings.columns if labelled else _columns_of_impressions(files[0], settings)), None

@@ -54,6 +54,8 @@ def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array
     if b"\r" in content or content.startswith(BOM_UTF8) or pc.min(pc.binary_length(lines)).as_py() <= 1:
         return None
     try:
+        # The whole line, as the slower way: how a row fares must not hang on the others of its batch.
+        lines.cast(pa.string())
         columns = arrow_csv.read_csv(
             pa.BufferReader(content),
             read_options=arrow_csv.ReadOptions(
@@ -65,6 +67,7 @@ def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(row_format.columns, pa.string()),
                 include_columns=sorted(row_format.wanted),
+                check_utf8=False,
             ),
         )
     except (pa.ArrowInvalid, pa.ArrowCapacityError):

@@ -144,6 +144,14 @@ def test_links_lead_to_a_field_of_the_page(parsed):
     assert parsed.values("href") == [f"#{name}" for name in parsed.values("id")] == ["#I", "#C"]
 
 
+def test_values_are_called_most_frequent_only_where_all_were_looked_at(parsed):
+    """Of a vocabulary the first ids are shown, which growth leaves as they are."""
+    text = "".join(parsed.text)
+    assert text.count("most frequent values") == text.count("first known values") == 1
+    assert text.index("most frequent values") < text.index("first known values")
+    assert "of a\ndataset that has grown those of the one it began with" in text
+
+
 def test_numbers_are_written_for_people(parsed):
     cells = [text.strip() for text in parsed.text]
     assert {"1,234,567", "0.375", "12.50%", "50.00%", "100.00%", "0.6123", "2.5"} <= set(cells)

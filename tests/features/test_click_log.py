@@ -4,6 +4,7 @@ import gzip
 import os
 from datetime import datetime
 from decimal import Decimal
+from zipfile import ZipFile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -109,6 +110,48 @@ def test_a_single_file_is_a_log(tmp_path, find, parsed):
 def test_a_packed_file_is_a_log(tmp_path, parsed):
     (tmp_path / "log.csv.gz").write_bytes(gzip.compress(b"I,C,label\n7,a,1\n"))
     assert values(parsed(CSV, "log.csv.gz")) == [(7, "a")]
+
+
+def test_a_packed_folder_is_refused(tmp_path, find):
+    with ZipFile(tmp_path / "log.zip", "w") as packed:
+        packed.writestr("a.csv", "I,C,label\n7,a,1\n")
+        packed.writestr("b.csv", "I,C,label\n8,b,1\n")
+    with pytest.raises(UserError, match=r"log\.zip: expected a text file or one packed as \.gz"):
+        find(CSV)
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ("log/late.tsv", "found the file late.tsv beside them; move it into its day's"),
+        (
+            "log/ds=2026-01-01/hour=01/b.tsv",
+            "/ds=2026-01-01: .* found the folder hour=01 there; move its files",
+        ),
+        ("flat/more/b.tsv", "/flat: .* found the folder more there; move its files up"),
+    ],
+)
+def test_rows_that_would_not_be_read_are_told(tmp_path, find, beside, told):
+    write(tmp_path, log__ds_2026_01_01__a_tsv=b"1\t7\ta\n", flat__a_tsv=b"1\t7\ta\n")
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    (tmp_path / beside).write_bytes(b"0\t8\tb\n")
+    with pytest.raises(UserError, match=told):
+        find(TSV, beside.partition("/")[0])
+
+
+def test_what_is_hidden_or_empty_is_no_part_of_a_log(tmp_path, parsed):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n")
+    for name in (
+        "_SUCCESS",
+        ".a.tsv.crc",
+        "_logs/1.txt",
+        "ds=2026-01-01/_SUCCESS",
+        "ds=2026-01-01/.old/b.tsv",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    (tmp_path / "done").touch()
+    assert values(parsed(TSV)) == [(7, "a")]
 
 
 def test_a_folder_name_that_is_no_day_is_refused(tmp_path, find):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deepfm.features.parse import is_day, parse_rows
@@ -28,6 +28,8 @@ WITH_VALUE = RowFormat(
     label="label",
 )
 CSV = RowFormat(columns=("label", "I", "C"), fields=FIELDS, delimiter=",", quote='"', label="label")
+#: A column that no field is made of.
+WITH_UNUSED = replace(TAB, columns=("label", "I", "C", "note"))
 
 
 def parse(lines, row_format=TAB, ds=None):
@@ -343,7 +345,7 @@ LINES = st.lists(
     st.one_of(
         st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")),
         st.lists(
-            st.sampled_from([b"0", b"1", b"-5", b"", b"a", b'"', b"\xc3\xa9", b"\xed\xa0\x80"]), max_size=4
+            st.sampled_from([b"0", b"1", b"-5", b"", b"a", b'"', b"\xc3\xa9", b"\xed\xa0\x80"]), max_size=5
         ).map(b"\t".join),
     ),
     max_size=12,
@@ -359,7 +361,9 @@ def test_every_row_comes_out_once_whatever_its_bytes_are(lines, row_format):
     parsed.bad.validate(full=True)
 
 
-@given(LINES, st.sampled_from([TAB, CSV]))
+@given(LINES, st.sampled_from([TAB, CSV, WITH_UNUSED]))
+@example([b"1\t7\ta\t\xff", b"1"], WITH_UNUSED)
+@example([b"1\t7\ta\tb"] * 2 + [b"1\t7\ta\t\xff"], WITH_UNUSED)
 def test_a_row_fares_alone_as_it_fares_among_others(lines, row_format):
     together, alone = parse(lines, row_format), [parse([line], row_format) for line in lines]
     assert values(together) == [row for parsed in alone for row in values(parsed)]
