@@ -42,6 +42,25 @@ def test_a_model_that_grew_scores_every_row_as_before(name):
     assert torch.equal(new(ids), old(before))
 
 
+def test_a_model_of_lists_grows_by_a_model_that_has_shapes_only():
+    settings = ModelSettings.model_validate(
+        {
+            "model": "fm",
+            "embedding_dim": 2,
+            "training": {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1},
+        }
+    )
+    old, new = (build_model(settings, num_ids, num_slots=(1, 3, 1)) for num_ids in (OLD, NEW))
+    torch.nn.init.normal_(old.linear.weights.table.weight)
+    with torch.device("meta"):
+        shape = build_model(settings, NEW, num_slots=(1, 3, 1))
+    new.load_state_dict(Growth(PREVIOUS, OLD).weights(shape, old.state_dict()))
+    # Of the second field, a list of up to three values: one, two, none.
+    ids = torch.tensor([[4, 0, -1, -1, 4], [2, 1, 0, -1, 3], [3, -1, -1, -1, 0]])
+    before = torch.tensor([[1, 0, -1, -1, 2], [2, 1, 0, -1, 3], [1, -1, -1, -1, 0]])
+    assert torch.equal(new(ids), old(before))
+
+
 def trained_once(model):
     optimizer = Optimizer(model, 0.1)
     ids = torch.tensor([[2, 1, 3, 0], [1, 0, 2, 3]])
