@@ -85,6 +85,25 @@ def test_the_optimizer_remembers_old_ids_and_nothing_of_new_ones():
         assert torch.equal(state[key], before[key])
 
 
+def test_by_ftrl_new_ids_learn_from_the_weights_they_took_over():
+    old, new = built("lr", OLD), built("lr", NEW)
+    for weight in old.parameters():
+        torch.nn.init.zeros_(weight)
+    ftrl = {"kind": "ftrl", "ftrl": {"beta": 1e6}}  # whose steps move next to nothing
+    before, after = Optimizer(old, 1.0, kind="ftrl"), Optimizer(new, 0.1, **ftrl)
+    old(torch.tensor([[2, 1, 3, 0], [1, 0, 2, 3]])).sum().backward()
+    before.step()
+    weights = GROWTH.weights(new, old.state_dict())
+    new.load_state_dict(weights)
+    after.load_state(GROWTH.moments(new, before.state()))
+    after.take_up_weights()
+    new(all_impressions()[0]).mean().backward()
+    after.step()
+    table = "linear.weights.table.weight"
+    assert weights[table][3].abs() > 0.1  # a new id of the first field
+    torch.testing.assert_close(new.state_dict()[table], weights[table], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"kind": "adam_dense"}, {"kind": "adagrad"}, {"kind": "ftrl", "ftrl": {"beta": 1.0}}]
 )
