@@ -24,7 +24,7 @@ def _filled(content: dict, defaults: dict) -> dict:
 
 
 class FtrlSettings(Settings):
-    """FTRL-Proximal beside its learning rate, McMahan's alpha; see training.optimizer.Ftrl."""
+    """FTRL-Proximal beside its learning rate, McMahan's alpha; see training.ftrl.Ftrl."""
 
     beta: float = Setting(default=1.0, ge=0)
     l1: float = Setting(default=0.0, ge=0)  # above 0, weights that say little become exactly 0

@@ -22,6 +22,7 @@ from command import (
 from deepfm import storage
 from deepfm.config import load_settings
 from deepfm.dataset.manifest import read_parts
+from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings
 from deepfm.registry import training_run
 from deepfm.registry.start import read_start
@@ -54,6 +55,8 @@ def train(
     dataset_path, model_path, num_workers, name, init_from, warm_start, resumed_run, num_retries, dry_run,
     profile_steps, trained_folder, experiment, tracking_uri, profile_path,
 ) -> dict:  # fmt: skip
+    if trained_folder and dry_run:
+        raise UserError("--register-only and --dry-run exclude each other; give one of them")
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, vocabulary = read_parts(dataset_url)
@@ -61,9 +64,12 @@ def train(
     store.require_name(name)
     start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
-    of_profile = training_run.of_profile(profile, manifest.fields)
+    of_run = training_run.of_profile(profile, manifest.fields) | {"profile_steps": profile_steps}
     if trained_folder:
         resumed_run = training_run.run_to_register(trained_folder, work_url)
+    if resumed_run:
+        training_run.require_same_training(f"{work_url}/{resumed_run}", settings, manifest)
+        of_run["resume"] = True
     session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()
     if dry_run:
         with session as spark, storage.scratch_folder(work_url) as run_url:
@@ -74,21 +80,13 @@ def train(
     with session as spark, opened as (run, run_url):
         if not resumed_run:
             run.log_start(*training_run.start_of_run(settings, manifest, dataset_url, num_workers))
-        order = WorkOrder(
-            dataset_url,
-            run_url,
-            settings,
-            workers.threads_per_worker,
-            profile_steps=profile_steps,
-            resume=bool(resumed_run),
-            **of_profile,
-            **(start.hand_over(run, run_url) if start else {}),
-        )
+        handed = start.hand_over(run, run_url) if start else {}
+        order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker, **of_run, **handed)
         outcome = training_run.kept_outcome(run_url)
         if outcome is None:
             with watched(run_url, run.log_epoch, run.log_steps):
                 outcome = launch(spark, order, num_workers, workers, num_retries=num_retries)
-            training_run.keep_outcome(run_url, outcome)
+            training_run.keep_outcome(run_url, outcome, settings, manifest)
         version = training_run.register_outcome(run, outcome, order, manifest, vocabulary, name)
         storage.remove(run_url)  # not where registering failed: the trained weights are there
     kept = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}

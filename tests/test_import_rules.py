@@ -54,7 +54,7 @@ BARE_TORCH = (
         f"deepfm/training/{name}.py"
         for name in (
             "ahead", "batch", "checkpoint", "course", "device", "evaluation", "exchange", "field_tally",
-            "gauc", "importance", "lookups", "loop", "metrics", "optimizer", "schedule", "slices",
+            "ftrl", "gauc", "importance", "lookups", "loop", "metrics", "optimizer", "schedule", "slices",
             "step_curve",
         )
     ),

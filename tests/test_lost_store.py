@@ -47,8 +47,8 @@ def when_trained(monkeypatch):
     keep_outcome = training_run.keep_outcome
 
     def happens(act):
-        def keep_and_act(run_url, outcome):
-            keep_outcome(run_url, outcome)
+        def keep_and_act(*kept):
+            keep_outcome(*kept)
             act()
 
         monkeypatch.setattr(training_run, "keep_outcome", keep_and_act)
@@ -128,6 +128,10 @@ def test_a_model_whose_registry_went_away_is_kept_and_registered_later(tmp_path,
         when_trained(stack.close)
         folder = folder_told(the_line(train("late", address)))
     with mlflow_server(tmp_path, int(address.rpartition(":")[2])) as address:
+        (tmp_path / "model.yaml").write_text(MODEL.replace("[4]", "[4], activation: tanh"))
+        told = train("late", address, "--register-only", folder).mistake
+        assert "expected deep {'hidden_units': [4], 'activation': 'relu'" in told
+        (tmp_path / "model.yaml").write_text(MODEL)
         summary = train("late", address, "--register-only", folder).summary
         client = Store(address).client
         assert summary["version"] == "1"

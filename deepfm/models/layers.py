@@ -36,7 +36,10 @@ class FieldEmbedding(nn.Module):
 
     def give_slots(self, num_slots: Sequence[int]) -> None:
         """Let fields have several values an impression: columns of ids each, below 0 where there is none."""
-        field_of_slot = torch.arange(self.num_fields).repeat_interleave(torch.tensor(num_slots))
+        # On the meta device a tensor's sum is not known: the size is told.
+        field_of_slot = torch.arange(self.num_fields).repeat_interleave(
+            torch.tensor(num_slots), output_size=sum(num_slots)
+        )
         self.num_slots = len(field_of_slot)
         self.offsets = self.offsets[field_of_slot]
         self.field_of_slot = field_of_slot

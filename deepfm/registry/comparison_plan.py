@@ -5,12 +5,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepfm.config import load_settings
+from deepfm.config import load_settings, parse_settings
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings, has_first_order
 
-_OF_THE_OPTIMIZER = ("optimizer", "learning_rate", "ftrl", "table_learning_rate", "table_l2")
+_OF_THE_OPTIMIZER = (
+    "optimizer", "learning_rate", "ftrl", "table_learning_rate", "table_l2", "schedule", "warmup_steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,16 @@ def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -
 
 
 def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
-    """The model under another's settings; its own stay the form of its products and FTRL with its rate."""
+    """The model under another's settings; its own stay the form of its products and FTRL with its rate.
+
+    UserError where the other has not what the model needs.
+    """
+    for part in ("embedding_dim", "deep"):
+        if getattr(settings, part) and not getattr(like, part):
+            raise UserError(
+                f"--like: expected the YAML of a model with {part}, which {settings.model} needs, found "
+                f"{like.model} without; give one that has it, such as deepfm's, or leave {settings.model} out"
+            )
     training = like.training
     if settings.training.optimizer == "ftrl":
         own = {name: getattr(settings.training, name) for name in _OF_THE_OPTIMIZER}
@@ -61,7 +72,8 @@ def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
         "training": training,
         "pretraining": None,
     }
-    return settings.model_copy(update=shared)
+    made = settings.model_copy(update=shared)
+    return parse_settings(made.model_dump(), ModelSettings, f"--like {like.model}, for {settings.model}")
 
 
 def _require_same_budget(names: Sequence[str], models: Sequence[ModelSettings]) -> None:

@@ -1,5 +1,7 @@
 """A training in MLflow's terms: what its run says at the start, and the version it ends in."""
 
+import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +31,9 @@ from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
 from deepfm.training.progress import read_curve
 from deepfm.training.trace import TABLE, TRACE
 
-_OUTCOME = "outcome.json"
+_OUTCOME, _TRAINED_WITH = "outcome.json", "trained_with"
+
+logger = logging.getLogger(__name__)
 
 
 def start_of_run(
@@ -101,15 +105,39 @@ def of_profile(profile: Profile, fields: FieldSet) -> dict:
     }
 
 
-def keep_outcome(run_url: str, outcome: Outcome) -> None:
+def keep_outcome(run_url: str, outcome: Outcome, settings: ModelSettings, manifest: Manifest) -> None:
     """Beside the trained weights, until they are registered."""
-    storage.write_bytes(f"{run_url}/{_OUTCOME}", outcome_to_json(outcome).encode())
+    document = json.loads(outcome_to_json(outcome)) | {_TRAINED_WITH: _trained_with(settings, manifest)}
+    storage.write_bytes(f"{run_url}/{_OUTCOME}", json.dumps(document).encode())
+
+
+def _trained_with(settings: ModelSettings, manifest: Manifest) -> dict:
+    return {"dataset": manifest.digest, **settings.model_dump(mode="json")}
 
 
 def kept_outcome(run_url: str) -> Outcome | None:
     """What a training of this run came to; None where it has not ended."""
     where = f"{run_url}/{_OUTCOME}"
     return outcome_from_json(storage.read_bytes(where).decode()) if storage.exists(where) else None
+
+
+def require_same_training(run_url: str, settings: ModelSettings, manifest: Manifest) -> None:
+    """UserError where the training of this run has ended, and was of other settings or of another dataset."""
+    where = f"{run_url}/{_OUTCOME}"
+    if not storage.exists(where):
+        return
+    trained_with = storage.read_json(where).get(_TRAINED_WITH)
+    if trained_with is None:  # kept by a version that did not say
+        logger.warning(
+            "%s does not say what was trained: it is taken for what --model and --dataset say", where
+        )
+        return
+    for key, now in _trained_with(settings, manifest).items():
+        if trained_with.get(key) != now:
+            raise UserError(
+                f"{run_url}: expected {key} {trained_with.get(key)}, of which its trained weights are, found "
+                f"{now}; give the --model and --dataset that the run was trained with, or train anew"
+            )
 
 
 def run_to_register(folder: str, work_url: str) -> str:

@@ -8,6 +8,7 @@ from torch.optim.adam import adam
 
 from deepfm.models.layers import FieldEmbedding
 from deepfm.training.device import on_large_pages
+from deepfm.training.ftrl import Ftrl
 
 
 class Optimizer:
@@ -77,6 +78,12 @@ class Optimizer:
                     }
                     if found:
                         optimizer.state[weight] = {k: _as_held(optimizer, v) for k, v in found.items()}
+
+    def take_up_weights(self) -> None:
+        """Go on from the weights as they are, with what is remembered fitted to them where it must be."""
+        for optimizer in self._optimizers:
+            if isinstance(optimizer, Ftrl):
+                optimizer.fit_to_weights()
 
     def step(self) -> None:
         """Move the weights against their gradients."""
@@ -176,53 +183,6 @@ class RowAdagrad(torch.optim.Optimizer):
                 w = weight.index_select(0, rows)
                 w.addcdiv_(values, n.sqrt().add_(group["eps"]), value=-group["lr"])
                 weight.index_copy_(0, rows, w)
-
-
-class Ftrl(torch.optim.Optimizer):
-    """FTRL-Proximal, per coordinate (H. B. McMahan et al., "Ad Click Prediction", 2013, algorithm 1).
-
-    With g the gradient and sigma = (sqrt(n + g^2) - sqrt(n)) / lr:  z += g - sigma w,  n += g^2, then
-    w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2).
-
-    Weights are expected to start at zero, from where z = 0 takes them; a row without a gradient keeps its
-    weights and its state. Our gradients are of the mean over a batch where
-    the paper's are of one impression, so n grows B^2 times slower for lone features: beta and l1 are in the
-    scale of such means.
-    """
-
-    def __init__(
-        self, weights: Iterable[Tensor], lr: float, *, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0
-    ):
-        super().__init__(weights, {"lr": lr, "beta": beta, "l1": l1, "l2": l2})
-
-    @torch.no_grad()
-    def step(self, closure=None) -> None:
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["z"], state["n"] = torch.zeros_like(weight), torch.zeros_like(weight)
-                if weight.grad.is_sparse:
-                    rows, g = _rows_of(weight.grad)
-                    w, z, n = weight[rows], state["z"][rows], state["n"][rows]
-                    w, z, n = _ftrl_step(w, z, n, g, group)
-                    weight[rows], state["z"][rows], state["n"][rows] = w, z, n
-                else:
-                    moved = _ftrl_step(weight, state["z"], state["n"], weight.grad, group)
-                    for old, new in zip((weight, state["z"], state["n"]), moved, strict=True):
-                        old.copy_(new)
-
-
-def _ftrl_step(w: Tensor, z: Tensor, n: Tensor, g: Tensor, group: dict) -> tuple[Tensor, Tensor, Tensor]:
-    """w, z and n after a step; see Ftrl."""
-    root, next_root = n.sqrt(), (n + g.square()).sqrt()
-    z = z + g - (next_root - root) / group["lr"] * w
-    strength = (group["beta"] + next_root) / group["lr"] + group["l2"]
-    # An untouched coordinate has no strength where beta and l2 are 0; its z is 0 as well.
-    w = torch.where(z.abs() <= group["l1"], 0.0, -(z - z.sign() * group["l1"]) / strength)
-    return w, z, n + g.square()
 
 
 def _rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -107,7 +107,7 @@ class Worker:
         if start_from is not None:
             model.start_from(start_from)
         if self.order.start_url:
-            self._go_on(model, optimizer)
+            self._go_on(model, optimizer, loop_settings)
         checkpoints = self._checkpoints(settings, Path(weights_name).stem)
         position = self._restore(checkpoints, model, optimizer) if self.order.resume else None
         progress = self._progress
@@ -188,13 +188,15 @@ class Worker:
         optimizer.load_state({key: value.to(self.device) for key, value in moments.items()})
         return position
 
-    def _go_on(self, model: nn.Module, optimizer: Optimizer) -> None:
+    def _go_on(self, model: nn.Module, optimizer: Optimizer, settings: LoopSettings) -> None:
         """Take up another training's weights and what its optimizer remembers, where that was kept."""
         url = self.order.start_url
         model.load_state_dict(load_weights(f"{url}/{WEIGHTS}"))
         if storage.exists(f"{url}/{OPTIMIZER}"):
             state = load_weights(f"{url}/{OPTIMIZER}")
             optimizer.load_state({key: value.to(self.device) for key, value in state.items()})
+        optimizer.set_rate(settings.schedule.factor(1))
+        optimizer.take_up_weights()
 
     def outcome(self, model: nn.Module, training: Training, first_stage: Training | None = None) -> Outcome:
         """The finished model, measured; of one that was stopped what its best epoch came to."""

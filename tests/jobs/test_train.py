@@ -106,3 +106,8 @@ def test_a_slice_that_is_no_category_is_told_before_the_training(train, sliced, 
     assert (
         f"promotion.slices {name}: expected a field of kind category in the dataset, found {found}" in mistake
     )
+
+
+def test_what_is_trained_is_not_rehearsed(train):
+    mistake = train("lr", "rehearsed_no", "--register-only", "runs/1", "--dry-run").mistake
+    assert mistake == "--register-only and --dry-run exclude each other; give one of them"

@@ -42,6 +42,25 @@ def test_a_model_that_grew_scores_every_row_as_before(name):
     assert torch.equal(new(ids), old(before))
 
 
+def test_a_model_of_lists_grows_by_a_model_that_has_shapes_only():
+    settings = ModelSettings.model_validate(
+        {
+            "model": "fm",
+            "embedding_dim": 2,
+            "training": {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1},
+        }
+    )
+    old, new = (build_model(settings, num_ids, num_slots=(1, 3, 1)) for num_ids in (OLD, NEW))
+    torch.nn.init.normal_(old.linear.weights.table.weight)
+    with torch.device("meta"):
+        shape = build_model(settings, NEW, num_slots=(1, 3, 1))
+    new.load_state_dict(Growth(PREVIOUS, OLD).weights(shape, old.state_dict()))
+    # Of the second field, a list of up to three values: one, two, none.
+    ids = torch.tensor([[4, 0, -1, -1, 4], [2, 1, 0, -1, 3], [3, -1, -1, -1, 0]])
+    before = torch.tensor([[1, 0, -1, -1, 2], [2, 1, 0, -1, 3], [1, -1, -1, -1, 0]])
+    assert torch.equal(new(ids), old(before))
+
+
 def trained_once(model):
     optimizer = Optimizer(model, 0.1)
     ids = torch.tensor([[2, 1, 3, 0], [1, 0, 2, 3]])
@@ -64,6 +83,25 @@ def test_the_optimizer_remembers_old_ids_and_nothing_of_new_ones():
     assert moments.any()
     for key in ("embedding.table.weight/step", "linear.bias/step", "linear.bias/exp_avg"):
         assert torch.equal(state[key], before[key])
+
+
+def test_by_ftrl_new_ids_learn_from_the_weights_they_took_over():
+    old, new = built("lr", OLD), built("lr", NEW)
+    for weight in old.parameters():
+        torch.nn.init.zeros_(weight)
+    ftrl = {"kind": "ftrl", "ftrl": {"beta": 1e6}}  # whose steps move next to nothing
+    before, after = Optimizer(old, 1.0, kind="ftrl"), Optimizer(new, 0.1, **ftrl)
+    old(torch.tensor([[2, 1, 3, 0], [1, 0, 2, 3]])).sum().backward()
+    before.step()
+    weights = GROWTH.weights(new, old.state_dict())
+    new.load_state_dict(weights)
+    after.load_state(GROWTH.moments(new, before.state()))
+    after.take_up_weights()
+    new(all_impressions()[0]).mean().backward()
+    after.step()
+    table = "linear.weights.table.weight"
+    assert weights[table][3].abs() > 0.1  # a new id of the first field
+    torch.testing.assert_close(new.state_dict()[table], weights[table], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

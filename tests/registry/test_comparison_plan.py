@@ -56,6 +56,24 @@ def test_alike_leaves_lr_ftrl_with_its_rate_and_nothing_else():
     assert (made.batch_size, made.max_epochs) == (8, 2)
 
 
+@pytest.mark.parametrize("schedule", [{"schedule": "cosine"}, {"warmup_steps": 5}])
+def test_alike_leaves_ftrl_its_constant_rate(schedule):
+    training = {**TRAINING, "optimizer": "ftrl"}
+    made = alike(settings("lr", training=training), settings("deepfm", training={**TRAINING, **schedule}))
+    assert (made.training.schedule, made.training.warmup_steps) == ("constant", 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "like", "part"),
+    [("fm", "lr", "embedding_dim"), ("deepfm", "lr", "embedding_dim"), ("dnn", "fm", "deep")],
+)
+def test_a_like_without_what_a_model_needs_is_refused(model, like, part):
+    with pytest.raises(
+        UserError, match=f"^--like: expected the YAML of a model with {part}, which {model} needs"
+    ):
+        alike(settings(model), settings(like))
+
+
 def test_lr_has_no_embedding_size_to_differ_in(folder):
     assert len(load_models(["lr", "fm"], folder(settings("lr"), settings("fm")), None)) == 2
 

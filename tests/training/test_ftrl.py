@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from deepfm.models.lr import LR
-from deepfm.training.optimizer import Ftrl, Optimizer
+from deepfm.training.ftrl import Ftrl
+from deepfm.training.optimizer import Optimizer
 
 ALPHA = 0.3
 
@@ -157,3 +158,46 @@ def test_a_weight_without_a_gradient_stays():
 def test_it_trains_tables_and_dense_weights_alike():
     weights = trained_lr(BATCHES[:1])
     assert [weight != 0 for weight in weights] == [True, False, False, True, True, True]
+
+
+def taken_up(w, state, **settings):
+    """Weights as another training left them, and an optimizer that took them up."""
+    weight = nn.Parameter(torch.tensor(w, dtype=torch.float64))
+    ftrl = Ftrl([weight], **settings)
+    ftrl.state[weight] = {name: torch.tensor(held, dtype=torch.float64) for name, held in state.items()}
+    ftrl.fit_to_weights()
+    return weight, ftrl
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"z": [0.0, 0.0], "n": [0.0, 0.0]}, {"z": [9.0, -1.0], "n": [4.0, 0.5]}]
+)
+@pytest.mark.parametrize(
+    "settings",
+    [{"lr": 0.1}, {"lr": 2.0, "beta": 0.5, "l2": 3.0}, {"lr": 0.3, "l1": 0.2}, {"lr": 1, "l1": 50.0}],
+)
+def test_weights_that_were_taken_up_stay_in_a_step_without_a_gradient(state, settings):
+    weight, ftrl = taken_up([0.75, -2.0], state, **settings)
+    weight.grad = torch.zeros(2, dtype=torch.float64)
+    ftrl.step()
+    assert weight.tolist() == pytest.approx([0.75, -2.0], rel=1e-12)
+
+
+def test_what_is_fitted_can_be_checked_by_hand():
+    weight, ftrl = taken_up([3.0, -3.0], {"n": [16.0, 0.0]}, lr=0.5, beta=1.0, l1=1.0, l2=2.0)
+    # (1 + 4) / 0.5 + 2 = 12 and (1 + 0) / 0.5 + 2 = 4, times 3, and 1 away from zero.
+    assert ftrl.state[weight]["z"].tolist() == [-37.0, 13.0]
+
+
+def test_where_the_settings_are_as_before_nothing_is_fitted():
+    settings = {"lr": 0.3, "beta": 0.7, "l1": 0.2, "l2": 1.5}
+    random = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.zeros(1000))
+    ftrl = Ftrl([weight], **settings)
+    for _ in range(5):
+        weight.grad = 0.2 * torch.randn(1000, generator=random)
+        ftrl.step()
+    assert 0 < weight.count_nonzero() < 1000  # by l1, on whose way the others' z is
+    before = ftrl.state[weight]["z"].clone()
+    ftrl.fit_to_weights()
+    assert torch.equal(ftrl.state[weight]["z"], before)

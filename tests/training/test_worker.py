@@ -10,8 +10,9 @@ from deepfm.model_settings import ModelSettings, TrainingSettings
 from deepfm.models.fm import FM
 from deepfm.models.lr import LR
 from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
-from deepfm.training.optimizer import Ftrl, LazyAdam
-from deepfm.training.order import WorkOrder
+from deepfm.training.ftrl import Ftrl
+from deepfm.training.optimizer import LazyAdam
+from deepfm.training.order import OPTIMIZER, WEIGHTS, WorkOrder
 from deepfm.training.plan import make_optimizer
 from deepfm.training.trace import TABLE, TRACE
 from deepfm.training.worker import run_worker
@@ -178,6 +179,28 @@ def test_an_lr_is_trained_by_ftrl(dataset_url, tmp_path):
     # l1 so strong holds every weight at zero, which Adam would not.
     assert outcome.valid.logloss == pytest.approx(math.log(2), rel=1e-6)
     assert outcome.num_weights == 9 + 1
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["moments", "no-moments"])
+def test_an_lr_goes_on_by_ftrl_from_its_weights_whatever_the_settings_were(
+    dataset_url, tmp_path, in_ranks, is_kept
+):
+    def order(name, learning_rate, beta, **changes):
+        training = {"optimizer": "ftrl", "ftrl": {"beta": beta}, "scale_learning_rate": "linear"}
+        lr = ModelSettings(model="lr", training=training_settings(learning_rate=learning_rate, **training))
+        (tmp_path / name).mkdir()
+        return WorkOrder(dataset_url, f"file://{tmp_path}/{name}", lr, num_threads=1, **changes)
+
+    run_worker(order("begun", 0.5, 0.01), SingleWorld())
+    if not is_kept:
+        (tmp_path / "begun" / OPTIMIZER).unlink()
+    # A beta so large makes steps of next to nothing; two workers double the rate.
+    going_on = order("on", 0.1, 1e6, start_url=f"file://{tmp_path}/begun")
+    in_ranks(2, lambda world: run_worker(going_on, world))
+    before, after = (load_weights(f"file://{tmp_path}/{name}/{WEIGHTS}") for name in ("begun", "on"))
+    assert before["linear.weights.table.weight"].abs().max() > 0.1
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-4)
 
 
 def test_gauc_by_a_field_is_measured_on_validation_and_test_rows(trained):
