@@ -176,9 +176,9 @@ def place(tmp_path_factory):
     write_days(place / "log")
     write_days(place / "headed", head=["label\tI\tC"])
     write_days(place / "rated", label=lambda n: n % 5)
-    (place / "empty" / "ds=2026-01-01").mkdir(parents=True)
-    (place / "empty" / "ds=2026-01-01" / "part.tsv").touch()
     for day in (1, 2, 3):
+        (place / "empty" / f"ds=2026-01-0{day}").mkdir(parents=True)
+        (place / "empty" / f"ds=2026-01-0{day}" / "part.tsv").touch()
         (place / "typed" / f"ds=2026-01-0{day}").mkdir(parents=True)
         rows = pa.table({"label": [0, 1], "I": ["few", "many"], "C": ["a", "b"]})
         pq.write_table(rows, place / "typed" / f"ds=2026-01-0{day}" / "part.parquet")
