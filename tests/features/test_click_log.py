@@ -374,3 +374,10 @@ def test_a_parquet_column_with_a_name_of_ours_is_refused(tmp_path, find):
     pq.write_table(pa.table({"label": [1], "I": [7], "row_hash": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="a column cannot be named row_hash here"):
         find({**PARQUET, "fields": [FIELDS[0], {"kind": "category", "names": ["row_hash"]}]})
+
+
+def test_a_parquet_file_that_was_cut_is_told(tmp_path, find):
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"]}), tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"a\.parquet: expected a whole Parquet file"):
+        find(PARQUET)
