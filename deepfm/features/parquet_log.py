@@ -67,4 +67,6 @@ def _parquet_types(url: str) -> dict[str, str]:
 def _plain(kind: pa.DataType) -> str:
     """What Spark sees: pandas and Arrow also note how they held a column in memory."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list<{_plain(kind.value_type)}>"
     return str(kind).removeprefix("large_")
