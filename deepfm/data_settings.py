@@ -108,8 +108,11 @@ class DataSettings(Settings):
             mistakes.append(
                 "separator: is missing; say what lies between the values of a list, such as a space"
             )
-        if any(self.delimiter in separator for separator in separators.values()):
-            mistakes.append(f"separator: cannot hold the delimiter {self.delimiter!r}, which ends a column")
+        held = any(self.delimiter in separator for separator in separators.values())
+        if held and self.quote is None:
+            mistakes.append(
+                f"separator: cannot hold the delimiter {self.delimiter!r}, which ends a column without quote"
+            )
         return mistakes
 
     def _mistakes_of_cross(self) -> list[str]:

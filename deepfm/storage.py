@@ -6,16 +6,22 @@ A path without a scheme is a local file, whatever the cluster's default filesyst
 import json
 import os
 import uuid
+import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from gzip import BadGzipFile
 from itertools import islice
+from lzma import LZMAError
 from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from deepfm.errors import UserError
+
+#: Of a packed file that is cut, damaged or none.
+UNPACKING_ERRORS = (BadGzipFile, EOFError, LZMAError, zlib.error)
 
 
 def absolute_url(path: str) -> str:
@@ -104,9 +110,17 @@ def read_json(url: str) -> Any:
 
 
 def first_lines(url: str, num_lines: int) -> list[bytes]:
-    """The head of a text file as Spark reads it: unpacked (.gz, …), no byte-order mark, no newlines."""
-    with fsspec.open(url, "rb", compression="infer") as file:
-        lines = [line.removesuffix(b"\n") for line in islice(file, num_lines)]
+    """The head of a text file as Spark reads it: unpacked (.gz, …), no byte-order mark, no newlines.
+
+    UserError where it cannot be unpacked.
+    """
+    try:
+        with fsspec.open(url, "rb", compression="infer") as file:
+            lines = [line.removesuffix(b"\n") for line in islice(file, num_lines)]
+    except UNPACKING_ERRORS as error:
+        raise UserError(
+            f"{url}: expected a file packed as its name says, found {error}; pack it anew or rename it"
+        ) from error
     return [line.removeprefix(BOM_UTF8) if place == 0 else line for place, line in enumerate(lines)]
 
 

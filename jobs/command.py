@@ -198,6 +198,9 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
             f"spark.master: expected one that takes this job, found {master}, which does not; "
             f"is its spark.authenticate.secret this job's, and its Spark {pyspark.__version__}?"
         ) from error
+    # A Parquet log's timestamps become text in the session's zone, which else is the machine's, and times are
+    # read as UTC: the same log would have other days elsewhere.
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
     spark.sparkContext.setLogLevel("WARN" if is_verbose() else "ERROR")
     try:
         yield spark

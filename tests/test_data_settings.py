@@ -201,3 +201,9 @@ def test_the_yaml_that_the_readme_shows_is_whole(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(readme.split("```yaml\n")[1].split("```")[0])
     assert load_settings(path, DataSettings).field_set.names == ("site", "device", "price", "num_views")
+
+
+def test_a_separator_may_be_the_delimiter_between_quotes():
+    between = {"fields": [{**LIST, "separator": ","}], "delimiter": ",", "header": True, "columns": []}
+    assert "cannot hold the delimiter ','" in mistakes_of(**between)
+    assert data(**between, quote='"').field_set[0].separator == ","

@@ -167,3 +167,11 @@ def test_a_file_written_bit_by_bit_is_seen_whole_or_not_at_all(tmp_path):
         raise RuntimeError("in the middle")
     assert storage.read_bytes(url) == b"first second"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_is_not_packed_as_its_name_says_is_a_users_mistake(tmp_path, url):
+    (tmp_path / "a.csv.gz").write_text("label,C\n1,a\n")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"label,C\n1,a\n")[:-10])
+    for name in ("a.csv.gz", "b.csv.gz"):
+        with pytest.raises(UserError, match=f"{name}: expected a file packed as its name says"):
+            storage.first_lines(f"{url}/{name}", 9)

@@ -140,6 +140,9 @@ def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:
 
 def _claim(url: str) -> None:
     """Make an empty folder at `url` that is marked as being built."""
+    if "#" in url or "?" in url:
+        # To Petastorm they end a path.
+        raise UserError(f"{url}: expected a path without # and ?, found one; choose another --output")
     if storage.exists(f"{url}/{MANIFEST}"):
         raise UserError(f"{url}: a finished dataset is there already; choose another --output or remove it")
     if storage.exists(f"{url}/{BUILDING}"):

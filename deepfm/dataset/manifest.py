@@ -98,7 +98,7 @@ def read_manifest(dataset_url: str) -> Manifest:
     if not storage.exists(where):
         raise UserError(
             f"{dataset_url}: expected a dataset with {MANIFEST}, found none; its build did not finish or the "
-            "path is wrong: run build_features.py again or check --dataset"
+            "path is wrong: run build_features.py again or check --dataset or --grow"
         )
     try:
         document = storage.read_json(where)

@@ -61,7 +61,7 @@ class LogFindings:
     counts: RowCounts
     num_values: dict[int, int]  # by field: distinct values of the training rows
     examples: dict[str, list[str]]  # see `rejected_examples`
-    num_cut: dict[int, int]  # by field, a list: see survey.cut_lists
+    num_cut: dict[int, int]  # by field, a list: see Survey.num_cut
 
 
 def rejected_examples(rejected: DataFrame) -> dict[str, list[str]]:

@@ -55,6 +55,11 @@ def fit_time_split(raw: RawRows, row_format: RowFormat, shares: Shares, log_url:
         )
         by_hour = {row.hour: row.num for row in hours.collect()}
         num_rows = sum(by_hour.values())
+        if not num_rows:
+            raise UserError(
+                f"{log_url}: expected rows with a time and a label, found none; check time_column, "
+                "time_format and label in the data YAML"
+            )
         split = TimeSplit(
             _second_after(counts, by_hour, num_rows - round((shares.valid + shares.test) * num_rows)),
             _second_after(counts, by_hour, num_rows - round(shares.test * num_rows)),

@@ -12,12 +12,18 @@ from deepfm.errors import UserError
 
 
 def require_parquet(files: Sequence[str]) -> None:
-    """UserError where a file is none."""
+    """UserError where a file is none, or is cut."""
     for file in files:
         head = storage.read_bytes(file, 4)
         if head != b"PAR1":
             raise UserError(
                 f"{file}: expected a Parquet file, found one that begins with {head!r}; check `format`"
+            )
+        size = storage.num_bytes(file)
+        tail = storage.read_range(file, size - 4, size)
+        if tail != head:
+            raise UserError(
+                f"{file}: expected a whole Parquet file, found one that ends with {tail!r}; copy it anew"
             )
 
 
@@ -61,4 +67,6 @@ def _parquet_types(url: str) -> dict[str, str]:
 def _plain(kind: pa.DataType) -> str:
     """What Spark sees: pandas and Arrow also note how they held a column in memory."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list<{_plain(kind.value_type)}>"
     return str(kind).removeprefix("large_")

@@ -69,9 +69,12 @@ def cut(files: Sequence[TextFile], range_bytes: int) -> list[TextRange]:
 
 def read_tables(of: TextRange) -> Iterator[pa.Table]:
     """The range's lines as tables of LINES_SCHEMA, one unless the file is packed; none without a line."""
-    for content in _unpacked(of.url) if of.stop is None else [_content(of)]:
-        if content:
-            yield lines_table(content, of.url, of.day)
+    try:
+        for content in _unpacked(of.url) if of.stop is None else [_content(of)]:
+            if content:
+                yield lines_table(content, of.url, of.day)
+    except storage.UNPACKING_ERRORS as error:
+        raise ValueError(f"{of.url}: expected a whole packed file, found {error}; pack it anew") from error
 
 
 def lines_table(content: bytes, url: str, day: str | None) -> pa.Table:

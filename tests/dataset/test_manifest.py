@@ -39,6 +39,11 @@ def test_a_dataset_without_manifest_is_refused(dataset):
         read_manifest(url)
 
 
+def test_who_grows_a_dataset_is_told_of_the_flag_he_gave(tmp_path):
+    with pytest.raises(UserError, match="check --dataset or --grow"):
+        read_manifest(f"file://{tmp_path}")
+
+
 def test_a_dataset_with_a_missing_file_is_refused(dataset):
     folder, url, _ = dataset
     os.remove(folder / "train" / "part-00001.parquet")

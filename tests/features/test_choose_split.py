@@ -74,3 +74,9 @@ def test_a_log_whose_validation_rows_share_a_second_with_others_is_told(choose):
 def test_time_split_is_not_for_logs_in_day_folders(choose):
     with pytest.raises(UserError, match="time_split is for logs without"):
         choose(timed(0.1, 0.1), ["0\ta\t5"], folder="log/ds=2026-01-01")
+
+
+@pytest.mark.parametrize("line", ["1\ta\tsoon", "yes\ta\t5"])
+def test_a_log_without_a_row_that_says_time_and_label_is_told(choose, line):
+    with pytest.raises(UserError, match="expected rows with a time and a label, found none"):
+        choose(timed(0.1, 0.1), [line] * 3)

@@ -374,3 +374,20 @@ def test_a_parquet_column_with_a_name_of_ours_is_refused(tmp_path, find):
     pq.write_table(pa.table({"label": [1], "I": [7], "row_hash": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="a column cannot be named row_hash here"):
         find({**PARQUET, "fields": [FIELDS[0], {"kind": "category", "names": ["row_hash"]}]})
+
+
+def test_a_parquet_file_that_was_cut_is_told(tmp_path, find):
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"]}), tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"a\.parquet: expected a whole Parquet file"):
+        find(PARQUET)
+
+
+def test_lists_that_spark_reads_alike_are_no_drift(tmp_path, find):
+    field = {"kind": "list", "names": ["L"], "max_values": 2}
+    kinds = (pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.field("item", pa.string())))
+    for name, kind in zip("abc", kinds, strict=True):
+        columns = {"label": pa.array([1]), "L": pa.array([["x"]], kind)}
+        table = pa.table(columns)
+        pq.write_table(table, tmp_path / f"{name}.parquet", use_compliant_nested_type=name == "b")
+    find({"format": "parquet", "fields": [field]})

@@ -77,3 +77,10 @@ def test_hashes_are_those_of_every_other_night():
         1760245841805064774,
         -74596273992055486,
     ]
+
+
+def test_a_packed_file_that_was_cut_is_named(tmp_path):
+    path = tmp_path / "log.tsv.gz"
+    path.write_bytes(gzip.compress(b"1\t7\ta\n" * 99)[:-10])
+    with pytest.raises(ValueError, match=r"log\.tsv\.gz: expected a whole packed file"):
+        lines_read(path, 10)
