@@ -12,6 +12,10 @@ class UserError(Exception):
         super().__init__(_one_line(message))
 
 
+class OutOfMemory(UserError):
+    """An allocation failed: told with what to lower."""
+
+
 class JobFailed(RuntimeError):
     """Nobody's mistake, and no fault of ours: told in one line, with exit status 1."""
 

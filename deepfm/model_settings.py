@@ -153,10 +153,11 @@ class ModelSettings(Settings):
         return self
 
     def first_stage(self) -> "ModelSettings":
-        """Of FNN: the FM that it starts from, with its embedding dimension and penalties."""
+        """Of FNN: the FM that it starts from, with its embeddings' size and start, and its penalties."""
         return ModelSettings(
             model="fm",
             embedding_dim=self.embedding_dim,
+            init_std=self.init_std,
             w_reg=self.w_reg,
             v_reg=self.v_reg,
             training=self.pretraining or self.training,

@@ -90,9 +90,9 @@ def test_adam_trains_unless_ftrl_is_asked_for():
     assert settings("lr", training={**FTRL, "ftrl": {"l1": 2}}).training.ftrl == FtrlSettings(l1=2.0)
 
 
-def test_the_first_stage_of_an_fnn_is_an_fm_with_its_dimension_and_penalties():
-    fnn = settings("fnn", w_reg=0.1, v_reg=0.2)
-    assert fnn.first_stage() == settings("fm", w_reg=0.1, v_reg=0.2)
+def test_the_first_stage_of_an_fnn_is_an_fm_with_its_embeddings_and_penalties():
+    fnn = settings("fnn", init_std=0.001, w_reg=0.1, v_reg=0.2)
+    assert fnn.first_stage() == settings("fm", init_std=0.001, w_reg=0.1, v_reg=0.2)
 
 
 def test_the_first_stage_of_an_fnn_may_be_trained_in_another_way():

@@ -15,7 +15,7 @@ import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
 from pyspark.sql import SparkSession
 
-from deepfm.errors import UserError, WorkersLost
+from deepfm.errors import OutOfMemory, UserError, WorkersLost
 from deepfm.profile import WorkerSettings
 from deepfm.training.contact import forget_lost, hanging_up, report_lost, watched_for_lost
 from deepfm.training.failure import failures, forget_failures, report_failure
@@ -211,8 +211,9 @@ def _told_by_workers(
 ) -> Exception:
     """The error of the rank that tells most; else why they were given up; else `otherwise`."""
     for failure in failures(order.run_url, num_workers):
-        if failure["type"] == NotFiniteError.__name__:
-            return NotFiniteError(failure["message"])
+        for known in (NotFiniteError, OutOfMemory):
+            if failure["type"] == known.__name__:
+                return known(failure["message"])
         if failure["by_user"]:
             return UserError(failure["message"])
         return RuntimeError(f"rank {failure['rank']} failed: {failure['type']}: {failure['message']}")

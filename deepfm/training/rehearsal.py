@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 
 from deepfm.training.loop import make_exchange, train_step
+from deepfm.training.memory import memory_advice
 from deepfm.training.order import WorkOrder
 from deepfm.training.progress import tell_places
 from deepfm.training.roll_call import Place
@@ -43,6 +44,11 @@ class Rehearsal:
 def rehearse(order: WorkOrder, world: World) -> Rehearsal:
     """On every rank: read the first batches and take steps with them; nothing is kept."""
     worker = Worker(order, world)
+    with memory_advice(world.rank, order.model, worker.manifest.num_ids):
+        return _take_steps(order, world, worker)
+
+
+def _take_steps(order: WorkOrder, world: World, worker: Worker) -> Rehearsal:
     settings = order.model
     model, optimizer = worker.new_model(settings)
     loop_settings = worker.loop_settings(settings)

@@ -119,7 +119,8 @@ class Worker:
         def keep(epoch: Epoch, is_best: bool) -> None:
             if self._world.rank == 0 and is_best:
                 save_weights(weights_url, model.state_dict())
-                if settings.training.save_optimizer:
+                # An FNN's FM is not what a later training goes on from.
+                if settings.training.save_optimizer and weights_name == WEIGHTS:
                     save_weights(f"{self.order.run_url}/{OPTIMIZER}", optimizer.state())
             if progress:
                 progress.epoch(epoch.curves(curves))

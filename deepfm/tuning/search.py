@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from deepfm import storage
 from deepfm.config import yaml_text
-from deepfm.errors import UserError, WorkersLost
+from deepfm.errors import OutOfMemory, UserError, WorkersLost
 from deepfm.model_settings import ModelSettings
 from deepfm.profile import WorkerSettings
 from deepfm.registry.run import Run
@@ -129,7 +129,7 @@ class _Objective:
                 outcome = self._train(run, run_url, settings, judge)
                 state = judge.reason if outcome.training.stopped else "complete"
                 _log_outcome(run, trial, outcome)
-            except WorkersLost as error:
+            except (WorkersLost, OutOfMemory) as error:
                 mark_lost(trial, str(error))
                 raise
             except NotFiniteError as error:

@@ -14,14 +14,14 @@ from optuna.samplers import BaseSampler, GridSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from deepfm.errors import UserError, WorkersLost
+from deepfm.errors import OutOfMemory, UserError, WorkersLost
 from deepfm.tuning.plan import Plan
 from deepfm.tuning.space import SEED, Choice, number_type
 
 # What a trial is told of by, in its study.
 RUN_ID, METRICS, REASON = "run_id", "metrics", "reason"
 _DIVERGED, _LOST, _TRIES, _AGAIN = "diverged", "lost", "tries", "again"
-_MAX_TRIES = 3  # of a trial whose workers were lost: for want of memory they will be again
+_MAX_TRIES = 3  # of a trial whose workers were lost or ran out of memory: for want of it they will again
 
 
 class CutOff(Exception):
@@ -157,12 +157,13 @@ def run_trials(
 ) -> Iterator[None]:
     """Trial after trial until the study has so many, those of earlier processes counted; yields after each.
 
-    What lost its workers is tried again, three times at most; what was cut off whenever the study goes on.
+    What lost its workers, or ran out of memory, is tried again, three times at most; what was cut off
+    whenever the study goes on.
     """
     while (done := num_done(study)) < num_trials and not is_time_over():
         _try_failed_again(study)
         study.sampler = _sampler(plan, done)
-        study.optimize(objective, n_trials=1, catch=(WorkersLost, CutOff))
+        study.optimize(objective, n_trials=1, catch=(WorkersLost, OutOfMemory, CutOff))
         yield
 
 
@@ -209,7 +210,7 @@ def mark_diverged(trial: Trial, reason: str) -> None:
 
 
 def mark_lost(trial: Trial, reason: str) -> None:
-    """Its workers were lost."""
+    """Its workers were lost, or ran out of memory."""
     trial.set_user_attr(_LOST, True)
     trial.set_user_attr(REASON, reason)
 

@@ -144,6 +144,12 @@ def test_a_trial_whose_loss_is_no_number_does_not_stop_the_search(tune):
     assert summary["best"] == {"training.learning_rate": 0.01}
 
 
+def test_a_trial_that_no_memory_holds_does_not_stop_the_search(tune, trained):
+    summary = tune({"embedding_dim": [2, 10**13]}).summary
+    assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 0, "failed": 3, "left": 0}
+    assert sorted(trained) == [2, 10**13, 10**13, 10**13]
+
+
 def test_beyond_its_minutes_a_study_ends_with_the_running_epoch(tune, trained):
     long = {"max_epochs": 10**6, "patience": 10**6}
     summary = tune({"embedding_dim": [1, 2]}, "--max-minutes", 0.03, training=long).summary

@@ -11,11 +11,11 @@ import cloudpickle
 import pytest
 
 from deepfm import storage
-from deepfm.errors import UserError
+from deepfm.errors import OutOfMemory, UserError
 from deepfm.model_settings import ModelSettings
 from deepfm.profile import WorkerSettings
 from deepfm.training import launch as launching
-from deepfm.training.failure import failure_url
+from deepfm.training.failure import failure_url, report_failure
 from deepfm.training.launch import check_slots, launch
 from deepfm.training.order import WorkOrder
 
@@ -182,6 +182,13 @@ def test_what_the_user_can_mend_is_told_before_faults_of_ours(order):
     left_by(ordered, 1, "mend this", by_user=True)
     told = launching._told_by_workers(ordered, 2, "exit code 1")
     assert isinstance(told, UserError) and str(told) == "mend this"
+
+
+def test_memory_that_a_worker_lacked_is_told_as_such(order):
+    ordered = order()
+    report_failure(ordered.run_url, 1, OutOfMemory("rank 1 ran out of memory"), by_user=True)
+    told = launching._told_by_workers(ordered, 2, "exit code 1")
+    assert isinstance(told, OutOfMemory) and str(told) == "rank 1 ran out of memory"
 
 
 def test_workers_that_left_no_message_are_told_in_horovods_words(order):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepfm.errors import UserError
+from deepfm.errors import OutOfMemory
 from deepfm.model_settings import ModelSettings
 from deepfm.training.memory import memory_advice
 
@@ -20,7 +20,7 @@ SETTINGS = ModelSettings.model_validate(
 @pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)])
 def test_an_allocation_that_fails_says_what_to_lower(allocate):
     with (
-        pytest.raises(UserError, match=r"^rank 3 ran out of memory: .*batch_size \(now 4096\).*1,000 ids"),
+        pytest.raises(OutOfMemory, match=r"^rank 3 ran out of memory: .*batch_size \(now 4096\).*1,000 ids"),
         memory_advice(3, SETTINGS, [400, 600]),
     ):
         allocate()

@@ -2,16 +2,17 @@
 
 import pytest
 
-from deepfm.errors import UserError
+from deepfm.errors import OutOfMemory, UserError
 from deepfm.model_settings import ModelSettings
 from deepfm.training.order import WorkOrder
 from deepfm.training.rehearsal import rehearsal_from_json, rehearsal_to_json, rehearse
 from deepfm.training.world import SingleWorld
 
 
-def order(dataset_url, folder, **training):
+def order(dataset_url, folder, embedding_dim=2, **training):
     settings = {"batch_size": 16, "max_epochs": 3, "learning_rate": 0.01, **training}
-    model = ModelSettings.model_validate({"model": "fm", "embedding_dim": 2, "training": settings})
+    content = {"model": "fm", "embedding_dim": embedding_dim, "training": settings}
+    model = ModelSettings.model_validate(content)
     return WorkOrder(dataset_url, f"file://{folder}", model, num_threads=1)
 
 
@@ -45,3 +46,10 @@ def test_ranks_name_each_others_places(dataset_url, tmp_path, in_ranks):
 def test_a_field_that_gauc_cannot_go_by_is_refused(dataset_url, tmp_path):
     with pytest.raises(UserError, match="gauc_field user: expected a field of kind category .* among A, B"):
         rehearse(order(dataset_url, tmp_path, gauc_field="user"), SingleWorld())
+
+
+def test_memory_that_would_run_out_is_told_with_what_to_lower(dataset_url, tmp_path):
+    with pytest.raises(
+        OutOfMemory, match=r"^rank 0 ran out of memory: .* embedding_dim \(now 10000000000000\)"
+    ):
+        rehearse(order(dataset_url, tmp_path, embedding_dim=10**13), SingleWorld())

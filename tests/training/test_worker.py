@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -136,6 +137,13 @@ def test_curves_of_the_first_stage_have_a_prefix_and_come_first(fnn_order, tmp_p
 def test_without_settings_of_its_own_the_first_stage_has_those_of_training(fnn_order):
     outcome = run_worker(fnn_order(num_epochs=2, learning_rate=0.01, pretraining=None), SingleWorld())
     assert len(outcome.first_stage.epochs) == 2
+
+
+def test_what_the_fms_optimizer_remembers_is_not_left_as_the_fnns(fnn_order, tmp_path):
+    order = fnn_order()
+    training = order.model.training.model_copy(update={"save_optimizer": False})
+    run_worker(replace(order, model=order.model.model_copy(update={"training": training})), SingleWorld())
+    assert not (tmp_path / OPTIMIZER).exists()
 
 
 def test_an_fnn_that_is_given_an_fm_starts_from_it_and_trains_none(fnn_order, tmp_path):

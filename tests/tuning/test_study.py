@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from deepfm.errors import UserError, WorkersLost
+from deepfm.errors import OutOfMemory, UserError, WorkersLost
 from deepfm.tuning.study import (
     CutOff,
     choose,
@@ -119,13 +119,14 @@ def test_an_error_stops_the_search_and_what_it_stopped_is_tried_again(study_of, 
     assert sorted(choice["embedding_dim"] for choice in tried) == [2, 4, 8]
 
 
-def test_a_trial_that_loses_its_workers_is_tried_three_times_and_then_given_up(study_of, plan_of):
+@pytest.mark.parametrize("error", [WorkersLost("killed"), OutOfMemory("rank 0 ran out of memory")])
+def test_a_trial_that_loses_its_workers_is_tried_three_times_and_then_given_up(study_of, plan_of, error):
     plan = plan_of({"embedding_dim": [2, 4, 8]})
 
     def four_is_too_large(choice, trial):
         if choice["embedding_dim"] == 4:
-            mark_lost(trial, "killed")
-            raise WorkersLost("killed")
+            mark_lost(trial, str(error))
+            raise error
         return 0.5
 
     with study_of(plan) as study:
