@@ -10,7 +10,6 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from gzip import BadGzipFile
 from itertools import islice
 from lzma import LZMAError
 from typing import Any, BinaryIO
@@ -19,9 +18,6 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from deepfm.errors import UserError
-
-#: Of a packed file that is cut, damaged or none.
-UNPACKING_ERRORS = (BadGzipFile, EOFError, LZMAError, zlib.error)
 
 
 def absolute_url(path: str) -> str:
@@ -109,18 +105,31 @@ def read_json(url: str) -> Any:
     return json.loads(read_bytes(url))
 
 
+@contextmanager
+def unpacked(url: str) -> Iterator[BinaryIO]:
+    """A file as it was before it was packed (.gz, .bz2, …), if it was.
+
+    UserError, also from within the block, where it is cut, damaged or not packed as its name says.
+    """
+    try:
+        with fsspec.open(url, "rb", compression="infer") as file:
+            yield file
+    except (OSError, EOFError, LZMAError, zlib.error) as error:
+        # gzip and bz2 say it by an OSError that, unlike the system's, has no number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UserError(
+            f"{url}: expected a whole file packed as its name says, found {error}; pack it anew or rename it"
+        ) from error
+
+
 def first_lines(url: str, num_lines: int) -> list[bytes]:
     """The head of a text file as Spark reads it: unpacked (.gz, …), no byte-order mark, no newlines.
 
     UserError where it cannot be unpacked.
     """
-    try:
-        with fsspec.open(url, "rb", compression="infer") as file:
-            lines = [line.removesuffix(b"\n") for line in islice(file, num_lines)]
-    except UNPACKING_ERRORS as error:
-        raise UserError(
-            f"{url}: expected a file packed as its name says, found {error}; pack it anew or rename it"
-        ) from error
+    with unpacked(url) as file:
+        lines = [line.removesuffix(b"\n") for line in islice(file, num_lines)]
     return [line.removeprefix(BOM_UTF8) if place == 0 else line for place, line in enumerate(lines)]
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import time
 import warnings
@@ -17,6 +18,7 @@ try:
     import pyspark
     from py4j.protocol import Py4JJavaError, Py4JNetworkError
     from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
     from spark_console import set_up_java
 
@@ -103,7 +105,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
         except Exception as error:
-            told = _of_a_lost_store(error)
+            told = _user_error_of_a_task(error) or _of_a_lost_store(error)
             if told is None:
                 raise
             click.echo(f"error: {told}", err=True)
@@ -120,6 +122,14 @@ def is_verbose() -> bool:
     """Whether the job that runs was asked to be."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(_VERBOSE))
+
+
+def _user_error_of_a_task(error: Exception) -> UserError | None:
+    """The user's mistake that a task of Spark's met, told in its stack trace; None for other errors."""
+    if not isinstance(error, (Py4JJavaError, PySparkException)):
+        return None
+    told = re.search(rf"^{UserError.__module__}\.{UserError.__name__}: (.*)$", str(error), re.MULTILINE)
+    return told and UserError(told[1])
 
 
 def _of_a_lost_store(error: Exception) -> JobFailed | UserError | None:

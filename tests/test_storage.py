@@ -1,6 +1,9 @@
 """Files and folders by URL: what is listed, what is written whole, what is told when it cannot be reached."""
 
+import bz2
+import errno
 import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -169,9 +172,29 @@ def test_a_file_written_bit_by_bit_is_seen_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_that_is_not_packed_as_its_name_says_is_a_users_mistake(tmp_path, url):
-    (tmp_path / "a.csv.gz").write_text("label,C\n1,a\n")
-    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"label,C\n1,a\n")[:-10])
-    for name in ("a.csv.gz", "b.csv.gz"):
-        with pytest.raises(UserError, match=f"{name}: expected a file packed as its name says"):
-            storage.first_lines(f"{url}/{name}", 9)
+def damaged(content: bytes) -> bytes:
+    return content[:-20] + bytes(10) + content[-10:]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("plain.csv.gz", b"label,C\n1,a\n"),
+        ("cut.csv.gz", gzip.compress(b"label,C\n1,a\n")[:-10]),
+        ("damaged.csv.gz", damaged(gzip.compress(b"label,C\n1,a\n"))),
+        ("plain.csv.bz2", b"label,C\n1,a\n"),
+        ("cut.csv.bz2", bz2.compress(b"label,C\n1,a\n")[:-10]),
+        ("damaged.csv.bz2", damaged(bz2.compress(b"label,C\n1,a\n"))),
+        ("cut.csv.xz", lzma.compress(b"label,C\n1,a\n")[:-10]),
+    ],
+)
+def test_a_file_that_is_not_packed_as_its_name_says_is_a_users_mistake(tmp_path, url, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}: expected a whole file packed as its name says, found "):
+        storage.first_lines(f"{url}/{name}", 9)
+
+
+def test_what_the_system_says_of_a_packed_file_is_not_taken_for_damage(tmp_path, url):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"label,C\n"))
+    with pytest.raises(OSError, match="the disk is gone"), storage.unpacked(f"{url}/a.csv.gz"):
+        raise OSError(errno.EIO, "the disk is gone")

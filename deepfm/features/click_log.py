@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fsspec.utils import infer_compression
 from pyspark.sql import DataFrame, SparkSession
@@ -73,8 +74,7 @@ def find_click_log(
 def _day_folders(url: str, settings: DataSettings) -> tuple[str, ...] | None:
     """The days of a log's ds= folders, None where it has none."""
     children = storage.children(url) if storage.is_folder(url) else []
-    folders = [child["name"] for child in children if child["is_folder"]]
-    days = tuple(name.removeprefix(_DAY_FOLDER) for name in folders if name.startswith(_DAY_FOLDER))
+    days = tuple(child["name"].removeprefix(_DAY_FOLDER) for child in children if _is_day_folder(child))
     if not days:
         return None
     if settings.day_column is not None:
@@ -85,13 +85,23 @@ def _day_folders(url: str, settings: DataSettings) -> tuple[str, ...] | None:
     wrong = [day for day in days if not is_day(day)]
     if wrong:
         raise UserError(f"{url}/ds={wrong[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
-    beside = [child["name"] for child in children if not child["is_folder"] and child["size"]]
+    beside = [child for child in children if _has_rows(child) and not _is_day_folder(child)]
     if beside:
+        what = "folder" if beside[0]["is_folder"] else "file"
         raise UserError(
-            f"{url}: expected the rows of a log with ds= folders in these, found the file {beside[0]} beside "
-            "them; move it into its day's, or let its name begin with _"
+            f"{url}: expected the rows of a log with ds= folders in these, found the {what} "
+            f"{beside[0]['name']} beside them; move its rows into their day's, or let its name begin with _"
         )
     return days
+
+
+def _is_day_folder(child: Mapping[str, Any]) -> bool:
+    return child["is_folder"] and child["name"].startswith(_DAY_FOLDER)
+
+
+def _has_rows(child: Mapping[str, Any]) -> bool:
+    """Whether a file has; a folder may."""
+    return child["is_folder"] or child["size"]
 
 
 def _require_folders(url: str, day_folders: Sequence[str] | None, days: Sequence[str] | None) -> None:

@@ -8,13 +8,13 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from fsspec.utils import infer_compression
 
 from deepfm import storage
+from deepfm.errors import UserError
 
 #: Bytes that a worker parses at once: enough that Arrow's fixed costs vanish, 130,000 rows of Criteo.
 MAX_RANGE_BYTES = 32 << 20
@@ -68,22 +68,24 @@ def cut(files: Sequence[TextFile], range_bytes: int) -> list[TextRange]:
 
 
 def read_tables(of: TextRange) -> Iterator[pa.Table]:
-    """The range's lines as tables of LINES_SCHEMA, one unless the file is packed; none without a line."""
-    try:
-        for content in _unpacked(of.url) if of.stop is None else [_content(of)]:
-            if content:
-                yield lines_table(content, of.url, of.day)
-    except storage.UNPACKING_ERRORS as error:
-        raise ValueError(f"{of.url}: expected a whole packed file, found {error}; pack it anew") from error
+    """The range's lines as tables of LINES_SCHEMA, one unless the file is packed; none without a line.
+
+    UserError where a packed file is cut or damaged.
+    """
+    for content in _unpacked(of.url) if of.stop is None else [_content(of)]:
+        if content:
+            yield lines_table(content, of.url, of.day)
 
 
 def lines_table(content: bytes, url: str, day: str | None) -> pa.Table:
     """Whole lines, each with its newline -> one row a line, of LINES_SCHEMA; the lines' bytes are not copied.
 
-    ValueError beyond 2 GiB, which only a line of that length makes.
+    UserError beyond 2 GiB, which only a line of that length makes.
     """
     if len(content) > _MAX_TABLE_BYTES:
-        raise ValueError(f"{url}: expected lines of a few kB, found one of {len(content) >> 20} MiB")
+        raise UserError(
+            f"{url}: expected lines of a few kB, found one of {len(content) >> 20} MiB; is it a text file?"
+        )
     ends = np.flatnonzero(np.frombuffer(content, np.uint8) == ord("\n")) + 1
     offsets = np.concatenate([[0], ends]).astype(np.int32)
     lines = pa.Array.from_buffers(
@@ -130,7 +132,7 @@ def _rest_of_line(file) -> bytes:
 
 def _unpacked(url: str) -> Iterator[bytes]:
     """The lines of a packed file, in pieces of whole ones."""
-    with fsspec.open(url, "rb", compression="infer") as file:
+    with storage.unpacked(url) as file:
         rest, first = b"", True
         while piece := file.read(MAX_RANGE_BYTES):
             piece = piece.removeprefix(BOM_UTF8) if first else piece

@@ -123,7 +123,9 @@ def test_a_packed_folder_is_refused(tmp_path, find):
 @pytest.mark.parametrize(
     ("beside", "told"),
     [
-        ("log/late.tsv", "found the file late.tsv beside them; move it into its day's"),
+        ("log/late.tsv", "found the file late.tsv beside them; move its rows into their day's"),
+        ("log/late/b.tsv", "found the folder late beside them; move its rows into their day's"),
+        ("log/ds=2026-01-02", "found the file ds=2026-01-02 beside them"),
         (
             "log/ds=2026-01-01/hour=01/b.tsv",
             "/ds=2026-01-01: .* found the folder hour=01 there; move its files",

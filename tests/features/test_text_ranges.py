@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from deepfm.errors import UserError
 from deepfm.features import text_ranges
 from deepfm.features.text_ranges import LINES_SCHEMA, TextFile, cut, lines_table, read_tables, row_hashes
 
@@ -82,5 +83,5 @@ def test_hashes_are_those_of_every_other_night():
 def test_a_packed_file_that_was_cut_is_named(tmp_path):
     path = tmp_path / "log.tsv.gz"
     path.write_bytes(gzip.compress(b"1\t7\ta\n" * 99)[:-10])
-    with pytest.raises(ValueError, match=r"log\.tsv\.gz: expected a whole packed file"):
+    with pytest.raises(UserError, match=r"log\.tsv\.gz: expected a whole file packed as its name says"):
         lines_read(path, 10)

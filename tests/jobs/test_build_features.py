@@ -1,4 +1,7 @@
-"""build_features.py: which of a log's days it looks at."""
+"""build_features.py: which of a log's days it looks at, and what it tells of a damaged file."""
+
+import gzip
+import random
 
 import yaml
 
@@ -18,3 +21,20 @@ def test_days_that_are_not_asked_for_may_have_other_columns(run_job, write_log, 
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(DATA))
     paths = ["--data", tmp_path / "data.yaml", "--input", log, "--output", tmp_path / "dataset"]
     assert run_job("build_features", *paths, *SPLIT).summary["rows_read"] == 6
+
+
+def test_a_packed_file_that_is_cut_in_the_middle_is_a_users_mistake(run_job, tmp_path):
+    """Which its head does not tell: a task meets it."""
+    values = random.Random(1)
+    days = [f"2026-01-0{day}" for day in (1, 2, 3)]
+    for day in days:
+        (tmp_path / "log" / f"ds={day}").mkdir(parents=True)
+        lines = ["label,C", *(f"{place % 2},{values.getrandbits(64):x}" for place in range(20_000))]
+        content = gzip.compress("\n".join(lines).encode())
+        cut = len(content) // 2 if day == days[1] else len(content)
+        (tmp_path / "log" / f"ds={day}" / "a.csv.gz").write_bytes(content[:cut])
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(DATA))
+    paths = ["--data", tmp_path / "data.yaml", "--input", tmp_path / "log", "--output", tmp_path / "dataset"]
+    mistake = run_job("build_features", *paths, *SPLIT).mistake
+    assert "ds=2026-01-02/a.csv.gz: expected a whole file packed as its name says" in mistake
+    assert not (tmp_path / "dataset").exists()
