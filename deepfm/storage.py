@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import infer_compression
 
 from deepfm.errors import UserError
 
@@ -115,8 +116,8 @@ def unpacked(url: str) -> Iterator[BinaryIO]:
         with fsspec.open(url, "rb", compression="infer") as file:
             yield file
     except (OSError, EOFError, LZMAError, zlib.error) as error:
-        # gzip and bz2 say it by an OSError that, unlike the system's, has no number.
-        if isinstance(error, OSError) and error.errno is not None:
+        # gzip and bz2 say it by an OSError that, unlike the system's, has no number; nor have some of HDFS's.
+        if isinstance(error, OSError) and (error.errno is not None or infer_compression(url) is None):
             raise
         raise UserError(
             f"{url}: expected a whole file packed as its name says, found {error}; pack it anew or rename it"

@@ -198,3 +198,9 @@ def test_what_the_system_says_of_a_packed_file_is_not_taken_for_damage(tmp_path,
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"label,C\n"))
     with pytest.raises(OSError, match="the disk is gone"), storage.unpacked(f"{url}/a.csv.gz"):
         raise OSError(errno.EIO, "the disk is gone")
+
+
+def test_what_a_filesystem_says_of_a_plain_file_is_not_taken_for_damage(tmp_path, url):
+    (tmp_path / "a.csv").write_bytes(b"label,C\n")
+    with pytest.raises(OSError, match="no such block"), storage.unpacked(f"{url}/a.csv"):
+        raise OSError("no such block")  # without a number, as pyarrow's HDFS does
