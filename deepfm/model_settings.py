@@ -69,7 +69,7 @@ class TrainingSettings(Settings):
     # remembers twice as much as there are weights.
     save_optimizer: bool = True
     gauc_field: str | None = None  # a category, such as the user: the AUC among its known values' own rows
-    seed: int = Setting(default=1, ge=0)  # of initial weights, dropout and the order of the rows
+    seed: int = Setting(default=1, ge=0, lt=2**62)  # of initial weights, dropout and the order of the rows
 
     @model_validator(mode="before")
     @classmethod
@@ -88,7 +88,8 @@ class TrainingSettings(Settings):
             raise ValueError("table_learning_rate: ftrl has one learning rate for all weights")
         if self.optimizer == "ftrl" and (self.schedule != "constant" or self.warmup_steps):
             raise ValueError("schedule, warmup_steps: ftrl lowers each weight's rate by itself")
-        if self.schedule == "plateau" and self.plateau_patience >= self.patience:
+        stops_early = self.keep == "best"
+        if self.schedule == "plateau" and stops_early and self.plateau_patience >= self.patience:
             raise ValueError(
                 "plateau_patience: must be below patience, or training stops before the rate is reduced"
             )

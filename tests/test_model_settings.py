@@ -6,7 +6,7 @@ import pytest
 
 from deepfm.config import load_settings, parse_settings
 from deepfm.errors import UserError
-from deepfm.model_settings import DeepPartSettings, FtrlSettings, ModelSettings
+from deepfm.model_settings import DeepPartSettings, FtrlSettings, ModelSettings, TrainingSettings
 from deepfm.models.build import build_model
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.dnn import DNN
@@ -207,3 +207,14 @@ def test_training_settings_no_worker_could_use_are_refused(key, value):
 def test_batch_norm_with_hardly_a_batch_is_refused():
     told = mistakes_of("deepfm", deep={"batch_norm": True}, training={**TRAINING, "batch_size": 2})
     assert "batch_norm needs at least 4" in told
+
+
+def test_a_plateau_may_be_waited_for_where_nothing_stops_early():
+    TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, schedule="plateau", keep="last")
+    with pytest.raises(ValueError, match="must be below patience"):
+        TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, schedule="plateau")
+
+
+def test_a_seed_is_one_that_torch_takes():
+    with pytest.raises(ValueError, match="seed"):
+        TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, seed=10**20)

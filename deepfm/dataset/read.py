@@ -92,6 +92,21 @@ def pieces_of(files: list[DataFile], first: int, last: int) -> list[Piece]:
     return pieces
 
 
+def require_rows(dataset_url: str, manifest: Manifest, num_workers: int) -> None:
+    """UserError where a split has fewer rows than there are workers."""
+    for split in manifest.splits:
+        _require_rows(dataset_url, manifest, split, num_workers)
+
+
+def _require_rows(dataset_url: str, manifest: Manifest, split: str, num_workers: int) -> None:
+    num_rows = manifest.splits[split].num_rows
+    if num_rows < num_workers:
+        raise UserError(
+            f"{dataset_url}/{split}: expected at least a row for each of {num_workers} workers, found "
+            f"{num_rows}; give fewer --num-workers or choose more days"
+        )
+
+
 def read_batches(
     dataset_url: str, manifest: Manifest, split: str, shard: Shard, *, epoch: int = 0, seed: int | None = None
 ) -> Iterator[Batch]:
@@ -100,11 +115,7 @@ def read_batches(
     Raises UserError where a split has fewer rows than there are ranks.
     """
     part = manifest.splits[split]
-    if part.num_rows < shard.size:
-        raise UserError(
-            f"{dataset_url}/{split}: expected at least a row for each of {shard.size} workers, found "
-            f"{part.num_rows}; give fewer --num-workers or choose more days"
-        )
+    _require_rows(dataset_url, manifest, split, shard.size)
     files = list(part.files)
     if seed is not None:
         files = [files[place] for place in np.random.default_rng([seed, epoch]).permutation(len(files))]

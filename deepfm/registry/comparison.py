@@ -64,7 +64,7 @@ def train_in_turn(
 
     What an interrupted comparison of the same key has finished is taken from it.
     """
-    with _parent_run(store, experiment, comparison) as (parent, finished):
+    with _parent_run(store, experiment, comparison, work_url) as (parent, finished):
         results = []
         for settings in comparison.models:
             if settings.model in finished:
@@ -82,7 +82,7 @@ def train_in_turn(
 
 @contextmanager
 def _parent_run(
-    store: Store, experiment: str, comparison: Comparison
+    store: Store, experiment: str, comparison: Comparison, work_url: str
 ) -> Iterator[tuple[Run, dict[str, ModelResult]]]:
     """The parent run, taken up again where it was interrupted, and what it has finished by model."""
     condition = f"tags.{_KEY} = '{comparison.key}' and attributes.status != 'FINISHED'"
@@ -99,6 +99,7 @@ def _parent_run(
             finished[result.model] = result
         elif child.info.status == "RUNNING":
             store.client.set_terminated(child.info.run_id, "KILLED")
+            storage.remove(f"{work_url}/{child.info.run_id}")
     logger.info("going on with run %s, which was interrupted", run_id)
     with store.resumed(run_id) as parent:
         yield parent, finished

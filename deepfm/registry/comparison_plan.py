@@ -36,12 +36,19 @@ class Comparison:
 def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -> tuple[ModelSettings, ...]:
     """The settings FOLDER/NAME.yaml of each model, made alike `like` if it is given.
 
-    UserError for a model named twice, or where embedding dimension, hidden units or budget differ.
+    UserError for a kind of model named twice, or where embedding dimension, hidden units or budget differ.
     """
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(f"--models: expected each model once, found {', '.join(repeated)} again")
     models = [load_settings(f"{folder}/{name}.yaml", ModelSettings) for name in names]
+    kinds = [settings.model for settings in models]
+    if twice := [name for name, kind in zip(names, kinds, strict=True) if kinds.count(kind) > 1]:
+        # A table has a row a kind; settings of one kind are compared by a search.
+        raise UserError(
+            f"--models: expected each kind of model once, found {' and '.join(twice)}; leave all but one "
+            "out, or compare their settings by jobs/tune.py"
+        )
     if like is not None:
         models = [alike(settings, like) for settings in models]
     _require_same_budget(names, models)
@@ -83,7 +90,7 @@ def _require_same_budget(names: Sequence[str], models: Sequence[ModelSettings]) 
         shared["deep.hidden_units"] = settings.deep and settings.deep.hidden_units
         shared |= {
             f"training.{key}": getattr(settings.training, key)
-            for key in ("batch_size", "max_epochs", "patience")
+            for key in ("batch_size", "max_epochs", "patience", "keep", "monitor", "precision")
         }
         for key, value in shared.items():
             if value is not None:

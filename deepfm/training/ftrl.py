@@ -27,14 +27,15 @@ class Ftrl(torch.optim.Optimizer):
     def fit_to_weights(self) -> None:
         """Let z be what the weights follow from; it stays, to the bit, where they do already.
 
-        They do not where they came without z and n, as new ids' do, or from a training by other settings. A
-        weight of 0 keeps its z: that may be on its way to l1.
+        They do not where they came without z and n, as new ids' do, or from a training by other settings. Of
+        a weight of 0 it stays as near as l1 allows: it may be on its way there.
         """
         for group in self.param_groups:
             for w in group["params"]:
                 z, n = self._state_of(w)
                 fitted = -(w * _strength(n, group) + w.sign() * group["l1"])
-                z.copy_(torch.where((w == 0) | (w == _weight(z, n, group)), z, fitted))
+                fitted = torch.where(w == 0, z.clamp(-group["l1"], group["l1"]), fitted)
+                z.copy_(torch.where(w == _weight(z, n, group), z, fitted))
 
     @torch.no_grad()
     def step(self, closure=None) -> None:

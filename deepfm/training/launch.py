@@ -15,6 +15,8 @@ import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
 from pyspark.sql import SparkSession
 
+from deepfm.dataset.manifest import read_manifest
+from deepfm.dataset.read import require_rows
 from deepfm.errors import OutOfMemory, UserError, WorkersLost
 from deepfm.profile import WorkerSettings
 from deepfm.training.contact import forget_lost, hanging_up, report_lost, watched_for_lost
@@ -22,6 +24,7 @@ from deepfm.training.failure import failures, forget_failures, report_failure
 from deepfm.training.loop import NotFiniteError
 from deepfm.training.order import WorkOrder
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
+from deepfm.training.plan import groups_of
 from deepfm.training.pulse import Pulses, beating, watched_for_silence
 from deepfm.training.rehearsal import Rehearsal, rehearsal_from_json, rehearsal_to_json, rehearse
 from deepfm.training.worker import run_worker
@@ -82,6 +85,10 @@ def _rehearse(order: WorkOrder, world: World) -> str:
 def _run_on_workers(
     work: Work, spark: SparkSession, order: WorkOrder, num_workers: int, workers: WorkerSettings
 ) -> str:
+    manifest = read_manifest(order.dataset_url)
+    # What each worker would find out, the last of it only when all is trained.
+    require_rows(order.dataset_url, manifest, num_workers)
+    groups_of(order.model, manifest.fields)
     check_slots(spark, num_workers, workers.start_timeout_s)
     forget_failures(order.run_url, num_workers)
     forget_lost(order.run_url, num_workers)

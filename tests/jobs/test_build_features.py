@@ -38,3 +38,14 @@ def test_a_packed_file_that_is_cut_in_the_middle_is_a_users_mistake(run_job, tmp
     mistake = run_job("build_features", *paths, *SPLIT).mistake
     assert "ds=2026-01-02/a.csv.gz: expected a whole file packed as its name says" in mistake
     assert not (tmp_path / "dataset").exists()
+
+
+def test_a_sample_of_rows_that_are_nearly_all_equal_is_refused(run_job, write_log, tmp_path):
+    """Equal rows have one fate, so few contents are no sample and the correction would be another's."""
+    rows = [f"{int(place % 10 == 0)},a" for place in range(1000)]
+    log = write_log({f"2026-01-0{day}": ["label,C", *rows] for day in (1, 2, 3)})
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({**DATA, "keep_negatives": 0.5}))
+    paths = ["--data", tmp_path / "data.yaml", "--input", log, "--output", tmp_path / "dataset"]
+    mistake = run_job("build_features", *paths, *SPLIT).mistake
+    assert "expected keep_negatives 0.5 to keep that share of the training rows without a click" in mistake
+    assert not (tmp_path / "dataset").exists()

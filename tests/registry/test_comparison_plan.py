@@ -1,6 +1,7 @@
 """Which settings the models of a comparison get, and which comparisons are one and the same."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -90,6 +91,28 @@ def test_lr_has_no_embedding_size_to_differ_in(folder):
 def test_models_that_differ_in_size_or_budget_are_refused(folder, change, named):
     with pytest.raises(UserError, match=named):
         load_models(["dnn", "deepfm"], folder(settings("dnn"), settings("deepfm", **change)), None)
+
+
+@pytest.mark.parametrize(("key", "value"), [("precision", "bf16"), ("keep", "last"), ("monitor", "auc")])
+def test_models_that_are_trained_or_chosen_otherwise_are_refused(folder, key, value):
+    """Else the time of one would be that of other arithmetic, or its figures those of another epoch."""
+    models = settings("fm"), settings("dnn", training={**TRAINING, key: value})
+    with pytest.raises(UserError, match=f"training.{key}"):
+        load_models(["fm", "dnn"], folder(*models), None)
+
+
+def test_two_settings_of_one_kind_are_refused(folder):
+    """The table and what is finished go by the kind: one would stand for the other."""
+    path = folder(settings("fm"))
+    Path(path, "quick.yaml").write_text(Path(path, "fm.yaml").read_text())
+    with pytest.raises(UserError, match="found fm and quick; leave all but one out"):
+        load_models(["fm", "quick"], path, None)
+
+
+def test_the_models_that_are_compared_by_default_are_on_equal_terms():
+    names = ["lr", "fm", "fnn", "ipnn", "opnn", "pnn", "wide_deep", "fm_dnn", "deepfm"]
+    folder = Path(__file__).resolve().parent.parent.parent / "conf" / "model"
+    assert [found.model for found in load_models(names, str(folder), None)] == names
 
 
 def test_like_makes_differing_models_comparable(folder):

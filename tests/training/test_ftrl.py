@@ -201,3 +201,19 @@ def test_where_the_settings_are_as_before_nothing_is_fitted():
     before = ftrl.state[weight]["z"].clone()
     ftrl.fit_to_weights()
     assert torch.equal(ftrl.state[weight]["z"], before)
+
+
+def test_a_weight_of_zero_stays_near_it_where_l1_is_lowered():
+    """What l1 held at 0 must not come back at once by a step that says nothing."""
+    weight = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    held = Ftrl([weight], lr=0.5, l1=1.0)
+    weight.grad = torch.tensor([0.9, -0.9], dtype=torch.float64)
+    held.step()
+    assert weight.tolist() == [0.0, 0.0]
+    freed = Ftrl([weight], lr=0.5, l1=0.25)
+    freed.state[weight] = held.state[weight]
+    freed.fit_to_weights()
+    assert freed.state[weight]["z"].tolist() == [0.25, -0.25]
+    weight.grad = torch.tensor([1e-6, -1e-6], dtype=torch.float64)
+    freed.step()
+    assert weight.abs().max() < 1e-6

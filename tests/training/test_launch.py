@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -194,3 +195,17 @@ def test_memory_that_a_worker_lacked_is_told_as_such(order):
 def test_workers_that_left_no_message_are_told_in_horovods_words(order):
     told = launching._told_by_workers(order(), 2, "Process name: 1\nExit code: -9\n")
     assert str(told) == "the workers failed: Process name: 1 Exit code: -9"
+
+
+def test_more_workers_than_a_split_has_rows_are_refused_before_any_is_asked_for(order):
+    """The test rows are read last of all: their rank would have nothing when all is trained."""
+    with pytest.raises(UserError, match="expected at least a row for each of 1000000 workers, found"):
+        launch(None, order(), 1_000_000, None)
+
+
+def test_a_field_of_the_gauc_that_is_not_there_is_told_before_any_worker_is_asked_for(order):
+    given = order()
+    training = given.model.training.model_copy(update={"gauc_field": "nosuch"})
+    model = given.model.model_copy(update={"training": training})
+    with pytest.raises(UserError, match=r"training\.gauc_field nosuch: expected a field of kind category"):
+        launch(None, replace(given, model=model), 2, None)
