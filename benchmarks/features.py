@@ -50,7 +50,8 @@ def flat(log: Path) -> Path:
 
 
 def session():
-    from command import load_profile, spark_session
+    from command import load_profile
+    from session import spark_session
 
     return spark_session(load_profile(str(REPOSITORY / "conf/profile/local.yaml")), "benchmark")
 

@@ -168,7 +168,7 @@ def night_apart(log: Path, master: str) -> tuple[float, Peak]:
 
 def seconds_of_night(log: Path, master: str, profile: Profile) -> float:
     """Of the second one, in its driver."""
-    from command import spark_session
+    from session import spark_session
 
     store = the_store()
     settings = {"spark.master": master, "spark.executor.memory": "2g"}
@@ -194,7 +194,8 @@ def seconds_of(work: Callable[[], object]) -> float:
 def main(
     rows: int, times: int | None, cluster_workers: int | None, night: Path | None, master: str | None
 ) -> None:
-    from command import load_profile, spark_session
+    from command import load_profile
+    from session import spark_session
 
     profile = load_profile(str(REPOSITORY / "conf/profile/local.yaml"))
     if night:

@@ -69,7 +69,8 @@ def measured(way: str, log: Path) -> dict:
 
 def build(way: str, log: Path) -> None:
     """In its own process: start Spark, then time the work."""
-    from command import load_profile, spark_session
+    from command import load_profile
+    from session import spark_session
 
     from deepfm.config import parse_settings
     from deepfm.data_settings import DataSettings

@@ -6,7 +6,8 @@ Example:
         --train-days 2026-01-01:2026-01-05 --valid-days 2026-01-06 --test-days 2026-01-07
 """
 
-from command import JobCommand, click, job, load_profile, profile_option, spark_session
+from command import JobCommand, click, job, load_profile, profile_option
+from session import spark_session
 from spark_progress import progress_shown
 
 from deepfm import storage

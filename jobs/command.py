@@ -1,31 +1,27 @@
-"""What every job shares: exit status, the one line of JSON at the end, a Spark session from a profile."""
+"""What every job shares: flags, exit status, the one line of JSON at the end."""
 
 import json
 import logging
 import math
 import os
 import re
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 
 # Jobs take click from here: nothing that a bare Python lacks is imported before this is told.
 try:
     import click
-    import pyspark
-    from py4j.protocol import Py4JJavaError, Py4JNetworkError
-    from pyspark import SparkConf, SparkContext
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
-    from spark_console import set_up_java
 
     from deepfm.config import load_settings
-    from deepfm.doctor.profile import spark_obstacle
     from deepfm.errors import JobFailed, UserError
-    from deepfm.java import require_java
     from deepfm.profile import Profile
 except ModuleNotFoundError as missing:
     todo = "run `. .venv/bin/activate` in the project's folder, after `make env` where there is no .venv yet"
@@ -35,15 +31,6 @@ except ModuleNotFoundError as missing:
 logger = logging.getLogger(__name__)
 
 _VERBOSE = "deepfm.verbose"
-#: Of Python on the executors.
-_WORKER_ENVIRONMENT = {
-    "PYTHONWARNINGS": "ignore::FutureWarning",  # petastorm's, of pyarrow
-    # Every batch wants the memory that the last one freed. By default it goes back to the kernel, which
-    # clears each page anew: an eighth of what a night's workers do.
-    "ARROW_DEFAULT_MEMORY_POOL": "mimalloc",
-    "MALLOC_MMAP_THRESHOLD_": 32 << 20,
-    "MALLOC_TRIM_THRESHOLD_": (1 << 31) - 1,
-}
 
 profile_option = click.option(
     "--profile",
@@ -62,6 +49,10 @@ workers_option = click.option(
 tracking_option = click.option(
     "--tracking-uri", help="MLflow server or store, in place of the profile's; http://… or sqlite:///…."
 )
+
+
+class Terminated(KeyboardInterrupt):
+    """A SIGTERM. Libraries that clean up after Ctrl-C, py4j among them, know it for one."""
 
 
 class JobCommand(click.Command):
@@ -86,7 +77,8 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
 
     The command takes --verbose. The summary is the last line of stdout, as JSON. Exit status 0: done. 2: a
     mistake of the user's, or no MLflow within the profile's retry_s when the job starts, told in one line on
-    stderr. 1: anything else; where it is no fault of ours in one line too, else with its stack trace.
+    stderr. 1: anything else; where it is no fault of ours in one line too, else with its stack trace. 130 and
+    143: ended by Ctrl-C and SIGTERM.
     """
 
     @wraps(function)
@@ -97,13 +89,16 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
             warnings.filterwarnings("ignore", category=FutureWarning)
         started = time.monotonic()
         try:
-            summary = function(**flags)
+            with _ended_by_sigterm():
+                summary = function(**flags)
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
         except JobFailed as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
+        except Terminated:
+            sys.exit(128 + signal.SIGTERM)
         except Exception as error:
             told = _user_error_of_a_task(error) or _of_a_lost_store(error)
             if told is None:
@@ -116,6 +111,24 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
 
     shown = "Show what Spark, Horovod, MLflow and other libraries say of themselves."
     return click.option("--verbose", is_flag=True, help=shown)(run)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let a scheduler's SIGTERM unwind the block as Ctrl-C does: runs end, half-written files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # whoever sends another will not wait
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_verbose() -> bool:
@@ -172,52 +185,6 @@ def _log_to_stderr(verbose: bool) -> None:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         # py4j writes its retries to the root logger, stack trace and all; what it cannot retry it raises.
         logging.getLogger().handlers[0].addFilter(lambda record: "py4j" not in record.pathname)
-
-
-@contextmanager
-def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
-    """A session with the profile's properties; those given to spark-submit win over them.
-
-    UserError where there is no Java to start it on, no such master or no GPU.
-    """
-    # Of the executors; PySpark takes it from the environment alone, where spark-submit puts its own flag's.
-    os.environ.setdefault("PYSPARK_PYTHON", str(profile.spark.get("spark.pyspark.python", sys.executable)))
-    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
-        # Started by spark-submit: connect to its JVM first, which holds what its flags and files said.
-        SparkContext._ensure_initialized()
-    else:
-        require_java(os.environ)
-    conf = SparkConf()
-    for key, value in profile.spark.items():
-        conf.setIfMissing(key, str(value).lower() if isinstance(value, bool) else str(value))
-    for variable, content in _WORKER_ENVIRONMENT.items():
-        conf.setIfMissing(f"spark.executorEnv.{variable}", str(content))
-    if obstacle := spark_obstacle(dict(conf.getAll())):
-        raise UserError(obstacle)
-    set_up_java(conf, verbose=is_verbose())
-    logger.info("starting Spark on %s", conf.get("spark.master"))
-    try:
-        spark = SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
-    except Py4JJavaError as error:
-        # All that Spark says of a master that takes no application from here, a minute later.
-        if "stopped SparkContext" not in str(error):
-            raise
-        master = conf.get("spark.master")
-        raise UserError(
-            f"spark.master: expected one that takes this job, found {master}, which does not; "
-            f"is its spark.authenticate.secret this job's, and its Spark {pyspark.__version__}?"
-        ) from error
-    # A Parquet log's timestamps become text in the session's zone, which else is the machine's, and times are
-    # read as UTC: the same log would have other days elsewhere.
-    spark.conf.set("spark.sql.session.timeZone", "UTC")
-    spark.sparkContext.setLogLevel("WARN" if is_verbose() else "ERROR")
-    try:
-        yield spark
-    finally:
-        # Where the JVM is gone there is nothing to stop, and what the job came to must not be hidden by it.
-        with suppress(ConnectionError, Py4JNetworkError):
-            spark.stop()
 
 
 def load_profile(path: str) -> Profile:

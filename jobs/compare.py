@@ -17,10 +17,10 @@ from command import (
     job,
     load_profile,
     profile_option,
-    spark_session,
     tracking_option,
     workers_option,
 )
+from session import spark_session
 
 from deepfm import storage
 from deepfm.config import load_settings

@@ -8,7 +8,8 @@ Example:
 
 from dataclasses import asdict
 
-from command import JobCommand, click, job, load_profile, profile_option, spark_session, tracking_option
+from command import JobCommand, click, job, load_profile, profile_option, tracking_option
+from session import spark_session
 from spark_progress import progress_shown
 
 from deepfm import storage

@@ -3,10 +3,15 @@
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+from py4j.java_gateway import JavaGateway
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
+from submitted import is_submitted
 
 #: Spark's log settings for jobs started by python; spark-submit's JVM runs already and has its own.
 _LOG_SETTINGS = Path(__file__).resolve().parent.parent / "conf" / "log4j2.properties"
@@ -22,14 +27,27 @@ def set_up_java(conf: SparkConf, *, verbose: bool) -> None:
         options = conf.get("spark.driver.extraJavaOptions", "")
         quiet = f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()} -Ddeepfm.log={level}"
         conf.set("spark.driver.extraJavaOptions", f"{options} {quiet}")
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
+    if is_submitted():
         # Its JVM is at INFO, where a context's start alone takes a page; the first lines are out already.
         conf.setIfMissing("spark.log.level", level)
-    elif SparkContext._gateway is None and not verbose:
-        SparkContext._ensure_initialized(gateway=_launched_without_greeting(conf))
+    elif SparkContext._gateway is None:
+        with _java_ended_with_us():
+            gateway = launch_gateway(conf) if verbose else _launched_without_greeting(conf)
+        SparkContext._ensure_initialized(gateway=gateway)
 
 
-def _launched_without_greeting(conf: SparkConf):
+@contextmanager
+def _java_ended_with_us() -> Iterator[None]:
+    """Where the start is cut off, Java finds nobody to tell where it listens, and would stay for ever."""
+    try:
+        yield
+    except BaseException:
+        for child in psutil.Process().children(recursive=True):
+            child.terminate()
+        raise
+
+
+def _launched_without_greeting(conf: SparkConf) -> JavaGateway:
     read_end, write_end = os.pipe()
     reader = threading.Thread(target=_pass_on, args=(read_end,), daemon=True)
     reader.start()

@@ -38,7 +38,8 @@ sys.path[:0] = [str(ROOT / "jobs"), str(ROOT / "tests")]
 @pytest.fixture(scope="session")
 def spark():
     """Real Spark with two slots, the local profile's properties and little memory."""
-    from command import load_profile, spark_session
+    from command import load_profile
+    from session import spark_session
 
     os.environ.pop("SPARK_HOME", None)
     profile = load_profile(str(ROOT / "conf/profile/local.yaml"))

@@ -40,7 +40,7 @@ def submit(job: str, *flags) -> dict:
     """The summary of a job that spark-submit ran."""
     # Queries over a few rows end before an optimizing compiler could pay for itself.
     java = "spark.driver.extraJavaOptions=-XX:+UseParallelGC -XX:TieredStopAtLevel=1"
-    done = run("spark-submit", "--master", "local[2]", "--conf", java, f"jobs/{job}.py", *flags)
+    done = run("spark-submit", "--conf", java, f"jobs/{job}.py", *flags)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -73,6 +73,27 @@ def test_a_killed_driver_leaves_no_dataset_or_a_whole_one_and_a_rerun_succeeds(l
     assert not list(output.glob("_scratch*")) + list(output.glob("_building"))
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_build_that_is_told_to_stop_leaves_nothing(log, whole, number, status):
+    """Not even Java, in whose start the first moments lie."""
+    output = log.parent / "stopped"
+    flags = ["--data", "conf/data/criteo.yaml", "--input", log, "--output", output, *DAYS]
+    for moment in range(5):
+        process = start_job(sys.executable, "jobs/build_features.py", *flags)
+        deadline = time.monotonic() + 60
+        while not (family := psutil.Process(process.pid).children(recursive=True)):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(whole["seconds"] * moment / 7)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        assert (process.returncode, "Traceback" in stderr) == (status, False), stderr
+        assert not psutil.wait_procs(family, timeout=30)[1]
+        assert not output.exists()
+
+
 def kill_a_python_worker(driver: int) -> bool:
     """Whether one of the driver's Python workers was there to be killed."""
     for worker in psutil.Process(driver).children(recursive=True):

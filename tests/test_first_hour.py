@@ -13,10 +13,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import command as command_of_jobs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import session
 import yaml
 from click.testing import CliRunner
 from pyspark import SparkConf
@@ -263,7 +263,7 @@ def check(line, phrases, place):
 def test_a_mistake_is_told_in_one_line_before_spark_starts(words, by_itself, place, case, monkeypatch):
     command, phrases = AT_ONCE[case]
     job, *flags = words(command)
-    monkeypatch.setattr(command_of_jobs, "SparkConf", lambda: pytest.fail("a session was asked for"))
+    monkeypatch.setattr(session, "SparkConf", lambda: pytest.fail("a session was asked for"))
     check(by_itself(job, *flags), phrases, place)
 
 
@@ -292,7 +292,7 @@ def test_an_environment_that_was_not_activated_is_told(command):
 def build_by_itself(place, by_itself, profile_path, tmp_path, monkeypatch):
     """build_features.py with Spark properties of its own -> the line it ends with."""
     # Those of the tests' session, where one is open, are no part of it.
-    monkeypatch.setattr(command_of_jobs, "SparkConf", lambda: SparkConf(loadDefaults=False))
+    monkeypatch.setattr(session, "SparkConf", lambda: SparkConf(loadDefaults=False))
 
     def run(**properties):
         profile = yaml.safe_load(profile_path.read_text())

@@ -143,6 +143,25 @@ def test_a_killed_driver_takes_its_workers_along_and_resume_finishes(trainings, 
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_training_that_is_told_to_stop_stops_at_once_and_resume_finishes(
+    trainings, undisturbed, number, status
+):
+    """Not as one that lost a worker: that would be tried again."""
+    process = trainings.start("--retries", "1")
+    run_id = trainings.wait_for_the_second_epoch(process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status, stderr
+    assert f"the training was stopped; the same command with --resume {run_id} goes on" in stderr
+    assert "Traceback" not in stderr
+    assert not stay_behind(family)
+    assert Store(trainings.uri, None).find_run(run_id).info.status == "KILLED"
+    summary = trainings.run("--resume", run_id)
+    assert trainings.weights(summary) == trainings.weights(undisturbed)
+
+
 def test_a_worker_that_stalls_is_told_of_by_rank_and_then_given_up_with_the_job(trainings, undisturbed):
     profile = yaml.safe_load((trainings.folder / "profile.yaml").read_text())
     profile["workers"] |= {"stall_warning_s": 6.0, "stall_limit_s": 20.0}

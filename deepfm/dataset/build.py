@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.data_settings import DataSettings
+from deepfm.dataset.built_before import built_before, described_log
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
 from deepfm.dataset.previous import previous_vocabulary
@@ -29,7 +30,7 @@ from deepfm.features.large_vocabulary import AnyVocabulary
 from deepfm.features.learn import learn
 from deepfm.features.rare_values import write_rare
 from deepfm.features.raw_rows import raw_rows
-from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
+from deepfm.features.split import SPLITS, DaySplit, Split
 from deepfm.features.survey import RowCounts, rejected_rows, survey
 from deepfm.features.vocabulary_file import StoredVocabulary
 
@@ -66,7 +67,8 @@ def build_dataset(
 ) -> Manifest:
     """Build the dataset at `url`, which must not exist (what an interrupted build left there is replaced).
 
-    With `grow_url`, a dataset of the same fields, its values keep their ids and new ones follow.
+    One that is there already, finished, of the same log, settings and split, is left as it is. With
+    `grow_url`, a dataset of the same fields, its values keep their ids and new ones follow.
 
     UserError where days are missing or empty, or more rows than `max_bad_fraction` do not fit; the rows
     that do not fit are then left in `url`/_rejected, without a manifest.
@@ -74,6 +76,8 @@ def build_dataset(
     days = _days_to_read(log, split)
     previous = previous_vocabulary(grow_url, settings.field_set) if grow_url else None
     build = _Build(spark, log, settings, split, days, url, previous)
+    if storage.exists(f"{url}/{MANIFEST}"):
+        return built_before(url, described_log(log, split, days), settings, previous)
     _claim(url)
     try:
         manifest = _everything_but_the_manifest(build)
@@ -91,7 +95,7 @@ def build_dataset(
 
 
 def _everything_but_the_manifest(build: _Build) -> Manifest:
-    spark, split, url = build.spark, build.split, build.url
+    spark, url = build.spark, build.url
     vocabulary, found, blocks = _learn(build)
     vocabulary.save(url)
     manifest = Manifest(
@@ -102,9 +106,7 @@ def _everything_but_the_manifest(build: _Build) -> Manifest:
         grown_from=build.previous and build.previous.fingerprint,
         splits=_write_splits(spark, vocabulary, found, blocks, build.settings.label, url),
         input=InputLog(
-            url=build.log.url,
-            days=dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},
-            times=(split.valid_from, split.test_from) if isinstance(split, TimeSplit) else None,
+            **described_log(build.log, build.split, build.days),
             rows_read=found.counts.num_read,
             rows_sampled_out=found.counts.num_rows("sampled_out"),
             bad_by_reason=found.counts.bad_by_reason,
@@ -161,8 +163,6 @@ def _claim(url: str) -> None:
     if "#" in url or "?" in url:
         # To Petastorm they end a path.
         raise UserError(f"{url}: expected a path without # and ?, found one; choose another --output")
-    if storage.exists(f"{url}/{MANIFEST}"):
-        raise UserError(f"{url}: a finished dataset is there already; choose another --output or remove it")
     if storage.exists(f"{url}/{BUILDING}"):
         storage.remove(url)
     elif storage.exists(url) and not storage.is_empty_folder(url):

@@ -45,6 +45,7 @@ class InputLog(Settings):
     times: tuple[int, int] | None = None  # seconds from which rows are for validation and for test
     rows_read: int
     bad_by_reason: dict[str, int]
+    files: str | None = None  # digest of their names and sizes; None: built before it was kept
     rows_sampled_out: int = 0  # training rows without a click that were left out, see keep_negatives
 
     @property

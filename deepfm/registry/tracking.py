@@ -78,7 +78,9 @@ class Store:
         nested: bool = False,
         system_metrics: bool = False,
     ) -> Iterator[Run]:
-        """A new run of an experiment, which is made if it is new; FAILED where the block raises.
+        """A new run of an experiment, which is made if it is new.
+
+        FAILED where the block raises, KILLED where a signal ends it.
 
         With nested=True it is a child of the run that is open. `system_metrics`: load and memory of this
         machine are logged too, unless the profile says that they are not.
@@ -106,9 +108,9 @@ class Store:
         """The open run, ended with the block."""
         try:
             yield Run(self.client, run_id, self.wait)
-        except BaseException:
+        except BaseException as ended_by:
             try:
-                mlflow.end_run("FAILED")
+                mlflow.end_run("FAILED" if isinstance(ended_by, Exception) else "KILLED")
             except FAILURES as error:  # which must not hide what the user has to know
                 logger.warning("run %s stays RUNNING at %s: %s", run_id, self.uri, reason_of(error))
             raise

@@ -82,6 +82,9 @@ def run_with_folder(
         except WorkersLost as error:
             told = f"{error}; the same command with --resume {run.run_id} goes on"
             raise WorkersLost(told) from error
+        except KeyboardInterrupt:
+            logger.warning("the training was stopped; the same command with --resume %s goes on", run.run_id)
+            raise
 
 
 def _not_registered(store: Store, run_url: str, error: Exception) -> NotRegistered:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
+from horovod.runner import gloo_run
 from pyspark.sql import SparkSession
 
 from deepfm.dataset.manifest import read_manifest
@@ -95,7 +96,7 @@ def _run_on_workers(
     logger.info("starting %d workers", num_workers)
     given_up: list[str] = []
     try:
-        with _signal_handlers_kept(), _watched(spark, order.run_url, num_workers, workers, given_up):
+        with _ended_by_signals(given_up), _watched(spark, order.run_url, num_workers, workers, given_up):
             results = horovod.spark.run(
                 _work_as_rank,
                 args=(work, replace(order, beat_every_s=workers.stall_warning_s / 6)),
@@ -165,21 +166,44 @@ def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
 
 
 @contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    """Horovod takes SIGINT and SIGTERM over and keeps them: after training, nothing would stop the job."""
+def _ended_by_signals(given_up: list[str]) -> Iterator[None]:
+    """SIGINT and SIGTERM end the workers, and then the block as they would without Horovod.
+
+    Horovod takes both over, takes them for a worker that was lost, and keeps them after the training.
+    `given_up` gets the reason.
+    """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    received: list[int] = []
+    register = gloo_run.register_shutdown_event
+
+    def register_and_note() -> threading.Event:
+        ended = register()
+
+        def end(number: int, frame: object) -> None:
+            received.append(number)
+            given_up.append("the job was told to stop")
+            ended.set()
+
+        for number in handlers:
+            signal.signal(number, end)
+        return ended
+
+    gloo_run.register_shutdown_event = register_and_note
     try:
         yield
     finally:
+        gloo_run.register_shutdown_event = register
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        if received and callable(handler := handlers[received[0]]):
+            handler(received[0], None)
 
 
 @contextmanager
 def _horovod_threads_quiet(given_up: list[str]) -> Iterator[None]:
     """Horovod's thread that waits for the tasks dies of a lost worker with three stack traces; we tell it.
 
-    Once its connections are cut off, so do those that stream the workers' output.
+    Once its connections are cut off, so do those that stream the workers' output, some after the block.
     """
     told = threading.excepthook
 
@@ -193,7 +217,8 @@ def _horovod_threads_quiet(given_up: list[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        threading.excepthook = told
+        if not given_up:
+            threading.excepthook = told
 
 
 def _work_as_rank(work: Work, order: WorkOrder) -> str | None:

@@ -203,10 +203,36 @@ def test_the_manifest_is_written_last(rebuilt):
     assert set(os.listdir(output)) == expected - {"_building"} | {"manifest.json"}
 
 
-def test_a_finished_dataset_is_never_replaced(spark, dataset):
-    with pytest.raises(UserError, match="a finished dataset is there already"):
-        build_from(spark, dataset.parent / "log", dataset)
+def test_the_same_build_again_finds_its_dataset_and_leaves_it(spark, dataset):
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+    again = build_from(spark, dataset.parent / "log", dataset)
+    assert again == read_manifest(f"file://{dataset}")
+    assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"max_bad_fraction": 0.9}, "the data YAML"),
+        ({"split": day_split("2026-01-01", "2026-01-03", "2026-01-04")}, "days, files"),
+    ],
+)
+def test_a_finished_dataset_is_never_replaced(spark, dataset, changes, differs):
+    told = rf"a finished dataset is there already, .*\({differs}\); choose another --output"
+    with pytest.raises(UserError, match=told):
+        build_from(spark, dataset.parent / "log", dataset, **changes)
     assert encoded(dataset, "test") == ENCODED["test"]
+
+
+def test_a_log_that_has_grown_is_another(spark, dataset):
+    log = dataset.parent / "log"
+    late = log / "ds=2026-01-01" / "late.tsv"
+    late.write_text("1\t5\ta\n")
+    try:
+        with pytest.raises(UserError, match=r"a finished dataset is there already, .*\(files\)"):
+            build_from(spark, log, dataset)
+    finally:
+        late.unlink()
 
 
 @pytest.mark.parametrize("name", ["thesis.txt", ".hidden", "_SUCCESS"])

@@ -154,7 +154,8 @@ def test_mlflow_is_as_quiet_as_the_job_that_imports_it(verbose):
 
 def test_times_are_in_utc_whatever_the_machine_and_the_profile_say():
     script = f"""
-from command import load_profile, spark_session
+from command import load_profile
+from session import spark_session
 profile = load_profile("{ROOT}/conf/profile/local.yaml")
 settings = {{**profile.spark, "spark.sql.session.timeZone": "America/New_York"}}
 with spark_session(profile.model_copy(update={{"spark": settings}}), "zone") as spark:
