@@ -38,7 +38,7 @@ SETTINGS = {"deepfm.config", "deepfm.data_settings", "deepfm.model_settings", "d
 #: Where alone a library may be imported.
 HOMES = {
     "petastorm": ("deepfm/dataset/",),
-    "horovod": ("deepfm/training/world.py", "deepfm/training/launch.py"),
+    "horovod": tuple(f"deepfm/training/{name}.py" for name in ("world", "launch", "interrupt")),
     "mlflow": ("deepfm/registry/",),
     "optuna": ("deepfm/tuning/",),
     "yaml": ("deepfm/config.py",),

@@ -155,7 +155,7 @@ def test_a_training_that_is_told_to_stop_stops_at_once_and_resume_finishes(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
     assert f"the training was stopped; the same command with --resume {run_id} goes on" in stderr
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     assert not stay_behind(family)
     assert Store(trainings.uri, None).find_run(run_id).info.status == "KILLED"
     summary = trainings.run("--resume", run_id)

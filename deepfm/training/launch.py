@@ -1,19 +1,14 @@
 """Workers from Spark: Horovod starts a process in each of `num_workers` tasks; with none, this one trains."""
 
 import logging
-import signal
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
-from horovod.runner import gloo_run
 from pyspark.sql import SparkSession
 
 from deepfm.dataset.manifest import read_manifest
@@ -22,6 +17,7 @@ from deepfm.errors import OutOfMemory, UserError, WorkersLost
 from deepfm.profile import WorkerSettings
 from deepfm.training.contact import forget_lost, hanging_up, report_lost, watched_for_lost
 from deepfm.training.failure import failures, forget_failures, report_failure
+from deepfm.training.interrupt import ended_by_signals, horovod_threads_quiet
 from deepfm.training.loop import NotFiniteError
 from deepfm.training.order import WorkOrder
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
@@ -96,7 +92,8 @@ def _run_on_workers(
     logger.info("starting %d workers", num_workers)
     given_up: list[str] = []
     try:
-        with _ended_by_signals(given_up), _watched(spark, order.run_url, num_workers, workers, given_up):
+        watched = _watched(spark, order.run_url, num_workers, workers, given_up)
+        with watched as give_up, ended_by_signals(give_up):
             results = horovod.spark.run(
                 _work_as_rank,
                 args=(work, replace(order, beat_every_s=workers.stall_warning_s / 6)),
@@ -120,8 +117,11 @@ def _run_on_workers(
 @contextmanager
 def _watched(
     spark: SparkSession, run_url: str, num_workers: int, workers: WorkerSettings, given_up: list[str]
-) -> Iterator[None]:
-    """Where a rank falls silent or ranks lose each other, end the block; `given_up` gets the reason."""
+) -> Iterator[Callable[[str], None]]:
+    """Where a rank falls silent or ranks lose each other, end the block; `given_up` gets the reason.
+
+    What ends it is given to the block, too.
+    """
 
     def executors() -> list[tuple[str, int]]:
         tracker = spark.sparkContext._jsc.sc().statusTracker()
@@ -140,8 +140,8 @@ def _watched(
         give_up=give_up,
     )
     contact = watched_for_lost(run_url, num_workers, executors, give_up)
-    with _horovod_threads_quiet(given_up), hanging_up(executors) as hang_up, silence, contact:
-        yield
+    with horovod_threads_quiet(given_up), hanging_up(executors) as hang_up, silence, contact:
+        yield give_up
 
 
 def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
@@ -163,62 +163,6 @@ def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
             f"{spark.sparkContext.master}; give fewer workers, or more slots (spark.master local[N], "
             "executors, cores)"
         )
-
-
-@contextmanager
-def _ended_by_signals(given_up: list[str]) -> Iterator[None]:
-    """SIGINT and SIGTERM end the workers, and then the block as they would without Horovod.
-
-    Horovod takes both over, takes them for a worker that was lost, and keeps them after the training.
-    `given_up` gets the reason.
-    """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    received: list[int] = []
-    register = gloo_run.register_shutdown_event
-
-    def register_and_note() -> threading.Event:
-        ended = register()
-
-        def end(number: int, frame: object) -> None:
-            received.append(number)
-            given_up.append("the job was told to stop")
-            ended.set()
-
-        for number in handlers:
-            signal.signal(number, end)
-        return ended
-
-    gloo_run.register_shutdown_event = register_and_note
-    try:
-        yield
-    finally:
-        gloo_run.register_shutdown_event = register
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if received and callable(handler := handlers[received[0]]):
-            handler(received[0], None)
-
-
-@contextmanager
-def _horovod_threads_quiet(given_up: list[str]) -> Iterator[None]:
-    """Horovod's thread that waits for the tasks dies of a lost worker with three stack traces; we tell it.
-
-    Once its connections are cut off, so do those that stream the workers' output, some after the block.
-    """
-    told = threading.excepthook
-
-    def leave_out(arguments: threading.ExceptHookArgs) -> None:
-        files = [frame.filename for frame in traceback.extract_tb(arguments.exc_traceback)]
-        by_us = given_up and any("horovod" in Path(file).parts for file in files)
-        if not by_us and "run_spark" not in getattr(arguments.thread, "name", ""):
-            told(arguments)
-
-    threading.excepthook = leave_out
-    try:
-        yield
-    finally:
-        if not given_up:
-            threading.excepthook = told
 
 
 def _work_as_rank(work: Work, order: WorkOrder) -> str | None:
