@@ -1,4 +1,4 @@
-"""A training that is told to stop or is given up: its workers end, and Horovod's threads say nothing of it."""
+"""A training that is told to stop or is given up: its workers end, and Horovod's threads keep quiet of it."""
 
 import signal
 import threading
