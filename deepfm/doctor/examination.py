@@ -93,13 +93,19 @@ def _of_spark(profile: Profile, mistakes: list[str], around: Surroundings) -> It
 
 
 def _of_folders(profile: Profile, around: Surroundings) -> Iterator[Finding]:
-    work = storage.local_path(storage.absolute_url(profile.work_dir))
+    yield from _of_work_dir(profile.work_dir)
+    for folder in scratch_folders(profile.spark, around.environment):
+        yield machine.check_disk("disk of temporary files", folder)
+
+
+def _of_work_dir(work_dir: str) -> Iterator[Finding]:
+    try:
+        work = storage.local_path(storage.absolute_url(work_dir))
+    except UserError as error:
+        yield red("work_dir", str(error), "name another folder in the profile")
+        return
     if work is None:
-        yield yellow(
-            "work_dir", f"{profile.work_dir} is not on this machine", f"fsspec ls {profile.work_dir}"
-        )
+        yield yellow("work_dir", f"{work_dir} is not on this machine", f"fsspec ls {work_dir}")
     else:
         yield machine.check_writable("work_dir", Path(work))
         yield machine.check_disk("disk of work_dir", Path(work))
-    for folder in scratch_folders(profile.spark, around.environment):
-        yield machine.check_disk("disk of temporary files", folder)
