@@ -18,7 +18,7 @@ ruff := $(python) -m ruff
 .PHONY: help demo notebooks test test-slow test-cluster pack lint format env clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 demo: .venv/.ready ## features, training, registry and scoring on a small click log (INPUT=file for your own)
 	$(python) jobs/demo.py $${INPUT:+--input "$$INPUT"}

@@ -124,7 +124,7 @@ def check_torch(build: Mapping) -> Finding:
 def check_horovod(build: Mapping) -> Finding:
     """Which ways its workers have to exchange gradients."""
     what = "Horovod's build"
-    remedy = f"rm -rf ~/.cache/deepfm-spark && {_ANEW}, which builds it for this PyTorch"
+    remedy = f"rm -rf ~/.cache/deepfm-spark/horovod-* && {_ANEW}, which builds it for this PyTorch"
     if "error" in build:
         return red(what, "cannot be loaded without PyTorch", remedy)
     if "horovod" not in build:
