@@ -176,9 +176,10 @@ def test_lines_go_where_a_bar_wants_them(monkeypatch):
 
 
 def test_a_script_that_breaks_shows_where(tmp_path):
-    """A profile of another machine: Spark cannot start."""
-    profile = (ROOT / "conf/profile/local.yaml").read_text().replace("local[2]", "no-such-master")
-    (tmp_path / "profile.yaml").write_text(profile)
+    """A property that only Spark looks at: it cannot start."""
+    profile = (ROOT / "conf/profile/local.yaml").read_text()
+    wrong = profile.replace("spark.ui.enabled: false", "spark.ui.enabled: never")
+    (tmp_path / "profile.yaml").write_text(wrong)
     (tmp_path / "log.tsv").write_text("1\n")
     flags = ["--data", "conf/data/criteo.yaml", "--input", tmp_path / "log.tsv", "--output", tmp_path / "out"]
     command = [sys.executable, "jobs/build_features.py", *map(str, flags), "--profile"]
