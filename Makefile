@@ -18,10 +18,10 @@ ruff := $(python) -m ruff
 .PHONY: help demo notebooks test test-slow test-cluster pack lint format env clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 demo: .venv/.ready ## features, training, registry and scoring on a small click log (INPUT=file for your own)
-	$(python) jobs/demo.py $(if $(INPUT),--input $(INPUT))
+	$(python) jobs/demo.py $${INPUT:+--input "$$INPUT"}
 
 notebooks: .venv/.ready ## run the notebooks and store them with their outputs
 	$(python) .ci/run_notebooks.py
@@ -54,6 +54,7 @@ env: .venv/.ready ## only the environment (PYTHON=python3.12 to choose its Pytho
 		"python3-dev, or make PYTHON=/path/to/python" >&2; exit 2; }
 	@$(PYTHON) .ci/set_up.py
 
-clean: ## remove the environment, the demo's files and caches (not the wheels in the user's cache)
-	rm -rf .venv .venv.lock .venv.unfinished work build *.egg-info tests/.pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+# Of work/ only what the demo makes anew each time: the rest are runs, registered models and published scores.
+clean: ## remove the environment, build/, the demo's folder and caches (runs, models and scores stay)
+	rm -rf .venv .venv.lock .venv.unfinished build *.egg-info work/demo tests/.pytest_cache .ruff_cache .hypothesis
+	find . -path ./work -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

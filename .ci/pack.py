@@ -76,7 +76,7 @@ def needed(name: str, extras: set[str]) -> dict[str, Distribution]:
 
 
 def link_files(package: Distribution) -> None:
-    """The package's files in site-packages, as hard links; its commands are of no use to an executor."""
+    """The package's files in site-packages; its commands are of no use to an executor."""
     for file in package.files or ():
         if file.parts[0] == ".." or file.as_posix().startswith(LEFT_OUT):
             continue
@@ -84,7 +84,15 @@ def link_files(package: Distribution) -> None:
         target = site_packages() / file
         if source.exists() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(source, target)
+            link(source, target)
+
+
+def link(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the filesystem has none or build/ is on another one."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def install_project() -> None:

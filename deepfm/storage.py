@@ -5,6 +5,7 @@ A path without a scheme is a local file, whatever the cluster's default filesyst
 
 import json
 import os
+import re
 import uuid
 import zlib
 from codecs import BOM_UTF8
@@ -20,12 +21,28 @@ from fsspec.utils import infer_compression
 
 from deepfm.errors import UserError
 
+_TOO_FEW_SLASHES = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/(?!/)|file://(?!/)")
+_PATTERN = re.compile(r"[*?\[\]{}\\]")
+
 
 def absolute_url(path: str) -> str:
-    """`data/x` -> `file:///…/data/x`, a form that Spark, Petastorm and fsspec all read alike; URLs stay."""
+    """`data/x` -> `file:///…/data/x`, a form that Spark, Petastorm and fsspec all read alike; URLs stay.
+
+    `~` is the user's home, as in a shell. UserError for a path that they would not read alike.
+    """
+    if _TOO_FEW_SLASHES.match(path):
+        example = "file:///x, hdfs:///x, hdfs://HOST/x or s3://BUCKET/x"
+        raise UserError(f"{path}: expected a URL with all its slashes, found too few; write it as {example}")
     if "://" in path:
-        return path.rstrip("/")
-    return "file://" + os.path.abspath(path.removeprefix("file:"))
+        url = path.rstrip("/")
+    else:
+        url = "file://" + os.path.abspath(os.path.expanduser(path.removeprefix("file:")))
+    if found := _PATTERN.search(url):
+        raise UserError(
+            f"{url}: expected a path without * ? [ ] {{ }} or \\, by which Spark would look for others too, "
+            f"found {found[0]}; rename the file or folder"
+        )
+    return url
 
 
 def local_path(url: str) -> str | None:

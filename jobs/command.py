@@ -68,8 +68,9 @@ class JobCommand(click.Command):
         except click.ClickException as error:
             click.echo(f"error: {' '.join(error.format_message().split())}; see --help", err=True)
             sys.exit(2)
-        except click.Abort:
-            sys.exit(130)
+        except click.Abort as error:  # what click makes of a KeyboardInterrupt
+            by = error.__cause__ or error.__context__
+            sys.exit(128 + (signal.SIGTERM if isinstance(by, Terminated) else signal.SIGINT))
 
 
 def job(function: Callable[..., dict]) -> Callable[..., None]:
@@ -97,9 +98,9 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         except JobFailed as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
-        except Terminated:
-            sys.exit(128 + signal.SIGTERM)
         except Exception as error:
+            if ended_by := _interruption(error):
+                raise ended_by from None
             told = _user_error_of_a_task(error) or _of_a_lost_store(error)
             if told is None:
                 raise
@@ -135,6 +136,13 @@ def is_verbose() -> bool:
     """Whether the job that runs was asked to be."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(_VERBOSE))
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C or SIGTERM in whose wake an error came: what is cut off may fail on its way out."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _user_error_of_a_task(error: Exception) -> UserError | None:

@@ -6,6 +6,7 @@ beside what no model can beat. With --input it takes a log in Criteo's layout: a
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,15 @@ from datetime import date
 from pathlib import Path
 
 from command import JobCommand, click, is_verbose, job
-from rich.console import Console
-from rich.table import Table
+from demo_tables import show_tables
 
-WORK = Path("work/demo")
-NAME = "ctr_deepfm"
+from deepfm import storage
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = Path("work/demo")  # in the project's folder, in which the jobs run
+#: One of its own: in the same registry the model of a real log must stay champion.
+NAME = "ctr_demo"
+RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///work/mlflow.db"
 
 
 @click.command(cls=JobCommand, help=__doc__)
@@ -26,13 +31,16 @@ NAME = "ctr_deepfm"
 @click.option("--num-workers", default=2, show_default=True, help="Horovod processes.")
 @job
 def demo(log: str | None, rows_per_day: int, num_workers: int) -> dict:
+    log = log and storage.absolute_url(log)
+    runs = RUNS if Path.cwd() == ROOT else f"cd {shlex.quote(str(ROOT))} && {RUNS}"
+    os.chdir(ROOT)
     shutil.rmtree(WORK, ignore_errors=True)
     stages, truth = {}, None
-    if log is None:
+    if not log:
         log = str(WORK / "log")
         make = f"-m deepfm.synthetic --days 8 --rows-per-day {rows_per_day} --seed 1 --output"
         truth = stages["synthetic log"] = run("A log whose truth is known", make, log)
-    days, night = days_of(Path(log))
+    days, night = days_of(storage.absolute_url(log))
     dataset, scores = str(WORK / "dataset"), str(WORK / "scores")
     build = f"jobs/build_features.py --data conf/data/criteo.yaml --output {dataset} {days} --input"
     stages["features"] = run("Raw values become ids", build, log)
@@ -41,14 +49,15 @@ def demo(log: str | None, rows_per_day: int, num_workers: int) -> dict:
     stages["promote"] = run("The gate looks at the candidate", f"jobs/promote.py --name {NAME}")
     score = f"jobs/score.py --date {night} --model-uri models:/{NAME}@champion --output {scores} --input"
     stages["score"] = run("The champion scores a night", score, log)
-    show(stages, truth["by_day"][days.split()[-1]] if truth else None)
+    show_tables(stages, truth["by_day"][days.split()[-1]] if truth else None, runs)
     figures = {key: stages["train"][key] for key in ("test_auc", "test_logloss", "version")}
     return {**figures, "promoted": stages["promote"]["promoted"], "scores": stages["score"]["output"]}
 
 
-def days_of(log: Path) -> tuple[str, str]:
+def days_of(log: str) -> tuple[str, str]:
     """The flags that split a log by its days, and the night to score: the last one, or today without days."""
-    days = sorted(path.name.removeprefix("ds=") for path in log.glob("ds=*"))
+    names = [child["name"] for child in storage.children(log)] if storage.is_folder(log) else []
+    days = [name.removeprefix("ds=") for name in names if name.startswith("ds=")]
     if len(days) < 4:
         return "", date.today().isoformat()
     return f"--train-days {days[0]}:{days[-4]} --valid-days {days[-3]} --test-days {days[-2]}", days[-1]
@@ -66,32 +75,6 @@ def run(title: str, command: str, *path: str) -> dict:
     summary = json.loads(done.stdout.splitlines()[-1])
     click.secho(f"  done in {summary['seconds']:.0f} s", fg="green", err=True)
     return summary
-
-
-def show(stages: dict[str, dict], truth: dict | None) -> None:
-    """What a person wants to know, as tables on stdout."""
-    features, trained, promoted, scored = (stages[name] for name in ("features", "train", "promote", "score"))
-    facts = Table("What happened", "")
-    facts.add_row("impressions", f"{features['rows_read']:,} read, {features['rows_bad']:,} set aside")
-    facts.add_row("features", f"{features['num_ids']:,} ids of {features['num_fields']} fields")
-    speed = f"{trained['samples_per_s']:,} samples/s"
-    facts.add_row("training", f"{trained['num_workers']} workers, {trained['epochs']} epochs, {speed}")
-    became = "is champion: " if promoted["promoted"] else "is not champion: "
-    facts.add_row(f"version {promoted['version']}", became + "\n".join(promoted["reasons"]))
-    mean = f"mean probability {scored['mean_probability']:.4f}"
-    facts.add_row(scored["date"], f"{scored['rows_scored']:,} scored by version {scored['version']}, {mean}")
-    figures = Table("On the held-out rows", "AUC", "logloss")
-    if truth:
-        best = [f"{truth[key]:.4f}" for key in ("bayes_auc", "bayes_logloss")]
-        figures.add_row("the planted truth (no model can beat it)", *best)
-    figures.add_row("DeepFM", f"{trained['test_auc']:.4f}", f"{trained['test_logloss']:.4f}")
-    figures.add_row("always the CTR", "0.5000", f"{trained['test_ctr_logloss']:.4f}")
-    seconds = Table("Stage", "seconds")
-    for stage, summary in stages.items():
-        seconds.add_row(stage, f"{summary['seconds']:.0f}")
-    runs = ".venv/bin/mlflow ui --backend-store-uri sqlite:///work/mlflow.db"
-    Console().print(facts, figures, seconds)
-    Console().print(f"Scores:  {scored['output']}\nRuns:    {runs}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ PROFILES = sorted(path for path in (CONF / "profile").glob("*.yaml") if path.ste
 MANIFEST = list(yaml.safe_load_all((CLUSTER / "train_job.yaml").read_text()))
 
 
-def by_kind(kind):
-    (found,) = [document for document in MANIFEST if document["kind"] == kind]
+def by_kind(kind, name=None):
+    documents = [document for document in MANIFEST if document["kind"] == kind]
+    (found,) = [document for document in documents if name in (None, document["metadata"]["name"])]
     return found
 
 
@@ -54,10 +56,24 @@ def test_the_manifests_job_is_one_that_its_profile_and_train_accept():
     spark = load_settings(CONF / "profile/kubernetes.yaml", Profile).spark
     account = spark["spark.kubernetes.authenticate.driver.serviceAccountName"]
     assert by_kind("Job")["spec"]["template"]["spec"]["serviceAccountName"] == account
-    assert by_kind("ServiceAccount")["metadata"]["name"] == account
+    assert [subject["name"] for subject in by_kind("RoleBinding")["subjects"]] == [account]
+    assert by_kind("ServiceAccount", account)
     assert {document["metadata"]["namespace"] for document in MANIFEST} == {
         spark["spark.kubernetes.namespace"]
     }
+
+
+def test_executors_have_an_account_of_their_own_without_rights():
+    spark = load_settings(CONF / "profile/kubernetes.yaml", Profile).spark
+    account = spark["spark.kubernetes.authenticate.executor.serviceAccountName"]
+    assert by_kind("ServiceAccount", account)["automountServiceAccountToken"] is False
+    assert account not in [subject["name"] for subject in by_kind("RoleBinding")["subjects"]]
+
+
+def test_executors_of_two_jobs_at_once_have_names_of_their_own():
+    """Spark makes a prefix for each application, unless it is given one."""
+    spark = load_settings(CONF / "profile/kubernetes.yaml", Profile).spark
+    assert "spark.kubernetes.executor.podNamePrefix" not in spark
 
 
 def fake(folder, name, script):
@@ -79,17 +95,61 @@ def test_the_discovery_script_names_every_gpu_as_spark_reads_it(tmp_path):
     }
 
 
-def test_an_executor_pod_starts_java_with_what_spark_put_into_its_variables(tmp_path):
-    env = fake(tmp_path, "java", 'for word; do echo "$word"; done')
+def executor_variables():
     names = "DRIVER_URL EXECUTOR_ID EXECUTOR_CORES APPLICATION_ID EXECUTOR_POD_IP RESOURCE_PROFILE_ID"
-    env |= {f"SPARK_{name}": name.lower() for name in [*names.split(), "EXECUTOR_POD_NAME", "HOME"]}
-    env |= {"SPARK_EXECUTOR_MEMORY": "2g"}
-    env |= {f"SPARK_JAVA_OPT_{number}": f"-Dnumber={number} with a space" for number in (10, 9)}
+    variables = {f"SPARK_{name}": name.lower() for name in [*names.split(), "EXECUTOR_POD_NAME", "HOME"]}
+    options = {f"SPARK_JAVA_OPT_{number}": f"-Dnumber={number} with a space" for number in (10, 9)}
+    return variables | options | {"SPARK_EXECUTOR_MEMORY": "2g"}
+
+
+def test_an_executor_pod_starts_java_with_what_spark_put_into_its_variables(tmp_path):
+    env = fake(tmp_path, "java", 'for word; do echo "$word"; done') | executor_variables()
     words = output_of([CLUSTER / "entrypoint.sh", "executor"], env).splitlines()
     assert words[:4] == ["-Dnumber=9 with a space", "-Dnumber=10 with a space", "-Xms2g", "-Xmx2g"]
     backend = words.index("org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend")
     flags = dict(zip(words[backend + 1 :: 2], words[backend + 2 :: 2], strict=True))
     assert flags["--driver-url"] == "driver_url" and flags["--podName"] == "executor_pod_name"
+
+
+def test_an_executor_starts_in_a_folder_that_it_can_write(tmp_path):
+    """Of Spark's scratch volume; the image's own is not this user's."""
+    (tmp_path / "a volume").mkdir()
+    scratch = {"SPARK_LOCAL_DIRS": f"{tmp_path}/a volume,/elsewhere"}
+    env = fake(tmp_path, "java", "pwd; touch unpacked") | executor_variables() | scratch
+    folder = Path(output_of([CLUSTER / "entrypoint.sh", "executor"], env).removesuffix("\n"))
+    assert folder.parent == tmp_path / "a volume" and (folder / "unpacked").exists()
+
+
+def test_the_secret_is_added_to_settings_that_are_there_and_only_their_owner_reads_it(tmp_path):
+    text = (CONF / "profile/SECURITY.md").read_text()
+    (script,) = [block.partition("```")[0] for block in text.split("```sh\n")[1:]]
+    settings = tmp_path / "spark-defaults.conf"
+    settings.write_text("spark.local.dir /scratch")
+    env = fake(tmp_path, "openssl", "echo 0a1b") | {"SPARK_CONF_DIR": str(tmp_path)}
+    output_of(["sh", "-c", script], env)
+    lines = settings.read_text().splitlines()
+    assert lines[:2] == ["spark.local.dir /scratch", "spark.authenticate true"]
+    assert lines[2] == "spark.authenticate.secret 0a1b"
+    assert settings.stat().st_mode & 0o777 == 0o600
+
+
+WRITE = """
+import sys
+from pyspark.sql import SparkSession
+builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+if sys.argv[2:]:
+    builder = builder.config("spark.hadoop.fs.permissions.umask-mode", sys.argv[2])
+builder.getOrCreate().range(1).write.parquet(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mask", "mode"), [([], 0o644), (["027"], 0o640)])
+def test_what_spark_writes_follows_its_property_and_not_the_users_umask(tmp_path, mask, mode):
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
+    command = [sys.executable, "-c", WRITE, f"file://{tmp_path}/rows", *mask]
+    subprocess.run(command, env=env, umask=0o077, check=True, capture_output=True)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "rows").glob("part-*")} == {mode}
 
 
 def test_any_other_word_to_the_image_is_a_command():

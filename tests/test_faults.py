@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,7 +75,7 @@ def test_a_killed_driver_leaves_no_dataset_or_a_whole_one_and_a_rerun_succeeds(l
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_build_that_is_told_to_stop_leaves_nothing(log, whole, number, status):
+def test_a_build_that_is_told_to_stop_leaves_nothing_in_the_way(log, whole, number, status):
     """Not even Java, in whose start the first moments lie."""
     output = log.parent / "stopped"
     flags = ["--data", "conf/data/criteo.yaml", "--input", log, "--output", output, *DAYS]
@@ -91,7 +92,11 @@ def test_a_build_that_is_told_to_stop_leaves_nothing(log, whole, number, status)
         _, stderr = process.communicate(timeout=60)
         assert (process.returncode, "Traceback" in stderr) == (status, False), stderr
         assert not psutil.wait_procs(family, timeout=30)[1]
-        assert not output.exists()
+        # What stopped between two steps is marked as the unfinished build it is.
+        assert not output.exists() or (output / "_building").exists()
+    assert build(log, output)[0] == 0
+    assert read_manifest(f"file://{output}").digest == whole["digest"]
+    shutil.rmtree(output)
 
 
 def kill_a_python_worker(driver: int) -> bool:

@@ -56,6 +56,8 @@ AT_ONCE = {
     "a run to resume that is unknown": (TRAIN + "--resume abc", ["--resume abc", "found none of that id"]),
     "nothing to register": (TRAIN + "--register-only {place}", ["expected the folder", "found none"]),
     "a start that is no version": (TRAIN + "--warm-start models:/nobody@champion", ["no such model"]),
+    "a URL with one slash": (TRAIN + "--dataset hdfs:/data", ["hdfs:/data: expected a URL with all"]),
+    "a path with a pattern": (TRAIN + "--dataset data/*", ["expected a path without * ?", "found *; rename"]),
     "two starts": (TRAIN + "--warm-start x --init-from y", ["exclude each other", "give one"]),
     "a model of another dataset": (
         TRAIN + "--warm-start {stranger}",

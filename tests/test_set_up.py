@@ -3,6 +3,7 @@
 import importlib
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ def settings(monkeypatch):
 def set_up(monkeypatch):
     monkeypatch.syspath_prepend(str(CI))
     return importlib.import_module("set_up")
+
+
+@pytest.fixture
+def pack(monkeypatch):
+    monkeypatch.syspath_prepend(str(CI))
+    return importlib.import_module("pack")
 
 
 def torch_build(settings, cuda, archs=(80, 90), nccl="/venv/nvidia/nccl/lib/libnccl.so.2"):
@@ -177,3 +184,22 @@ def test_a_lock_file_is_waited_for_and_a_child_keeps_it(set_up, tmp_path):
     child.communicate(b"\n")
     with (tmp_path / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# What `make pack` puts together
+
+
+def test_files_are_packed_as_links(pack, tmp_path):
+    (tmp_path / "module.py").write_text("x = 1")
+    pack.link(tmp_path / "module.py", tmp_path / "linked.py")
+    assert (tmp_path / "linked.py").samefile(tmp_path / "module.py")
+
+
+def test_files_are_copied_to_another_filesystem(pack, tmp_path):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one filesystem only")
+    (tmp_path / "module.py").write_text("x = 1")
+    with tempfile.TemporaryDirectory(dir=other) as folder:
+        pack.link(tmp_path / "module.py", Path(folder, "copied.py"))
+        assert Path(folder, "copied.py").read_text() == "x = 1"

@@ -31,6 +31,29 @@ def test_a_url_stays_as_it_is():
     assert storage.absolute_url("file:///data/x") == "file:///data/x"
 
 
+def test_a_path_below_the_users_home_is_found_there(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/user")
+    assert storage.absolute_url("~/log") == "file:///home/user/log"
+    assert storage.absolute_url("log~/x").endswith("/log~/x")
+
+
+@pytest.mark.parametrize("path", ["hdfs:/data/log", "s3:/bucket/log", "file://data/log", "dbfs:/log"])
+def test_a_url_with_too_few_slashes_is_a_users_mistake(path):
+    with pytest.raises(UserError, match=f"^{path}: expected a URL with all its slashes"):
+        storage.absolute_url(path)
+
+
+@pytest.mark.parametrize("name", ["ds=*", "log[1]", "day?", "{a,b}", "a\\b"])
+def test_a_path_that_spark_would_take_for_a_pattern_is_a_users_mistake(name, tmp_path, monkeypatch):
+    for path in (name, f"s3://bucket/{name}/x"):
+        with pytest.raises(UserError, match="expected a path without"):
+            storage.absolute_url(path)
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(UserError, match="rename the file or folder"):
+        storage.absolute_url("log")
+
+
 def test_only_a_file_url_has_a_local_path():
     assert storage.local_path("file:///data/x") == "/data/x"
     assert storage.local_path("hdfs://host/data/x") is None

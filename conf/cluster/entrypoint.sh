@@ -6,6 +6,10 @@ set -euo pipefail
 if [ "${1:-}" != executor ]; then
     exec "$@"
 fi
+# Spark unpacks files and archives of a job into the folder it starts in, and this user cannot write the image's. The
+# scratch volume, which Spark mounts into every executor, is empty and its own.
+scratch=${SPARK_LOCAL_DIRS:-/tmp}
+cd "$(mktemp -d "${scratch%%,*}/executor.XXXXXX")"
 options=()
 while IFS= read -r name; do
     options+=("${!name}")

@@ -4,6 +4,7 @@ import errno
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -174,12 +175,15 @@ def _claim(url: str) -> None:
 
 
 def _abandon(url: str) -> None:
-    """Leave nothing of a build that failed but the rows it set aside."""
-    if not storage.exists(f"{url}/{REJECTED}"):
-        storage.remove(url)
-        return
-    for name in [SCRATCH, *(child["name"] for child in storage.children(url))]:
-        storage.remove(f"{url}/{name}")
+    """Leave nothing of a build that failed but the rows it set aside.
+
+    Where a worker still writes, what is left is marked, and the next build clears it.
+    """
+    with suppress(OSError):
+        for name in [SCRATCH, *(child["name"] for child in storage.children(url))]:
+            storage.remove(f"{url}/{name}")
+        if not storage.exists(f"{url}/{REJECTED}"):
+            storage.remove(url)
 
 
 def _worst_file(rejected: DataFrame) -> str:

@@ -13,6 +13,8 @@ from deepfm.config import load_settings
 from deepfm.doctor import installed, machine
 from deepfm.doctor import profile as of_profile
 from deepfm.doctor.finding import Finding, green, red, yellow
+from deepfm.doctor.properties import property_mistakes, scratch_folders
+from deepfm.doctor.shell import check_shell
 from deepfm.errors import UserError
 from deepfm.profile import Profile
 
@@ -49,11 +51,18 @@ def examine(around: Surroundings) -> Iterator[Finding]:
     except UserError as error:
         yield red("profile", str(error), "--profile conf/profile/local.yaml, from the project's folder")
         profile = None
-    yield installed.check_gpus(
-        build, of_profile.num_gpus_of_driver(), wanted=bool(profile and of_profile.wants_gpus(profile))
-    )
+    mistakes = property_mistakes(profile.spark) if profile else []
+    wants_gpus = bool(profile and not mistakes and of_profile.wants_gpus(profile))
+    yield installed.check_gpus(build, of_profile.num_gpus_of_driver(), wanted=wants_gpus)
+    # A cluster's profile leaves the master to spark-submit's flag.
+    master = str(profile.spark.get("spark.master", "")) if profile else "local[*]"
+    spark_version = versions[0].get("pyspark") or ""
+    yield check_shell(around.environment, around.python, spark_version, master)
     if profile:
-        yield from _of_profile(profile, around)
+        yield green("profile", around.profile_path)
+        yield from _of_spark(profile, mistakes, around)
+        yield from _of_folders(profile, around)
+        yield of_profile.check_mlflow(around.tracking_uri or profile.mlflow.tracking_uri)
 
 
 def _versions(lock: Path):
@@ -71,23 +80,32 @@ def _packages(found, ranges, pins) -> Iterator[Finding]:
         yield yellow("deepfm-spark", "is not installed, so what it needs is not known", "make env")
 
 
-def _of_profile(profile: Profile, around: Surroundings) -> Iterator[Finding]:
-    yield green("profile", around.profile_path)
+def _of_spark(profile: Profile, mistakes: list[str], around: Surroundings) -> Iterator[Finding]:
+    if mistakes:
+        yield red("Spark properties", "; ".join(mistakes), f"mend them under spark: in {around.profile_path}")
+        return  # of which slots and memory follow
     yield of_profile.check_master(str(profile.spark.get("spark.master", "local[*]")))
     num_cores = psutil.cpu_count() or 1
     yield of_profile.check_slots(profile, around.num_workers, num_cores)
     memory = psutil.virtual_memory()
     wanted = of_profile.memory_wanted(profile, around.num_workers)
     yield machine.check_memory(memory.total, memory.available, wanted)
-    work = storage.local_path(storage.absolute_url(profile.work_dir))
+
+
+def _of_folders(profile: Profile, around: Surroundings) -> Iterator[Finding]:
+    yield from _of_work_dir(profile.work_dir)
+    for folder in scratch_folders(profile.spark, around.environment):
+        yield machine.check_disk("disk of temporary files", folder)
+
+
+def _of_work_dir(work_dir: str) -> Iterator[Finding]:
+    try:
+        work = storage.local_path(storage.absolute_url(work_dir))
+    except UserError as error:
+        yield red("work_dir", str(error), "name another folder in the profile")
+        return
     if work is None:
-        yield yellow(
-            "work_dir", f"{profile.work_dir} is not on this machine", f"fsspec ls {profile.work_dir}"
-        )
+        yield yellow("work_dir", f"{work_dir} is not on this machine", f"fsspec ls {work_dir}")
     else:
         yield machine.check_writable("work_dir", Path(work))
         yield machine.check_disk("disk of work_dir", Path(work))
-    # Spark spills there, and the driver unpacks models there.
-    scratch = profile.spark.get("spark.local.dir") or around.environment.get("TMPDIR") or "/tmp"
-    yield machine.check_disk("disk of temporary files", Path(str(scratch)))
-    yield of_profile.check_mlflow(around.tracking_uri or profile.mlflow.tracking_uri)

@@ -13,6 +13,8 @@ from deepfm.doctor.finding import Finding, green, red, yellow
 #: Each has a line of its own; the others share one.
 _SHOWN = ("torch", "horovod", "pyspark", "petastorm", "pyarrow", "numpy", "pandas", "mlflow")
 _ANSWERS_WITHIN_S = 120
+#: The environment made anew; runs, models and scores are elsewhere.
+_ANEW = "rm -rf .venv && make env"
 
 #: In a process of its own: a library built for another PyTorch may end the process that loads it.
 _PROBE = """
@@ -109,7 +111,7 @@ def probe_builds(python: str) -> dict:
 def check_torch(build: Mapping) -> Finding:
     """What its matrix products can use."""
     if "error" in build:
-        return red("PyTorch's build", f"does not load: {build['error']}", "make clean env")
+        return red("PyTorch's build", f"does not load: {build['error']}", _ANEW)
     cuda = f"CUDA {build['cuda']}" if build["cuda"] else "CPU only"
     kinds = [name for name, has in (("AMX", build["amx"]), ("AVX512-BF16", build["avx512_bf16"])) if has]
     if build["gpu_bf16"]:
@@ -122,7 +124,7 @@ def check_torch(build: Mapping) -> Finding:
 def check_horovod(build: Mapping) -> Finding:
     """Which ways its workers have to exchange gradients."""
     what = "Horovod's build"
-    remedy = "rm -r ~/.cache/deepfm-spark && make clean env, which builds it for this PyTorch"
+    remedy = f"rm -rf ~/.cache/deepfm-spark/horovod-* && {_ANEW}, which builds it for this PyTorch"
     if "error" in build:
         return red(what, "cannot be loaded without PyTorch", remedy)
     if "horovod" not in build:
@@ -146,7 +148,7 @@ def check_gpus(build: Mapping, driver_sees: int, *, wanted: bool) -> Finding:
         return yellow(
             "GPUs",
             f"the driver has {driver_sees}, PyTorch sees none (CUDA of its build: {build.get('cuda')})",
-            "install a PyTorch with CUDA of the driver's version, then: make clean env",
+            f"install a PyTorch with CUDA of the driver's version, then: {_ANEW}",
         )
     if wanted:
         remedy = "take the spark.*.resource.gpu.* lines out of the profile, or run where there are GPUs"

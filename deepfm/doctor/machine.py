@@ -20,7 +20,7 @@ def check_python(version: tuple[int, int], path: str) -> Finding:
     found = f"{version[0]}.{version[1]} ({path}), wanted 3.10 to 3.12"
     if _PYTHONS[0] <= version <= _PYTHONS[1]:
         return green("Python", found)
-    return red("Python", found, "make clean && make env PYTHON=python3.12")
+    return red("Python", found, "rm -rf .venv && make env PYTHON=python3.12")
 
 
 def check_java(environment: Mapping[str, str]) -> Finding:

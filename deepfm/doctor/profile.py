@@ -7,12 +7,12 @@ from pathlib import Path
 
 from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.doctor.machine import check_writable
+from deepfm.doctor.properties import memory_bytes, property_mistakes
 from deepfm.errors import UserError
 from deepfm.profile import Profile
 from deepfm.registry.address import without_credentials
 
 _GIB = 2**30
-_UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "": 2**20}
 #: Of a worker's process before it holds a table: Python, PyTorch, Horovod.
 _WORKER_BYTES = _GIB // 2
 _ANSWERS_WITHIN_S = 5
@@ -78,6 +78,8 @@ def wants_gpus(profile: Profile) -> bool:
 
 def spark_obstacle(spark: Mapping[str, object]) -> str | None:
     """Why no session can start under these properties, and what to do; Spark itself says it late."""
+    if mistakes := property_mistakes(spark):
+        return f"{'; '.join(mistakes)}; mend it in the profile, or the flag of spark-submit that says so"
     master = str(spark.get("spark.master", ""))
     answers = check_master(master)
     if answers.level == "red":
@@ -90,8 +92,7 @@ def spark_obstacle(spark: Mapping[str, object]) -> str | None:
 
 def memory_wanted(profile: Profile, num_workers: int) -> int:
     """Bytes that driver and workers take on one machine before they hold any data."""
-    size = re.fullmatch(r"(\d+)([kmgt]?)b?", str(profile.spark.get("spark.driver.memory", "1g")).lower())
-    heap = int(size[1]) * _UNITS[size[2]] if size else _GIB
+    heap = memory_bytes(profile.spark.get("spark.driver.memory", "1g")) or _GIB
     return heap + num_workers * _WORKER_BYTES
 
 

@@ -3,7 +3,7 @@
 import pytest
 from packaging.requirements import Requirement
 
-from deepfm.doctor import installed
+from deepfm.doctor import installed, machine
 
 CPU = {"cuda": None, "gpus": [], "amx": True, "avx512_bf16": False, "gpu_bf16": False}
 CUDA = {**CPU, "cuda": "13.0", "gpus": ["H100"], "gpu_bf16": True}
@@ -55,6 +55,14 @@ def test_builds_are_asked_in_a_process_of_their_own(program):
     assert dead == {"error": "undefined symbol"}
     assert installed.check_torch(dead).level == installed.check_horovod(dead).level == "red"
     assert "error" in installed.probe_builds("/nowhere/python")
+
+
+def test_what_makes_the_environment_anew_removes_nothing_else():
+    dead = {"error": "undefined symbol"}
+    python = machine.check_python((3, 9), "python")
+    findings = [installed.check_torch(dead), installed.check_gpus(CPU, 2, wanted=True), python]
+    assert [f for f in findings if "rm -rf .venv && make env" not in f.remedy] == []
+    assert "horovod-* && rm -rf .venv && make env" in installed.check_horovod(dead).remedy
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,28 @@ def test_an_interrupted_job_is_not_done():
         raise KeyboardInterrupt
 
     assert invoke(wait, "--day", "1").exit_code == 130
+
+
+def test_a_terminated_job_is_not_done_either():
+    def wait(day):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    done = invoke(wait, "--day", "1")
+    assert (done.exit_code, done.stdout) == (143, "")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_fails_in_the_wake_of_an_interruption_is_not_told():
+    def wait(day):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ConnectionError("Java is gone")
+
+    done = invoke(wait, "--day", "1")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert "Java" not in done.stderr
 
 
 @pytest.mark.parametrize(("flags", "level"), [([], logging.WARNING), (["--verbose"], logging.INFO)])
@@ -177,9 +200,10 @@ def test_lines_go_where_a_bar_wants_them(monkeypatch):
 
 
 def test_a_script_that_breaks_shows_where(tmp_path):
-    """A profile of another machine: Spark cannot start."""
-    profile = (ROOT / "conf/profile/local.yaml").read_text().replace("local[2]", "no-such-master")
-    (tmp_path / "profile.yaml").write_text(profile)
+    """A property that only Spark looks at: it cannot start."""
+    profile = (ROOT / "conf/profile/local.yaml").read_text()
+    wrong = profile.replace("spark.ui.enabled: false", "spark.ui.enabled: never")
+    (tmp_path / "profile.yaml").write_text(wrong)
     (tmp_path / "log.tsv").write_text("1\n")
     flags = ["--data", "conf/data/criteo.yaml", "--input", tmp_path / "log.tsv", "--output", tmp_path / "out"]
     command = [sys.executable, "jobs/build_features.py", *map(str, flags), "--profile"]
