@@ -25,6 +25,7 @@ from deepfm.training.order import OPTIMIZER, WEIGHTS
 
 #: Where a run keeps what is needed to go on training, and scoring has no use for.
 TRAINING_STATE = "training_state"
+_START = "start"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,25 @@ class Start:
     """Weights to start from."""
 
     version: ModelVersion  # whose they are
-    weights: dict[str, Tensor]
+    weights: dict[str, Tensor]  # of an FNN's first stage: the FM's
     moments: dict[str, Tensor] | None = None  # of its optimizer, as WEIGHT/WHAT; empty: they begin anew
-    is_first_stage: bool = False  # an FM's, for an FNN
 
-    def hand_over(self, run: Run, run_url: str) -> dict[str, str]:
-        """Put them where the workers find them, and into the run's tags -> what a WorkOrder says of it."""
+    def hand_over(self, run: Run, run_url: str) -> None:
+        """Put them where the workers find them, and whose they are into the run's tags."""
         run.set_tag("started_from", f"models:/{self.version.name}/{self.version.version}")
-        url = f"{run_url}/start"
+        url = f"{run_url}/{_START}"
         storage.make_folder(url)
         save_weights(f"{url}/{WEIGHTS}", self.weights)
         if self.moments:
             save_weights(f"{url}/{OPTIMIZER}", self.moments)
-        return {"init_url": f"{url}/{WEIGHTS}"} if self.is_first_stage else {"start_url": url}
+
+
+def handed_over(run_url: str, init_from: str | None, warm_start: str | None) -> dict[str, str]:
+    """What a WorkOrder says of the weights that lie in a run's folder to start from."""
+    url = f"{run_url}/{_START}"
+    if init_from:
+        return {"init_url": f"{url}/{WEIGHTS}"}
+    return {"start_url": url} if warm_start else {}
 
 
 def read_start(
@@ -81,7 +88,7 @@ def _read_first_stage(store: Store, uri: str, settings: ModelSettings, manifest:
             f"{manifest.vocabulary}, found {card.model.model} with {card.model.embedding_dim} and "
             f"{card.vocabulary}; train an fm on this dataset"
         )
-    return Start(version, found.network.state_dict(), is_first_stage=True)
+    return Start(version, found.network.state_dict())
 
 
 def _read_warm_start(

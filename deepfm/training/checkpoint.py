@@ -34,6 +34,11 @@ def load_weights(url: str) -> dict[str, Tensor]:
         ) from error
 
 
+def is_checkpoint(name: str) -> bool:
+    """Whether a file of that name is one."""
+    return name.endswith(_SUFFIX)
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """Where one training of a run can be taken up again: its last two checkpoints, one file each.
@@ -87,7 +92,7 @@ class Checkpoints:
         found = [
             name.removeprefix(f"{self.stage}-").removesuffix(_SUFFIX).split("-")
             for name in names
-            if name.startswith(f"{self.stage}-") and name.endswith(_SUFFIX)
+            if name.startswith(f"{self.stage}-") and is_checkpoint(name)
         ]
         return sorted((int(num_epochs), int(step)) for num_epochs, step in found)
 
