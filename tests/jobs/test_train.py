@@ -2,7 +2,12 @@
 
 import mlflow
 import pytest
+import train as train_job
 import yaml
+
+from deepfm.dataset.manifest import read_parts
+
+TRAINING = {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.01}
 
 
 @pytest.fixture
@@ -52,6 +57,24 @@ def test_fm_must_have_the_embedding_dimension(train, fm):
     changes = {"fnn": {"embedding_dim": 3}}
     mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
     assert "expected an fm with embedding_dim 3" in mistake
+
+
+def test_an_fm_that_is_there_is_not_trained_first(train, fm):
+    changes = {"fnn": {"embedding_dim": 2, "pretraining": TRAINING}}
+    mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
+    assert "expected no pretraining in --model" in mistake
+
+
+def test_fm_must_know_the_odds_of_the_same_rows(train, fm, monkeypatch):
+    def read_sampled(url):
+        manifest, vocabulary = read_parts(url)
+        data = manifest.data.model_copy(update={"keep_negatives": 0.5})
+        return manifest.model_copy(update={"data": data}), vocabulary
+
+    monkeypatch.setattr(train_job, "read_parts", read_sampled)
+    mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}").mistake
+    assert "--init-from runs:/" in mistake
+    assert "expected a dataset with keep_negatives 1.0, found 0.5" in mistake
 
 
 def test_what_to_start_from_must_be_an_fm(train, store):
