@@ -1,5 +1,6 @@
 """A training in MLflow's terms: what its run says at the start, and the version it ends in."""
 
+import logging
 import os
 import tempfile
 from dataclasses import asdict
@@ -21,7 +22,9 @@ from deepfm.training.checkpoint import load_weights
 from deepfm.training.order import FIRST_STAGE, OPTIMIZER, WEIGHTS, WorkOrder
 from deepfm.training.outcome import Outcome
 from deepfm.training.progress import read_curve
-from deepfm.training.trace import TABLE, TRACE
+from deepfm.training.trace import NUM_STEPS_BEFORE, TABLE, TRACE
+
+logger = logging.getLogger(__name__)
 
 
 def start_of_run(
@@ -86,6 +89,20 @@ def _description(outcome: Outcome, manifest: Manifest) -> str:
     )
 
 
+def _log_traces(run: Run, order: WorkOrder) -> None:
+    """The traces that rank 0 left; a warning where they were asked for and it took too few steps."""
+    files = [f"{stage}{file}" for stage in (FIRST_STAGE, "") for file in (TRACE, TABLE)]
+    found = [file for file in files if storage.exists(f"{order.run_url}/{file}")]
+    for file in found:
+        run.log_bytes(storage.read_bytes(f"{order.run_url}/{file}"), f"profile/{file}")
+    if order.profile_steps and TRACE not in found:
+        logger.warning(
+            "--profile-steps %d: no step was traced: the first %d never are, and there were no more",
+            order.profile_steps,
+            NUM_STEPS_BEFORE,
+        )
+
+
 def register_outcome(
     run: Run, outcome: Outcome, order: WorkOrder, manifest: Manifest, vocabulary: Vocabulary, name: str
 ) -> str:
@@ -105,9 +122,7 @@ def register_outcome(
         finals |= {f"best_{split}_{key}": float(value) for key, value in known.items()}
         finals[f"best_{split}_calibration"] = metrics.calibration
     run.log_metrics(finals)
-    for file in (TRACE, TABLE):
-        if storage.exists(f"{order.run_url}/{file}"):
-            run.log_bytes(storage.read_bytes(f"{order.run_url}/{file}"), f"profile/{file}")
+    _log_traces(run, order)
     drawn = figures(outcome)
     for file, figure in drawn.items():
         run.log_figure(figure, f"plots/{file}")

@@ -134,7 +134,7 @@ class Worker:
             is_asked = self.order.asks_driver and not curves
             return not is_asked or ask_driver(self.order.run_url, self._world, epoch.number)
 
-        with self._traced() as trace:
+        with self._traced(curves) as trace:
 
             def on_step(*figures) -> None:
                 if progress:
@@ -164,9 +164,9 @@ class Worker:
         self._world.broadcast_(list(model.state_dict().values()), "best")
         return model, training
 
-    def _traced(self) -> AbstractContextManager[StepTrace | None]:
+    def _traced(self, prefix: str) -> AbstractContextManager[StepTrace | None]:
         if self._world.rank == 0 and self.order.profile_steps:
-            return StepTrace(self.order.run_url, self.order.profile_steps)
+            return StepTrace(self.order.run_url, self.order.profile_steps, prefix)
         return nullcontext()
 
     def _checkpoints(self, settings: ModelSettings, stage: str) -> Checkpoints:

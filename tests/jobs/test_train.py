@@ -131,6 +131,15 @@ def test_a_slice_that_is_no_category_is_told_before_the_training(train, sliced, 
     )
 
 
+@pytest.mark.parametrize(("batch_size", "is_traced"), [(8, True), (24, False)])
+def test_a_training_too_short_to_be_traced_says_so(train, store, caplog, batch_size, is_traced):
+    changes = {"lr": {"training": {**TRAINING, "max_epochs": 2, "batch_size": batch_size}}}
+    job = train("lr", "traced", "--profile-steps", 5, **changes)
+    files = {file.path for file in store.client.list_artifacts(job.summary["run_id"], "profile")}
+    assert ("profile/trace.json.gz" in files) is is_traced
+    assert ("--profile-steps 5: no step was traced" in caplog.text) is not is_traced
+
+
 def test_what_is_trained_is_not_rehearsed(train):
     mistake = train("lr", "rehearsed_no", "--register-only", "runs/1", "--dry-run").mistake
     assert mistake == "--register-only and --dry-run exclude each other; give one of them"
