@@ -52,7 +52,12 @@ class Checkpoints:
     fingerprint: dict[str, Any]  # of dataset, settings and number of workers, as JSON
 
     def save(self, position: Position, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
-        """Write a checkpoint and remove all but the last two."""
+        """Write a checkpoint and remove all but the last two.
+
+        None of weights that are no numbers: the next loss will say so, and nothing could go on from them.
+        """
+        if not all(torch.isfinite(weight.sum()) for weight in weights.values()):
+            return
         state = {"fingerprint": self.fingerprint, **asdict(position)}
         tensors = {f"weights/{name}": weight for name, weight in weights.items()}
         tensors |= {f"optimizer/{name}": value for name, value in moments.items()}

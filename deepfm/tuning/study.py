@@ -185,7 +185,7 @@ def _tried_again(trials: list[FrozenTrial]) -> set[int]:
 
 
 def mark_diverged(trial: Trial, reason: str) -> None:
-    """Its loss was no number: to the search as bad as a trial can be."""
+    """Its loss was no number: to the search one that was given up, worse than any that ended."""
     trial.set_user_attr(_DIVERGED, True)
     trial.set_user_attr(REASON, reason)
 
