@@ -68,7 +68,7 @@ def train_and_leave_a_digest(order, world):
 
 def test_two_workers_end_with_identical_weights(spark, order, monkeypatch, capfd):
     monkeypatch.setattr(launching, "_train", train_and_leave_a_digest)
-    ordered = order(deep={"dropout": 0.5, "batch_norm": True})
+    ordered = replace(order(deep={"dropout": 0.5, "batch_norm": True}), checkpoint_every_n_steps=2)
     outcome = launch(spark, ordered, 2, WORKERS)
     digests = [path.read_text() for path in file_of(ordered, "").glob("digest-*")]
     assert len(digests) == 2 and len(set(digests)) == 1

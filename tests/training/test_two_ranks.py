@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,34 @@ import torch
 
 from deepfm.dataset.manifest import read_manifest, write_manifest
 from deepfm.model_settings import ModelSettings
-from deepfm.training.order import WorkOrder
+from deepfm.training.order import WEIGHTS, WorkOrder
 from deepfm.training.worker import run_worker
 from deepfm.training.world import SingleWorld
 
 
 @pytest.fixture
 def order(dataset_url, tmp_path):
-    def make(dataset_url=dataset_url, dropout=0.0, slice_fields=(), **training):
+    def make(dataset_url=dataset_url, slice_fields=(), deep=(), **training):
         training = {"batch_size": 8, "max_epochs": 2, "learning_rate": 0.01, **training}
-        model = {"model": "deepfm", "embedding_dim": 2, "deep": {"hidden_units": [4], "dropout": dropout}}
+        model = {"model": "deepfm", "embedding_dim": 2, "deep": {"hidden_units": [4], **dict(deep)}}
         settings = ModelSettings.model_validate({**model, "training": training})
         return WorkOrder(
             dataset_url, f"file://{tmp_path}", settings, num_threads=1, slice_fields=slice_fields
         )
 
     return make
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """An order that goes on from weights in a file: ranks that are threads share torch's random numbers."""
+
+    def begin(order):
+        (tmp_path / "start").mkdir()
+        run_worker(replace(order, run_url=f"file://{tmp_path}/start"), SingleWorld())
+        return replace(order, start_url=f"file://{tmp_path}/start")
+
+    return begin
 
 
 @pytest.fixture
@@ -48,10 +61,10 @@ def test_slices_and_kinds_of_ids_are_of_the_test_rows_of_both_ranks(order, in_ra
     assert (one.test_slices, one.test_fields) == (other.test_slices, other.test_fields)
 
 
-def test_both_ranks_measure_the_best_epochs_weights(order, in_ranks):
+def test_both_ranks_measure_the_best_epochs_weights(order, begun, in_ranks):
     # Clicks by chance, and large steps: what is learnt last is worse.
-    training = {"learning_rate": 0.5, "max_epochs": 6, "patience": 6}
-    for outcome in in_ranks(2, lambda world: run_worker(order(**training), world)):
+    ordered = begun(order(learning_rate=0.5, max_epochs=6, patience=6))
+    for outcome in in_ranks(2, lambda world: run_worker(ordered, world)):
         assert outcome.training.best < 6
         assert outcome.valid == outcome.best_epoch.valid
 
@@ -64,12 +77,30 @@ def test_each_rank_drops_out_units_of_its_own_and_others_in_every_step(order, in
         return seed(number)
 
     monkeypatch.setattr(torch, "manual_seed", seed_and_tell)
-    in_ranks(2, lambda world: run_worker(order(dropout=0.5, seed=5), world))
+    in_ranks(2, lambda world: run_worker(order(deep={"dropout": 0.5}, seed=5), world))
     (fresh, *one), (fresh_too, *other) = seeds.values()
     assert fresh == fresh_too == 5
     # 31 rows a rank in batches of at most 8, twice.
     assert len(one) == len(other) == 2 * 4
     assert len({*one, *other}) == 16
+
+
+def test_when_checkpoints_are_written_changes_nothing_of_what_comes_out(order, begun, in_ranks, tmp_path):
+    ordered = begun(order(deep={"batch_norm": True}, keep="last"))
+
+    def weights_of(**checkpoints):
+        going_on = replace(ordered, **checkpoints)
+        in_ranks(2, lambda world: run_worker(going_on, world))
+        return (tmp_path / WEIGHTS).read_bytes()
+
+    without = weights_of()
+    assert weights_of(checkpoint_every_n_steps=3) == without
+    # Cut off in the second epoch: of its four steps three were done.
+    (last,) = tmp_path.glob("weights-00002-000000000.*")
+    last.unlink()
+    assert len(list(tmp_path.glob("weights-00001-000000003.*"))) == 1
+    (tmp_path / WEIGHTS).unlink()
+    assert weights_of(checkpoint_every_n_steps=0, resume=True) == without
 
 
 def test_what_is_measured_at_the_end_is_corrected_for_negatives_that_were_left_out(order, sampled_url):
