@@ -11,6 +11,7 @@ from deepfm.models.kinds import KINDS
 ModelName = Literal[tuple(KINDS)]
 #: Settings that only some kinds have.
 OWN_SETTINGS = sorted({name for kind in KINDS.values() for name in kind.own})
+INIT_STD = 0.01  # where a YAML says nothing
 
 
 def has_first_order(model: ModelName) -> bool:
@@ -112,7 +113,7 @@ class ModelSettings(Settings):
     embedding_dim: int | None = Setting(default=None, ge=1)  # K; all but lr
     deep: DeepPartSettings | None = None  # all but lr and fm, which have no deep part
     outer: Literal["pairs", "pooled"] | None = None  # opnn and pnn: the form of the outer products
-    init_std: float = Setting(default=0.01, gt=0)  # of fresh embeddings, normal around 0
+    init_std: float = Setting(default=INIT_STD, gt=0)  # of fresh embeddings, normal around 0
     w_reg: float = Setting(default=0.0, ge=0)  # L2 on the first-order weights an impression looks up
     v_reg: float = Setting(default=0.0, ge=0)  # L2 on the embeddings an impression looks up
     training: TrainingSettings
@@ -129,8 +130,8 @@ class ModelSettings(Settings):
     @model_validator(mode="after")
     def _settings_are_of_the_model(self):
         kind, mistakes = KINDS[self.model], []
-        if not kind.embeddings and (self.embedding_dim or self.v_reg):
-            mistakes.append(f"embedding_dim, v_reg: {self.model} has no embeddings")
+        if not kind.embeddings and (self.embedding_dim or self.v_reg or self.init_std != INIT_STD):
+            mistakes.append(f"embedding_dim, v_reg, init_std: {self.model} has no embeddings")
         if kind.embeddings and not self.embedding_dim:
             mistakes.append("embedding_dim is missing")
         if self.deep and not kind.deep:

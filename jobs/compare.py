@@ -26,7 +26,7 @@ from deepfm import storage
 from deepfm.config import load_settings
 from deepfm.dataset.manifest import read_parts
 from deepfm.model_settings import ModelSettings
-from deepfm.registry.comparison import train_in_turn
+from deepfm.registry.comparison import locked_comparison, train_in_turn
 from deepfm.registry.comparison_plan import Comparison, load_models
 from deepfm.registry.comparison_table import bar_chart, csv_text, markdown, table_rows
 from deepfm.registry.tracking import open_store
@@ -57,7 +57,7 @@ def compare(
     store = open_store(profile.mlflow, tracking_uri)
     session = spark_session(profile, "compare") if num_workers else nullcontext()
     work_url = storage.absolute_url(profile.work_dir)
-    with session as spark:
+    with locked_comparison(store, experiment, plan, work_url), session as spark:
         for parent, results in train_in_turn(spark, store, experiment, plan, profile.workers, work_url):
             rows = table_rows(results)
             parent.log_text(markdown(rows), "comparison.md")

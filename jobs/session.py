@@ -17,6 +17,7 @@ from spark_console import set_up_java
 from submitted import is_submitted, leave_master_to, warn_of_small_heap
 
 from deepfm.doctor.profile import spark_obstacle
+from deepfm.doctor.shell import shell_obstacle
 from deepfm.errors import UserError
 from deepfm.java import require_java
 from deepfm.profile import Profile
@@ -39,8 +40,11 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     """A session with the profile's properties; those given to spark-submit win over them.
 
     Ctrl-C raises KeyboardInterrupt, and nothing else, while it lasts. UserError where there is no Java to
-    start it on, no such master or no GPU.
+    start it on, no such master or no GPU, or the shell leads to another Spark.
     """
+    master = str(profile.spark.get("spark.master", "local[*]"))
+    if obstacle := shell_obstacle(os.environ, sys.executable, pyspark.__version__, master):
+        raise UserError(obstacle)
     # Of the executors; PySpark takes it from the environment alone, where spark-submit puts its own flag's.
     os.environ.setdefault("PYSPARK_PYTHON", str(profile.spark.get("spark.pyspark.python", sys.executable)))
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)

@@ -24,8 +24,8 @@ from deepfm.config import load_settings
 from deepfm.dataset.manifest import read_parts
 from deepfm.errors import UserError
 from deepfm.model_settings import ModelSettings
-from deepfm.registry import training_run
-from deepfm.registry.start import read_start
+from deepfm.registry import run_folder, training_run
+from deepfm.registry.start import handed_over, read_start
 from deepfm.registry.tracking import open_store
 from deepfm.training.launch import launch, launch_rehearsal
 from deepfm.training.order import WorkOrder
@@ -62,31 +62,33 @@ def train(
     manifest, vocabulary = read_parts(dataset_url)
     store = open_store(profile.mlflow, tracking_uri)
     store.require_name(name)
-    start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
-    of_run = training_run.of_profile(profile, manifest.fields) | {"profile_steps": profile_steps}
     if trained_folder:
-        resumed_run = training_run.run_to_register(trained_folder, work_url)
+        resumed_run = run_folder.run_to_register(trained_folder, work_url)
+    begun = run_folder.begun_with(settings, manifest, num_workers, init_from, warm_start)
     if resumed_run:
-        training_run.require_same_training(f"{work_url}/{resumed_run}", settings, manifest)
-        of_run["resume"] = True
+        run_folder.require_resumable(store, resumed_run, work_url, begun)
+    else:
+        start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
+    of_run = training_run.of_profile(profile, manifest.fields) | {"profile_steps": profile_steps}
     session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()
     if dry_run:
         with session as spark, storage.scratch_folder(work_url) as run_url:
             order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker)
             return tell_rehearsal(launch_rehearsal(spark, order, num_workers, workers))
     run_name = training_run.name_of_run(settings, manifest)
-    opened = training_run.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
+    opened = run_folder.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
     with session as spark, opened as (run, run_url):
         if not resumed_run:
             run.log_start(*training_run.start_of_run(settings, manifest, dataset_url, num_workers))
-        handed = start.hand_over(run, run_url) if start else {}
-        order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker, **of_run, **handed)
-        outcome = training_run.kept_outcome(run_url)
+            run_folder.begin(run, run_url, begun, start)
+        of_run |= {"resume": bool(resumed_run), **handed_over(run_url, init_from, warm_start)}
+        order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker, **of_run)
+        outcome = run_folder.kept_outcome(run_url)
         if outcome is None:
             with watched(run_url, run.log_epoch, run.log_steps):
                 outcome = launch(spark, order, num_workers, workers, num_retries=num_retries)
-            training_run.keep_outcome(run_url, outcome, settings, manifest)
+            run_folder.keep_outcome(run_url, outcome)
         version = training_run.register_outcome(run, outcome, order, manifest, vocabulary, name)
         storage.remove(run_url)  # not where registering failed: the trained weights are there
     kept = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}

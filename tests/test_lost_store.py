@@ -11,7 +11,8 @@ import pytest
 import yaml
 from servers import free_port, mlflow_server
 
-from deepfm.registry import training_run
+from deepfm.registry import run_folder
+from deepfm.registry.run import Run
 from deepfm.registry.tracking import Store
 from deepfm.training.progress import ProgressWriter
 
@@ -44,14 +45,14 @@ def train(run_job, small_dataset, profile_path, tmp_path):
 @pytest.fixture
 def when_trained(monkeypatch):
     """Have something happen between the end of a training and its registration."""
-    keep_outcome = training_run.keep_outcome
+    keep_outcome = run_folder.keep_outcome
 
     def happens(act):
         def keep_and_act(*kept):
             keep_outcome(*kept)
             act()
 
-        monkeypatch.setattr(training_run, "keep_outcome", keep_and_act)
+        monkeypatch.setattr(run_folder, "keep_outcome", keep_and_act)
 
     return happens
 
@@ -93,7 +94,7 @@ def test_a_server_that_starts_late_is_waited_for(tmp_path, train):
 def test_curves_of_a_server_that_was_away_are_completed(tmp_path, train, monkeypatch, caplog):
     write_epoch, stack = ProgressWriter.epoch, ExitStack()
     lost = threading.Event()
-    add = training_run.Run.log_epoch
+    add = Run.log_epoch
 
     def add_and_tell(run, metrics):
         add(run, metrics)
@@ -110,7 +111,7 @@ def test_curves_of_a_server_that_was_away_are_completed(tmp_path, train, monkeyp
             stack.enter_context(mlflow_server(tmp_path, port))
 
     monkeypatch.setattr(ProgressWriter, "epoch", epoch)
-    monkeypatch.setattr(training_run.Run, "log_epoch", add_and_tell)
+    monkeypatch.setattr(Run, "log_epoch", add_and_tell)
     with stack:
         address = stack.enter_context(mlflow_server(tmp_path))
         port = int(address.rpartition(":")[2])

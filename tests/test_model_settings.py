@@ -107,8 +107,9 @@ def test_the_first_stage_of_an_fnn_may_be_trained_in_another_way():
 @pytest.mark.parametrize(
     ("model", "changes", "told"),
     [
-        ("lr", {"embedding_dim": 4}, "embedding_dim, v_reg: lr has no embeddings"),
-        ("lr", {"v_reg": 0.1}, "embedding_dim, v_reg: lr has no embeddings"),
+        ("lr", {"embedding_dim": 4}, "embedding_dim, v_reg, init_std: lr has no embeddings"),
+        ("lr", {"v_reg": 0.1}, "embedding_dim, v_reg, init_std: lr has no embeddings"),
+        ("lr", {"init_std": 0.1}, "embedding_dim, v_reg, init_std: lr has no embeddings"),
         ("fm", {"embedding_dim": None}, "embedding_dim is missing"),
         ("deepfm", {"embedding_dim": None}, "embedding_dim is missing"),
         ("lr", {"deep": {"hidden_units": [4]}}, "deep: lr has no deep part"),
@@ -141,7 +142,7 @@ def test_what_a_model_does_not_have_is_told_all_at_once():
     message = mistakes_of(
         "lr", embedding_dim=4, deep={"hidden_units": [4]}, outer="pairs", pretraining=TRAINING
     )
-    for told in ("embedding_dim, v_reg: lr", "deep: lr", "outer: lr", "pretraining: only fnn"):
+    for told in ("embedding_dim, v_reg, init_std: lr", "deep: lr", "outer: lr", "pretraining: only fnn"):
         assert told in message
 
 

@@ -1,7 +1,6 @@
 """A click log -> a finished dataset: survey, vocabulary, encoded splits, profile and, last, the manifest."""
 
 import errno
-import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pyspark.sql import functions as F
 from deepfm import storage
 from deepfm.data_settings import DataSettings
 from deepfm.dataset.built_before import built_before, described_log
+from deepfm.dataset.equal_rows import require_sample, warn_of_shares
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
 from deepfm.dataset.previous import previous_vocabulary
@@ -40,9 +40,6 @@ BUILDING = "_building"
 REJECTED = "_rejected"
 #: Of what workers and driver hand to each other; see features.scratch.
 SCRATCH = "_scratch"
-
-#: By which a sample's size may differ from what is expected.
-_MAX_STDS_OF_SAMPLE = 8
 
 
 @dataclass(frozen=True)
@@ -133,24 +130,12 @@ def _learn(build: _Build) -> tuple[AnyVocabulary, LogFindings, list[str]]:
         examples = rejected_examples(rejected)
     _check_share(found.counts, log, settings, rejected_url, lambda: _worst_file(rejected))
     _check_counts(found.counts, log, build.days)
-    _check_sample(found.counts, log, settings.keep_negatives)
+    warn_of_shares(found.counts, log.url, build.split)
+    require_sample(found.counts, log.url, settings.keep_negatives)
     learnt = learn(spark, found, settings.field_set, build.previous)
     write_rare(url, learnt.rare)
     seen = LogFindings(found.counts, learnt.num_values, examples, found.num_cut)
     return learnt.vocabulary, seen, list(found.blocks)
-
-
-def _check_sample(counts: RowCounts, log: ClickLog, keep_negatives: float) -> None:
-    """UserError where another share of the rows was kept than a sample of single rows can have by chance."""
-    num_kept = sum(rows - clicks for rows, clicks in counts.by_day.get("train", {}).values())
-    num = num_kept + counts.num_rows("sampled_out")
-    std = math.sqrt(keep_negatives * (1 - keep_negatives) * num)
-    if abs(num_kept - keep_negatives * num) > _MAX_STDS_OF_SAMPLE * std:
-        raise UserError(
-            f"{log.url}: expected keep_negatives {keep_negatives} to keep that share of the training rows "
-            f"without a click, found {num_kept / num:.3f}: many rows are equal, and equal ones are kept or "
-            "left out together; remove keep_negatives, or give a text log a column that tells its rows apart"
-        )
 
 
 def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:

@@ -37,13 +37,17 @@ class DaySplit:
 
 @dataclass(frozen=True)
 class HashSplit:
-    """Shares of the rows that are for validation and test; the rest is for training."""
+    """Shares of the rows that are for validation and test; the rest is for training.
+
+    By the rows' content (of Parquet, of the columns that are read): what is equal stays together, so that no
+    row is measured that was trained on, and of a log with many equal rows the shares come out otherwise.
+    """
 
     valid: float
     test: float
 
     def codes(self, rows: ParsedRows) -> np.ndarray:
-        """n rows -> (n,) int8: 0 train, 1 valid, 2 test. Equal rows fall together."""
+        """n rows -> (n,) int8: 0 train, 1 valid, 2 test."""
         # The high bits choose the split; the order of rows in the dataset comes from the hash's own order,
         # within one split, and is none the worse for it.
         place = (rows.row_hashes.view(np.uint64) >> np.uint64(11)).astype(np.float64) / 2.0**53

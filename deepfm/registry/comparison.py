@@ -1,15 +1,19 @@
 """Models in turn on the same rows: a parent run in MLflow, a child a model; interrupted, it goes on."""
 
+import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 
 from pyspark.sql import SparkSession
 
 from deepfm import storage
+from deepfm.lock import locked
 from deepfm.model_settings import ModelSettings
 from deepfm.profile import WorkerSettings
 from deepfm.registry.comparison_plan import Comparison
@@ -50,6 +54,21 @@ class ModelResult:
     def spread(self, figure: str) -> float | None:
         """Standard deviation over the seeds; None of one."""
         return stdev(getattr(seed, figure) for seed in self.seeds) if len(self.seeds) > 1 else None
+
+
+def locked_comparison(
+    store: Store, experiment: str, comparison: Comparison, work_url: str
+) -> AbstractContextManager[None]:
+    """For the block no other process does this comparison; UserError where one does.
+
+    It would take the other's run for one that was interrupted. Known is what runs on this machine, or on
+    one that has the work_dir among its own files.
+    """
+    content = json.dumps([store.uri, experiment, comparison.key])
+    name = hashlib.sha256(content.encode()).hexdigest()[:16]
+    folder = Path(storage.local_path(work_url) or tempfile.gettempdir())
+    told = f"the comparison of these models in experiment {experiment}"
+    return locked(folder / "comparisons" / f"{name}.lock", told, "give another --experiment")
 
 
 def train_in_turn(

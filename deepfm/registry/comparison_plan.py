@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deepfm.config import load_settings, parse_settings
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import UserError
-from deepfm.model_settings import ModelSettings, has_first_order
+from deepfm.model_settings import INIT_STD, ModelSettings, has_first_order
 
 _OF_THE_OPTIMIZER = (
     "optimizer", "learning_rate", "ftrl", "table_learning_rate", "table_l2", "schedule", "warmup_steps",
@@ -72,7 +72,7 @@ def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
         training = training.model_copy(update=own)
     shared = {
         "embedding_dim": settings.embedding_dim and like.embedding_dim,
-        "init_std": like.init_std,
+        "init_std": like.init_std if settings.embedding_dim else INIT_STD,
         "deep": settings.deep and like.deep,
         "w_reg": like.w_reg if has_first_order(settings.model) else 0.0,
         "v_reg": like.v_reg if settings.embedding_dim else 0.0,

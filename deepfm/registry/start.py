@@ -16,7 +16,7 @@ from deepfm.features.vocabulary import Vocabulary
 from deepfm.model_settings import OWN_SETTINGS, ModelSettings
 from deepfm.models.build import build_model
 from deepfm.models.growth import Growth
-from deepfm.registry.artifact import load_artifact
+from deepfm.registry.artifact import ModelCard, load_artifact
 from deepfm.registry.away import FAILURES, as_told
 from deepfm.registry.run import Run
 from deepfm.registry.tracking import Store
@@ -25,6 +25,7 @@ from deepfm.training.order import OPTIMIZER, WEIGHTS
 
 #: Where a run keeps what is needed to go on training, and scoring has no use for.
 TRAINING_STATE = "training_state"
+_START = "start"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,25 @@ class Start:
     """Weights to start from."""
 
     version: ModelVersion  # whose they are
-    weights: dict[str, Tensor]
+    weights: dict[str, Tensor]  # of an FNN's first stage: the FM's
     moments: dict[str, Tensor] | None = None  # of its optimizer, as WEIGHT/WHAT; empty: they begin anew
-    is_first_stage: bool = False  # an FM's, for an FNN
 
-    def hand_over(self, run: Run, run_url: str) -> dict[str, str]:
-        """Put them where the workers find them, and into the run's tags -> what a WorkOrder says of it."""
+    def hand_over(self, run: Run, run_url: str) -> None:
+        """Put them where the workers find them, and whose they are into the run's tags."""
         run.set_tag("started_from", f"models:/{self.version.name}/{self.version.version}")
-        url = f"{run_url}/start"
+        url = f"{run_url}/{_START}"
         storage.make_folder(url)
         save_weights(f"{url}/{WEIGHTS}", self.weights)
         if self.moments:
             save_weights(f"{url}/{OPTIMIZER}", self.moments)
-        return {"init_url": f"{url}/{WEIGHTS}"} if self.is_first_stage else {"start_url": url}
+
+
+def handed_over(run_url: str, init_from: str | None, warm_start: str | None) -> dict[str, str]:
+    """What a WorkOrder says of the weights that lie in a run's folder to start from."""
+    url = f"{run_url}/{_START}"
+    if init_from:
+        return {"init_url": f"{url}/{WEIGHTS}"}
+    return {"start_url": url} if warm_start else {}
 
 
 def read_start(
@@ -70,6 +77,11 @@ def _read_first_stage(store: Store, uri: str, settings: ModelSettings, manifest:
     """A registered FM; UserError where it is none, or one of other fields, ids or embedding dimension."""
     if settings.model != "fnn":
         raise UserError(f"--init-from: only fnn starts from another model, found {settings.model}; drop it")
+    if settings.pretraining:
+        raise UserError(
+            f"--init-from {uri}: expected no pretraining in --model, found settings of an FM that would be "
+            "trained first; leave one of them out"
+        )
     version = store.resolve_run(uri)
     with tempfile.TemporaryDirectory() as folder:
         found = load_artifact(f"file://{store.download(version, folder)}")
@@ -81,7 +93,8 @@ def _read_first_stage(store: Store, uri: str, settings: ModelSettings, manifest:
             f"{manifest.vocabulary}, found {card.model.model} with {card.model.embedding_dim} and "
             f"{card.vocabulary}; train an fm on this dataset"
         )
-    return Start(version, found.network.state_dict(), is_first_stage=True)
+    _require_same_sample(f"--init-from {uri}", card, manifest)
+    return Start(version, found.network.state_dict())
 
 
 def _read_warm_start(
@@ -97,13 +110,7 @@ def _read_warm_start(
         ids = previous_ids(old_vocabulary, vocabulary)
     except UserError as error:
         raise UserError(f"--warm-start {uri}: {error}") from error
-    kept = found.card.data.keep_negatives
-    if kept != manifest.data.keep_negatives:
-        # The weights hold the odds of the rows that were kept.
-        raise UserError(
-            f"--warm-start {uri}: expected a dataset with keep_negatives {kept}, found "
-            f"{manifest.data.keep_negatives}; build it with the model's, or train anew"
-        )
+    _require_same_sample(f"--warm-start {uri}", found.card, manifest)
     growth = Growth([torch.from_numpy(of_field) for of_field in ids], found.card.num_ids)
     with torch.device("meta"):  # its shape is needed, not its weights
         fields = manifest.fields
@@ -111,6 +118,16 @@ def _read_warm_start(
     same_optimizer = found.card.model.training.optimizer == settings.training.optimizer
     moments = growth.moments(model, _moments(store, version)) if same_optimizer else {}
     return Start(version, growth.weights(model, found.network.state_dict()), moments)
+
+
+def _require_same_sample(flag: str, card: ModelCard, manifest: Manifest) -> None:
+    """UserError where the weights hold other odds: of another share of the rows without a click."""
+    kept, found = card.data.keep_negatives, manifest.data.keep_negatives
+    if kept != found:
+        raise UserError(
+            f"{flag}: expected a dataset with keep_negatives {kept}, found {found}; build it with the "
+            "model's, or train anew"
+        )
 
 
 def _require_same_model(uri: str, old: ModelSettings, new: ModelSettings) -> None:

@@ -1,37 +1,28 @@
 """A training in MLflow's terms: what its run says at the start, and the version it ends in."""
 
-import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
-from deepfm.errors import NotRegistered, UserError, WorkersLost
 from deepfm.features.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
 from deepfm.model_settings import ModelSettings
 from deepfm.profile import Profile
 from deepfm.registry import model_card
-from deepfm.registry.address import StoreAway
 from deepfm.registry.artifact import save_artifact
-from deepfm.registry.away import FAILURES, reason_of
 from deepfm.registry.figures import figures
 from deepfm.registry.reference import reference_of
 from deepfm.registry.run import Run
 from deepfm.registry.slices import named_slices, require_categories
 from deepfm.registry.start import TRAINING_STATE
-from deepfm.registry.tracking import Store
 from deepfm.training.checkpoint import load_weights
 from deepfm.training.order import FIRST_STAGE, OPTIMIZER, WEIGHTS, WorkOrder
-from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
+from deepfm.training.outcome import Outcome
 from deepfm.training.progress import read_curve
-from deepfm.training.trace import TABLE, TRACE
-
-_OUTCOME, _TRAINED_WITH = "outcome.json", "trained_with"
+from deepfm.training.trace import NUM_STEPS_BEFORE, TABLE, TRACE
 
 logger = logging.getLogger(__name__)
 
@@ -53,49 +44,6 @@ def name_of_run(settings: ModelSettings, manifest: Manifest) -> str:
     return f"{settings.model}, {' to '.join(dict.fromkeys(days))}" if days else settings.model
 
 
-@contextmanager
-def run_with_folder(
-    store: Store, experiment: str, run_name: str, work_url: str, resumed_run: str | None
-) -> Iterator[tuple[Run, str]]:
-    """A new run, or one that was cut off, and the folder that it shares with its workers.
-
-    The folder stays where the block fails, with the checkpoints in it, but not after a user's mistake in a
-    run that was new. UserError where there is nothing to resume, NotRegistered where the store is away when
-    the model is trained.
-    """
-    if resumed_run:
-        _require_unfinished(store, resumed_run, work_url)
-        opened = store.resumed(resumed_run, system_metrics=True)
-    else:
-        opened = store.run(experiment, name=run_name, system_metrics=True)
-    with opened as run:
-        run_url = f"{work_url}/{run.run_id}"
-        storage.make_folder(run_url)
-        try:
-            yield run, run_url
-        except (UserError, *FAILURES) as error:
-            if kept_outcome(run_url) is not None and isinstance(error, (StoreAway, *FAILURES)):
-                raise _not_registered(store, run_url, error) from error
-            if not resumed_run and kept_outcome(run_url) is None:
-                storage.remove(run_url)
-            raise
-        except WorkersLost as error:
-            told = f"{error}; the same command with --resume {run.run_id} goes on"
-            raise WorkersLost(told) from error
-        except KeyboardInterrupt:
-            logger.warning("the training was stopped; the same command with --resume %s goes on", run.run_id)
-            raise
-
-
-def _not_registered(store: Store, run_url: str, error: Exception) -> NotRegistered:
-    reason = str(error).partition(";")[0] if isinstance(error, StoreAway) else reason_of(error)
-    reason = reason.removeprefix(f"{store.uri}: ")
-    return NotRegistered(
-        f"the model is trained, but {store.uri} did not register it: {reason}; it is kept: the same command "
-        f"with --register-only {run_url} does it later"
-    )
-
-
 def of_profile(profile: Profile, fields: FieldSet) -> dict:
     """What a WorkOrder says of the profile; UserError for a slice that is no category of the dataset."""
     slices, workers = profile.promotion, profile.workers
@@ -106,68 +54,6 @@ def of_profile(profile: Profile, fields: FieldSet) -> dict:
         "slice_fields": slices.slices,
         "min_slice_rows": slices.min_slice_rows,
     }
-
-
-def keep_outcome(run_url: str, outcome: Outcome, settings: ModelSettings, manifest: Manifest) -> None:
-    """Beside the trained weights, until they are registered."""
-    document = json.loads(outcome_to_json(outcome)) | {_TRAINED_WITH: _trained_with(settings, manifest)}
-    storage.write_bytes(f"{run_url}/{_OUTCOME}", json.dumps(document).encode())
-
-
-def _trained_with(settings: ModelSettings, manifest: Manifest) -> dict:
-    return {"dataset": manifest.digest, **settings.model_dump(mode="json")}
-
-
-def kept_outcome(run_url: str) -> Outcome | None:
-    """What a training of this run came to; None where it has not ended."""
-    where = f"{run_url}/{_OUTCOME}"
-    return outcome_from_json(storage.read_bytes(where).decode()) if storage.exists(where) else None
-
-
-def require_same_training(run_url: str, settings: ModelSettings, manifest: Manifest) -> None:
-    """UserError where the training of this run has ended, and was of other settings or of another dataset."""
-    where = f"{run_url}/{_OUTCOME}"
-    if not storage.exists(where):
-        return
-    trained_with = storage.read_json(where).get(_TRAINED_WITH)
-    if trained_with is None:  # kept by a version that did not say
-        logger.warning(
-            "%s does not say what was trained: it is taken for what --model and --dataset say", where
-        )
-        return
-    for key, now in _trained_with(settings, manifest).items():
-        if trained_with.get(key) != now:
-            raise UserError(
-                f"{run_url}: expected {key} {trained_with.get(key)}, of which its trained weights are, found "
-                f"{now}; give the --model and --dataset that the run was trained with, or train anew"
-            )
-
-
-def run_to_register(folder: str, work_url: str) -> str:
-    """The run whose folder it is; UserError where no finished training lies there."""
-    run_url = storage.absolute_url(folder)
-    if run_url.rpartition("/")[0] != work_url or kept_outcome(run_url) is None:
-        raise UserError(
-            f"--register-only {folder}: expected the folder in {work_url} of a run that was trained and not "
-            "registered, found none; give the one that the job's error named"
-        )
-    return run_url.rpartition("/")[2]
-
-
-def _require_unfinished(store: Store, run_id: str, work_url: str) -> None:
-    run = store.find_run(run_id)
-    if run is None:
-        found = "none of that id"
-    elif run.info.status == "FINISHED":
-        found = "one that is finished"
-    elif not storage.exists(f"{work_url}/{run_id}"):
-        found = "one without"
-    else:
-        return
-    raise UserError(
-        f"--resume {run_id}: expected a run that was cut off, with its folder in {work_url}, found {found}; "
-        "give the id that the job's error named, or train anew"
-    )
 
 
 def summary_of(outcome: Outcome) -> dict:
@@ -203,6 +89,20 @@ def _description(outcome: Outcome, manifest: Manifest) -> str:
     )
 
 
+def _log_traces(run: Run, order: WorkOrder) -> None:
+    """The traces that rank 0 left; a warning where they were asked for and it took too few steps."""
+    files = [f"{stage}{file}" for stage in (FIRST_STAGE, "") for file in (TRACE, TABLE)]
+    found = [file for file in files if storage.exists(f"{order.run_url}/{file}")]
+    for file in found:
+        run.log_bytes(storage.read_bytes(f"{order.run_url}/{file}"), f"profile/{file}")
+    if order.profile_steps and TRACE not in found:
+        logger.warning(
+            "--profile-steps %d: no step was traced: the first %d never are, and there were no more",
+            order.profile_steps,
+            NUM_STEPS_BEFORE,
+        )
+
+
 def register_outcome(
     run: Run, outcome: Outcome, order: WorkOrder, manifest: Manifest, vocabulary: Vocabulary, name: str
 ) -> str:
@@ -222,9 +122,7 @@ def register_outcome(
         finals |= {f"best_{split}_{key}": float(value) for key, value in known.items()}
         finals[f"best_{split}_calibration"] = metrics.calibration
     run.log_metrics(finals)
-    for file in (TRACE, TABLE):
-        if storage.exists(f"{order.run_url}/{file}"):
-            run.log_bytes(storage.read_bytes(f"{order.run_url}/{file}"), f"profile/{file}")
+    _log_traces(run, order)
     drawn = figures(outcome)
     for file, figure in drawn.items():
         run.log_figure(figure, f"plots/{file}")

@@ -34,6 +34,11 @@ def load_weights(url: str) -> dict[str, Tensor]:
         ) from error
 
 
+def is_checkpoint(name: str) -> bool:
+    """Whether a file of that name is one."""
+    return name.endswith(_SUFFIX)
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """Where one training of a run can be taken up again: its last two checkpoints, one file each.
@@ -46,11 +51,23 @@ class Checkpoints:
     stage: str  # trainings of one run follow each other under names of their own
     fingerprint: dict[str, Any]  # of dataset, settings and number of workers, as JSON
 
-    def save(self, position: Position, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
-        """Write a checkpoint and remove all but the last two."""
+    def save(
+        self,
+        position: Position,
+        weights: dict[str, Tensor],
+        moments: dict[str, Tensor],
+        of_ranks: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Write a checkpoint and remove all but the last two; `of_ranks`: what each rank has of its own.
+
+        None of weights that are no numbers: the next loss will say so, and nothing could go on from them.
+        """
+        if not all(torch.isfinite(weight.sum()) for weight in weights.values()):
+            return
         state = {"fingerprint": self.fingerprint, **asdict(position)}
         tensors = {f"weights/{name}": weight for name, weight in weights.items()}
         tensors |= {f"optimizer/{name}": value for name, value in moments.items()}
+        tensors |= {f"ranks/{name}": value for name, value in (of_ranks or {}).items()}
         tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
         save_weights(self._url(len(position.training.epochs), position.step), tensors)
         for place in self._places()[:-2]:
@@ -60,8 +77,10 @@ class Checkpoints:
         """(epochs done, steps of the next) of the last checkpoint; (-1, 0): there is none."""
         return max(self._places(), default=(-1, 0))
 
-    def load(self, place: tuple[int, int]) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]]:
-        """Position, weights and moments; UserError where the checkpoint is another training's."""
+    def load(
+        self, place: tuple[int, int], rank: int = 0
+    ) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]]:
+        """Position, weights as that rank had them, moments; UserError where it is another training's."""
         url = self._url(*place)
         tensors = load_weights(url)
         try:
@@ -76,7 +95,8 @@ class Checkpoints:
                     f"{url}: expected a checkpoint of a training with {key} {expected}, found "
                     f"{found.get(key)}; resume with what the run began with, or train anew"
                 )
-        return position, _part(tensors, "weights/"), _part(tensors, "optimizer/")
+        own = {name: value[rank] for name, value in _part(tensors, "ranks/").items()}
+        return position, _part(tensors, "weights/") | own, _part(tensors, "optimizer/")
 
     def _url(self, num_epochs: int, step: int) -> str:
         return f"{self.run_url}/{self.stage}-{num_epochs:05d}-{step:09d}{_SUFFIX}"
@@ -87,7 +107,7 @@ class Checkpoints:
         found = [
             name.removeprefix(f"{self.stage}-").removesuffix(_SUFFIX).split("-")
             for name in names
-            if name.startswith(f"{self.stage}-") and name.endswith(_SUFFIX)
+            if name.startswith(f"{self.stage}-") and is_checkpoint(name)
         ]
         return sorted((int(num_epochs), int(step)) for num_epochs, step in found)
 

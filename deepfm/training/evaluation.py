@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepfm.training.batch import Batch
 from deepfm.training.gauc import Groups, GroupScores
@@ -22,6 +22,16 @@ def average_buffers(model: nn.Module, world: World) -> None:
         world.sum_(buffers, "buffers")
         for value in buffers:
             value /= world.size
+
+
+@torch.no_grad()
+def buffers_of_ranks(model: nn.Module, world: World) -> dict[str, Tensor]:
+    """(R, ...) of each buffer as each of the R ranks has it."""
+    return {
+        name: world.start_gather(value[None], f"buffers.{name}")()
+        for name, value in model.named_buffers()
+        if value.is_floating_point()
+    }
 
 
 @torch.no_grad()

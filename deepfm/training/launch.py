@@ -21,7 +21,7 @@ from deepfm.training.interrupt import ended_by_signals, horovod_threads_quiet
 from deepfm.training.loop import NotFiniteError
 from deepfm.training.order import WorkOrder
 from deepfm.training.outcome import Outcome, outcome_from_json, outcome_to_json
-from deepfm.training.plan import groups_of
+from deepfm.training.plan import groups_of, require_rows_to_norm
 from deepfm.training.pulse import Pulses, beating, watched_for_silence
 from deepfm.training.rehearsal import Rehearsal, rehearsal_from_json, rehearsal_to_json, rehearse
 from deepfm.training.worker import run_worker
@@ -45,6 +45,7 @@ def launch(
     UserError where Spark has fewer slots than workers, or a worker stopped for a reason the user can mend;
     WorkersLost where one was lost once too often.
     """
+    _require_trainable(order, max(num_workers, 1))
     if num_workers == 0:
         return run_worker(order, SingleWorld())
     for num_left in range(num_retries, -1, -1):
@@ -62,9 +63,18 @@ def launch_rehearsal(
     spark: SparkSession | None, order: WorkOrder, num_workers: int, workers: WorkerSettings
 ) -> Rehearsal:
     """Like `launch`, but nothing is trained: what it would take."""
+    _require_trainable(order, max(num_workers, 1))
     if num_workers == 0:
         return rehearse(order, SingleWorld())
     return rehearsal_from_json(_run_on_workers(_rehearse, spark, order, num_workers, workers))
+
+
+def _require_trainable(order: WorkOrder, num_ranks: int) -> None:
+    """What each rank would find out, the last of it only when all is trained."""
+    manifest = read_manifest(order.dataset_url)
+    require_rows(order.dataset_url, manifest, num_ranks)
+    require_rows_to_norm(order.model, manifest, num_ranks)
+    groups_of(order.model, manifest.fields)
 
 
 #: What each rank does with its order -> a text; that of rank 0 comes back.
@@ -82,10 +92,6 @@ def _rehearse(order: WorkOrder, world: World) -> str:
 def _run_on_workers(
     work: Work, spark: SparkSession, order: WorkOrder, num_workers: int, workers: WorkerSettings
 ) -> str:
-    manifest = read_manifest(order.dataset_url)
-    # What each worker would find out, the last of it only when all is trained.
-    require_rows(order.dataset_url, manifest, num_workers)
-    groups_of(order.model, manifest.fields)
     check_slots(spark, num_workers, workers.start_timeout_s)
     forget_failures(order.run_url, num_workers)
     forget_lost(order.run_url, num_workers)

@@ -88,8 +88,8 @@ def train(
     hold, told of one whose loss is no number. `position`: to go on from, with the weights and the optimizer
     of then.
     """
-    # Ranks that were seeded alike start alike; a broadcast makes it certain.
-    world.broadcast_([weight.data for weight in model.state_dict().values()], "weights")
+    # Ranks that were seeded alike start alike; a broadcast makes it certain. Buffers are each rank's own.
+    world.broadcast_([weight.data for weight in model.parameters()], "weights")
     exchange = make_exchange(model, world, settings)
     position = position or Position()
     training = position.training
@@ -171,7 +171,6 @@ def train_epoch(
         on_step(number, step, sum_logloss / num_rows, samples_per_s)
         every = settings.checkpoint_every_n_steps
         if exchange.wants_checkpoint or (every and step % every == 0):
-            average_buffers(model, exchange.world)
             on_checkpoint(Position(position.training, step, sum_logloss, num_rows))
             due = time.monotonic() + (settings.checkpoint_every_s or math.inf)
     return sum_logloss / num_rows, (num_rows - position.num_rows) / (time.monotonic() - started)

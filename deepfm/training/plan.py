@@ -66,6 +66,19 @@ def loop_settings(
     )
 
 
+def require_rows_to_norm(settings: ModelSettings, manifest: Manifest, num_workers: int) -> None:
+    """UserError where a worker would have a single training row, over which batch norm has nothing to say.
+
+    With two or more it never has: `batch_size` is 4 at the least, and its steps are of almost equal size.
+    """
+    num_rows = manifest.splits["train"].num_rows
+    if settings.deep and settings.deep.batch_norm and num_rows < 2 * num_workers:
+        raise UserError(
+            f"deep.batch_norm: expected at least 2 training rows for each of {num_workers} workers, found "
+            f"{num_rows} in all; give fewer --num-workers, choose more days, or leave batch_norm out"
+        )
+
+
 def groups_of(settings: ModelSettings, fields: FieldSet) -> Groups | None:
     """Whose GAUC is measured; None where no field is named, UserError where it is none to go by."""
     name = settings.training.gauc_field

@@ -10,10 +10,10 @@ class Schedule:
     """By what the learning rate is multiplied in each step.
 
     It rises in a straight line over `warmup_steps`, then stays, or falls to zero along half a cosine until
-    the last of `num_steps` (I. Loshchilov and F. Hutter, "SGDR", 2017, eq. 5, without restarts). More workers
-    make a larger global batch; whether its steps should be larger too is a choice (P. Goyal et al. 2017):
-    with Adam it often costs AUC, so none by default. On a plateau it is reduced: by `reduction` as often as
-    epochs brought no progress (see Training.num_reductions).
+    the last of `num_steps` (I. Loshchilov and F. Hutter, "SGDR", 2017, eq. 5, without restarts), unless there
+    is but one. More workers make a larger global batch; whether its steps should be larger too is a choice
+    (P. Goyal et al. 2017): with Adam it often costs AUC, so none by default. On a plateau it is reduced: by
+    `reduction` as often as epochs brought no progress (see Training.num_reductions).
     """
 
     kind: Literal["constant", "cosine", "plateau"] = "constant"
@@ -25,7 +25,8 @@ class Schedule:
     def factor(self, step: int, num_reductions: int = 0) -> float:
         """Of a step, from 1 over all epochs, after so many plateaus."""
         factor = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
-        if self.kind == "cosine" and step > self.warmup_steps:
+        # A single step would be the last: nothing would be learnt.
+        if self.kind == "cosine" and step > self.warmup_steps and self.num_steps > 1:
             share = (step - self.warmup_steps) / max(self.num_steps - self.warmup_steps, 1)
             factor = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
         if self.kind == "plateau":

@@ -15,7 +15,7 @@ class StepCurve:
     def point(self, epoch: int, step: int, mean: float) -> dict[str, float] | None:
         """{"step": of all epochs, "train_logloss_by_step": …} where one is due; `mean`: of the epoch so far.
 
-        Every step but an epoch's last has equally many rows.
+        As if steps had equally many rows: they differ by one a rank at the most.
         """
         if epoch != self._epoch:
             # A training that goes on in the middle of an epoch has no point for what was before.

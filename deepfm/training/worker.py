@@ -17,7 +17,7 @@ from deepfm.models.build import build_model
 from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
 from deepfm.training.course import Epoch, Position, Training
 from deepfm.training.device import choose_device, keep_freed_memory
-from deepfm.training.evaluation import tally_rows
+from deepfm.training.evaluation import buffers_of_ranks, tally_rows
 from deepfm.training.field_tally import FieldTally
 from deepfm.training.loop import LoopSettings, train
 from deepfm.training.memory import memory_advice
@@ -126,15 +126,19 @@ class Worker:
                 progress.epoch(epoch.curves(curves))
 
         def save_checkpoint(position: Position) -> None:
-            if self._world.rank == 0 and self.order.checkpoint_every_n_steps is not None:
-                checkpoints.save(position, model.state_dict(), optimizer.state())
+            if self.order.checkpoint_every_n_steps is None:
+                return
+            # Averaged, batch norm's statistics would depend on when checkpoints were written.
+            of_ranks = buffers_of_ranks(model, self._world)
+            if self._world.rank == 0:
+                checkpoints.save(position, model.state_dict(), optimizer.state(), of_ranks)
 
         def go_on(epoch: Epoch) -> bool:
             # An FNN's first stage has curves of its own, which say nothing of what the model will be.
             is_asked = self.order.asks_driver and not curves
             return not is_asked or ask_driver(self.order.run_url, self._world, epoch.number)
 
-        with self._traced() as trace:
+        with self._traced(curves) as trace:
 
             def on_step(*figures) -> None:
                 if progress:
@@ -164,9 +168,9 @@ class Worker:
         self._world.broadcast_(list(model.state_dict().values()), "best")
         return model, training
 
-    def _traced(self) -> AbstractContextManager[StepTrace | None]:
+    def _traced(self, prefix: str) -> AbstractContextManager[StepTrace | None]:
         if self._world.rank == 0 and self.order.profile_steps:
-            return StepTrace(self.order.run_url, self.order.profile_steps)
+            return StepTrace(self.order.run_url, self.order.profile_steps, prefix)
         return nullcontext()
 
     def _checkpoints(self, settings: ModelSettings, stage: str) -> Checkpoints:
@@ -184,7 +188,7 @@ class Worker:
         self._world.broadcast_([place], f"{checkpoints.stage}.checkpoint")
         if place[0] < 0:
             return None
-        position, weights, moments = checkpoints.load(tuple(place.tolist()))
+        position, weights, moments = checkpoints.load(tuple(place.tolist()), self._world.rank)
         model.load_state_dict(weights)
         optimizer.load_state({key: value.to(self.device) for key, value in moments.items()})
         return position

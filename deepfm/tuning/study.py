@@ -1,7 +1,5 @@
 """A study on disk, by Optuna in SQLite: what was tried, what it came to, and what comes next."""
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from deepfm.errors import OutOfMemory, UserError, WorkersLost
+from deepfm.lock import locked
 from deepfm.tuning.plan import Plan
 from deepfm.tuning.space import SEED, Choice, number_type
 
@@ -48,7 +47,7 @@ def opened_study(folder: str, name: str, plan: Plan) -> Iterator[optuna.Study]:
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the job tells of trials in its own words
     path = study_path(folder, name)
-    with _locked(path.with_suffix(".lock"), name):
+    with locked(path.with_suffix(".lock"), f"study {name}", "give another --study"):
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             study = optuna.create_study(
@@ -75,24 +74,6 @@ def opened_study(folder: str, name: str, plan: Plan) -> Iterator[optuna.Study]:
 def study_path(folder: str, name: str) -> Path:
     """Its file."""
     return Path(folder) / f"{name}.db"
-
-
-@contextmanager
-def _locked(path: Path, name: str) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel however the process ends
-        except OSError as error:
-            file.seek(0)
-            raise UserError(
-                f"study {name}: expected it to be free, found process {file.read() or 'unknown'} using it; "
-                "wait for that, or give another --study"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def _require_same_plan(study: optuna.Study, plan: Plan, name: str) -> None:
@@ -204,7 +185,7 @@ def _tried_again(trials: list[FrozenTrial]) -> set[int]:
 
 
 def mark_diverged(trial: Trial, reason: str) -> None:
-    """Its loss was no number: to the search as bad as a trial can be."""
+    """Its loss was no number: to the search one that was given up, worse than any that ended."""
     trial.set_user_attr(_DIVERGED, True)
     trial.set_user_attr(REASON, reason)
 

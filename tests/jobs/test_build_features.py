@@ -49,3 +49,17 @@ def test_a_sample_of_rows_that_are_nearly_all_equal_is_refused(run_job, write_lo
     mistake = run_job("build_features", *paths, *SPLIT).mistake
     assert "expected keep_negatives 0.5 to keep that share of the training rows without a click" in mistake
     assert not (tmp_path / "dataset").exists()
+
+
+def test_a_split_by_hash_that_equal_rows_make_uneven_is_warned_of(run_job, tmp_path, caplog):
+    rows = [f"{place % 2},v{place % 10}" for place in range(2000)]
+    (tmp_path / "log.csv").write_text("\n".join(["label,C", *rows]))
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({**DATA, "hash_split": {"valid": 0.3, "test": 0.3}}))
+    paths = ["--data", tmp_path / "data.yaml", "--input", tmp_path / "log.csv"]
+    job = run_job("build_features", *paths, "--output", tmp_path / "dataset")
+    shares = {part: job.summary[f"rows_{part}"] / 2000 for part in ("train", "valid", "test")}
+    told = "expected 0.3 of the rows in {}, found {:.3f}: many are equal, and those share a split"
+    uneven = [part for part in ("valid", "test") if abs(shares[part] - 0.3) > 0.09]
+    assert uneven, "choose other rows"
+    for part in uneven:
+        assert told.format(part, shares[part]) in caplog.text

@@ -95,6 +95,24 @@ def test_an_interrupted_comparison_goes_on_at_the_first_model_not_done(compare, 
     assert store.client.get_run(parent.info.run_id).info.status == "FINISHED"
 
 
+def test_a_comparison_that_is_still_running_is_not_taken_for_an_interrupted_one(
+    compare, trained, models, store, monkeypatch
+):
+    folder, told = models(), []
+
+    def launch_beside_another(*order):
+        if not told:
+            told.append(compare("lr,fm", folder=folder, experiment="beside").mistake)
+        return once(*order)
+
+    once = comparison.launch
+    monkeypatch.setattr(comparison, "launch", launch_beside_another)
+    summary = compare("lr,fm", folder=folder, experiment="beside").summary
+    assert "in experiment beside: expected it to be free, found process" in told[0]
+    assert trained == ["lr", "fm"]
+    assert {child.info.status for child in children(store, summary["run_id"])} == {"FINISHED"}
+
+
 def test_what_was_compared_under_other_settings_is_not_taken_over(compare, trained, models):
     trained.interrupted_at = "fm"
     compare(folder=models(), experiment="changed")

@@ -2,7 +2,12 @@
 
 import mlflow
 import pytest
+import train as train_job
 import yaml
+
+from deepfm.dataset.manifest import read_parts
+
+TRAINING = {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.01}
 
 
 @pytest.fixture
@@ -52,6 +57,24 @@ def test_fm_must_have_the_embedding_dimension(train, fm):
     changes = {"fnn": {"embedding_dim": 3}}
     mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
     assert "expected an fm with embedding_dim 3" in mistake
+
+
+def test_an_fm_that_is_there_is_not_trained_first(train, fm):
+    changes = {"fnn": {"embedding_dim": 2, "pretraining": TRAINING}}
+    mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
+    assert "expected no pretraining in --model" in mistake
+
+
+def test_fm_must_know_the_odds_of_the_same_rows(train, fm, monkeypatch):
+    def read_sampled(url):
+        manifest, vocabulary = read_parts(url)
+        data = manifest.data.model_copy(update={"keep_negatives": 0.5})
+        return manifest.model_copy(update={"data": data}), vocabulary
+
+    monkeypatch.setattr(train_job, "read_parts", read_sampled)
+    mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}").mistake
+    assert "--init-from runs:/" in mistake
+    assert "expected a dataset with keep_negatives 1.0, found 0.5" in mistake
 
 
 def test_what_to_start_from_must_be_an_fm(train, store):
@@ -106,6 +129,15 @@ def test_a_slice_that_is_no_category_is_told_before_the_training(train, sliced, 
     assert (
         f"promotion.slices {name}: expected a field of kind category in the dataset, found {found}" in mistake
     )
+
+
+@pytest.mark.parametrize(("batch_size", "is_traced"), [(8, True), (24, False)])
+def test_a_training_too_short_to_be_traced_says_so(train, store, caplog, batch_size, is_traced):
+    changes = {"lr": {"training": {**TRAINING, "max_epochs": 2, "batch_size": batch_size}}}
+    job = train("lr", "traced", "--profile-steps", 5, **changes)
+    files = {file.path for file in store.client.list_artifacts(job.summary["run_id"], "profile")}
+    assert ("profile/trace.json.gz" in files) is is_traced
+    assert ("--profile-steps 5: no step was traced" in caplog.text) is not is_traced
 
 
 def test_what_is_trained_is_not_rehearsed(train):

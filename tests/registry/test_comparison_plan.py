@@ -30,18 +30,20 @@ def folder(tmp_path):
     return write
 
 
-LIKE = settings("deepfm", embedding_dim=9, deep={"hidden_units": [7]}, w_reg=0.1, v_reg=0.2)
+LIKE = settings("deepfm", embedding_dim=9, deep={"hidden_units": [7]}, w_reg=0.1, v_reg=0.2, init_std=0.3)
 
 
 def test_alike_takes_sizes_penalties_and_training():
     fm = alike(settings("fm", training={**TRAINING, "max_epochs": 5}), LIKE)
-    assert (fm.embedding_dim, fm.w_reg, fm.v_reg, fm.training) == (9, 0.1, 0.2, LIKE.training)
+    assert (fm.embedding_dim, fm.w_reg, fm.v_reg, fm.init_std) == (9, 0.1, 0.2, 0.3)
+    assert fm.training == LIKE.training
     assert alike(settings("dnn"), LIKE).deep.hidden_units == (7,)
 
 
 def test_alike_gives_no_model_parts_that_it_has_not():
     lr, fm = alike(settings("lr"), LIKE), alike(settings("fm"), LIKE)
     assert (lr.embedding_dim, lr.deep, lr.v_reg, fm.deep) == (None, None, 0.0, None)
+    assert lr.init_std == settings("lr").init_std
     for made in (lr, fm):
         assert ModelSettings.model_validate(made.model_dump()) == made
 

@@ -129,6 +129,15 @@ def test_a_checkpoint_gives_back_position_weights_and_moments(tmp_path):
     }
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_take_no_good_checkpoints_place(tmp_path, wrong):
+    checkpoints = checkpoints_of(tmp_path)
+    checkpoints.save(position_at(0, 5), {"ids": torch.tensor([7]), "w": torch.ones(2)}, {})
+    for step in (6, 7):
+        checkpoints.save(position_at(0, step), {"w": torch.tensor([1.0, wrong])}, {})
+    assert checkpoints.latest() == (0, 5)
+
+
 def test_the_last_two_checkpoints_are_kept_and_other_stages_are_left_alone(tmp_path):
     checkpoints, other = checkpoints_of(tmp_path), Checkpoints(f"file://{tmp_path}", "fm", {})
     other.save(position_at(9, 0), {}, {})

@@ -68,7 +68,7 @@ def train_and_leave_a_digest(order, world):
 
 def test_two_workers_end_with_identical_weights(spark, order, monkeypatch, capfd):
     monkeypatch.setattr(launching, "_train", train_and_leave_a_digest)
-    ordered = order(deep={"dropout": 0.5, "batch_norm": True})
+    ordered = replace(order(deep={"dropout": 0.5, "batch_norm": True}), checkpoint_every_n_steps=2)
     outcome = launch(spark, ordered, 2, WORKERS)
     digests = [path.read_text() for path in file_of(ordered, "").glob("digest-*")]
     assert len(digests) == 2 and len(set(digests)) == 1
@@ -209,3 +209,22 @@ def test_a_field_of_the_gauc_that_is_not_there_is_told_before_any_worker_is_aske
     model = given.model.model_copy(update={"training": training})
     with pytest.raises(UserError, match=r"training\.gauc_field nosuch: expected a field of kind category"):
         launch(None, replace(given, model=model), 2, None)
+
+
+@pytest.mark.parametrize("run", [launch, launching.launch_rehearsal])
+def test_batch_norm_over_a_single_row_is_refused_before_any_worker_is_asked_for(order, run):
+    # 61 training rows: of 31 workers one would have a row of its own, of 30 none.
+    manifest = launching.read_manifest(order().dataset_url)
+    splits = {name: part.model_copy(update={"num_rows": 61}) for name, part in manifest.splits.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launching, "read_manifest", lambda url: manifest.model_copy(update={"splits": splits}))
+        patch.setattr(launching, "_run_on_workers", asked_for)
+        with pytest.raises(UserError, match=r"^deep.batch_norm: .* each of 31 workers, found 61 in all"):
+            run(None, order({"batch_norm": True}), 31, WORKERS)
+        for deep, num_workers in (({"batch_norm": True}, 30), ({}, 31)):
+            with pytest.raises(NotImplementedError):
+                run(None, order(deep), num_workers, WORKERS)
+
+
+def asked_for(*_):
+    raise NotImplementedError

@@ -25,6 +25,10 @@ def test_a_cosine_falls_after_the_rise():
     assert course(Schedule("cosine", warmup_steps=2, num_steps=4), 4) == [0.5, 1, 0.5, 0]
 
 
+def test_a_cosine_of_a_single_step_leaves_it_whole():
+    assert course(Schedule("cosine", num_steps=1), 1) == [1]
+
+
 def test_steps_beyond_the_last_and_a_rise_as_long_as_the_training_are_no_error():
     assert Schedule("cosine", num_steps=2).factor(5) == 0
     assert course(Schedule("cosine", warmup_steps=2, num_steps=2), 2) == [0.5, 1]

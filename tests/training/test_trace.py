@@ -24,3 +24,11 @@ def test_a_training_of_fewer_steps_is_traced_as_far_as_it_goes(tmp_path):
             torch.ones(30, 30) @ torch.ones(30, 30)
             trace.step()
     assert (tmp_path / TRACE).exists()
+
+
+def test_a_training_of_no_more_than_the_first_steps_leaves_none(tmp_path):
+    with StepTrace(f"file://{tmp_path}", 100) as trace:
+        for _ in range(3):
+            torch.ones(30, 30) @ torch.ones(30, 30)
+            trace.step()
+    assert not list(tmp_path.iterdir())

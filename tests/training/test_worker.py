@@ -1,5 +1,6 @@
 """What a worker returns and leaves behind, without other workers but where ranks are threads."""
 
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -223,6 +224,14 @@ def test_a_training_that_is_profiled_leaves_its_trace(dataset_url, tmp_path):
     order = WorkOrder(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, profile_steps=2)
     run_worker(order, SingleWorld())
     assert {path.name for path in tmp_path.iterdir()} >= {TRACE, TABLE}
+
+
+def test_both_stages_of_an_fnn_leave_their_traces(fnn_order, tmp_path):
+    run_worker(replace(fnn_order(num_epochs=2), profile_steps=2), SingleWorld())
+    assert {path.name for path in tmp_path.glob("*trace*")} == {TRACE, f"fm_{TRACE}"}
+    fm, fnn = (gzip.decompress((tmp_path / name).read_bytes()).decode() for name in (f"fm_{TRACE}", TRACE))
+    # Only the FNN has a hidden layer.
+    assert ("aten::relu" in fm, "aten::relu" in fnn) == (False, True)
 
 
 def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
