@@ -25,11 +25,19 @@ _TOO_FEW_SLASHES = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/(?!/)|file://(
 _PATTERN = re.compile(r"[*?\[\]{}\\]")
 
 
+#: user:password@ of a URL; abfss://container@account has no colon.
+_PASSWORD = re.compile(r"^(\w[\w+.-]*://)[^/@:]*:.*@")
+
+
 def absolute_url(path: str) -> str:
     """`data/x` -> `file:///…/data/x`, a form that Spark, Petastorm and fsspec all read alike; URLs stay.
 
-    `~` is the user's home, as in a shell. UserError for a path that they would not read alike.
+    `~` is the user's home, as in a shell. UserError for a path that they would not read alike, and for a
+    password in it: what a dataset, a run or a published day came from is written into them.
     """
+    if _PASSWORD.match(path):
+        told = _PASSWORD.sub(r"\1***@", path)
+        raise UserError(f"{told}: expected a URL without a password, found one; give it by the environment")
     if _TOO_FEW_SLASHES.match(path):
         example = "file:///x, hdfs:///x, hdfs://HOST/x or s3://BUCKET/x"
         raise UserError(f"{path}: expected a URL with all its slashes, found too few; write it as {example}")

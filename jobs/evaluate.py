@@ -2,7 +2,8 @@
 
 Example:
 
-    spark-submit jobs/evaluate.py --date 2026-01-08 --scores work/scores --input work/log --key id
+    spark-submit jobs/evaluate.py --date 2026-01-08 --scores work/scores --input work/log \\
+        --key impression_id
 """
 
 import math
@@ -39,6 +40,8 @@ def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> 
     if day is None:
         raise UserError(f"{day_url(scores_url, date)}: expected a published day, found none; score it first")
     names = tuple(name.strip() for name in key.split(",") if name.strip())
+    if not names:
+        raise UserError(f"--key: expected columns such as C1,C2, found {key!r}; name those kept when scored")
     store = open_store(profile.mlflow, tracking_uri)
     version = store.resolve(f"models:/{day.name}/{day.version}")
     with tempfile.TemporaryDirectory() as folder:

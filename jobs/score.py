@@ -3,7 +3,8 @@
 Example:
 
     spark-submit jobs/score.py --date 2026-01-08 --model-uri models:/ctr_deepfm@champion \\
-        --input work/log --output work/scores --keep id --key id
+        --input work/log --output work/scores --keep impression_id \\
+        --key impression_id
 """
 
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from session import spark_session
 from spark_progress import progress_shown
 
 from deepfm import storage
+from deepfm.errors import UserError
 from deepfm.registry.tracking import open_store
 from deepfm.scoring.days import (
     PublishedDay,
@@ -49,6 +51,8 @@ def score(
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
     days = days_of(date, first, last)
     keep, key = _names(keep), _names(key)
+    if max_psi is not None and not max_psi > 0:
+        raise UserError(f"--max-psi: expected a number above 0, found {max_psi:g}; 0.25 is much for a PSI")
     limits = profile.drift if max_psi is None else profile.drift.model_copy(update={"stop_psi": max_psi})
     require_keepable(keep, key)
     store = open_store(profile.mlflow, tracking_uri)

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from deepfm.config import load_settings
+from deepfm.data_settings import DataSettings
+from deepfm.profile import Profile
+
 SCHEDULE = Path(__file__).resolve().parent.parent / "conf" / "schedule"
 JOB = r"jobs/(\w+)\.py"
 
@@ -33,10 +37,17 @@ def in_crontab():
 
 def in_airflow():
     """(job, flags) of every task."""
-    for node in ast.walk(ast.parse((SCHEDULE / "airflow_dag.py").read_text())):
+    tree = ast.parse((SCHEDULE / "airflow_dag.py").read_text())
+    (where,) = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "WHERE"
+    ]
+    for_all = [word.value for word in where.elts if isinstance(word, ast.Constant)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "submit":
             words = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
-            yield words[0], {word for word in words if word.startswith("--")} | {"--profile"}
+            yield words[0], {word for word in [*words, *for_all] if word.startswith("--")}
 
 
 @pytest.mark.parametrize("commands", [in_crontab, in_airflow])
@@ -47,6 +58,40 @@ def test_every_flag_is_one_of_the_job_and_none_that_it_needs_is_missing(commands
         known, required = options_of(job)
         assert flags <= known, job
         assert required <= flags, job
+
+
+def readme_log(folder):
+    """The settings in conf/data/mine.yaml of the README."""
+    text = (SCHEDULE.parent.parent / "README.md").read_text()
+    (yaml,) = re.findall(r"```yaml\n# conf/data/mine.yaml\n(.*?)```", text, re.DOTALL)
+    (folder / "mine.yaml").write_text(yaml)
+    return load_settings(str(folder / "mine.yaml"), DataSettings)
+
+
+@pytest.mark.parametrize("file", ["crontab", "airflow_dag.py"])
+def test_the_log_of_the_schedules_is_the_readmes_and_their_key_no_field_of_it(tmp_path, file):
+    """A key is a column beside the fields, which a log with a header may have; criteo.yaml's has none."""
+    text, settings = (SCHEDULE / file).read_text(), readme_log(tmp_path)
+    assert set(re.findall(r"conf/data/\w+\.yaml", text)) == {"conf/data/mine.yaml"}
+    assert settings.header
+    found = re.findall(r'--key (\w+)|"key": "(\w+)"', text)
+    (key,) = {name for names in found for name in names if name}
+    assert key not in settings.field_set.columns
+
+
+def test_cron_asks_for_days_of_utc_and_again_for_those_it_may_have_missed():
+    text = (SCHEDULE / "crontab").read_text()
+    assert set(re.findall(r"date -\w", text)) == {"date -u"}
+    assert "for AGO in 3 2 1; do" in text
+
+
+def test_the_schedules_give_java_the_memory_that_the_profile_would():
+    """spark-submit starts it before a job reads its profile."""
+    profile = load_settings(str(SCHEDULE.parent / "profile" / "local.yaml"), Profile)
+    memory = profile.spark["spark.driver.memory"]
+    submits = re.findall(r"spark-submit (.*?)jobs/", (SCHEDULE / "crontab").read_text())
+    assert submits == [f"--driver-memory {memory} "] * 4
+    assert f'driver_memory="{memory}"' in (SCHEDULE / "airflow_dag.py").read_text()
 
 
 def test_cron_finds_spark_and_the_python_of_the_environment():

@@ -227,3 +227,16 @@ def test_what_a_filesystem_says_of_a_plain_file_is_not_taken_for_damage(tmp_path
     (tmp_path / "a.csv").write_bytes(b"label,C\n")
     with pytest.raises(OSError, match="no such block"), storage.unpacked(f"{url}/a.csv"):
         raise OSError("no such block")  # without a number, as pyarrow's HDFS does
+
+
+@pytest.mark.parametrize("url", ["s3a://key:secret@bucket/log", "https://u:se/cret@host/x", "s3://:secret@b"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(url):
+    """It would be written into manifests, runs and published days."""
+    with pytest.raises(UserError, match="expected a URL without a password") as told:
+        storage.absolute_url(url)
+    assert "cret" not in str(told.value)
+
+
+def test_a_container_of_azures_is_no_password():
+    url = "abfss://container@account.dfs.core.windows.net/log"
+    assert storage.absolute_url(url) == url

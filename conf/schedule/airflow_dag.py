@@ -1,15 +1,21 @@
 """Two schedules for Airflow 2.9 and later: every night a day is scored, every week a candidate is trained.
 
 Copy into Airflow's folder of DAGs; it needs apache-airflow-providers-apache-spark and a connection
-`spark_default`. The Airflow variable `ctr` says where things are, as JSON:
+`ctr_spark`, whose host is Spark's master, which wins over the profile's (Airflow's own `spark_default` is YARN):
+
+    airflow connections add ctr_spark --conn-type spark --conn-host 'local[2]'
+
+The Airflow variable `ctr` says where things are, as JSON; `data` describes your log, `key` is a column of it
+that tells impressions apart:
 
     {"home": "/opt/ctr", "log": "hdfs:///ctr/log", "scores": "hdfs:///ctr/scores",
-     "datasets": "hdfs:///ctr/datasets", "data": "conf/data/criteo.yaml", "model": "conf/model/deepfm.yaml",
-     "name": "ctr_deepfm", "workers": 2, "key": "id", "profile": "conf/profile/local.yaml"}
+     "datasets": "hdfs:///ctr/datasets", "data": "conf/data/mine.yaml", "model": "conf/model/deepfm.yaml",
+     "name": "ctr_deepfm", "workers": 2, "key": "impression_id", "profile": "conf/profile/local.yaml"}
 
 A job's exit status is its contract: 0 done (drift is told as a warning), 2 a mistake that a retry would
 repeat, or no MLflow within the profile's retry_s when the job began, 1 anything else. A day that is published
-already is left alone, so a task may be tried again at any moment.
+already, or a dataset that is built, is left alone, so a task may be tried again at any moment. For nights in
+which Airflow was off: airflow dags backfill -s FIRST -e LAST ctr_score_nightly.
 
 The worker's PATH begins with the virtual environment's bin folder, by which spark-submit finds its Spark and
 the jobs their Python. Relative paths of the profile, such as sqlite:///work/mlflow.db, are the worker's own.
@@ -43,6 +49,8 @@ def submit(job: str, *flags: str, **settings) -> SparkSubmitOperator:
     """One of jobs/, as a task."""
     return SparkSubmitOperator(
         task_id=job,
+        conn_id="ctr_spark",
+        driver_memory="4g",  # spark-submit starts Java before the job reads its profile
         application=f"{HOME}/jobs/{job}.py",
         application_args=[*flags, *WHERE],
         name=f"ctr-{job}",

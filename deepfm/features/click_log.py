@@ -138,6 +138,12 @@ def _row_format(url, settings, columns, header_line, labelled, keep, time_column
     if reserved:
         raise UserError(f"{url}: a column cannot be named {', '.join(reserved)} here; rename it in the log")
     delimited = settings.format == "delimited"
+    dotted = sorted(name for name in needed if "." in name)
+    if dotted and not delimited:
+        # PySpark hands rows to Python by their columns' names, of which it takes a dot for a step into one.
+        raise UserError(
+            f"{url}: expected columns without a dot in their names, found {', '.join(dotted)}; rename them"
+        )
     return RowFormat(
         columns=columns if delimited else tuple(sorted(needed)),
         fields=settings.field_set,

@@ -116,10 +116,10 @@ def _text_rows(spark: SparkSession, files: Sequence[TextFile]) -> RawRows:
 
 def _parquet_columns(rows: DataFrame, log: ClickLog, days: Sequence[str] | None) -> DataFrame:
     row_format = log.row_format
-    content = [_as_text(rows, name).alias(name) for name in row_format.columns]
+    content = [as_text(rows, name).alias(name) for name in row_format.columns]
     # Of what makes a row, not of what is kept beside it: a gate that reads more finds the same test rows.
     own = {*row_format.fields.columns, row_format.label, row_format.day_column, row_format.time_column}
-    hashed = [_as_text(rows, name) for name in row_format.columns if name in own]
+    hashed = [as_text(rows, name) for name in row_format.columns if name in own]
     day = F.lit(None) if days is None else F.col("ds")
     # The log may have a column ds of its own, which is then among the content.
     folder_day = [] if "ds" in row_format.columns else [day.cast("string").alias("ds")]
@@ -127,8 +127,9 @@ def _parquet_columns(rows: DataFrame, log: ClickLog, days: Sequence[str] | None)
     return rows.select(*content, file, *folder_day, F.xxhash64(*hashed).alias("row_hash"))
 
 
-def _as_text(rows: DataFrame, name: str) -> Column:
-    column, data_type = F.col(name), rows.schema[name].dataType
+def as_text(rows: DataFrame, name: str) -> Column:
+    """A column as the text that a log's values are compared and counted by, whatever type it has."""
+    column, data_type = F.col(f"`{name}`"), rows.schema[name].dataType
     if isinstance(data_type, ArrayType):
         texts = F.transform(column, lambda value: _value_as_text(value, data_type.elementType))
         return F.concat_ws(ARRAY_SEPARATOR, texts)

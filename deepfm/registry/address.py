@@ -40,8 +40,11 @@ def require_reachable(uri: str, retry_s: float) -> None:
         _require_database(Path(uri.removeprefix(_SQLITE)).absolute(), uri, retry_s)
     elif uri.startswith(("http://", "https://")):
         _with_back_off(lambda: _ask(uri), retry_s)
-    else:
-        raise UserError(f"tracking URI {uri}: expected sqlite:///FILE or http(s)://SERVER")
+    # Databricks is found by its own settings, and answers nobody without them.
+    elif uri != "databricks" and not uri.startswith("databricks://"):
+        raise UserError(
+            f"tracking URI {uri}: expected sqlite:///FILE, http(s)://SERVER or databricks[://PROFILE]"
+        )
 
 
 def num_retries(retry_s: float, first_wait_s: float = 2.0) -> int:

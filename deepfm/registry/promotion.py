@@ -1,6 +1,7 @@
 """Which version is champion: the move of the alias, its history and the way back."""
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from deepfm.registry.tracking import Store
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
 #: The history is kept as tags of the registered model: promotion.00001.CLAIM, …, each a Move as JSON.
 _TAG = "promotion."
+_OF_A_MOVE = re.compile(r"promotion\.\d{5,}\.[0-9a-f]{32}")
 #: Longer than it takes to read the history and write a claim.
 _SETTLE_S = 2.0
 
@@ -119,7 +121,8 @@ def candidate_version(store: Store, name: str) -> ModelVersion:
 def history(store: Store, name: str) -> list[Move]:
     """All moves of the alias, oldest first; UserError where there is no such model."""
     tags = _registered(store, name).tags
-    found = [json.loads(value) for key, value in sorted(tags.items()) if key.startswith(_TAG)]
+    # Other tags may begin alike: people write notes.
+    found = [json.loads(value) for key, value in sorted(tags.items()) if _OF_A_MOVE.fullmatch(key)]
     return [Move(**{**move, "reasons": tuple(move["reasons"])}) for move in found]
 
 

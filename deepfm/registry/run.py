@@ -139,18 +139,17 @@ def _version(package: str) -> str:
 
 
 def code_version() -> str:
-    """This package's commit, "-dirty" where files differ from it, "unknown" outside a checkout."""
-    command = [
-        "git",
-        "-C",
-        str(Path(deepfm.__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",  # a tag in place of the commit
-    ]
+    """This package's commit, "-dirty" where files differ from it, "unknown" outside a checkout of it."""
+    package = Path(deepfm.__file__).parent
+
+    def git(*command: str) -> str:
+        words = ["git", "-C", str(package), *command]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        # Installed somewhere below another project's checkout it has no commit.
+        if Path(git("rev-parse", "--show-toplevel")) != package.resolve().parent:
+            return "unknown"
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")  # no tag for the commit
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -141,13 +141,15 @@ class Store:
 
     def _new_experiment(self, name: str) -> str:
         local = self.uri.startswith("sqlite:") and self._artifact_location
-        location = Path(self._artifact_location).absolute().as_uri() if local else None
+        location = _as_uri(self._artifact_location) if local else None
         return self.client.create_experiment(name, artifact_location=location, tags=_OF_EXPERIMENTS)
 
     def require_name(self, name: str) -> None:
         """UserError for a name that no registered model can have: better now than after the training."""
-        if not name.strip() or set(name) & set("/:@"):
-            raise UserError(f"--name: expected a model's name without / : @, found {name!r}; choose another")
+        if not name.strip() or set(name) & set("/:@?#%"):
+            raise UserError(
+                f"--name: expected a model's name without / : @ ? # %, found {name!r}; choose another"
+            )
 
     def resolve_run(self, uri: str) -> ModelVersion:
         """As `resolve`, and runs:/RUN_ID -> the version that the run registered."""
@@ -210,3 +212,7 @@ class Store:
             raise UserError(
                 f"{uri}: its files cannot be read from {self.uri}: {error}; register it again"
             ) from error
+
+
+def _as_uri(place: str) -> str:
+    return place if "://" in place else Path(place).absolute().as_uri()

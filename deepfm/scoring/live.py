@@ -14,7 +14,7 @@ from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
 from deepfm.features.click_log import find_click_log
 from deepfm.features.parse import parse_rows
-from deepfm.features.raw_rows import RawRows, raw_rows
+from deepfm.features.raw_rows import RawRows, as_text, raw_rows
 from deepfm.features.row_format import RowFormat
 from deepfm.fields import FieldSet
 from deepfm.scoring.days import day_url
@@ -53,12 +53,12 @@ def live_metrics(
         )
     log = find_click_log(spark, log_url, settings, days=[day], keep=key)
     labels = _labels(raw_rows(spark, log, [day]), log.row_format, day)
-    keys = [F.col(f"`{name}`").cast("string").alias(f"key:{name}") for name in key]
-    scores = scores.select(*keys, "probability")
+    # As the log's own are read: a key that a null made floating is 12 there, and not 12.0.
+    scores = scores.select(*[as_text(scores, name).alias(f"key:{name}") for name in key], "probability")
     for side, rows in (("scores", scores), ("labels", labels)):
         _require_once(rows, [f"key:{name}" for name in key], side, day)
     # Nulls are keys like any other here: one row without a key is still one row.
-    same = [scores[f"key:{name}"].eqNullSafe(labels[f"key:{name}"]) for name in key]
+    same = [scores[f"`key:{name}`"].eqNullSafe(labels[f"`key:{name}`"]) for name in key]
     joined = scores.join(labels, same, "full").select("probability", "label")
     tally, without_label, without_score = _tallied(joined)
     if not int(tally.counts.sum()):

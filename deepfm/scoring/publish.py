@@ -156,7 +156,9 @@ def _check_probabilities_and_keys(scored: DataFrame, key: tuple[str, ...], day: 
             "is broken, take it back with promote.py --rollback"
         )
     if key:
-        twice = scored.groupBy(*key).count().filter(F.col("count") > 1).first()
+        twice = (
+            scored.groupBy(*[F.col(f"`{name}`") for name in key]).count().filter(F.col("count") > 1).first()
+        )
         if twice:
             found = ", ".join(f"{name} {twice[name]}" for name in key)
             raise UserError(

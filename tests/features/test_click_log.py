@@ -372,6 +372,14 @@ def test_a_file_that_is_no_parquet_is_told(tmp_path, find):
         find(PARQUET)
 
 
+def test_a_kept_parquet_column_with_a_dot_is_refused(tmp_path, find):
+    """PySpark would look for a column within a column, in an error of its own."""
+    pq.write_table(pa.table({"label": [1], "I": [1], "C": ["a"], "user.id": ["u"]}), tmp_path / "log.parquet")
+    with pytest.raises(UserError, match=r"expected columns without a dot in their names, found user\.id"):
+        find(PARQUET, keep=("user.id",))
+    assert find(PARQUET).row_format.columns  # one that nobody asks for does not matter
+
+
 def test_a_parquet_column_with_a_name_of_ours_is_refused(tmp_path, find):
     pq.write_table(pa.table({"label": [1], "I": [7], "row_hash": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="a column cannot be named row_hash here"):

@@ -17,6 +17,7 @@ from command import JobCommand, _StderrHandler, is_verbose, job
 from deepfm.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+JOBS = ("build_features", "train", "compare", "tune", "promote", "score", "evaluate", "demo")
 
 
 def invoke(function, *flags):
@@ -120,12 +121,12 @@ def test_libraries_tell_their_own_story_to_verbose_jobs_only(flags, level):
 
 
 def test_every_job_can_be_verbose():
-    for name in ("build_features", "train", "compare", "promote", "score", "evaluate", "demo"):
+    for name in JOBS:
         job = getattr(__import__(name), name)
         assert "verbose" in [parameter.name for parameter in job.params], name
 
 
-@pytest.mark.parametrize("name", ["build_features", "train", "promote", "score"])
+@pytest.mark.parametrize("name", [name for name in JOBS if name != "demo"])
 def test_help_shows_an_example(name):
     module = __import__(name)
     done = CliRunner().invoke(getattr(module, name), ["--help"])

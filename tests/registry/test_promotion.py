@@ -60,6 +60,13 @@ def test_history_tells_every_move_in_order(store, model):
     assert told(moves[1]).endswith("promote   version 3 after 1: better")
 
 
+def test_a_tag_of_somebody_elses_is_no_move(store, model):
+    store.client.set_registered_model_tag(model, "promotion.note", "ask before you promote")
+    assert history(store, model) == []
+    move_champion(store, model, "1", "promote", (), expected=None)
+    assert [move.version for move in history(store, model)] == ["1"]
+
+
 def test_history_of_more_than_nine_moves_stays_in_order(store, model):
     for number in range(11):
         promote(store, model, "12"[number % 2])

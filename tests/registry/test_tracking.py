@@ -5,16 +5,21 @@ import re
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 import mlflow
 import pytest
 import torch
 
+from deepfm.config import load_settings
 from deepfm.errors import UserError
+from deepfm.profile import Profile
 from deepfm.registry import run as run_module
+from deepfm.registry.address import StoreAway, require_reachable
 from deepfm.registry.run import Run, flattened
 from deepfm.registry.tracking import Store
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = """
 model: deepfm
 embedding_dim: 2
@@ -146,14 +151,21 @@ def test_commit_is_one_even_where_it_has_a_tag(tmp_path, monkeypatch):
         return done.stdout.strip()
 
     git("init", "--quiet")
-    (tmp_path / "__init__.py").write_text("")
+    package = tmp_path / "deepfm"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
     git("add", ".")
     git("commit", "--quiet", "-m", "first")
     git("tag", "-a", "v1", "-m", "first")
-    monkeypatch.setattr(run_module.deepfm, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(run_module.deepfm, "__file__", str(package / "__init__.py"))
     assert run_module.code_version() == git("rev-parse", "HEAD")
-    (tmp_path / "__init__.py").write_text("changed = True\n")
+    (package / "__init__.py").write_text("changed = True\n")
     assert run_module.code_version() == git("rev-parse", "HEAD") + "-dirty"
+    # Another project's, in a folder of which the package is installed.
+    installed = tmp_path / ".venv" / "deepfm"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr(run_module.deepfm, "__file__", str(installed / "__init__.py"))
+    assert run_module.code_version() == "unknown"
 
 
 # --- model URIs and names
@@ -202,7 +214,7 @@ def test_a_model_without_versions_has_no_newest(store, name):
         store.latest(name)
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "a:b", "a@b"])
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a:b", "a@b", "a?b", "a#b", "a%b"])
 def test_a_name_that_no_model_can_have_is_refused(store, name):
     with pytest.raises(UserError, match="expected a model's name"):
         store.require_name(name)
@@ -254,9 +266,33 @@ def test_a_server_in_trouble_is_told():
         server.shutdown()
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/profile").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_address_of_every_profile_is_of_a_known_kind(path):
+    """Nothing answers at those of other machines; what is of no known kind would be told in other words."""
+    uri = load_settings(str(path), Profile).mlflow.tracking_uri
+    try:
+        require_reachable(uri, retry_s=0.1)
+    except StoreAway as error:
+        assert "no MLflow server answers there" in str(error)
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks://PROFILE"])
+def test_databricks_is_left_to_mlflow_to_find(uri):
+    require_reachable(uri, retry_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("place", "seen"), [("s3://bucket/models", "s3://bucket/models/"), ("{}/a b", "file://{}/a%20b/")]
+)
+def test_artifacts_of_a_local_store_may_lie_in_a_folder_or_behind_a_url(tmp_path, place, seen):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", place.format(tmp_path))
+    experiment = store.client.get_experiment(store._experiment_id("new"))
+    assert f"{experiment.artifact_location}/".startswith(seen.format(tmp_path))
+
+
 @pytest.mark.parametrize("uri", ["http://localhost:port", "http://", "ftp://host", "mlruns", ""])
 def test_an_address_of_another_kind_is_told(uri):
-    with pytest.raises(UserError, match="no MLflow server answers there|expected sqlite:///FILE or http"):
+    with pytest.raises(UserError, match="no MLflow server answers there|expected sqlite:///FILE, http"):
         Store(uri, retry_s=0.1)
 
 

@@ -2,10 +2,15 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from deepfm.config import parse_settings
+from deepfm.data_settings import DataSettings
 from deepfm.registry.seal import seal
+from deepfm.scoring.live import live_metrics
 
 DAY = "2026-01-08"
 
@@ -93,3 +98,45 @@ def test_what_cannot_be_joined_is_told(night, evaluate, labels, key, told):
 
 def test_a_day_that_is_not_published_is_told(evaluate):
     assert "expected a published day, found none" in evaluate(LABELS).mistake
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.decimal128(22, 2), pa.int64(), pa.string()])
+def test_keys_of_parquet_meet_whatever_type_holds_them(spark, tmp_path, kind):
+    """A null makes integers floating in pandas: the log's reader tells 12 of it, and so must the scores'."""
+    texts = ["12", "7", None]
+    keys = pa.array(texts if kind == pa.string() else [text and int(text) for text in texts]).cast(kind)
+    for name, column, content in (("scores", "probability", [0.9, 0.1, 0.5]), ("log", "label", [1, 0, 1])):
+        folder = tmp_path / name / f"ds={DAY}"
+        folder.mkdir(parents=True)
+        table = pa.table({"id": keys, "C": ["a"] * 3, column: content})
+        pq.write_table(table, folder / "part.parquet")
+    described = {"format": "parquet", "fields": [{"kind": "category", "names": ["C"]}]}
+    settings = parse_settings(described, DataSettings, "test")
+    places = (f"file://{tmp_path}/scores", DAY, f"file://{tmp_path}/log")
+    live = live_metrics(spark, *places, settings, ("id",))
+    assert (live.metrics.num_rows, live.rows_without_label, live.labels_without_score) == (3, 0, 0)
+    assert live.metrics.logloss == pytest.approx(log_loss([1, 0, 1], [0.9, 0.1, 0.5]), abs=1e-6)
+
+
+def test_a_key_without_columns_is_told(night, evaluate):
+    night(ROWS)
+    assert "--key: expected columns such as C1,C2, found ','" in evaluate(LABELS, key=",").mistake
+
+
+def test_a_key_with_a_dot_joins_a_text_log(spark, tmp_path):
+    """To Spark it is a step into a column, where it is not quoted."""
+    (tmp_path / "scores" / f"ds={DAY}").mkdir(parents=True)
+    (tmp_path / "log" / f"ds={DAY}").mkdir(parents=True)
+    table = pa.table({"user.id": ["a", "b"], "probability": [0.9, 0.1]})
+    pq.write_table(table, tmp_path / "scores" / f"ds={DAY}" / "part.parquet")
+    (tmp_path / "log" / f"ds={DAY}" / "part.csv").write_text("label\tC\tuser.id\n1\tx\ta\n0\tx\tb\n")
+    described = {"format": "delimited", "header": True, "fields": [{"kind": "category", "names": ["C"]}]}
+    settings = parse_settings(described, DataSettings, "test")
+    places = (f"file://{tmp_path}/scores", DAY, f"file://{tmp_path}/log")
+    assert live_metrics(spark, *places, settings, ("user.id",)).metrics.num_rows == 2
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan"])
+def test_a_limit_of_drift_that_no_night_could_keep_is_refused(run_job, tmp_path, limit):
+    flags = ["--date", DAY, "--model-uri", "models:/m@champion", "--input", tmp_path, "--output", tmp_path]
+    assert "--max-psi: expected a number above 0" in run_job("score", *flags, "--max-psi", limit).mistake
