@@ -1,7 +1,7 @@
 """Two schedules for Airflow 2.9 and later: every night a day is scored, every week a candidate is trained.
 
 Copy into Airflow's folder of DAGs; it needs apache-airflow-providers-apache-spark and a connection
-`ctr_spark`, whose host is Spark's master, which wins over the profile's (Airflow's own `spark_default` is YARN):
+`ctr_spark`, whose host is Spark's master and wins over the profile's (Airflow's `spark_default` is YARN):
 
     airflow connections add ctr_spark --conn-type spark --conn-host 'local[2]'
 
