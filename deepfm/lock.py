@@ -3,29 +3,53 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from deepfm.errors import UserError
 
 
 @contextmanager
 def locked(path: Path, name: str, remedy: str) -> Iterator[None]:
-    """For the block the file is this process's; UserError where it is another's.
+    """For the block the file is this process's, and gone after it; UserError where it is another's.
 
     `name` and `remedy` say in the error what is in use and what to do other than wait.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with _held(path, name, remedy) as file:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # others' files are there
+                path.parent.rmdir()
+
+
+def _held(path: Path, name: str, remedy: str) -> TextIO:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except FileNotFoundError:
+            continue  # the process that had it last has removed the folder meanwhile
+        except FileExistsError:
+            if path.parent.is_file():
+                raise
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel however the process ends
         except OSError as error:
             file.seek(0)
+            found = file.read() or "unknown"
+            file.close()
             raise UserError(
-                f"{name}: expected it to be free, found process {file.read() or 'unknown'} using it; "
-                f"wait for that, or {remedy}"
+                f"{name}: expected it to be free, found process {found} using it; wait for that, or {remedy}"
             ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+        # What was locked may have been removed since it was opened: another process's would have its name.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()

@@ -52,7 +52,7 @@ AT_ONCE = {
         ["no MLflow server answers", "mlflow server"],
     ),
     "a port where another server is": (TRAIN + "--tracking-uri {other}", ["MLflow cannot use it"]),
-    "a tracking URI of another kind": (TRAIN + "--tracking-uri mlruns", ["expected sqlite:///FILE or http"]),
+    "a tracking URI of another kind": (TRAIN + "--tracking-uri mlruns", ["expected sqlite:///FILE, http"]),
     "a run to resume that is unknown": (TRAIN + "--resume abc", ["--resume abc", "found none of that id"]),
     "nothing to register": (TRAIN + "--register-only {place}", ["expected the folder", "found none"]),
     "a start that is no version": (TRAIN + "--warm-start models:/nobody@champion", ["no such model"]),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -53,6 +54,7 @@ class _Build:
     days: list[str] | None  # of the log's day folders; None: it has none
     url: str
     previous: StoredVocabulary | None  # that it grows from
+    described: dict[str, Any]  # see described_log
 
 
 def build_dataset(
@@ -73,9 +75,12 @@ def build_dataset(
     """
     days = _days_to_read(log, split)
     previous = previous_vocabulary(grow_url, settings.field_set) if grow_url else None
-    build = _Build(spark, log, settings, split, days, url, previous)
+    described = described_log(
+        log, split, days
+    )  # now: a dataset within the log's folder would be a part of it
+    build = _Build(spark, log, settings, split, days, url, previous, described)
     if storage.exists(f"{url}/{MANIFEST}"):
-        return built_before(url, described_log(log, split, days), settings, previous)
+        return built_before(url, described, settings, previous)
     _claim(url)
     try:
         manifest = _everything_but_the_manifest(build)
@@ -104,7 +109,7 @@ def _everything_but_the_manifest(build: _Build) -> Manifest:
         grown_from=build.previous and build.previous.fingerprint,
         splits=_write_splits(spark, vocabulary, found, blocks, build.settings.label, url),
         input=InputLog(
-            **described_log(build.log, build.split, build.days),
+            **build.described,
             rows_read=found.counts.num_read,
             rows_sampled_out=found.counts.num_rows("sampled_out"),
             bad_by_reason=found.counts.bad_by_reason,

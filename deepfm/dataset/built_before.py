@@ -8,7 +8,7 @@ from typing import Any
 from deepfm.data_settings import DataSettings
 from deepfm.dataset.manifest import Manifest, read_manifest
 from deepfm.errors import UserError
-from deepfm.features.click_log import ClickLog, files_of
+from deepfm.features.click_log import ClickLog, days_to_read, files_of
 from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.features.vocabulary_file import StoredVocabulary
 
@@ -16,8 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 def described_log(log: ClickLog, split: Split, days: list[str] | None) -> dict[str, Any]:
-    """What a manifest's InputLog says of a log before it is read: its files and how its rows are divided."""
-    files = json.dumps(files_of(log.url, days))
+    """What a manifest's InputLog says of a log before it is read: its files and how its rows are divided.
+
+    UserError where a day is missing.
+    """
+    files = json.dumps(files_of(log.url, days_to_read(log, days)))
     return {
         "url": log.url,
         "days": dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},

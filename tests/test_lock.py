@@ -1,0 +1,56 @@
+"""One process at a time does a thing, and leaves nothing of it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from deepfm.errors import UserError
+from deepfm.lock import locked
+
+
+def test_a_second_one_is_told_who_has_it_and_a_later_one_is_not(tmp_path):
+    path = tmp_path / "locks" / "study.lock"
+    with locked(path, "study x", "give another --study"):
+        told = (
+            f"study x: expected it to be free, found process {os.getpid()} using it; wait for that, or give"
+        )
+        with pytest.raises(UserError, match=told), locked(path, "study x", "give another --study"):
+            pass
+    with locked(path, "study x", ""):
+        pass
+
+
+def test_nothing_of_it_stays(tmp_path):
+    with locked(tmp_path / "locks" / "a.lock", "a", ""), locked(tmp_path / "locks" / "b.lock", "b", ""):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_files_beside_it_stay(tmp_path):
+    (tmp_path / "study.db").write_text("trials")
+    with locked(tmp_path / "study.lock", "study", ""):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_of_many_processes_one_at_a_time_has_it(tmp_path):
+    """Each adds one to a number that it reads and writes again: where two had it, one's would be lost."""
+    (tmp_path / "number").write_text("0")
+    script = f"""
+from pathlib import Path
+from deepfm.errors import UserError
+from deepfm.lock import locked
+num, number = 0, Path({str(tmp_path)!r}) / "number"
+while num < 200:
+    try:
+        with locked(number.parent / "locks" / "number.lock", "number", ""):
+            number.write_text(str(int(number.read_text()) + 1))
+            num += 1
+    except UserError:
+        pass
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 4
+    assert (tmp_path / "number").read_text() == "800"
