@@ -2,12 +2,21 @@
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from deepfm import storage
 from deepfm.errors import UserError
+
+
+def lock_file(work_url: str, name: str) -> Path:
+    """Where all have it that have this work_dir among their own files; else the user's processes here."""
+    if local := storage.local_path(work_url):
+        return Path(local) / "locks" / f"{name}.lock"
+    return Path(tempfile.gettempdir()) / f"deepfm_locks_{os.getuid()}" / f"{name}.lock"
 
 
 @contextmanager

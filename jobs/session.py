@@ -2,18 +2,17 @@
 
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pyspark
 from command import is_verbose
-from py4j.protocol import Py4JJavaError, Py4JNetworkError
+from py4j.protocol import Py4JNetworkError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 from spark_console import set_up_java
+from spark_start import started
 from submitted import is_submitted, leave_master_to, warn_of_small_heap
 
 from deepfm.doctor.profile import spark_obstacle
@@ -68,22 +67,7 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
         raise UserError(obstacle)
     set_up_java(conf, verbose=is_verbose())
     logger.info("starting Spark on %s", conf.get("spark.master"))
-    try:
-        SparkContext.getOrCreate(conf.setAppName(name))
-    except Py4JJavaError as error:
-        # All that Spark says of a master that takes no application from here, a minute later.
-        if "stopped SparkContext" not in str(error):
-            raise
-        master = conf.get("spark.master")
-        raise UserError(
-            f"spark.master: expected one that takes this job, found {master}, which does not; "
-            f"is its spark.authenticate.secret this job's, and its Spark {pyspark.__version__}?"
-        ) from error
-    # A context's own handler asks Java to cancel all jobs in the midst of what it cuts off, and ends in stack
-    # traces; what runs ends with the session all the same.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    spark = started(conf.setAppName(name))
     # A Parquet log's timestamps become text in the session's zone, which else is the machine's, and times are
     # read as UTC: the same log would have other days elsewhere.
     spark.conf.set("spark.sql.session.timeZone", "UTC")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from deepfm.errors import UserError
-from deepfm.lock import locked
+from deepfm.lock import lock_file, locked
 
 
 def test_a_second_one_is_told_who_has_it_and_a_later_one_is_not(tmp_path):
@@ -33,6 +33,16 @@ def test_other_files_beside_it_stay(tmp_path):
     with locked(tmp_path / "study.lock", "study", ""):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_it_lies_in_the_work_dir_where_that_is_among_files_else_in_a_folder_of_the_users_own(
+    monkeypatch, tmp_path
+):
+    """Two users of one machine with their runs on HDFS must not meet in a folder that one of them owns."""
+    assert lock_file(f"file://{tmp_path}", "run") == tmp_path / "locks" / "run.lock"
+    beside = lock_file("hdfs:///ctr/runs", "run")
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    assert lock_file("hdfs:///ctr/runs", "run").parent != beside.parent
 
 
 def test_of_many_processes_one_at_a_time_has_it(tmp_path):

@@ -3,17 +3,15 @@
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 
 from pyspark.sql import SparkSession
 
 from deepfm import storage
-from deepfm.lock import locked
+from deepfm.lock import lock_file, locked
 from deepfm.model_settings import ModelSettings
 from deepfm.profile import WorkerSettings
 from deepfm.registry.comparison_plan import Comparison
@@ -66,9 +64,8 @@ def locked_comparison(
     """
     content = json.dumps([store.uri, experiment, comparison.key])
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
-    folder = Path(storage.local_path(work_url) or tempfile.gettempdir())
     told = f"the comparison of these models in experiment {experiment}"
-    return locked(folder / "comparisons" / f"{name}.lock", told, "give another --experiment")
+    return locked(lock_file(work_url, f"comparison_{name}"), told, "give another --experiment")
 
 
 def train_in_turn(

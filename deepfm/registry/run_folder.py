@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import NotRegistered, UserError, WorkersLost
+from deepfm.lock import lock_file, locked
 from deepfm.model_settings import ModelSettings
 from deepfm.registry.address import StoreAway
 from deepfm.registry.away import FAILURES, reason_of
@@ -30,13 +31,18 @@ def run_with_folder(
 
     The folder stays where the block fails and the training can go on, or is over; not after a mistake that
     comes before the first checkpoint of a new run, nor after a loss that is no number, to which the same
-    training would come again. NotRegistered where the store is away when the model is trained.
+    training would come again. NotRegistered where the store is away when the model is trained. UserError
+    where another process has the run: the store would take one that was killed for one that still trains.
     """
-    if resumed_run:
-        opened = store.resumed(resumed_run, system_metrics=True)
-    else:
-        opened = store.run(experiment, name=run_name, system_metrics=True)
-    with opened as run:
+    with ExitStack() as held:
+        if resumed_run:
+            # Before the run is opened, for whoever opens it also ends it.
+            held.enter_context(_only_here(work_url, resumed_run))
+            _require_unfinished(store, resumed_run, work_url)  # it may have been ended since it was asked
+            run = held.enter_context(store.resumed(resumed_run, system_metrics=True))
+        else:
+            run = held.enter_context(store.run(experiment, name=run_name, system_metrics=True))
+            held.enter_context(_only_here(work_url, run.run_id))
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
         try:
@@ -59,6 +65,10 @@ def run_with_folder(
         except KeyboardInterrupt:
             logger.warning("the training was stopped; the same command with --resume %s goes on", run.run_id)
             raise
+
+
+def _only_here(work_url: str, run_id: str) -> AbstractContextManager[None]:
+    return locked(lock_file(work_url, run_id), f"run {run_id}", "train anew")
 
 
 def _has_checkpoint(run_url: str) -> bool:

@@ -176,21 +176,6 @@ def test_mlflow_is_as_quiet_as_the_job_that_imports_it(verbose):
     assert ("Created version" in done.stderr) == verbose
 
 
-def test_times_are_in_utc_whatever_the_machine_and_the_profile_say():
-    script = f"""
-from command import load_profile
-from session import spark_session
-profile = load_profile("{ROOT}/conf/profile/local.yaml")
-settings = {{**profile.spark, "spark.sql.session.timeZone": "America/New_York"}}
-with spark_session(profile.model_copy(update={{"spark": settings}}), "zone") as spark:
-    print(spark.sql("SELECT CAST(timestamp_seconds(0) AS string) AS text").first().text)
-"""
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'jobs'}", "TZ": "America/New_York"}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.stdout == "1970-01-01 00:00:00\n", done.stderr
-
-
 def test_lines_go_where_a_bar_wants_them(monkeypatch):
     """It takes sys.stderr over, to write them above itself."""
     handler, bar = _StderrHandler(), io.StringIO()

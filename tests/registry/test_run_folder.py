@@ -1,10 +1,12 @@
 """What a run's folder says that its training began with, what it keeps, and when it stays."""
 
 import json
+import os
 
 import pytest
 import torch
 
+from deepfm import storage
 from deepfm.errors import OutOfMemory, UserError, WorkersLost
 from deepfm.model_settings import ModelSettings
 from deepfm.registry.run_folder import (
@@ -113,6 +115,34 @@ def test_a_mistake_after_a_checkpoint_leaves_it_and_says_how_to_go_on(store, tmp
         f"told in a line; its checkpoints are kept: with the same settings --resume {run.run_id} goes on"
     )
     require_resumable(store, run.run_id, f"file://{tmp_path}", BEGUN)
+
+
+def test_a_run_that_still_trains_is_not_taken_up_and_trains_on(store, opened):
+    """For the store it looks like one that was killed."""
+    told = (
+        f"run .*: expected it to be free, found process {os.getpid()} using it; wait for that, or train anew"
+    )
+    with opened() as (run, run_url):
+        begin(run, run_url, BEGUN, None)
+        leave_checkpoint(run_url)
+        with pytest.raises(UserError, match=told), opened(run.run_id):
+            pass
+        assert store.find_run(run.run_id).info.status == "RUNNING"
+
+
+def test_of_two_that_take_up_a_run_one_does(store, opened, cut_off):
+    with opened(cut_off), pytest.raises(UserError, match="expected it to be free"), opened(cut_off):
+        pass
+    assert store.find_run(cut_off).info.status == "FINISHED"
+
+
+def test_a_run_that_another_finished_in_the_meantime_is_not_trained_again(tmp_path, opened, cut_off):
+    late = opened(cut_off)
+    with opened(cut_off) as (_, run_url):
+        storage.remove(run_url)
+    with pytest.raises(UserError, match="found one that is finished"), late:
+        pass
+    assert not (tmp_path / cut_off).exists()
 
 
 def test_a_mistake_before_the_first_checkpoint_leaves_nothing(tmp_path, opened):
