@@ -35,7 +35,7 @@ def make_log(num_rows: int) -> Path:
         days = max(num_rows // ROWS_PER_DAY, 1)
         per_day = num_rows // days
         flags = ["--days", str(days), "--rows-per-day", str(per_day), "--output", str(log)]
-        subprocess.run([sys.executable, "-m", "deepfm.synthetic", *flags], check=True, cwd=REPOSITORY)
+        subprocess.run([sys.executable, "-m", "deepfm.cli.synthetic", *flags], check=True, cwd=REPOSITORY)
     return log
 
 
@@ -50,18 +50,18 @@ def flat(log: Path) -> Path:
 
 
 def session():
-    from command import load_profile
-    from session import spark_session
+    from deepfm.cli.job import load_profile
+    from deepfm.cli.spark.session import spark_session
 
     return spark_session(load_profile(str(REPOSITORY / "conf/profile/local.yaml")), "benchmark")
 
 
 def ours(log: Path, output: Path) -> Callable:
-    from deepfm.config import load_settings
-    from deepfm.data_settings import DataSettings
+    from deepfm.click_log.choose_split import choose_split
+    from deepfm.click_log.click_log import find_click_log
     from deepfm.dataset.build import build_dataset
-    from deepfm.features.choose_split import choose_split
-    from deepfm.features.click_log import find_click_log
+    from deepfm.settings.data import DataSettings
+    from deepfm.settings.loader import load_settings
 
     def build(spark) -> None:
         settings = load_settings(REPOSITORY / "conf/data/criteo.yaml", DataSettings)
@@ -138,14 +138,14 @@ def pieces(log: Path) -> dict[str, float]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from deepfm.config import load_settings
-    from deepfm.data_settings import DataSettings
+    from deepfm.click_log.parse import parse_rows
+    from deepfm.click_log.row_format import RowFormat
+    from deepfm.click_log.text_ranges import lines_table
     from deepfm.features.counting import ValueCounts
     from deepfm.features.encode import Encoder
-    from deepfm.features.parse import parse_rows
-    from deepfm.features.row_format import RowFormat
-    from deepfm.features.text_ranges import lines_table
-    from deepfm.features.vocabulary import Vocabulary
+    from deepfm.features.vocabulary.vocabulary import Vocabulary
+    from deepfm.settings.data import DataSettings
+    from deepfm.settings.loader import load_settings
 
     pa.set_cpu_count(1)
     settings = load_settings(REPOSITORY / "conf/data/criteo.yaml", DataSettings)

@@ -51,7 +51,7 @@ def learn(name: str, first: int, last: int, num_workers: int, grow: str | None, 
 def run_all(rows_per_day: int, drift: float, num_workers: int) -> dict[str, dict]:
     shutil.rmtree(WORK, ignore_errors=True)
     flags = ["--days", 9, "--rows-per-day", rows_per_day, "--drift", drift, "--output", WORK / "log"]
-    run_job("-m", "deepfm.synthetic", *flags)
+    run_job("-m", "deepfm.cli.synthetic", *flags)
     learnt = {"before": learn("before", 1, NUM_OLD_DAYS, num_workers, None, None)}
     for night in range(1, NUM_NIGHTS + 1):
         grown_from, last = list(learnt)[-1], list(learnt.values())[-1]

@@ -10,13 +10,13 @@ from rich.table import Table
 
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Batch, Shard, read_batches
+from deepfm.distributed.collectives import SingleWorld
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.device import keep_freed_memory, multiplies_bf16
-from deepfm.training.exchange import Exchange
-from deepfm.training.lookups import lookups_of
+from deepfm.training.gradient_sync import Exchange
 from deepfm.training.loop import LoopSettings, make_exchange, train_epoch
 from deepfm.training.optimizer import Optimizer
-from deepfm.training.world import SingleWorld
+from deepfm.training.unique_rows import lookups_of
 
 DIM, HIDDEN = 16, (400, 400, 400)
 #: A GPU is not busy with the rows that fill a core's caches.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
+from deepfm.settings.data import DataSettings
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfm-spark" / "peers"
 

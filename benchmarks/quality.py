@@ -27,9 +27,9 @@ from pipeline import REPOSITORY, run_job
 from rich.console import Console
 from rich.table import Table
 
-from deepfm.config import load_settings
-from deepfm.data_settings import DataSettings
 from deepfm.errors import UserError
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import load_settings
 
 WORK = REPOSITORY / "work" / "benchmarks" / "quality"
 
@@ -180,7 +180,7 @@ def main(name: str, peers: Path, log: Path | None, seeds: str, peer_runs: int) -
         WORK.mkdir(parents=True)
         if name == "synthetic":
             log = WORK / "log"
-            run_job("-m", "deepfm.synthetic", "--days", 7, "--rows-per-day", 200_000, "--output", log)
+            run_job("-m", "deepfm.cli.synthetic", "--days", 7, "--rows-per-day", 200_000, "--output", log)
         log = log.resolve()
         rounds = run_rounds(contest, log, chosen)
         on_valid, results = train_peer(contest, log, peer, contest.days, "valid", peer_runs), []

@@ -38,17 +38,17 @@ from rich.console import Console
 from rich.table import Table
 
 from deepfm import storage
-from deepfm.config import load_settings
+from deepfm.artifact.artifact import load_artifact, save_artifact
+from deepfm.dataset.columns import stacked
 from deepfm.dataset.manifest import read_parts
-from deepfm.dataset.stack import stacked
-from deepfm.features.tasks import places_of
-from deepfm.model_settings import ModelSettings
-from deepfm.models.build import build_model
-from deepfm.profile import DriftLimits, Profile
-from deepfm.registry.artifact import load_artifact, save_artifact
-from deepfm.registry.tracking import Store
-from deepfm.scoring.night import Night, NightModel, fetch_model, score_day
+from deepfm.model_factory import build_model
 from deepfm.scoring.predict import shipped_model
+from deepfm.scoring.score_day import Night, NightModel, fetch_model, score_day
+from deepfm.settings.deployment import DriftLimits, Profile
+from deepfm.settings.loader import load_settings
+from deepfm.settings.model import ModelSettings
+from deepfm.spark.index_frame import places_of
+from deepfm.tracking.store import Store
 
 WORK = REPOSITORY / "work" / "benchmarks" / "scoring"
 NIGHT = "2026-01-02"
@@ -61,7 +61,7 @@ def build(rows: int) -> Path:
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     log, dataset = WORK / "log", WORK / "dataset"
-    run_job("-m", "deepfm.synthetic", "--days", 3, "--rows-per-day", rows, "--output", log)
+    run_job("-m", "deepfm.cli.synthetic", "--days", 3, "--rows-per-day", rows, "--output", log)
     days = {"train": NIGHT, "valid": "2026-01-01", "test": "2026-01-03"}
     flags = [word for part, day in days.items() for word in (f"--{part}-days", day)]
     paths = ("--data", "conf/data/criteo.yaml", "--input", log, "--output", dataset)
@@ -168,7 +168,7 @@ def night_apart(log: Path, master: str) -> tuple[float, Peak]:
 
 def seconds_of_night(log: Path, master: str, profile: Profile) -> float:
     """Of the second one, in its driver."""
-    from session import spark_session
+    from deepfm.cli.spark.session import spark_session
 
     store = the_store()
     settings = {"spark.master": master, "spark.executor.memory": "2g"}
@@ -194,8 +194,8 @@ def seconds_of(work: Callable[[], object]) -> float:
 def main(
     rows: int, times: int | None, cluster_workers: int | None, night: Path | None, master: str | None
 ) -> None:
-    from command import load_profile
-    from session import spark_session
+    from deepfm.cli.job import load_profile
+    from deepfm.cli.spark.session import spark_session
 
     profile = load_profile(str(REPOSITORY / "conf/profile/local.yaml"))
     if night:

@@ -29,12 +29,12 @@ from rich.table import Table
 
 from deepfm.dataset.manifest import Manifest, read_manifest
 from deepfm.dataset.read import SHUFFLE_ROWS, Shard, read_batches
+from deepfm.distributed.collectives import SingleWorld
 from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url, local_path
 from deepfm.training.device import keep_freed_memory
 from deepfm.training.loop import LoopSettings, make_exchange, train_step
 from deepfm.training.optimizer import Optimizer
-from deepfm.training.world import SingleWorld
 
 BATCH, NUM_FIELDS = 4096, 39
 

@@ -26,10 +26,10 @@ from pipeline import REPOSITORY, run_job
 from rich.console import Console
 from rich.table import Table
 
-from deepfm.config import load_settings
-from deepfm.data_settings import DataSettings
 from deepfm.dataset.manifest import read_manifest
 from deepfm.errors import UserError
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import load_settings
 
 WORK = REPOSITORY / "work" / "benchmarks" / "training"
 DAYS = {"train": "2026-01-01:2026-01-05", "valid": "2026-01-06:2026-01-06", "test": "2026-01-07:2026-01-07"}
@@ -61,7 +61,7 @@ def build(rows: int) -> tuple[Path, Path]:
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     log, dataset = WORK / "log", WORK / "dataset"
-    run_job("-m", "deepfm.synthetic", "--days", 7, "--rows-per-day", rows // 5, "--output", log)
+    run_job("-m", "deepfm.cli.synthetic", "--days", 7, "--rows-per-day", rows // 5, "--output", log)
     flags = [word for part, days in DAYS.items() for word in (f"--{part}-days", days)]
     run_job(
         "jobs/build_features.py",

@@ -69,15 +69,14 @@ def measured(way: str, log: Path) -> dict:
 
 def build(way: str, log: Path) -> None:
     """In its own process: start Spark, then time the work."""
-    from command import load_profile
-    from session import spark_session
-
-    from deepfm.config import parse_settings
-    from deepfm.data_settings import DataSettings
+    from deepfm.cli.job import load_profile
+    from deepfm.cli.spark.session import spark_session
+    from deepfm.click_log.choose_split import choose_split
+    from deepfm.click_log.click_log import find_click_log
     from deepfm.dataset.build import build_dataset
-    from deepfm.features import learn
-    from deepfm.features.choose_split import choose_split
-    from deepfm.features.click_log import find_click_log
+    from deepfm.features.vocabulary import fit as learn
+    from deepfm.settings.data import DataSettings
+    from deepfm.settings.loader import parse_settings
 
     learn.MAX_COUNTS_ON_DRIVER = {"the driver": 2**62, "Spark": 0}[way]
     document = {

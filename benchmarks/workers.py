@@ -24,12 +24,12 @@ from rich.table import Table
 
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Shard, read_batches
+from deepfm.distributed.collectives import HorovodWorld, SingleWorld
 from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url
 from deepfm.training.device import keep_freed_memory
 from deepfm.training.loop import LoopSettings, make_exchange, train_epoch
 from deepfm.training.optimizer import Optimizer
-from deepfm.training.world import HorovodWorld, SingleWorld
 
 BATCH, NUM_STEPS = 4096, 16
 WAYS = ("alone, each for itself", "together, 32 bit", "together, 16 bit")

@@ -1,66 +1,8 @@
-"""Click log days -> vocabulary + Petastorm dataset.
+"""Build a dataset from a click log: `python jobs/build_features.py --help`."""
 
-Example:
+import environment  # noqa: F401
 
-    spark-submit jobs/build_features.py --data conf/data/criteo.yaml --input work/log --output work/dataset \\
-        --train-days 2026-01-01:2026-01-05 --valid-days 2026-01-06 --test-days 2026-01-07
-"""
-
-from command import JobCommand, click, job, load_profile, profile_option
-from session import spark_session
-from spark_progress import progress_shown
-
-from deepfm import storage
-from deepfm.config import load_settings
-from deepfm.data_settings import DataSettings
-from deepfm.dataset.build import build_dataset
-from deepfm.dataset.profile import read_profile
-from deepfm.features.choose_split import choose_split
-from deepfm.features.click_log import find_click_log
-from deepfm.features.split import day_split
-
-
-@click.command(cls=JobCommand, help=__doc__)
-@click.option(
-    "--data", "data_path", required=True, help="YAML of the log's columns, e.g. conf/data/criteo.yaml."
-)
-@click.option(
-    "--input", "input_path", required=True, help="The click log: a file, a folder, or ds=YYYY-MM-DD folders."
-)
-@click.option("--output", "output_path", required=True, help="Folder of the new dataset.")
-@click.option("--train-days", help="A:B, both included; only these days are learnt from.")
-@click.option("--valid-days", help="C or C:D; they choose the best epoch.")
-@click.option("--test-days", help="E or E:F; they measure the model.")
-@click.option("--grow", help="A dataset whose ids are kept; new values follow them.")
-@profile_option
-@job
-def build_features(
-    data_path, input_path, output_path, train_days, valid_days, test_days, grow, profile_path
-) -> dict:
-    profile, settings = load_profile(profile_path), load_settings(data_path, DataSettings)
-    input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
-    ranges = (train_days, valid_days, test_days)
-    # Nothing of the log's other days is looked at: they may have had other columns.
-    days = day_split(*ranges).days() if all(ranges) else None
-    with spark_session(profile, "build_features") as spark, progress_shown(spark, "build_features"):
-        log = find_click_log(spark, input_url, settings, days=days)
-        split = choose_split(spark, log, settings, ranges)
-        manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))
-    return {
-        "rows_read": manifest.input.rows_read,
-        "rows_bad": sum(manifest.input.bad_by_reason.values()),
-        "bad_by_reason": manifest.input.bad_by_reason,
-        "rows_sampled_out": manifest.input.rows_sampled_out,
-        **{f"rows_{name}": part.num_rows for name, part in manifest.splits.items()},
-        "num_fields": len(manifest.fields),
-        "num_ids": sum(manifest.num_ids),
-        "vocabulary": manifest.vocabulary,
-        "grown_from": manifest.grown_from,
-        "digest": manifest.digest,
-        "warnings": [f"{found.name}: {found.text}" for found in read_profile(output_url).warnings],
-        "dataset": output_url,
-    }
-
+from deepfm.cli.build_features import build_features
 
 if __name__ == "__main__":
     build_features()

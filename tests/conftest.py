@@ -15,31 +15,32 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import settings
 
-from deepfm.config import parse_settings
-from deepfm.data_settings import DataSettings
+from deepfm.artifact.artifact import save_artifact
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
-from deepfm.features.vocabulary import Vocabulary
+from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
-from deepfm.model_settings import ModelSettings
-from deepfm.models.build import build_model
-from deepfm.registry.artifact import save_artifact
-from deepfm.registry.tracking import Store
+from deepfm.model_factory import build_model
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
+from deepfm.settings.model import ModelSettings
+from deepfm.tracking.store import Store
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
 # A busy machine is no fault of the code: no test is timed.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-# Jobs import their neighbour command.py as a script does, and tests import servers.py.
-sys.path[:0] = [str(ROOT / "jobs"), str(ROOT / "tests")]
+# Tests import servers.py and the fixtures
+sys.path.insert(0, str(ROOT / "tests"))
+pytest_plugins = ["fixtures.datasets", "fixtures.model_cases", "fixtures.programs", "fixtures.training"]
 
 
 @pytest.fixture(scope="session")
 def spark():
     """Real Spark with two slots, the local profile's properties and little memory."""
-    from command import load_profile
-    from session import spark_session
+    from deepfm.cli.job import load_profile
+    from deepfm.cli.spark.session import spark_session
 
     os.environ.pop("SPARK_HOME", None)
     profile = load_profile(str(ROOT / "conf/profile/local.yaml"))
@@ -119,7 +120,7 @@ def run_job(request, profile_path):
         yield request.getfixturevalue("spark")
 
     def run(job: str, *flags) -> Finished:
-        module = importlib.import_module(job)
+        module = importlib.import_module(f"deepfm.cli.{job}")
         flags = [str(flag) for flag in flags]
         if "--profile" not in flags:
             flags += ["--profile", str(profile_path)]

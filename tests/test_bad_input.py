@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 DAYS = {"train": "2026-01-01", "valid": "2026-01-02", "test": "2026-01-03"}
 SPLIT = [f"--{part}-days={day}" for part, day in DAYS.items()]
 NIGHT = "2026-01-03"

@@ -1,6 +1,5 @@
 """The files in conf/cluster and what the cluster profiles promise; linters look closer where given."""
 
-import importlib
 import json
 import os
 import re
@@ -11,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepfm.config import load_settings
-from deepfm.profile import Profile
+from deepfm.cli.train import train
+from deepfm.settings.deployment import Profile
+from deepfm.settings.loader import load_settings
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parents[1] / "conf"
 CLUSTER = CONF / "cluster"
 PROFILES = sorted(path for path in (CONF / "profile").glob("*.yaml") if path.stem != "local")
 MANIFEST = list(yaml.safe_load_all((CLUSTER / "train_job.yaml").read_text()))
@@ -32,7 +32,7 @@ def test_a_cluster_profile_shows_the_command_that_uses_it_with_flags_that_train_
     assert f"conf/profile/{path.name}" in header and "spark-submit" in header.replace("_", "-")
     assert "spark.task.resource.gpu.amount" in header
     assert ("Only written" in header) or ("Run, by make test-cluster" in header)
-    options = {name for parameter in importlib.import_module("train").train.params for name in parameter.opts}
+    options = {name for parameter in train.params for name in parameter.opts}
     after = header.partition("jobs/train.py")[2].partition("# GPUs")[0]
     assert set(re.findall(r"(--[a-z][a-z-]+)", after)) - options == set()
 
@@ -51,7 +51,7 @@ def test_the_manifests_job_is_one_that_its_profile_and_train_accept():
     (driver,) = by_kind("Job")["spec"]["template"]["spec"]["containers"]
     words = driver["args"]
     flags = {word.partition("=")[0] for word in words[words.index("jobs/train.py") + 1 :]}
-    options = {name for parameter in importlib.import_module("train").train.params for name in parameter.opts}
+    options = {name for parameter in train.params for name in parameter.opts}
     assert flags <= options
     spark = load_settings(CONF / "profile/kubernetes.yaml", Profile).spark
     account = spark["spark.kubernetes.authenticate.driver.serviceAccountName"]

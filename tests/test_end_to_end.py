@@ -14,9 +14,9 @@ import pytest
 import yaml
 from servers import mlflow_server
 
-from deepfm.registry.tracking import Store
+from deepfm.tracking.store import Store
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 NIGHT = "2026-01-08"
 # Every job starts its own Java here, as it does for a user; the fast tests run jobs in one process.
 pytestmark = pytest.mark.slow
@@ -50,7 +50,9 @@ def pipeline(tmp_path_factory, profile_path):
     """Every job's summary over a small synthetic log, each by spark-submit; two Horovod workers train."""
     folder = tmp_path_factory.mktemp("pipeline")
     size = ["--days", 8, "--rows-per-day", 2000, "--seed", 1]
-    assert run(sys.executable, "-m", "deepfm.synthetic", *size, "--output", folder / "log").returncode == 0
+    assert (
+        run(sys.executable, "-m", "deepfm.cli.synthetic", *size, "--output", folder / "log").returncode == 0
+    )
     (folder / "model.yaml").write_text(SMALL_MODEL)
     where = ["--profile", profile_path]
     days = [

@@ -16,12 +16,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import session
 import yaml
 from click.testing import CliRunner
 from pyspark import SparkConf
 
-ROOT = Path(__file__).resolve().parent.parent
+from deepfm.cli.spark import session
+
+ROOT = Path(__file__).resolve().parents[1]
 JOBS = ("build_features", "compare", "demo", "evaluate", "promote", "score", "train", "tune")
 
 DAYS = "--train-days 2026-01-01 --valid-days 2026-01-02 --test-days 2026-01-03"
@@ -247,7 +248,7 @@ def by_itself(profile_path):
 
     def run(job, *flags, profile=profile_path):
         flags = ["--profile", str(profile), *map(str, flags)]  # one of the flags' own wins
-        done = CliRunner().invoke(getattr(importlib.import_module(job), job), flags)
+        done = CliRunner().invoke(getattr(importlib.import_module(f"deepfm.cli.{job}"), job), flags)
         assert (done.exit_code, done.stdout) == (2, ""), done.exception
         assert "Traceback" not in done.stderr
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
+from deepfm.artifact.artifact import load_artifact
 from deepfm.dataset.manifest import read_manifest
-from deepfm.features.vocabulary import Vocabulary
-from deepfm.registry.artifact import load_artifact
+from deepfm.features.vocabulary.vocabulary import Vocabulary
 
 DAYS = [f"2026-01-0{n}" for n in range(1, 6)]
 

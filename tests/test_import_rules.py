@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {
     path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
     for folder in ("deepfm", "jobs")
@@ -17,21 +17,21 @@ PACKAGE = {path: tree for path, tree in SOURCES.items() if path.startswith("deep
 LAYERS = [
     {"deepfm.errors"},
     {"deepfm.fields"},
-    {"deepfm.field_groups"},
+    {"deepfm.settings.field_groups"},
     {
-        "deepfm.config",
-        "deepfm.data_settings",
-        "deepfm.profile",
+        "deepfm.settings.loader",
+        "deepfm.settings.data",
+        "deepfm.settings.deployment",
         "deepfm.storage",
         "deepfm.lock",
-        "deepfm.java",
+        "deepfm.spark.java",
     },
-    {"deepfm.page"},
-    {"deepfm.synthetic", "deepfm.synthetic_truth"},
+    {"deepfm.html"},
+    {"deepfm.cli.synthetic", "deepfm.synthetic.truth"},
     {"deepfm.features"},
     {"deepfm.dataset"},
     # One layer: settings name the kinds of models, and build.py alone makes models of settings.
-    {"deepfm.models", "deepfm.model_settings"},
+    {"deepfm.models", "deepfm.settings.model"},
     {"deepfm.training"},
     {"deepfm.registry"},
     {"deepfm.tuning"},
@@ -40,7 +40,12 @@ LAYERS = [
     {"deepfm.__main__", "jobs"},
 ]
 
-SETTINGS = {"deepfm.config", "deepfm.data_settings", "deepfm.model_settings", "deepfm.profile"}
+SETTINGS = {
+    "deepfm.settings.loader",
+    "deepfm.settings.data",
+    "deepfm.settings.model",
+    "deepfm.settings.deployment",
+}
 
 #: Where alone a library may be imported.
 HOMES = {
@@ -48,8 +53,8 @@ HOMES = {
     "horovod": tuple(f"deepfm/training/{name}.py" for name in ("world", "launch", "interrupt")),
     "mlflow": ("deepfm/registry/",),
     "optuna": ("deepfm/tuning/",),
-    "yaml": ("deepfm/config.py",),
-    "click": ("jobs/", "deepfm/synthetic.py", "deepfm/__main__.py"),
+    "yaml": ("deepfm/settings/loader.py",),
+    "click": ("jobs/", "deepfm/synthetic/click_log.py", "deepfm/__main__.py"),
     "argparse": ("jobs/",),
     "packaging": ("deepfm/doctor/",),
 }
@@ -116,7 +121,9 @@ def test_features_and_models_never_see_each_other():
 
 
 def test_config_and_storage_and_synthetic_do_not_import_each_other_in_circles():
-    assert not any(name.startswith("deepfm.config") for name in imported(SOURCES["deepfm/storage.py"]))
+    assert not any(
+        name.startswith("deepfm.settings.loader") for name in imported(SOURCES["deepfm/storage.py"])
+    )
 
 
 def test_features_never_import_torch():
@@ -128,7 +135,7 @@ def test_models_never_see_settings():
         path
         for path, tree in PACKAGE.items()
         if path.startswith("deepfm/models/")
-        and path != "deepfm/models/build.py"
+        and path != "deepfm/model_factory.py"
         and SETTINGS & imported(tree)
     ] == []
 
@@ -183,6 +190,6 @@ def test_the_rules_notice_what_they_forbid():
         "def f():\n    import pickle, horovod.torch as hvd\n    from deepfm.scoring import drift\n"
     )
     assert libraries(tree) == {"pickle", "horovod", "deepfm"}
-    assert layer_of("deepfm.scoring.drift") > layer_of("deepfm.features.parse")
+    assert layer_of("deepfm.scoring.drift") > layer_of("deepfm.click_log.parse")
     assert layer_of("numpy") is None
     assert "os.environ" in uses(ast.parse("import os\nos.environ.get('HOME')"))

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from servers import free_port, mlflow_server
 
-from deepfm.registry import run_folder
-from deepfm.registry.run import Run
-from deepfm.registry.tracking import Store
-from deepfm.training.progress import ProgressWriter
+from deepfm.experiments import run_folder
+from deepfm.launch.progress import ProgressWriter
+from deepfm.tracking.run import Run
+from deepfm.tracking.store import Store
 
 pytestmark = pytest.mark.slow
 MODEL = """

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from deepfm.config import load_settings
-from deepfm.data_settings import DataSettings
-from deepfm.profile import Profile
+from deepfm.settings.data import DataSettings
+from deepfm.settings.deployment import Profile
+from deepfm.settings.loader import load_settings
 
-SCHEDULE = Path(__file__).resolve().parent.parent / "conf" / "schedule"
+SCHEDULE = Path(__file__).resolve().parents[1] / "conf" / "schedule"
 JOB = r"jobs/(\w+)\.py"
 
 
 def options_of(job):
     """The flags of a job, and those that must be given."""
-    parameters = getattr(importlib.import_module(job), job).params
+    parameters = getattr(importlib.import_module(f"deepfm.cli.{job}"), job).params
     flags = {name for parameter in parameters for name in parameter.opts}
     return flags, {parameter.opts[0] for parameter in parameters if parameter.required}
 

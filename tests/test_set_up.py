@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CI = Path(__file__).resolve().parent.parent / ".ci"
+CI = Path(__file__).resolve().parents[1] / ".ci"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from job_processes import ROOT, start_job
 
-from deepfm.registry.tracking import Store
+from deepfm.tracking.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -1,1 +1,1 @@
-"""The border between Spark and PyTorch: a Petastorm dataset that describes itself."""
+"""Petastorm datasets that describe themselves: written by Spark, read by PyTorch."""

@@ -12,29 +12,29 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from deepfm import storage
-from deepfm.data_settings import DataSettings
-from deepfm.dataset.built_before import built_before, described_log
-from deepfm.dataset.equal_rows import require_sample, warn_of_shares
+from deepfm.click_log.click_log import ClickLog
+from deepfm.click_log.raw_rows import raw_rows
+from deepfm.click_log.split import SPLITS, DaySplit, Split
+from deepfm.dataset.base_dataset import previous_vocabulary
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
-from deepfm.dataset.previous import previous_vocabulary
-from deepfm.dataset.profile import (
+from deepfm.dataset.profiling.dataset_profile import (
     LogFindings,
     profile_dataset,
     rejected_examples,
     write_profile,
 )
-from deepfm.dataset.profile_page import write_page
+from deepfm.dataset.profiling.profile_page import write_page
+from deepfm.dataset.reuse import built_before, described_log
+from deepfm.dataset.split_checks import require_sample, warn_of_shares
 from deepfm.dataset.write import write_rejected, write_splits
 from deepfm.errors import UserError
-from deepfm.features.click_log import ClickLog
-from deepfm.features.large_vocabulary import AnyVocabulary
-from deepfm.features.learn import learn
-from deepfm.features.rare_values import write_rare
-from deepfm.features.raw_rows import raw_rows
-from deepfm.features.split import SPLITS, DaySplit, Split
-from deepfm.features.survey import RowCounts, rejected_rows, survey
-from deepfm.features.vocabulary_file import StoredVocabulary
+from deepfm.features.statistics import RowCounts, rejected_rows, survey
+from deepfm.features.vocabulary.chunked import AnyVocabulary
+from deepfm.features.vocabulary.fit import learn
+from deepfm.features.vocabulary.rare_values import write_rare
+from deepfm.features.vocabulary.stored import StoredVocabulary
+from deepfm.settings.data import DataSettings
 
 #: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
 BUILDING = "_building"

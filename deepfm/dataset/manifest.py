@@ -5,12 +5,12 @@ import json
 from typing import Literal
 
 from deepfm import storage
-from deepfm.config import Settings, parse_settings
-from deepfm.data_settings import DataSettings
+from deepfm.click_log.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.errors import UserError
-from deepfm.features.split import SPLITS, DaySplit, Split, TimeSplit
-from deepfm.features.vocabulary import Vocabulary
+from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import Settings, parse_settings
 
 MANIFEST = "manifest.json"
 

@@ -16,9 +16,9 @@ import torch
 from petastorm import make_batch_reader
 from torch import Tensor
 
-from deepfm.dataset.block import network_inputs
+from deepfm.dataset.columns import stacked
 from deepfm.dataset.manifest import DataFile, Manifest, fields_of
-from deepfm.dataset.stack import stacked
+from deepfm.dataset.tensors import network_inputs
 from deepfm.errors import UserError
 from deepfm.fields import PADDING, FieldSet
 

@@ -20,16 +20,16 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
+from deepfm.click_log.split import SPLITS
+from deepfm.dataset.columns import stacked
 from deepfm.dataset.manifest import DataFile, SplitPart
-from deepfm.dataset.stack import stacked
-from deepfm.features.blocks import HASH, LABEL, PART
-from deepfm.features.crossing import splitmix64
 from deepfm.features.encode import Encoder
-from deepfm.features.large_vocabulary import LargeVocabulary
-from deepfm.features.scratch import read_table
-from deepfm.features.split import SPLITS
-from deepfm.features.tasks import places_of
+from deepfm.features.kinds.crossing import splitmix64
+from deepfm.features.parsed_blocks import HASH, LABEL, PART
+from deepfm.features.vocabulary.chunked import LargeVocabulary
 from deepfm.fields import Field, FieldSet
+from deepfm.spark.index_frame import places_of
+from deepfm.spark.scratch import read_table
 
 #: Rows of a file, which is one row group: what a worker reads in one piece, 10 MiB of 39 ids in memory.
 ROWS_PER_FILE = 65_536

@@ -1,1 +1,1 @@
-"""What a machine has of what the jobs need: pure checks, each a line that says what to run."""
+"""Checks of the machine against what the jobs need; each failed check names a remedy."""

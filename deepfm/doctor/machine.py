@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deepfm.doctor.finding import Finding, green, red, yellow
-from deepfm.java import OLDEST, REMEDY, find_java, java_obstacle
+from deepfm.spark.java import OLDEST, REMEDY, find_java, java_obstacle
 
 _PYTHONS = ((3, 10), (3, 12))
 #: The last Java that the pinned Spark was released for.

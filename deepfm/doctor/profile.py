@@ -9,8 +9,8 @@ from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.doctor.machine import check_writable
 from deepfm.doctor.properties import memory_bytes, property_mistakes
 from deepfm.errors import UserError
-from deepfm.profile import Profile
-from deepfm.registry.address import without_credentials
+from deepfm.settings.deployment import Profile
+from deepfm.tracking.uri import without_credentials
 
 _GIB = 2**30
 #: Of a worker's process before it holds a table: Python, PyTorch, Horovod.
@@ -101,7 +101,7 @@ def check_mlflow(uri: str) -> Finding:
     # Credentials may be part of an address; what the doctor says is often shown to others.
     told, _, _ = without_credentials(uri)
     try:
-        from deepfm.registry.tracking import Store  # here: MLflow itself may be what is broken
+        from deepfm.tracking.store import Store  # here: MLflow itself may be what is broken
     except Exception as error:
         return red("MLflow", f"does not load: {error}", "make env")
     file = Path(uri.removeprefix("sqlite:///"))

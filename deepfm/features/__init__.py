@@ -1,1 +1,1 @@
-"""Raw click logs to ids: what is read, what is set aside, what counts learn and how they are applied."""
+"""Typed columns to ids and values: statistics, vocabularies and encoding."""

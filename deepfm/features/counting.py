@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from deepfm.click_log.lists import first_values
 from deepfm.features.dictionary import dictionary_encoded
-from deepfm.features.lists import first_values
-from deepfm.features.numeric import bucketize
-from deepfm.features.quantiles import rounded
+from deepfm.features.kinds.count_buckets import bucketize
+from deepfm.features.kinds.quantiles import rounded
 from deepfm.fields import FieldSet
 
 #: What was counted: index of a field, value, training impressions.

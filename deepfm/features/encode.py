@@ -4,15 +4,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.features.crossing import crossed_ids
+from deepfm.click_log.lists import first_values
+from deepfm.click_log.times import time_values
 from deepfm.features.dictionary import dictionary_encoded
-from deepfm.features.hashing import text_buckets
-from deepfm.features.lists import first_values
-from deepfm.features.numeric import bucketize
-from deepfm.features.quantiles import quantile_buckets
-from deepfm.features.times import time_values
-from deepfm.features.value_index import ValueIndex
-from deepfm.features.vocabulary import KnownPart, Vocabulary
+from deepfm.features.kinds.count_buckets import bucketize
+from deepfm.features.kinds.crossing import crossed_ids
+from deepfm.features.kinds.hashing import text_buckets
+from deepfm.features.kinds.quantiles import quantile_buckets
+from deepfm.features.vocabulary.value_index import ValueIndex
+from deepfm.features.vocabulary.vocabulary import KnownPart, Vocabulary
 from deepfm.fields import MISSING_ID, PADDING, UNKNOWN_ID, Field
 
 

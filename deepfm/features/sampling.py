@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from deepfm.features.crossing import splitmix64
-from deepfm.features.parse import ParsedRows
-from deepfm.features.split import SPLITS, Split
+from deepfm.click_log.parse import ParsedRows
+from deepfm.click_log.split import SPLITS, Split
+from deepfm.features.kinds.crossing import splitmix64
 
 #: Of the training rows that are left out: beside OUTSIDE, and counted like it.
 SAMPLED_OUT = len(SPLITS)

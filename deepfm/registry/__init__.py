@@ -1,1 +1,1 @@
-"""The trained model as a folder, its versions in MLflow, and which of them is champion."""
+"""Versions of a registered model: the promotion gate and its aliases."""

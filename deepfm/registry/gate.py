@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from deepfm.profile import PromotionLimits
-from deepfm.training.metrics import Metrics
+from deepfm.metrics.binary import Metrics
+from deepfm.settings.deployment import PromotionLimits
 
 _NUM_RESAMPLES = 2_000
 

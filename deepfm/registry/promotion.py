@@ -12,8 +12,8 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from deepfm.errors import UserError
-from deepfm.registry.away import as_told
-from deepfm.registry.tracking import Store
+from deepfm.tracking.errors import as_told
+from deepfm.tracking.store import Store
 
 #: What scores the nights; what did before it; what was trained last.
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"

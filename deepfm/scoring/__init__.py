@@ -1,1 +1,1 @@
-"""A registered model over a night's impressions, published whole or not at all."""
+"""A registered model applied to one day of impressions, published whole or not at all."""

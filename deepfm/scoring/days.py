@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepfm import storage
+from deepfm.click_log.parse import is_day
+from deepfm.click_log.split import days_between
 from deepfm.errors import UserError
-from deepfm.features.parse import is_day
-from deepfm.features.split import days_between
 
 #: Within a day, of a name that Spark readers pass over: its PublishedDay, so that it becomes visible and is
 #: replaced together with its rows; how it drifted, for machines and for people.

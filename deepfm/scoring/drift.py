@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepfm.profile import DriftLimits
-from deepfm.registry.reference import Reference
-from deepfm.training.field_tally import MISSING, OTHER, UNKNOWN
+from deepfm.artifact.reference import Reference
+from deepfm.metrics.field_counts import MISSING, OTHER, UNKNOWN
+from deepfm.settings.deployment import DriftLimits
 
 #: Of what a share is held to be at least: a kind that one side lacks must not make the sum infinite.
 _LEAST_SHARE = 1e-4

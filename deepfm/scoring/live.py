@@ -10,15 +10,15 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from deepfm.data_settings import DataSettings
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.parse import parse_rows
+from deepfm.click_log.raw_rows import RawRows, as_text, raw_rows
+from deepfm.click_log.row_format import RowFormat
 from deepfm.errors import UserError
-from deepfm.features.click_log import find_click_log
-from deepfm.features.parse import parse_rows
-from deepfm.features.raw_rows import RawRows, as_text, raw_rows
-from deepfm.features.row_format import RowFormat
 from deepfm.fields import FieldSet
+from deepfm.metrics.binary import Metrics, Tally
 from deepfm.scoring.days import day_url
-from deepfm.training.metrics import Metrics, Tally
+from deepfm.settings.data import DataSettings
 
 _LEAST = 1e-12  # of a probability, that its logit is a number
 

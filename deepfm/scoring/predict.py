@@ -13,11 +13,11 @@ import torch
 from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
 
-from deepfm.features.parse import parse_rows
-from deepfm.features.raw_rows import RawRows
-from deepfm.features.row_format import RowFormat
-from deepfm.registry.artifact import ServingModel, as_probabilities, load_artifact
-from deepfm.scoring.totals import PartTotals
+from deepfm.artifact.artifact import ServingModel, as_probabilities, load_artifact
+from deepfm.click_log.parse import parse_rows
+from deepfm.click_log.raw_rows import RawRows
+from deepfm.click_log.row_format import RowFormat
+from deepfm.scoring.accumulators import PartTotals
 from deepfm.training.device import keep_freed_memory, multiplies_bf16
 
 #: Columns of a scored night beside the kept ones, and what tells its rows apart.

@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 from deepfm import storage
 from deepfm.dataset.build import REJECTED
 from deepfm.errors import JobFailed, UserError
+from deepfm.scoring.accumulators import NightTotals, total_of
 from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, PublishedDay
 from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_as
-from deepfm.scoring.totals import NightTotals, total_of
 
 #: Days are written below this folder first; Spark readers pass over names that begin with _.
 _ATTEMPTS = "_attempts"

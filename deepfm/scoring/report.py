@@ -5,12 +5,12 @@ from dataclasses import asdict
 import numpy as np
 from matplotlib.figure import Figure
 
-from deepfm import page as pages
-from deepfm.dataset.value_names import value_name
-from deepfm.features.vocabulary import Vocabulary
-from deepfm.registry.reference import Reference
+from deepfm import html as pages
+from deepfm.artifact.reference import Reference
+from deepfm.dataset.profiling.value_names import value_name
+from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.metrics.binary import bin_logits
 from deepfm.scoring.drift import Drift
-from deepfm.training.metrics import bin_logits
 
 _BODY = """
 {% for text in warnings %}

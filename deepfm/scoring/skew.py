@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 import torch
 from pyspark.sql import SparkSession
 
-from deepfm.dataset.block import network_inputs
-from deepfm.dataset.stack import stacked
+from deepfm.artifact.artifact import ServingModel
+from deepfm.click_log.parse import parse_rows
+from deepfm.click_log.raw_rows import RawRows
+from deepfm.click_log.row_format import RowFormat
+from deepfm.dataset.columns import stacked
+from deepfm.dataset.tensors import network_inputs
 from deepfm.errors import UserError
-from deepfm.features.parse import parse_rows
-from deepfm.features.raw_rows import RawRows
-from deepfm.features.row_format import RowFormat
-from deepfm.registry.artifact import ServingModel
 from deepfm.scoring.predict import scored_rows
 
 SAMPLE_ROWS = 200

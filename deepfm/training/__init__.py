@@ -1,1 +1,1 @@
-"""Weights from impressions: the same loop on one process and on many."""
+"""The training loop and its parts; torch only, the same on one process and on many."""

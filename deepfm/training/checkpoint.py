@@ -11,8 +11,8 @@ from torch import Tensor
 
 from deepfm import storage
 from deepfm.errors import UserError
-from deepfm.training.course import Position
-from deepfm.training.outcome import training_from
+from deepfm.training.result import training_from
+from deepfm.training.state import Position
 
 _SUFFIX = ".checkpoint.safetensors"
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from deepfm.distributed.collectives import World
+from deepfm.metrics.binary import Metrics, Tally
+from deepfm.metrics.gauc import Groups, GroupScores
+from deepfm.metrics.slices import Details
 from deepfm.training.batch import Batch
-from deepfm.training.gauc import Groups, GroupScores
-from deepfm.training.metrics import Metrics, Tally
-from deepfm.training.slices import Details
-from deepfm.training.world import World
 
 
 @torch.no_grad()

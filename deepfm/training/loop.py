@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from deepfm.distributed.collectives import World
 from deepfm.errors import UserError
+from deepfm.metrics.gauc import Groups
 from deepfm.models.layers import penalties
-from deepfm.training.ahead import ahead
 from deepfm.training.batch import Batch
-from deepfm.training.course import Epoch, Monitor, Position, Training
 from deepfm.training.evaluation import average_buffers, evaluate
-from deepfm.training.exchange import Exchange, Plans, Wire
-from deepfm.training.gauc import Groups
+from deepfm.training.gradient_sync import Exchange, Plans, Wire
 from deepfm.training.optimizer import Optimizer
+from deepfm.training.prefetch import ahead
 from deepfm.training.schedule import Schedule
-from deepfm.training.world import World
+from deepfm.training.state import Epoch, Monitor, Position, Training
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import psutil
 import yaml
 from standalone import ROOT
 
-from deepfm.registry.tracking import Store
+from deepfm.tracking.store import Store
 
 DAYS = ("--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04")
 TRAINING = {"batch_size": 1024, "max_epochs": 1, "learning_rate": 0.001}

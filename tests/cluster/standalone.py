@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pyspark
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SPARK_HOME = Path(pyspark.__file__).parent
 UNPACKED, ARCHIVE = ROOT / "build/environment", ROOT / "build/environment.tar.gz"
 # Short jobs end before a parallel collector could pay for itself. (Java's quick compiler alone, as elsewhere

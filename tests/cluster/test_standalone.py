@@ -12,7 +12,7 @@ from small_jobs import DAYS, TRAINING, finish, seen_arguments, write_settings
 from standalone import LOOPBACK, ROOT, SPARK_HOME, free_port, stop
 
 from deepfm.dataset.manifest import read_manifest
-from deepfm.synthetic import RAW_SCHEMA
+from deepfm.synthetic.click_log import RAW_SCHEMA
 
 pytestmark = pytest.mark.cluster
 

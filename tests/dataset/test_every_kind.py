@@ -7,18 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from deepfm.config import parse_settings
-from deepfm.data_settings import DataSettings
+from deepfm.artifact.pyfunc import raw_from_frame
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
-from deepfm.dataset.profile import read_profile
+from deepfm.dataset.profiling.dataset_profile import read_profile
 from deepfm.dataset.read import Shard, read_batches
 from deepfm.errors import UserError
-from deepfm.features.click_log import find_click_log
 from deepfm.features.encode import Encoder
-from deepfm.features.split import day_split
-from deepfm.features.vocabulary import Vocabulary
-from deepfm.registry.pyfunc import raw_from_frame
+from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
 
 SETTINGS = parse_settings(
     {

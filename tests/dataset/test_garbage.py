@@ -5,13 +5,13 @@ import random
 
 import pytest
 
-from deepfm.config import parse_settings
-from deepfm.data_settings import DataSettings
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.row_format import REASONS
+from deepfm.click_log.split import HashSplit
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
-from deepfm.features.click_log import find_click_log
-from deepfm.features.row_format import REASONS
-from deepfm.features.split import HashSplit
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
 
 SETTINGS = parse_settings(
     {

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from deepfm.config import parse_settings
-from deepfm.data_settings import DataSettings
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
-from deepfm.features import large_vocabulary, learn
-from deepfm.features.click_log import find_click_log
-from deepfm.features.split import day_split
+from deepfm.features.vocabulary import chunked as large_vocabulary
+from deepfm.features.vocabulary import fit as learn
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
 
 SETTINGS = parse_settings(
     {

@@ -11,23 +11,23 @@ import pytest
 import torch
 from petastorm import make_batch_reader
 
-from deepfm.config import parse_settings
-from deepfm.data_settings import DataSettings
+from deepfm.artifact.artifact import ServingModel, save_artifact
+from deepfm.artifact.pyfunc import raw_from_frame
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.raw_rows import raw_rows
+from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Shard, read_batches
-from deepfm.features.click_log import find_click_log
-from deepfm.features.crossing import crossed_ids
 from deepfm.features.encode import Encoder
-from deepfm.features.raw_rows import raw_rows
-from deepfm.features.scaling import Scaling
-from deepfm.features.split import day_split
-from deepfm.features.vocabulary import Vocabulary
-from deepfm.model_settings import ModelSettings
-from deepfm.models.build import build_model
-from deepfm.registry.artifact import ServingModel, save_artifact
-from deepfm.registry.pyfunc import raw_from_frame
+from deepfm.features.kinds.crossing import crossed_ids
+from deepfm.features.kinds.scaling import Scaling
+from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.model_factory import build_model
 from deepfm.scoring.predict import scored_rows, ship_model
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
+from deepfm.settings.model import ModelSettings
 
 SETTINGS = parse_settings(
     {

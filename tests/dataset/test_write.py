@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from petastorm import make_batch_reader
 
-from deepfm.config import parse_settings
-from deepfm.data_settings import DataSettings
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.split import HashSplit, day_split
 from deepfm.dataset import build
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Shard, read_batches
 from deepfm.errors import UserError
-from deepfm.features.click_log import find_click_log
-from deepfm.features.split import HashSplit, day_split
-from deepfm.features.vocabulary import Vocabulary
+from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
 
 #: Train on two days, validate on the third, test on the fourth; nobody reads the fifth.
 LOG = {

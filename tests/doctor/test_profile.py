@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deepfm.config import load_settings
 from deepfm.doctor import profile as of_profile
-from deepfm.profile import Profile
+from deepfm.settings.deployment import Profile
+from deepfm.settings.loader import load_settings
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

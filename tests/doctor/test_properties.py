@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from deepfm.config import load_settings
 from deepfm.doctor.profile import spark_obstacle
 from deepfm.doctor.properties import memory_bytes, property_mistakes, scratch_folders
-from deepfm.profile import Profile
+from deepfm.settings.deployment import Profile
+from deepfm.settings.loader import load_settings
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf/profile").glob("*.yaml")), ids=lambda path: path.stem)

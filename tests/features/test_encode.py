@@ -5,11 +5,11 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.crossing import crossed_ids
 from deepfm.features.encode import Encoder
-from deepfm.features.hashing import hash64
-from deepfm.features.scaling import Scaling
-from deepfm.features.vocabulary import Vocabulary
+from deepfm.features.kinds.crossing import crossed_ids
+from deepfm.features.kinds.hashing import hash64
+from deepfm.features.kinds.scaling import Scaling
+from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
 
 FIELDS = FieldSet([Field(name="C", kind="category"), Field(name="I", kind="count")])

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from deepfm.click_log.split import HashSplit
 from deepfm.features.sampling import SAMPLED_OUT, logit_correction, part_codes
-from deepfm.features.split import HashSplit
 
 HASHES = np.random.default_rng(1).integers(-(2**63), 2**63, 100_000)
 LABELS = (np.arange(100_000) % 4 == 0).astype(np.int8)

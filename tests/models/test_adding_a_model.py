@@ -8,17 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 TRAIN = """
 import json, sys
-import deepfm.models.kinds
-assert deepfm.models.kinds.__file__.startswith(sys.argv[1])  # the copy, not the checkout
-from deepfm.config import load_settings
-from deepfm.model_settings import ModelSettings
-from deepfm.training.order import WorkOrder
-from deepfm.training.worker import run_worker
-from deepfm.training.world import SingleWorld
+import deepfm.models.specs
+assert deepfm.models.specs.__file__.startswith(sys.argv[1])  # the copy, not the checkout
+from deepfm.settings.loader import load_settings
+from deepfm.settings.model import ModelSettings
+from deepfm.launch.job_spec import WorkOrder
+from deepfm.launch.worker import run_worker
+from deepfm.distributed.collectives import SingleWorld
 settings = load_settings("conf/model/dcn.yaml", ModelSettings)
 training = settings.training.model_copy(update={"max_epochs": 1, "batch_size": 8})
 settings = settings.model_copy(update={"training": training})
@@ -43,7 +43,7 @@ def test_a_model_is_a_file_an_entry_and_a_yaml(small_dataset, tmp_path):
     for folder in ("conf/model", "tests/models", "run"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "deepfm/models/dcn.py").write_text(model)
-    kinds = tmp_path / "deepfm/models/kinds.py"
+    kinds = tmp_path / "deepfm/models/specs.py"
     lines = kinds.read_text().replace("KINDS = {\n", f"KINDS = {{\n{entry}")
     kinds.write_text(lines.replace("\nfrom deepfm", "\nfrom deepfm.models.dcn import DCN\nfrom deepfm", 1))
     (tmp_path / "conf/model/dcn.yaml").write_text(settings)

@@ -5,9 +5,9 @@ from typing import get_args
 import pytest
 import torch
 
-from deepfm.model_settings import ModelName, ModelSettings
-from deepfm.models.build import build_model
+from deepfm.model_factory import build_model
 from deepfm.models.layers import penalties
+from deepfm.settings.model import ModelName, ModelSettings
 from deepfm.training.checkpoint import load_weights, save_weights
 from deepfm.training.optimizer import field_embeddings
 

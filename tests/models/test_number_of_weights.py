@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
-from deepfm.model_settings import ModelName, ModelSettings
-from deepfm.models.build import build_model
+from deepfm.model_factory import build_model
+from deepfm.settings.model import ModelName, ModelSettings
 
 
 def mlp(num_inputs, hidden_units):

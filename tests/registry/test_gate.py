@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deepfm.profile import PromotionLimits
+from deepfm.metrics.binary import Metrics
 from deepfm.registry.gate import Measured, Slice, decide, document, logloss_interval
-from deepfm.training.metrics import Metrics
+from deepfm.settings.deployment import PromotionLimits
 
 METRICS = Metrics(num_rows=1000, logloss=0.45, auc=0.80, ctr=0.25, mean_probability=0.25, ece=0.0)
 LIMITS = PromotionLimits(

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from deepfm.profile import DriftLimits
-from deepfm.registry.reference import Reference
+from deepfm.artifact.reference import Reference
+from deepfm.metrics.binary import SCORE_BINS, bin_logits
+from deepfm.metrics.field_counts import FIRST_SHOWN, MISSING, NUM_KINDS, UNKNOWN
 from deepfm.scoring.drift import ks, measure_drift, must_stop, psi, tenths, warnings_of
-from deepfm.training.field_tally import FIRST_SHOWN, MISSING, NUM_KINDS, UNKNOWN
-from deepfm.training.metrics import SCORE_BINS, bin_logits
+from deepfm.settings.deployment import DriftLimits
 
 
 def scores(mean, seed=0, num_rows=20_000):

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from deepfm.config import parse_settings
-from deepfm.data_settings import DataSettings
-from deepfm.registry.seal import seal
+from deepfm.artifact.checksums import seal
 from deepfm.scoring.live import live_metrics
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
 
 DAY = "2026-01-08"
 

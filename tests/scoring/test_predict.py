@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from deepfm.data_settings import DataSettings
-from deepfm.features.click_log import find_click_log
-from deepfm.features.raw_rows import count_lines, raw_rows
-from deepfm.registry.artifact import load_artifact
-from deepfm.registry.seal import seal
+from deepfm.artifact.artifact import load_artifact
+from deepfm.artifact.checksums import seal
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.raw_rows import count_lines, raw_rows
 from deepfm.scoring.predict import scored_rows, ship_model, shipped_model
+from deepfm.settings.data import DataSettings
 
 DAY = "2026-01-08"
 BY_VALUE = {"a": 1.0, "b": 2.0, None: 3.0, "?": 4.0}

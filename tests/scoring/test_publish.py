@@ -7,6 +7,8 @@ import pytest
 
 from deepfm import storage
 from deepfm.errors import JobFailed, UserError
+from deepfm.metrics.binary import SCORE_BINS
+from deepfm.metrics.field_counts import NUM_KINDS
 from deepfm.scoring import publish
 from deepfm.scoring.days import (
     PublishedDay,
@@ -17,8 +19,6 @@ from deepfm.scoring.days import (
     require_keepable,
 )
 from deepfm.scoring.publish import Judgement, publish_day
-from deepfm.training.field_tally import NUM_KINDS
-from deepfm.training.metrics import SCORE_BINS
 
 DAY = "2026-01-08"
 SCHEMA = "kind string, `keep:C` string, probability double, source_file string, text string, reason string"

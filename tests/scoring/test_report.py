@@ -3,13 +3,13 @@
 import numpy as np
 import pyarrow as pa
 
-from deepfm.features.vocabulary import Vocabulary
+from deepfm.artifact.reference import Reference
+from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
-from deepfm.registry.reference import Reference
+from deepfm.metrics.binary import SCORE_BINS
+from deepfm.metrics.field_counts import FIRST_SHOWN, NUM_KINDS
 from deepfm.scoring.drift import measure_drift
 from deepfm.scoring.report import document, page
-from deepfm.training.field_tally import FIRST_SHOWN, NUM_KINDS
-from deepfm.training.metrics import SCORE_BINS
 
 FIELDS = FieldSet(
     [

@@ -2,9 +2,9 @@
 
 import pytest
 
-from deepfm.features.click_log import find_click_log
-from deepfm.features.raw_rows import raw_rows
-from deepfm.registry.artifact import load_artifact
+from deepfm.artifact.artifact import load_artifact
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.raw_rows import raw_rows
 from deepfm.scoring.predict import ship_model
 from deepfm.scoring.skew import SAMPLE_ROWS, require_no_skew
 

@@ -7,10 +7,10 @@ import torch
 
 from deepfm import storage
 from deepfm.errors import UserError
+from deepfm.metrics.binary import Metrics
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
-from deepfm.training.course import Epoch, Position, Training
-from deepfm.training.metrics import Metrics
+from deepfm.training.state import Epoch, Position, Training
 
 
 def weights_of_a_model():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from deepfm.distributed.collectives import SingleWorld
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.loop import (
@@ -21,7 +22,6 @@ from deepfm.training.loop import (
 )
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.schedule import Schedule
-from deepfm.training.world import SingleWorld
 
 ONE_EPOCH = LoopSettings(max_epochs=1, patience=1)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from deepfm.distributed.collectives import SingleWorld
+from deepfm.metrics.binary import Tally
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.fm import FM
 from deepfm.models.lr import LR
-from deepfm.synthetic_truth import CATEGORIES, Truth, draw_codes, sigmoid
+from deepfm.synthetic.truth import CATEGORIES, Truth, draw_codes, sigmoid
 from deepfm.training.evaluation import evaluate
 from deepfm.training.loop import LoopSettings, make_exchange, train_epoch
-from deepfm.training.metrics import Tally
 from deepfm.training.optimizer import Optimizer
-from deepfm.training.world import SingleWorld
 
 #: Those of the pairs and the triple, and two that have first-order weights only. All other fields hold one
 #: value for ever: so a small log shows every combination often, and the true logits are what they were.

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from deepfm.distributed.collectives import SingleWorld
 from deepfm.training.loop import LoopSettings, NotFiniteError, train
-from deepfm.training.world import SingleWorld
 
 
 class Constant(nn.Module):

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from deepfm.dataset.manifest import read_manifest, write_manifest
-from deepfm.model_settings import ModelSettings
-from deepfm.training.order import WEIGHTS, WorkOrder
-from deepfm.training.worker import run_worker
-from deepfm.training.world import SingleWorld
+from deepfm.distributed.collectives import SingleWorld
+from deepfm.launch.job_spec import WEIGHTS, WorkOrder
+from deepfm.launch.worker import run_worker
+from deepfm.settings.model import ModelSettings
 
 
 @pytest.fixture

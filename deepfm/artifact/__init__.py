@@ -1,0 +1,1 @@
+"""A trained model as a folder: weights, settings, vocabulary, checksums, and its MLflow flavor."""

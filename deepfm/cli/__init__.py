@@ -1,0 +1,1 @@
+"""Command lines: flags, a Spark session, and calls into the package."""

@@ -1,0 +1,67 @@
+"""Every model of the DeepFM paper on the same rows: its Table 2 and Figure 6 for any dataset.
+
+Example:
+
+    spark-submit jobs/compare.py --dataset work/dataset --num-workers 2 --seeds 3 \\
+        --models lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm
+
+Each model trains with its own conf/model/NAME.yaml; embedding size, hidden units and budget must be the same,
+or --like YAML gives all of them that YAML's. An interrupted comparison goes on at the first model not done.
+"""
+
+from contextlib import nullcontext
+
+import click
+
+from deepfm import storage
+from deepfm.cli.job import (
+    JobCommand,
+    job,
+    load_profile,
+    profile_option,
+    tracking_option,
+    workers_option,
+)
+from deepfm.cli.spark.session import spark_session
+from deepfm.dataset.manifest import read_parts
+from deepfm.experiments.compare.comparison import locked_comparison, train_in_turn
+from deepfm.experiments.compare.plan import Comparison, load_models
+from deepfm.experiments.compare.table import bar_chart, csv_text, markdown, table_rows
+from deepfm.settings.loader import load_settings
+from deepfm.settings.model import ModelSettings
+from deepfm.tracking.store import open_store
+
+ALL = "lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm"
+
+
+@click.command(cls=JobCommand, help=__doc__)
+@click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
+@click.option("--models", default=ALL, show_default=True, help="Names of YAMLs in --model-dir.")
+@click.option("--model-dir", default="conf/model", show_default=True, help="Where the models' YAMLs are.")
+@click.option("--like", help="YAML of one model: its sizes, penalties and training for all of them.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings a model.")
+@workers_option
+@click.option("--experiment", default="compare", show_default=True, help="MLflow experiment.")
+@tracking_option
+@profile_option
+@job
+def compare(
+    dataset_path, models, model_dir, like, seeds, num_workers, experiment, tracking_uri, profile_path
+) -> dict:
+    profile = load_profile(profile_path)
+    names = [name.strip() for name in models.split(",")]
+    settings = load_models(names, model_dir, like and load_settings(like, ModelSettings))
+    dataset_url = storage.absolute_url(dataset_path)
+    manifest, _ = read_parts(dataset_url)
+    plan = Comparison(dataset_url, manifest, settings, seeds, num_workers)
+    store = open_store(profile.mlflow, tracking_uri)
+    session = spark_session(profile, "compare") if num_workers else nullcontext()
+    work_url = storage.absolute_url(profile.work_dir)
+    with locked_comparison(store, experiment, plan, work_url), session as spark:
+        for parent, results in train_in_turn(spark, store, experiment, plan, profile.workers, work_url):
+            rows = table_rows(results)
+            parent.log_text(markdown(rows), "comparison.md")
+            parent.log_text(csv_text(rows), "comparison.csv")
+            parent.log_figure(bar_chart(rows), "comparison.png")
+    click.echo(markdown(rows))
+    return {"run_id": parent.run_id, "seeds": seeds, "num_workers": num_workers, "models": rows}

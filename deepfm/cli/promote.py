@@ -1,0 +1,68 @@
+"""Candidate against champion on the candidate's held-out days; the better one is champion afterwards.
+
+Example:
+
+    spark-submit jobs/promote.py --name ctr_deepfm
+    python jobs/promote.py --name ctr_deepfm --history
+    python jobs/promote.py --name ctr_deepfm --rollback
+"""
+
+from dataclasses import asdict
+
+import click
+
+from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
+from deepfm.cli.spark.progress import progress_shown
+from deepfm.cli.spark.session import spark_session
+from deepfm.errors import UserError
+from deepfm.registry import gate, promotion
+from deepfm.scoring.compare import measure
+from deepfm.tracking.store import open_store
+
+
+@click.command(cls=JobCommand, help=__doc__)
+@click.option("--name", required=True, help="Registered model.")
+@click.option("--version", help="The candidate; the one that was trained last where it is not given.")
+@click.option("--rollback", is_flag=True, help="Make the champion before this one champion again.")
+@click.option("--history", is_flag=True, help="Show who was champion when, and why.")
+@tracking_option
+@profile_option
+@job
+def promote(name, version, rollback, history, tracking_uri, profile_path) -> dict:
+    if sum([rollback, history, version is not None]) > 1:
+        raise UserError("--version, --rollback and --history exclude each other; give one of them")
+    profile = load_profile(profile_path)
+    store = open_store(profile.mlflow, tracking_uri)
+    if history:
+        moves = promotion.history(store, name)
+        click.echo("\n".join(map(promotion.told, moves)) or f"{name} has never had a champion", err=True)
+        champion = promotion.champion_version(store, name)
+        return _summary(name, champion, False, None, ()) | {"history": [asdict(move) for move in moves]}
+    if rollback:
+        move = promotion.rollback(store, name)
+        return _summary(name, move.version, True, move.previous_version, move.reasons)
+    candidate = (
+        store.resolve(f"models:/{name}/{version}") if version else promotion.candidate_version(store, name)
+    )
+    champion = promotion.champion_version(store, name)
+    if champion == str(candidate.version):
+        return _summary(name, champion, False, champion, (f"version {champion} is champion already",))
+    rival = store.resolve(f"models:/{name}/{champion}") if champion else None
+    with spark_session(profile, "promote") as spark, progress_shown(spark, "promote"):
+        measured = measure(spark, store, candidate, rival, profile.promotion)
+    verdict = gate.decide(*measured, profile.promotion)
+    if verdict.promoted:
+        reasons, chosen = verdict.reasons, str(candidate.version)
+        promotion.move_champion(store, name, chosen, "promote", reasons, expected=champion)
+    store.keep_verdict(candidate, gate.document(*measured, verdict))
+    return _summary(name, str(candidate.version), verdict.promoted, champion, verdict.reasons)
+
+
+def _summary(name, version, promoted, previous_version, reasons) -> dict:
+    return {
+        "name": name,
+        "version": version,
+        "promoted": promoted,
+        "previous_version": previous_version,
+        "reasons": list(reasons),
+    }

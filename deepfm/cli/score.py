@@ -1,0 +1,90 @@
+"""Champion + a day of impressions -> one published day of probabilities, or several days one by one.
+
+Example:
+
+    spark-submit jobs/score.py --date 2026-01-08 --model-uri models:/ctr_deepfm@champion \\
+        --input work/log --output work/scores --keep impression_id \\
+        --key impression_id
+"""
+
+from dataclasses import asdict
+
+import click
+
+from deepfm import storage
+from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
+from deepfm.cli.spark.progress import progress_shown
+from deepfm.cli.spark.session import spark_session
+from deepfm.errors import UserError
+from deepfm.scoring.day_history import tell_mlflow
+from deepfm.scoring.days import (
+    PublishedDay,
+    day_url,
+    days_of,
+    published_day,
+    require_keepable,
+    require_kept,
+)
+from deepfm.scoring.score_day import Night, fetch_model, score_day
+from deepfm.tracking.store import open_store
+
+
+@click.command(cls=JobCommand, help=__doc__)
+@click.option("--date", help="The day to score, YYYY-MM-DD.")
+@click.option("--from", "first", help="In place of --date: the first of several days.")
+@click.option("--to", "last", help="With --from: the last of them.")
+@click.option("--model-uri", required=True, help="models:/NAME@champion or models:/NAME/VERSION.")
+@click.option("--input", "input_path", required=True, help="Impressions, laid out as in training; no label.")
+@click.option("--output", "output_path", required=True, help="Folder of published days, ds=DATE each.")
+@click.option("--keep", default="", help="Columns of the input to publish with the probability, C1,C2.")
+@click.option("--key", default="", help="Kept columns that tell two impressions apart: none may be twice.")
+@click.option("--max-psi", type=float, help="Publish nothing where the scores have drifted further.")
+@click.option("--overwrite", is_flag=True, help="Score a day again that is published already.")
+@click.option("--dry-run", is_flag=True, help="Check model, input and a sample of rows; publish nothing.")
+@tracking_option
+@profile_option
+@job
+def score(
+    date, first, last, model_uri, input_path, output_path, keep, key, max_psi, overwrite, dry_run,
+    tracking_uri, profile_path,
+) -> dict:  # fmt: skip
+    profile = load_profile(profile_path)
+    input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
+    days = days_of(date, first, last)
+    keep, key = _names(keep), _names(key)
+    if max_psi is not None and not max_psi > 0:
+        raise UserError(f"--max-psi: expected a number above 0, found {max_psi:g}; 0.25 is much for a PSI")
+    limits = profile.drift if max_psi is None else profile.drift.model_copy(update={"stop_psi": max_psi})
+    require_keepable(keep, key)
+    store = open_store(profile.mlflow, tracking_uri)
+    version = store.resolve(model_uri)
+    standing = {} if overwrite or dry_run else {day: published_day(output_url, day) for day in days}
+    done = {day: found for day, found in standing.items() if found}
+    for day in done:
+        require_kept(output_url, day, done[day], keep)
+        click.echo(f"{day_url(output_url, day)} is published already; --overwrite scores it again", err=True)
+    scored = dict(done)
+    if len(done) < len(days):
+        with spark_session(profile, "score") as spark, progress_shown(spark, "score"):
+            model = fetch_model(spark, store, version)
+            for day in (day for day in days if day not in done):
+                night = Night(day, input_url, output_url, keep, key)
+                precision = profile.scoring.precision
+                scored[day] = score_day(spark, model, night, limits, precision=precision, publish=not dry_run)
+                for warning in scored[day].warnings:
+                    click.echo(f"warning: {day}: {warning}", err=True)
+                if not dry_run:
+                    tell_mlflow(store, day_url(output_url, day), day, scored[day])
+    told = [
+        _told(day, scored[day], day_url(output_url, day), day not in done and not dry_run) for day in days
+    ]
+    return told[0] if date else {"days": told, "published_now": sum(day["published_now"] for day in told)}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _told(day: str, found: PublishedDay, output: str, is_new: bool) -> dict:
+    known = {key: value for key, value in asdict(found).items() if key not in ("code_version", "input_url")}
+    return {"date": day, "rows_in": found.rows_in, **known, "output": output, "published_now": is_new}

@@ -1,0 +1,96 @@
+"""Dataset -> one MLflow run and a registered version of the model.
+
+Example:
+
+    spark-submit jobs/train.py --dataset work/dataset --model conf/model/deepfm.yaml \\
+        --num-workers 2 --name ctr_deepfm
+"""
+
+from contextlib import nullcontext
+
+import click
+
+from deepfm import storage
+from deepfm.cli.job import (
+    JobCommand,
+    job,
+    load_profile,
+    profile_option,
+    tracking_option,
+    workers_option,
+)
+from deepfm.cli.spark.session import spark_session
+from deepfm.dataset.manifest import read_parts
+from deepfm.errors import UserError
+from deepfm.experiments import run_folder
+from deepfm.experiments import train_run as training_run
+from deepfm.experiments.warm_start import handed_over, read_start
+from deepfm.launch.dry_run import tell_rehearsal
+from deepfm.launch.job_spec import WorkOrder
+from deepfm.launch.launch import launch, launch_rehearsal
+from deepfm.launch.progress import watched
+from deepfm.settings.loader import load_settings
+from deepfm.settings.model import ModelSettings
+from deepfm.tracking.store import open_store
+
+COUNT = click.IntRange(min=0)
+
+
+@click.command(cls=JobCommand, help=__doc__)
+@click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
+@click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
+@workers_option
+@click.option("--name", required=True, help="Registered model that gets a new version.")
+@click.option("--init-from", help="fnn: its fm, as models:/NAME/VERSION or runs:/ID; else one is trained.")
+@click.option("--warm-start", help="A registered model to go on from, on a dataset grown from its dataset.")
+@click.option("--resume", "resumed_run", help="A run that was cut off: go on from its last checkpoint.")
+@click.option("--retries", "num_retries", type=COUNT, default=0, help="How often to do so by itself.")
+@click.option("--dry-run", is_flag=True, help="Check all, say what it would take; nothing is trained.")
+@click.option("--profile-steps", type=COUNT, default=0, help="Trace so many steps of rank 0 into the run.")
+@click.option("--register-only", "trained_folder", help="Folder of a run that is trained, not registered.")
+@click.option("--experiment", help="MLflow experiment; the model's name where it is not given.")
+@tracking_option
+@profile_option
+@job
+def train(
+    dataset_path, model_path, num_workers, name, init_from, warm_start, resumed_run, num_retries, dry_run,
+    profile_steps, trained_folder, experiment, tracking_uri, profile_path,
+) -> dict:  # fmt: skip
+    if trained_folder and dry_run:
+        raise UserError("--register-only and --dry-run exclude each other; give one of them")
+    profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
+    dataset_url = storage.absolute_url(dataset_path)
+    manifest, vocabulary = read_parts(dataset_url)
+    store = open_store(profile.mlflow, tracking_uri)
+    store.require_name(name)
+    work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
+    if trained_folder:
+        resumed_run = run_folder.run_to_register(trained_folder, work_url)
+    begun = run_folder.begun_with(settings, manifest, num_workers, init_from, warm_start)
+    if resumed_run:
+        run_folder.require_resumable(store, resumed_run, work_url, begun)
+    else:
+        start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
+    of_run = training_run.of_profile(profile, manifest.fields) | {"profile_steps": profile_steps}
+    session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()
+    if dry_run:
+        with session as spark, storage.scratch_folder(work_url) as run_url:
+            order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker)
+            return tell_rehearsal(launch_rehearsal(spark, order, num_workers, workers))
+    run_name = training_run.name_of_run(settings, manifest)
+    opened = run_folder.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
+    with session as spark, opened as (run, run_url):
+        if not resumed_run:
+            run.log_start(*training_run.start_of_run(settings, manifest, dataset_url, num_workers))
+            run_folder.begin(run, run_url, begun, start)
+        of_run |= {"resume": bool(resumed_run), **handed_over(run_url, init_from, warm_start)}
+        order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker, **of_run)
+        outcome = run_folder.kept_outcome(run_url)
+        if outcome is None:
+            with watched(run_url, run.log_epoch, run.log_steps):
+                outcome = launch(spark, order, num_workers, workers, num_retries=num_retries)
+            run_folder.keep_outcome(run_url, outcome)
+        version = training_run.register_outcome(run, outcome, order, manifest, vocabulary, name)
+        storage.remove(run_url)  # not where registering failed: the trained weights are there
+    kept = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
+    return {**kept, **training_run.summary_of(outcome)}

@@ -1,0 +1,103 @@
+"""Search a model's settings on the validation rows: every value once, or by what the trials before came to.
+
+Example:
+
+    spark-submit jobs/tune.py --dataset work/dataset --model conf/model/deepfm.yaml \\
+        --space conf/tune/general.yaml --trials 20 --num-workers 2
+
+Each trial is a training, a child of one MLflow run; one that lags behind others is given up after an epoch.
+The same command goes on where a study was interrupted. The best settings are a YAML for train.py.
+"""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from deepfm import storage
+from deepfm.cli.job import (
+    JobCommand,
+    job,
+    load_profile,
+    profile_option,
+    tracking_option,
+    workers_option,
+)
+from deepfm.cli.spark.session import spark_session
+from deepfm.dataset.manifest import read_parts
+from deepfm.errors import UserError
+from deepfm.experiments.tune.plan import make_plan, study_name
+from deepfm.experiments.tune.plots import figures
+from deepfm.experiments.tune.results import (
+    best,
+    best_yaml,
+    combinations,
+    counts,
+    csv_text,
+    markdown,
+    summary_of,
+)
+from deepfm.experiments.tune.search import Site, search
+from deepfm.experiments.tune.space import SearchSpace
+from deepfm.experiments.tune.study import num_done, opened_study, study_path
+from deepfm.settings.loader import load_settings
+from deepfm.settings.model import ModelSettings
+from deepfm.tracking.store import open_store
+
+AT_LEAST_ONE = click.IntRange(min=1)
+
+
+@click.command(cls=JobCommand, help=__doc__)
+@click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
+@click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
+@click.option(
+    "--space", "space_path", required=True, help="YAML of what is tried, e.g. conf/tune/general.yaml."
+)
+@click.option("--trials", "num_trials", type=AT_LEAST_ONE, help="Of the study in all; of a grid: all of it.")
+@click.option(
+    "--seeds", type=AT_LEAST_ONE, default=1, show_default=True, help="Trainings a grid's combination."
+)
+@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Then no trial begins.")
+@click.option("--study", help="Name; without it the same dataset, model and space have the same study.")
+@click.option("--study-dir", help="Local folder of studies; the profile's work_dir/studies without it.")
+@workers_option
+@click.option("--experiment", default="tune", show_default=True, help="MLflow experiment.")
+@tracking_option
+@profile_option
+@job
+def tune(
+    dataset_path, model_path, space_path, num_trials, seeds, max_minutes, study, study_dir, num_workers,
+    experiment, tracking_uri, profile_path,
+) -> dict:  # fmt: skip
+    profile = load_profile(profile_path)
+    base, space = load_settings(model_path, ModelSettings), load_settings(space_path, SearchSpace)
+    dataset_url = storage.absolute_url(dataset_path)
+    manifest, _ = read_parts(dataset_url)
+    plan = make_plan(dataset_url, manifest, base, space, num_workers=num_workers, num_seeds=seeds)
+    num_trials, name = plan.num_trials(num_trials), study_name(study, plan, Path(space_path).stem)
+    work_url = storage.absolute_url(profile.work_dir)
+    folder = storage.local_path(storage.absolute_url(study_dir or f"{work_url}/studies"))
+    if folder is None:
+        raise UserError(
+            f"--study-dir: expected a local folder, found {study_dir or work_url}/studies; give one"
+        )
+    store = open_store(profile.mlflow, tracking_uri)
+    best_path = study_path(folder, name).with_suffix(".yaml")
+    session = spark_session(profile, "tune") if num_workers else nullcontext()
+    with opened_study(folder, name, plan) as opened, session as spark:
+        site = Site(spark, store, experiment, profile.workers, work_url)
+        for run, trials in search(site, plan, opened, num_trials, max_minutes):
+            found = combinations(trials, plan)
+            chosen = best(found, plan)
+            run.log_text(markdown(found, plan), "trials.md")
+            run.log_text(csv_text(trials, plan), "trials.csv")
+            if chosen:
+                best_path.write_text(best_yaml(chosen, plan), encoding="utf-8")
+                run.log_text(best_path.read_text(encoding="utf-8"), "best.yaml")
+        for file, figure in figures(opened, found, plan).items():
+            run.log_figure(figure, f"plots/{file}")
+        left = max(num_trials - num_done(opened), 0)
+    click.echo(markdown(found, plan))
+    study_file = str(study_path(folder, name))
+    kept = {"run_id": run.run_id, "study": name, "study_path": study_file, "num_workers": num_workers}
+    return {**kept, "trials": counts(trials) | {"left": left}, **summary_of(chosen, best_path)}

@@ -1,0 +1,1 @@
+"""Click logs: files, byte ranges, and raw rows parsed into typed columns."""

@@ -1,0 +1,126 @@
+"""Raw lines, or the text columns of Parquet -> columns of strings; a row that cannot be one gets a reason."""
+
+import csv
+from codecs import BOM_UTF8
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
+
+from deepfm.click_log.row_format import NOT_UTF8, WRONG_WIDTH, RowFormat
+
+#: Bytes that Arrow's parser takes at a time: in a cache it is twice as fast as over all lines at once.
+_BLOCK_BYTES = 1 << 20
+
+
+def split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """(n,) lines with their newlines -> string columns of the well-formed rows, and (n,) reason codes."""
+    reasons = np.zeros(len(lines), np.int8)
+    columns = _split_quickly(lines, row_format)
+    if columns is not None:
+        return columns, reasons
+    texts = _decoded(pa.array(_without_newlines(lines), pa.binary()), reasons)
+    decoded = np.flatnonzero(reasons == 0)
+    # A carriage return before the newline belongs to the line's end, not to its last column.
+    if pc.any(pc.ends_with(texts, "\r")).as_py():
+        texts = pc.ascii_rtrim(texts, "\r")
+    if row_format.quote is None:
+        parts = pc.split_pattern(texts, row_format.delimiter)
+    else:
+        parts = _split_quoted(texts, row_format)
+    width = len(row_format.columns)
+    fits = np.asarray(pc.equal(pc.list_value_length(parts), width))
+    reasons[decoded[~fits]] = WRONG_WIDTH
+    values = (parts if fits.all() else parts.filter(pa.array(fits))).flatten()
+    starts = np.arange(0, len(values), width)
+    # Of two hundred columns a model may use twenty: only those are cut out.
+    positions = {name: row_format.columns.index(name) for name in row_format.wanted}
+    return {name: values.take(pa.array(starts + at)) for name, at in positions.items()}, reasons
+
+
+def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array] | None:
+    """String columns by Arrow's own parser; None where a line is not well formed, or may not be.
+
+    It gives up at the first such line or at one longer than a block, calls a carriage return the end of one,
+    and takes neither quotes as ours nor a delimiter beyond ASCII: such batches go the slower way, which tells
+    good lines from bad ones.
+    """
+    if row_format.quote is not None or not row_format.delimiter.isascii() or not len(lines):
+        return None
+    content = _content_of(lines)
+    # What it would take for the end of a line, for a mark that is no part of the text, and for a row of
+    # empty columns.
+    if b"\r" in content or content.startswith(BOM_UTF8) or pc.min(pc.binary_length(lines)).as_py() <= 1:
+        return None
+    try:
+        # The whole line, as the slower way: how a row fares must not hang on the others of its batch.
+        lines.cast(pa.string())
+        columns = arrow_csv.read_csv(
+            pa.BufferReader(content),
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False, block_size=_BLOCK_BYTES, column_names=list(row_format.columns)
+            ),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=row_format.delimiter, quote_char=False, ignore_empty_lines=False
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(row_format.columns, pa.string()),
+                include_columns=sorted(row_format.wanted),
+                check_utf8=False,
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowCapacityError):
+        return None
+    return {name: columns.column(name).combine_chunks() for name in columns.column_names}
+
+
+def _content_of(lines: pa.Array) -> bytes:
+    """The bytes of lines that lie one behind the other, as those of an array do."""
+    offsets = np.frombuffer(lines.buffers()[1], np.int32)[lines.offset : lines.offset + len(lines) + 1]
+    return memoryview(lines.buffers()[2])[offsets[0] : offsets[-1]].tobytes()
+
+
+def _without_newlines(lines: pa.Array) -> list[bytes]:
+    return _content_of(lines).split(b"\n")[:-1] if len(lines) else []
+
+
+def decoded_columns(columns: pa.Table) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """Text columns of a Parquet log -> those of the rows that are UTF-8, and (n,) reason codes."""
+    reasons = np.zeros(columns.num_rows, np.int8)
+    for column in columns.columns:
+        # Spark vouches for no encoding: whatever bytes a file calls a string arrive here.
+        _decoded(pc.fill_null(column.combine_chunks().cast(pa.binary()), b""), reasons)
+    if reasons.any():
+        columns = columns.filter(pa.array(reasons == 0))
+    return {name: columns.column(name).combine_chunks() for name in columns.column_names}, reasons
+
+
+def _decoded(lines: pa.Array, reasons: np.ndarray) -> pa.Array:
+    """The lines that are UTF-8, as strings; marks the others in `reasons`."""
+    try:
+        return lines.cast(pa.string())
+    except pa.ArrowInvalid:
+        for row, line in enumerate(lines.to_pylist()):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                reasons[row] = NOT_UTF8
+        return lines.filter(pa.array(reasons == 0)).cast(pa.string())
+
+
+def _split_quoted(texts: pa.Array, row_format: RowFormat) -> pa.Array:
+    # Line by line: with a faulty quote a parser of whole blocks would swallow the lines that follow.
+    split = [split_line(text, row_format.delimiter, row_format.quote) for text in texts.to_pylist()]
+    return pa.array(split, pa.list_(pa.string()))
+
+
+def split_line(text: str, delimiter: str, quote: str | None) -> list[str]:
+    """The values of one line without its end; none where its quotes do not fit."""
+    if quote is None:
+        return text.split(delimiter)
+    csv.field_size_limit(1 << 30)  # its default of 128 KiB is for files that were meant to be small
+    try:
+        return next(csv.reader([text], delimiter=delimiter, quotechar=quote, strict=True), [])
+    except csv.Error:
+        return []

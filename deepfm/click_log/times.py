@@ -1,0 +1,68 @@
+"""Times of impressions: text -> seconds, and what a model takes of them: hour, weekday, part of the day; UTC.
+
+Nothing is learnt: the hour 7 has the same id in every dataset.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepfm.click_log.numbers import parse_integers
+from deepfm.fields import TimeFormat
+
+_DAY_S, _HOUR_S = 86_400, 3_600
+#: Day and time of day, apart by a space or a T; a fraction of a second, which is dropped, and a Z may follow.
+_ISO = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z?\z"
+#: The years 1 to 9999, in which a day is YYYY-MM-DD. A time in ms that is taken for seconds is beyond them.
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
+
+#: How many values a field has that is made of a time: 0 is hour 0, Monday, and the night (hours 0 to 5).
+NUM_VALUES = {"hour": 24, "weekday": 7, "day_part": 4}
+
+
+def parse_times(strings: pa.Array, time_format: TimeFormat) -> tuple[pa.Array, np.ndarray]:
+    """(n,) strings -> (n,) int64 seconds since 1970, null where missing, and (n,) bool: False: no time."""
+    if time_format == "iso":
+        seconds, is_time = _iso_seconds(strings)
+    else:
+        numbers, is_time = parse_integers(strings)
+        seconds = np.asarray(pc.fill_null(numbers, 0)) // (1000 if time_format == "unix_ms" else 1)
+        is_time &= (seconds >= _FIRST_S) & (seconds <= _LAST_S)
+    return pa.array(seconds, mask=np.asarray(strings.is_null()) | ~is_time), is_time
+
+
+def _iso_seconds(strings: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) strings -> (n,) seconds, 0 where there is no time, and (n,) bool: whether missing or a time."""
+    fits = np.asarray(pc.fill_null(pc.match_substring_regex(strings, _ISO), False))
+    texts = pc.utf8_slice_codeunits(strings.filter(pa.array(fits)), 0, 19)
+    digits = np.array(texts.to_pylist(), "S19").view(np.uint8).reshape(-1, 19).astype(np.int64) - ord("0")
+
+    def number(start: int, stop: int) -> np.ndarray:
+        return digits[:, start:stop] @ 10 ** np.arange(stop - start)[::-1]
+
+    year, month, day = number(0, 4), number(5, 7), number(8, 10)
+    hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
+    months = (year - 1970) * 12 + month - 1
+    first, next_first = (
+        m.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) for m in (months, months + 1)
+    )
+    valid = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= next_first - first)
+    valid &= (hour < 24) & (minute < 60) & (second < 60)
+    seconds, is_time = np.zeros(len(strings), np.int64), np.asarray(strings.is_null()).copy()
+    seconds[fits] = (first + day - 1) * _DAY_S + hour * _HOUR_S + minute * 60 + second
+    is_time[fits] = valid
+    return seconds, is_time
+
+
+def utc_days(seconds: pa.Array) -> pa.Array:
+    """(n,) int64 seconds -> (n,) days YYYY-MM-DD as strings, null where missing."""
+    days = np.asarray(pc.fill_null(seconds, 0)) // _DAY_S
+    return pa.array(days.astype("datetime64[D]"), mask=np.asarray(seconds.is_null())).cast(pa.string())
+
+
+def time_values(seconds: np.ndarray, name: str) -> np.ndarray:
+    """(n,) int64 seconds -> (n,) int32 values of the field `name`, from 0 to NUM_VALUES[name] - 1."""
+    hours = seconds // _HOUR_S
+    # 1970 began on a Thursday.
+    values = {"hour": hours % 24, "weekday": (hours // 24 + 3) % 7, "day_part": hours % 24 // 6}
+    return values[name].astype(np.int32)

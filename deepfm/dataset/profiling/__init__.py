@@ -1,0 +1,1 @@
+"""Statistics of a dataset and their HTML page."""

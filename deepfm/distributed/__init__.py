@@ -1,0 +1,1 @@
+"""Communication between the worker processes of one training."""

@@ -1,0 +1,1 @@
+"""Runs that train models: single trainings, comparisons and hyperparameter searches."""

@@ -1,0 +1,214 @@
+"""A study on disk, by Optuna in SQLite: what was tried, what it came to, and what comes next."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.samplers import BaseSampler, GridSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
+
+from deepfm.errors import OutOfMemory, UserError, WorkersLost
+from deepfm.experiments.tune.plan import Plan
+from deepfm.experiments.tune.space import SEED, Choice, number_type
+from deepfm.lock import locked
+
+# What a trial is told of by, in its study.
+RUN_ID, METRICS, REASON = "run_id", "metrics", "reason"
+_DIVERGED, _LOST, _TRIES, _AGAIN = "diverged", "lost", "tries", "again"
+_MAX_TRIES = 3  # of a trial whose workers were lost or ran out of memory: for want of it they will again
+
+
+class CutOff(Exception):
+    """The time that the study may take is over; the trial is tried again when the study goes on."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What became of a trial."""
+
+    number: int
+    state: str  # complete, pruned, diverged, failed; running and waiting while the study goes on
+    choice: Choice
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    tried_again: bool = False
+
+
+@contextmanager
+def opened_study(folder: str, name: str, plan: Plan) -> Iterator[optuna.Study]:
+    """The study of that name, new or as it was left; for one process at a time.
+
+    What ran when its process ended has failed. UserError where it is another plan's, in use, or broken.
+    """
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the job tells of trials in its own words
+    path = study_path(folder, name)
+    with locked(path.with_suffix(".lock"), f"study {name}", "give another --study"):
+        try:
+            storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction="maximize" if plan.goal == "auc" else "minimize",
+                pruner=_pruner(plan),
+                load_if_exists=True,
+            )
+        except (OptunaError, SQLAlchemyError, RuntimeError) as error:
+            raise UserError(
+                f"{path}: expected a study, found {error}; move it away, or name another"
+            ) from error
+        try:
+            _require_same_plan(study, plan, name)
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                study.tell(trial.number, state=TrialState.FAIL)
+            yield study
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def study_path(folder: str, name: str) -> Path:
+    """Its file."""
+    return Path(folder) / f"{name}.db"
+
+
+def _require_same_plan(study: optuna.Study, plan: Plan, name: str) -> None:
+    begun = study.user_attrs.get("identity")
+    if begun is None:
+        study.set_user_attr("identity", plan.identity)
+        return
+    differing = [part for part, value in plan.identity.items() if begun.get(part) != value]
+    if differing:
+        raise UserError(
+            f"study {name}: expected what it was begun with, found another {', '.join(differing)}; "
+            "go on with the same, or give another --study"
+        )
+
+
+def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
+    space = plan.space
+    if space.pruner == "median":
+        return optuna.pruners.MedianPruner(space.startup_trials, space.warmup_epochs)
+    if space.pruner == "hyperband":
+        longest = space.parameters.get("training.max_epochs")
+        max_epochs = plan.base.training.max_epochs
+        if longest:
+            max_epochs = max(longest.value_of(label) for label in longest.probes)
+        return optuna.pruners.HyperbandPruner(max_resource=max_epochs)
+    return optuna.pruners.NopPruner()
+
+
+def _sampler(plan: Plan, num_done: int) -> BaseSampler:
+    if plan.space.search == "grid":
+        grid = {name: list(parameter.labels) for name, parameter in plan.space.parameters.items()}
+        return GridSampler(grid | {SEED: list(plan.seeds)}, seed=plan.space.seed)
+    # Anew for each trial: one seed for a whole process would try the first ones again in the next.
+    chance = np.random.SeedSequence([plan.space.seed, num_done])
+    return TPESampler(seed=int(chance.generate_state(1)[0]))
+
+
+def choose(trial: Trial, plan: Plan) -> Choice:
+    """What a trial tries."""
+    choice: Choice = {}
+    for name, parameter in plan.space.parameters.items():
+        low, high, step = parameter.low, parameter.high, parameter.step
+        if parameter.labels:
+            choice[name] = trial.suggest_categorical(name, parameter.labels)
+        elif number_type(name) is int:
+            choice[name] = trial.suggest_int(
+                name, int(low), int(high), step=int(step or 1), log=parameter.log
+            )
+        else:
+            choice[name] = trial.suggest_float(name, low, high, step=step, log=parameter.log)
+    if plan.space.search == "grid":
+        choice[SEED] = trial.suggest_categorical(SEED, plan.seeds)
+    return choice
+
+
+def run_trials(
+    study: optuna.Study,
+    plan: Plan,
+    num_trials: int,
+    objective: Callable[[Trial], float],
+    is_time_over: Callable[[], bool],
+) -> Iterator[None]:
+    """Trial after trial until the study has so many, those of earlier processes counted; yields after each.
+
+    What lost its workers, or ran out of memory, is tried again, three times at most; what was cut off
+    whenever the study goes on.
+    """
+    while (done := num_done(study)) < num_trials and not is_time_over():
+        _try_failed_again(study)
+        study.sampler = _sampler(plan, done)
+        study.optimize(objective, n_trials=1, catch=(WorkersLost, OutOfMemory, CutOff))
+        yield
+
+
+def num_done(study: optuna.Study) -> int:
+    """Trials that need not be tried again."""
+    return sum(
+        trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _is_given_up(trial)
+        for trial in study.get_trials(deepcopy=False)
+    )
+
+
+def _is_given_up(trial: FrozenTrial) -> bool:
+    lost = trial.state == TrialState.FAIL and _LOST in trial.user_attrs
+    return lost and trial.user_attrs.get(_TRIES, 1) >= _MAX_TRIES
+
+
+def _try_failed_again(study: optuna.Study) -> None:
+    """Put each trial that failed, and has no successor yet, before those to come, with what it tried."""
+    trials = study.get_trials(deepcopy=False)
+    again = _tried_again(trials)
+    for trial in trials:
+        if trial.state != TrialState.FAIL or trial.number in again or _is_given_up(trial):
+            continue
+        tries = trial.user_attrs.get(_TRIES, 1) + (_LOST in trial.user_attrs)
+        study.add_trial(
+            create_trial(
+                state=TrialState.WAITING,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs={_AGAIN: trial.number, _TRIES: tries},
+                system_attrs=trial.system_attrs,  # by which the grid knows its place
+            )
+        )
+
+
+def _tried_again(trials: list[FrozenTrial]) -> set[int]:
+    return {trial.user_attrs[_AGAIN] for trial in trials if _AGAIN in trial.user_attrs}
+
+
+def mark_diverged(trial: Trial, reason: str) -> None:
+    """Its loss was no number: to the search one that was given up, worse than any that ended."""
+    trial.set_user_attr(_DIVERGED, True)
+    trial.set_user_attr(REASON, reason)
+
+
+def mark_lost(trial: Trial, reason: str) -> None:
+    """Its workers were lost, or ran out of memory."""
+    trial.set_user_attr(_LOST, True)
+    trial.set_user_attr(REASON, reason)
+
+
+def results_of(study: optuna.Study) -> list[TrialResult]:
+    """What became of every trial so far, in the order of their numbers."""
+    trials = study.get_trials(deepcopy=False)
+    again = _tried_again(trials)
+    names = {TrialState.FAIL: "failed"}
+    return [
+        TrialResult(
+            trial.number,
+            "diverged" if _DIVERGED in trial.user_attrs else names.get(trial.state, trial.state.name.lower()),
+            dict(trial.params),
+            trial.user_attrs.get(METRICS, {}),
+            trial.user_attrs.get(REASON, ""),
+            trial.number in again,
+        )
+        for trial in trials
+    ]

@@ -1,0 +1,26 @@
+"""Rows that were parsed once, kept between the two passes of a build: one learns ids, one writes."""
+
+import numpy as np
+import pyarrow as pa
+
+from deepfm.click_log.parse import ParsedRows
+
+#: Beside the raw fields' columns, whose names begin with a letter.
+PART, LABEL, HASH = "_part", "_label", "_hash"
+
+
+def as_block(rows: ParsedRows, codes: np.ndarray) -> pa.Table:
+    """The rows and (rows,) which part each is of: a table with all that is needed to write them."""
+    columns = {name: _narrow(rows.raw.column(name).combine_chunks()) for name in rows.raw.column_names}
+    columns[PART], columns[LABEL] = pa.array(codes, pa.int8()), pa.array(rows.labels)
+    columns[HASH] = pa.array(rows.row_hashes)
+    return pa.table(columns)
+
+
+def _narrow(column: pa.Array) -> pa.Array:
+    """The same values; places in a dictionary of few values in fewer bytes."""
+    if not isinstance(column, pa.DictionaryArray):
+        return column
+    num_values = len(column.dictionary)
+    width = pa.int8() if num_values < 2**7 else pa.int16() if num_values < 2**15 else pa.int32()
+    return pa.DictionaryArray.from_arrays(column.indices.cast(width), column.dictionary, safe=False)

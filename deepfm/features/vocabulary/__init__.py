@@ -1,0 +1,1 @@
+"""Vocabularies: known values of each field and their ids."""

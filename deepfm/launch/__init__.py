@@ -1,0 +1,1 @@
+"""Training jobs on Spark: worker processes, their progress and their failures."""

@@ -1,0 +1,1 @@
+"""Metrics of binary predictions, accumulated over batches and ranks."""

@@ -1,0 +1,1 @@
+"""Helpers on top of Spark that know nothing of click logs."""

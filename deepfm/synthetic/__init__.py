@@ -1,0 +1,1 @@
+"""Synthetic click logs whose true click probabilities are known."""

@@ -1,0 +1,35 @@
+"""A field's embeddings and the ids that lie close together."""
+
+import pytest
+import torch
+
+from deepfm.analysis.embeddings import field_embeddings, nearest
+from deepfm.models.layers import FieldEmbedding
+
+
+def test_a_fields_embeddings_are_what_its_ids_look_up():
+    torch.manual_seed(0)
+    num_ids = [3, 2, 4]
+    embedding = FieldEmbedding(num_ids, 5, init_std=1.0)
+    for field, num in enumerate(num_ids):
+        ids = torch.zeros(num, 3, dtype=torch.long)
+        ids[:, field] = torch.arange(num)
+        assert torch.equal(field_embeddings(embedding, num_ids, field), embedding(ids)[:, field].detach())
+
+
+def test_a_list_of_several_columns_has_one_set_of_embeddings():
+    embedding = FieldEmbedding([3, 2], 2, init_std=1.0)
+    expected = embedding.table.weight.detach()[3:]
+    embedding.give_slots([2, 1])
+    assert torch.equal(field_embeddings(embedding, [3, 2], 1), expected)
+
+
+def test_nearest_goes_by_direction_and_leaves_the_row_itself_out():
+    v = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [100.0, 100.0], [0.1, 0.0]])
+    rows, cosines = nearest(v, 0, 2)
+    assert rows == [3, 2]
+    assert cosines == pytest.approx([1.0, 0.5**0.5])
+
+
+def test_there_are_no_more_neighbours_than_other_rows():
+    assert sorted(nearest(torch.randn(3, 2), 1, 10)[0]) == [0, 2]

@@ -1,0 +1,106 @@
+"""The demo, with stages that only note how they were called."""
+
+import importlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+PROJECT = Path(__file__).resolve().parents[2]
+SUMMARIES = {
+    "build_features": {"rows_read": 8, "rows_bad": 0, "num_ids": 4, "num_fields": 2},
+    "train": {"samples_per_s": 5, "num_workers": 2, "epochs": 2, "version": "1"}
+    | {"test_auc": 0.7, "test_logloss": 0.5, "test_ctr_logloss": 0.6},
+    "promote": {"promoted": True, "version": "1", "reasons": ["there is no champion yet"]},
+    "score": {"date": "2026-01-04", "rows_scored": 2, "version": "1", "mean_probability": 0.5, "output": "X"},
+}
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """demo(*flags) -> (the commands of its stages, stdout); the project's folder is a new one."""
+
+    def run(*flags):
+        commands = []
+
+        def noted(title, command, *path):
+            commands.append((command, *path))
+            assert Path.cwd() == project
+            return SUMMARIES[Path(command.split()[0]).stem] | {"seconds": 1.0}
+
+        module = importlib.import_module("deepfm.cli.demo")
+        monkeypatch.setattr(module, "ROOT", project)
+        monkeypatch.setattr(module, "run", noted)
+        done = CliRunner().invoke(module.demo, flags)
+        assert done.exit_code == 0, done.output
+        return commands, done.stdout
+
+    project = tmp_path / "project"
+    project.mkdir()
+    for day in range(1, 5):
+        (tmp_path / "elsewhere" / "a log" / f"ds=2026-01-0{day}").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return run
+
+
+def test_the_demo_finds_a_log_beside_where_it_was_started(demo, tmp_path):
+    commands, told = demo("--input", "a log")
+    log = f"file://{tmp_path}/elsewhere/a log"
+    assert [path for _, *path in commands] == [[log], [], [], [log]]
+    assert "--train-days 2026-01-01:2026-01-01" in commands[0][0]
+    assert f"cd {tmp_path}/project && .venv/bin/mlflow" in told
+
+
+def test_the_demo_leaves_the_champions_of_real_logs_alone(demo):
+    """Every command of the README and of conf/ that names a model of the registry names another one."""
+    commands, _ = demo("--input", "a log")
+    named = [command for command, *_ in commands if "--name" in command or "models:/" in command]
+    assert len(named) == 3
+    assert all("--name ctr_demo" in command or "models:/ctr_demo@" in command for command in named)
+    texts = [PROJECT / "README.md", *(path for path in (PROJECT / "conf").rglob("*") if path.is_file())]
+    taken = ("--name ctr_demo", "--name=ctr_demo", "models:/ctr_demo")
+    assert [path for path in texts if any(name in path.read_text(encoding="utf-8") for name in taken)] == []
+
+
+# What make hands it, and what make removes
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make(*arguments) -> its output, in a folder with the Makefile and a Python that prints its words."""
+    (tmp_path / "Makefile").write_text((PROJECT / "Makefile").read_text())
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n')
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    for name in ("requirements.lock", "setup.py", ".ci/set_up.py", ".ci/build_horovod.py", ".venv/.ready"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def run(*arguments):
+        clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "INPUT")}
+        command = ["make", "-s", "-C", str(tmp_path), "--no-print-directory", *arguments]
+        return subprocess.run(command, env=clean, check=True, capture_output=True, text=True).stdout
+
+    return run
+
+
+@pytest.mark.parametrize("log", ["train.txt", 'my log/it\'s "new".txt'])
+def test_a_log_is_one_word_whatever_its_name(make, log):
+    assert make("demo", f"INPUT={log}").splitlines() == ["[jobs/demo.py]", "[--input]", f"[{log}]"]
+
+
+def test_without_a_log_the_demo_is_given_none(make):
+    assert make("demo") == "[jobs/demo.py]\n"
+
+
+def test_clean_keeps_runs_models_and_published_scores(make, tmp_path):
+    kept = ["work/mlflow.db", "work/runs/a/__pycache__/code.pyc", "work/scores/ds=2026-01-08/part.parquet"]
+    removed = ["build/x", ".venv/x", "work/demo/log/x", "deepfm/__pycache__/x.pyc", ".ruff_cache/x"]
+    for name in kept + removed:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    make("clean")
+    assert [name for name in kept if not (tmp_path / name).exists()] == []
+    assert [name for name in removed if (tmp_path / name).parent.exists()] == []

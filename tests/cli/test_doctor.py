@@ -1,0 +1,59 @@
+"""python -m deepfm doctor, as a user starts it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def doctor(*flags, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "deepfm", *map(str, flags)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_what_is_wrong_is_red_with_the_line_to_run_and_status_2(program, tmp_path):
+    """A Java that is too old, and a profile that is not there; the rest is looked at all the same."""
+    folder = program("java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2")
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    done = doctor("doctor", "--profile", tmp_path / "none.yaml", PATH=path, JAVA_HOME="")
+    assert done.returncode == 2, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    levels = {finding["what"]: finding["level"] for finding in summary["findings"]}
+    assert (levels["Java"], levels["profile"]) == ("red", "red")
+    assert levels["torch"] == levels["pyspark"] == levels["Horovod's build"] == "green"
+    assert summary["red"] == list(levels.values()).count("red")
+    assert "Java: apt-get install openjdk-17-jre-headless\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_numbers_that_are_none_and_a_foreign_spark_are_red(tmp_path):
+    """None of them may end the look at all the rest."""
+    text = (ROOT / "conf/profile/local.yaml").read_text()
+    wrong = "spark:\n  spark.task.cpus: two\n  spark.task.resource.gpu.amount: one\n"
+    text = text.replace("spark:\n", wrong, 1).replace("4g", "4 GB").replace("work/runs", "hdfs:/runs")
+    (tmp_path / "profile.yaml").write_text(text)
+    done = doctor("doctor", "--profile", tmp_path / "profile.yaml", SPARK_HOME=str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    findings = {found["what"]: found for found in json.loads(done.stdout.splitlines()[-1])["findings"]}
+    told = findings["Spark properties"]
+    assert told["level"] == findings["Spark's variables"]["level"] == findings["work_dir"]["level"] == "red"
+    for key in ("spark.task.cpus", "spark.task.resource.gpu.amount", "spark.driver.memory"):
+        assert f"{key}: expected" in told["found"]
+    assert "Spark's variables: unset SPARK_HOME\n" in done.stderr
+    assert "MLflow" in findings
+
+
+def test_a_mistake_in_the_flags_is_one_line():
+    done = doctor("doctor", "--profil", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")

@@ -1,0 +1,203 @@
+"""What every job promises a scheduler: the exit status, one line of JSON, one line for a mistake."""
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from deepfm.cli.job import JobCommand, _StderrHandler, is_verbose, job
+from deepfm.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = ("build_features", "train", "compare", "tune", "promote", "score", "evaluate", "demo")
+
+
+def invoke(function, *flags):
+    """Run a job made of `function`, which takes one flag, --day."""
+    command = click.command(cls=JobCommand, help="A job.\n\n\b\nExample:\n\n    job.py --day 2026-01-01")(
+        click.option("--day", type=click.INT, required=True)(job(function))
+    )
+    return CliRunner().invoke(command, flags)
+
+
+def count(day) -> dict:
+    click.echo("thinking", err=True)
+    return {"day": day, "rows": 3}
+
+
+def test_a_job_that_is_done_ends_with_one_line_of_json():
+    done = invoke(count, "--day", "1")
+    assert done.exit_code == 0
+    (line,) = done.stdout.splitlines()
+    summary = json.loads(line)
+    assert list(summary) == ["job", "day", "rows", "seconds"]
+    assert (summary["job"], summary["rows"]) == ("count", 3)
+    assert done.stderr == "thinking\n"
+
+
+def test_a_figure_that_is_not_finite_is_null():
+    """JSON knows no NaN; the AUC of a day without clicks is one."""
+
+    def measure(day):
+        return {"auc": float("nan"), "logloss": float("inf"), "name": "nan"}
+
+    text = invoke(measure, "--day", "1").stdout
+    summary = json.loads(text, parse_constant=pytest.fail)
+    assert (summary["auc"], summary["logloss"], summary["name"]) == (None, None, "nan")
+
+
+def test_a_users_mistake_is_one_line_and_status_2():
+    def fail(day):
+        raise UserError("expected a day,\n  found none")
+
+    done = invoke(fail, "--day", "1")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "error: expected a day, found none\n"
+
+
+def test_our_own_fault_keeps_its_stack_trace():
+    def fail(day):
+        return {"ratio": 1 / 0}
+
+    done = invoke(fail, "--day", "1")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("flags", [[], ["--day", "x"], ["--night", "1"], ["--day"], ["--day", "1", "2"]])
+def test_a_mistake_in_the_flags_is_one_line_and_status_2(flags):
+    done = invoke(count, *flags)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert "--help" in done.stderr
+
+
+def test_an_interrupted_job_is_not_done():
+    def wait(day):
+        raise KeyboardInterrupt
+
+    assert invoke(wait, "--day", "1").exit_code == 130
+
+
+def test_a_terminated_job_is_not_done_either():
+    def wait(day):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    done = invoke(wait, "--day", "1")
+    assert (done.exit_code, done.stdout) == (143, "")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_fails_in_the_wake_of_an_interruption_is_not_told():
+    def wait(day):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ConnectionError("Java is gone")
+
+    done = invoke(wait, "--day", "1")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert "Java" not in done.stderr
+
+
+@pytest.mark.parametrize(("flags", "level"), [([], logging.WARNING), (["--verbose"], logging.INFO)])
+def test_libraries_tell_their_own_story_to_verbose_jobs_only(flags, level):
+    def look(day):
+        levels = {logging.getLogger(name).getEffectiveLevel() for name in ("mlflow", "horovod", "alembic")}
+        return {"levels": list(levels), "verbose": is_verbose()}
+
+    summary = json.loads(invoke(look, "--day", "1", *flags).stdout)
+    assert (summary["levels"], summary["verbose"]) == ([level], bool(flags))
+
+
+def test_every_job_can_be_verbose():
+    for name in JOBS:
+        job = getattr(__import__(name), name)
+        assert "verbose" in [parameter.name for parameter in job.params], name
+
+
+@pytest.mark.parametrize("name", [name for name in JOBS if name != "demo"])
+def test_help_shows_an_example(name):
+    module = __import__(name)
+    done = CliRunner().invoke(getattr(module, name), ["--help"])
+    assert done.exit_code == 0
+    assert f"spark-submit jobs/{name}.py" in done.stdout
+
+
+def test_a_script_passes_the_contract_on_to_its_process():
+    command = [sys.executable, "jobs/promote.py", "--name"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: Option '--name' requires an argument.; see --help\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_job_is_quiet_unless_it_is_verbose(tmp_path, verbose):
+    """Spark started, a log read, a dataset written: nothing to say but the summary."""
+    (tmp_path / "log.tsv").write_text("".join(f"{n % 2}\t{n % 3}\tv{n % 49}\n" for n in range(300)))
+    (tmp_path / "data.yaml").write_text(
+        "format: delimited\ncolumns: [label, I, C]\n"
+        "fields: [{kind: count, names: [I]}, {kind: category, names: [C]}]\n"
+    )
+    paths = {"data": "data.yaml", "input": "log.tsv", "output": "dataset"}
+    flags = [f"--{flag}={tmp_path / name}" for flag, name in paths.items()]
+    command = [sys.executable, "jobs/build_features.py", *flags, *["--verbose"] * verbose]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    # A line a minute is progress: a machine may be slow.
+    own = (" INFO starting Spark on local[2]", " INFO build_features: ")
+    told = [line for line in done.stderr.splitlines() if not any(words in line for words in own)]
+    assert any("WARN" in line for line in told) if verbose else told == []
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_mlflow_is_as_quiet_as_the_job_that_imports_it(verbose):
+    script = (
+        f"from deepfm.cli import job; job._log_to_stderr({verbose}); import deepfm.tracking.quiet as quiet;"
+    )
+    script += (
+        "quiet.quieten_mlflow(); from mlflow.utils.logging_utils import eprint; eprint('Created version')"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment["PYTHONPATH"] = f"{ROOT}"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert ("Created version" in done.stderr) == verbose
+
+
+def test_lines_go_where_a_bar_wants_them(monkeypatch):
+    """It takes sys.stderr over, to write them above itself."""
+    handler, bar = _StderrHandler(), io.StringIO()
+    record = logging.makeLogRecord({"msg": "epoch 1", "levelno": logging.INFO})
+    monkeypatch.setattr(sys, "stderr", bar)
+    handler.emit(record)
+    assert bar.getvalue() == "epoch 1\n"
+
+
+def test_a_script_that_breaks_shows_where(tmp_path):
+    """A property that only Spark looks at: it cannot start."""
+    profile = (ROOT / "conf/profile/local.yaml").read_text()
+    wrong = profile.replace("spark.ui.enabled: false", "spark.ui.enabled: never")
+    (tmp_path / "profile.yaml").write_text(wrong)
+    (tmp_path / "log.tsv").write_text("1\n")
+    flags = ["--data", "conf/data/criteo.yaml", "--input", tmp_path / "log.tsv", "--output", tmp_path / "out"]
+    command = [sys.executable, "jobs/build_features.py", *map(str, flags), "--profile"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "profile.yaml")], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" in done.stderr
+    assert not (tmp_path / "out").exists()

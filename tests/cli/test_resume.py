@@ -1,0 +1,142 @@
+"""train.py --resume and --register-only: with what a run goes on, and what is refused."""
+
+from itertools import count
+
+import mlflow
+import pytest
+
+from deepfm.cli import train as train_job
+from deepfm.dataset.read import Batch
+from deepfm.errors import OutOfMemory, UserError, WorkersLost
+from deepfm.experiments import train_run as training_run
+from deepfm.experiments.run_folder import kept_outcome
+from deepfm.launch import worker
+from deepfm.training.checkpoint import Checkpoints
+
+NUMBERS = count()
+
+
+@pytest.fixture
+def train(run_job, small_dataset, models):
+    def run(model, name, *flags, **changes):
+        files = ["--dataset", small_dataset, "--model", models(**changes) / f"{model}.yaml"]
+        return run_job("train", *files, "--num-workers", 0, "--name", name, *flags)
+
+    return run
+
+
+@pytest.fixture
+def runs(profile_path):
+    """The folder of the runs' folders."""
+    return profile_path.parent / "runs"
+
+
+@pytest.fixture
+def name():
+    """Of a model that no other test has."""
+    return f"resumed_{next(NUMBERS)}"
+
+
+@pytest.fixture
+def champion(train, store, name):
+    """champion() trains a version by another seed, and makes it champion; -> the version."""
+    seeds = count(1)
+
+    def trained_anew():
+        training = {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.3, "seed": next(seeds)}
+        version = train("deepfm", name, deepfm={"training": training}).summary["version"]
+        store.client.set_registered_model_alias(name, "champion", version)
+        return version
+
+    return trained_anew
+
+
+def cut_off(monkeypatch, train, *flags, **changes):
+    """A training that loses its workers before its first step -> the run's id."""
+
+    def lose(*_, **__):
+        raise WorkersLost("a worker was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_job, "launch", lose)
+        job = train(*flags, **changes)
+    assert job.status == 1
+    return job.stderr.rpartition("--resume ")[2].split()[0]
+
+
+def test_a_champion_that_moved_meanwhile_changes_nothing_of_a_training_that_goes_on(
+    train, store, champion, name, monkeypatch
+):
+    on = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
+    first = champion()
+    whole = train(*on).summary
+    run_id = cut_off(monkeypatch, train, *on)
+    champion()
+    again = train(*on, "--resume", run_id).summary
+    assert store.client.get_run(run_id).data.tags["started_from"] == f"models:/{name}/{first}"
+    assert (again["run_id"], again["test_logloss"]) == (run_id, whole["test_logloss"])
+
+
+def test_a_champion_that_is_gone_does_not_keep_a_trained_model_from_being_registered(
+    train, store, champion, name, monkeypatch, runs
+):
+    def no_registry(*_):
+        raise mlflow.exceptions.MlflowException("away")
+
+    champion()
+    on = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "register_outcome", no_registry)
+        folder = train(*on).stderr.rpartition("--register-only ")[2].split()[0]
+    store.client.delete_registered_model_alias(name, "champion")
+    summary = train(*on, "--register-only", folder).summary
+    assert store.client.get_model_version_by_alias(name, "candidate").run_id == summary["run_id"]
+    assert not (runs / summary["run_id"]).exists()
+
+
+def test_other_settings_are_refused_before_the_first_checkpoint_too(train, name, monkeypatch):
+    run_id = cut_off(monkeypatch, train, "deepfm", name)
+    told = train("deepfm", name, "--resume", run_id, deepfm={"embedding_dim": 3}).mistake
+    assert "begun_with.json: expected embedding_dim 2, with which the run began, found 3" in told
+    assert train("deepfm", name, "--resume", run_id).summary["run_id"] == run_id
+
+
+def test_memory_that_runs_out_in_the_second_epoch_leaves_the_first_to_go_on_from(
+    train, name, monkeypatch, runs
+):
+    save = Checkpoints.save
+
+    def save_and_run_out(self, position, *state):
+        save(self, position, *state)
+        raise OutOfMemory("rank 0 ran out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_run_out)
+        told = train("deepfm", name).mistake
+    assert "ran out of memory; its checkpoints are kept: with the same settings --resume" in told
+    run_id = told.rpartition("--resume ")[2].split()[0]
+    summary = train("deepfm", name, "--resume", run_id).summary
+    assert (summary["epochs"], summary["test_logloss"]) == (2, train("deepfm", name).summary["test_logloss"])
+    assert not (runs / run_id).exists()
+
+
+def test_what_is_found_wrong_with_the_test_rows_costs_no_training(train, name, monkeypatch, runs):
+    def damaged(*_):
+        raise UserError("test/part-0.parquet: the dataset is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.Worker, "outcome", damaged)
+        told = train("deepfm", name).mistake
+    run_id = told.rpartition("--resume ")[2].split()[0]
+    assert kept_outcome(f"file://{runs}/{run_id}") is None
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.Worker, "read", only_measured(worker.Worker.read))
+        assert train("deepfm", name, "--resume", run_id).summary["epochs"] == 2
+
+
+def only_measured(read):
+    def read_no_training_rows(self, settings, split, *order) -> list[Batch]:
+        assert split != "train"
+        return read(self, settings, split, *order)
+
+    return read_no_training_rows

@@ -1,0 +1,184 @@
+"""tune.py: trials as children of one run, given up where they lag, gone on with after an interruption."""
+
+import itertools
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+
+from deepfm.experiments.tune import search
+from deepfm.settings.loader import load_settings
+from deepfm.settings.model import ModelSettings
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def tune(run_job, small_dataset, models, tmp_path):
+    """tune({"deep.dropout": [0.1]}, "--seeds", 2) -> the finished job, of a study of its own unless given."""
+
+    def run(parameters, *flags, study=None, training=None, **space):
+        parameters = {
+            name: content if isinstance(content, dict) else {"values": content}
+            for name, content in parameters.items()
+        }
+        content = {"search": "grid", "parameters": parameters, **space}
+        (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
+        base = {"batch_size": 8, "max_epochs": 2, "patience": 2, "learning_rate": 0.01}
+        folder = models(deepfm={"training": base | (training or {})})
+        study = study or f"study-{next(NUMBERS)}"
+        files = ["--dataset", small_dataset, "--model", folder / "deepfm.yaml"]
+        files += ["--space", tmp_path / "space.yaml", "--study-dir", tmp_path / "studies"]
+        return run_job("tune", *files, "--study", study, "--experiment", study, "--num-workers", 0, *flags)
+
+    return run
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Embedding sizes that were trained, in order; trained.by(work) does something else in place of one."""
+
+    class Trained(list):
+        work = None
+
+    trained, real = Trained(), search.launch
+
+    def launch(spark, order, num_workers, workers):
+        trained.append(order.model.embedding_dim)
+        if trained.work:
+            trained.work(len(trained))
+        return real(spark, order, num_workers, workers)
+
+    monkeypatch.setattr(search, "launch", launch)
+    return trained
+
+
+def children(store, run_id):
+    experiment = store.client.get_run(run_id).info.experiment_id
+    return store.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'")
+
+
+def test_trials_are_children_of_one_run_which_has_table_plot_and_the_best_settings(tune, store):
+    done = tune({"embedding_dim": [1, 2]})
+    summary = done.summary
+    assert summary["trials"] == {"complete": 2, "pruned": 0, "diverged": 0, "failed": 0, "left": 0}
+    parent = store.client.get_run(summary["run_id"])
+    assert parent.info.status == "FINISHED"
+    trials = {child.data.params["embedding_dim"]: child for child in children(store, summary["run_id"])}
+    assert set(trials) == {"1", "2"}
+    for child in trials.values():
+        assert child.info.status == "FINISHED" and child.data.tags["trial.state"] == "complete"
+        assert len(store.client.get_metric_history(child.info.run_id, "valid_logloss")) == 2
+    of_best = trials[str(summary["best"]["embedding_dim"])].data.metrics
+    assert of_best["best_valid_logloss"] == pytest.approx(summary["valid_logloss"])
+    assert of_best["best_valid_logloss"] == min(t.data.metrics["best_valid_logloss"] for t in trials.values())
+    assert of_best["best_test_auc"] == pytest.approx(summary["test_auc"])
+    artifacts = parent.info.artifact_uri
+    assert (
+        mlflow.artifacts.load_text(f"{artifacts}/trials.md").strip()
+        == done.stdout.rpartition("\n{")[0].strip()
+    )
+    assert mlflow.artifacts.load_text(f"{artifacts}/trials.csv").count("\n") == 3
+    assert mlflow.artifacts.load_image(f"{artifacts}/plots/embedding_dim.png").width > 500
+    settings = load_settings(summary["best_model"], ModelSettings)
+    assert settings.embedding_dim == summary["best"]["embedding_dim"]
+    assert mlflow.artifacts.load_text(f"{artifacts}/best.yaml") == Path(summary["best_model"]).read_text()
+
+
+def test_the_best_settings_train_as_the_best_trial_did(tune, run_job, small_dataset):
+    summary = tune({"training.learning_rate": [0.01, 0.05]}).summary
+    flags = ["--dataset", small_dataset, "--model", summary["best_model"], "--name", "tuned"]
+    trained = run_job("train", *flags, "--num-workers", 0).summary
+    assert trained["valid_logloss"] == summary["valid_logloss"]
+    assert trained["test_auc"] == summary["test_auc"]
+
+
+def test_an_interrupted_study_goes_on_with_its_run_and_what_it_had_not_done(tune, trained, store):
+    def interrupt(num_begun):
+        if num_begun == 2:
+            raise KeyboardInterrupt
+
+    trained.work = interrupt
+    assert tune({"embedding_dim": [1, 2, 3]}, study="interrupted").status != 0
+    (parent,) = store.find_runs("interrupted", "tags.mlflow.runName = 'interrupted'")
+    trained.work = None
+    summary = tune({"embedding_dim": [1, 2, 3]}, study="interrupted").summary
+    assert summary["run_id"] == parent.info.run_id
+    assert trained[1] == trained[2] and sorted({*trained}) == [1, 2, 3] and len(trained) == 4
+    assert summary["trials"] == {"complete": 3, "pruned": 0, "diverged": 0, "failed": 1, "left": 0}
+    assert store.client.get_run(parent.info.run_id).info.status == "FINISHED"
+    again = tune({"embedding_dim": [1, 2, 3]}, study="interrupted").summary
+    assert len(trained) == 4 and again["best"] == summary["best"]
+
+
+def test_a_run_and_a_folder_that_a_killed_job_left_are_closed(tune, store, profile_path):
+    summary = tune({"embedding_dim": [1, 2]}, "--trials", 1, study="killed").summary
+    tags = {"mlflow.parentRunId": summary["run_id"]}
+    experiment = store.client.get_experiment_by_name("killed").experiment_id
+    left = store.client.create_run(experiment, tags=tags).info.run_id
+    folder = Path(yaml.safe_load(profile_path.read_text())["work_dir"]) / left
+    folder.mkdir()
+    assert tune({"embedding_dim": [1, 2]}, study="killed").summary["trials"]["complete"] == 2
+    assert store.client.get_run(left).info.status == "KILLED"
+    assert not folder.exists()
+
+
+def test_a_trial_that_lags_is_given_up_after_its_epoch_without_a_look_at_the_test_rows(tune, store):
+    # In the order of the grid's seed; what hardly learns comes after what does.
+    rates = {"training.learning_rate": [0.1, 1e-9]}
+    summary = tune(rates, pruner="median", startup_trials=1, seed=1, training={"max_epochs": 4}).summary
+    assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 0, "left": 0}
+    by_state = {child.data.tags["trial.state"]: child for child in children(store, summary["run_id"])}
+    pruned = by_state["pruned"]
+    assert pruned.data.params["training.learning_rate"] == "1e-09"
+    assert pruned.info.status == "FINISHED"
+    assert pruned.data.metrics["best_epochs"] == 1 and "best_test_auc" not in pruned.data.metrics
+    assert by_state["complete"].data.metrics["best_epochs"] > 1
+    assert summary["best"] == {"training.learning_rate": 0.1}
+
+
+def test_a_trial_whose_loss_is_no_number_does_not_stop_the_search(tune):
+    summary = tune({"training.learning_rate": [0.01, 1e30]}).summary
+    assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 1, "failed": 0, "left": 0}
+    assert summary["best"] == {"training.learning_rate": 0.01}
+
+
+def test_a_trial_that_no_memory_holds_does_not_stop_the_search(tune, trained):
+    summary = tune({"embedding_dim": [2, 10**13]}).summary
+    assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 0, "failed": 3, "left": 0}
+    assert sorted(trained) == [2, 10**13, 10**13, 10**13]
+
+
+def test_beyond_its_minutes_a_study_ends_with_the_running_epoch(tune, trained):
+    long = {"max_epochs": 10**6, "patience": 10**6}
+    summary = tune({"embedding_dim": [1, 2]}, "--max-minutes", 0.03, training=long).summary
+    assert len(trained) == 1
+    assert summary["trials"] == {"complete": 0, "pruned": 0, "diverged": 0, "failed": 1, "left": 2}
+    assert (summary["best"], summary["best_model"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "flags", "space", "told"),
+    [
+        (
+            {"deep.dropuot": [0.1]},
+            (),
+            {},
+            "space.yaml: 1 mistake: parameters.deep.dropuot: no model has such",
+        ),
+        ({"deep.dropout": [1.5]}, (), {}, "deep.dropout = 1.5: 1 mistake"),
+        ({"embedding_dim": [1]}, (), {"search": "tpe"}, "--trials: search: tpe has no end of its own"),
+        (
+            {"embedding_dim": [1]},
+            ("--seeds", 2, "--trials", 2),
+            {"search": "tpe"},
+            "only search: grid repeats",
+        ),
+        ({"embedding_dim": [1]}, ("--study", "a/b"), {}, "--study: expected letters, digits"),
+        ({"embedding_dim": [1]}, ("--study-dir", "s3://there"), {}, "--study-dir: expected a local folder"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_trains(tune, trained, parameters, flags, space, told):
+    assert told in tune(parameters, *flags, **space).mistake
+    assert trained == []

@@ -1,0 +1,403 @@
+"""A click log on disk: its files, days and columns, and its rows as Spark reads them."""
+
+import gzip
+import os
+from datetime import datetime
+from decimal import Decimal
+from zipfile import ZipFile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deepfm.click_log.click_log import find_click_log
+from deepfm.click_log.parse import parse_rows
+from deepfm.click_log.raw_rows import raw_rows
+from deepfm.errors import UserError
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
+
+FIELDS = [{"kind": "count", "names": ["I"]}, {"kind": "category", "names": ["C"]}]
+TSV = {"format": "delimited", "columns": ["label", "I", "C"], "fields": FIELDS}
+CSV = {"format": "delimited", "delimiter": ",", "quote": '"', "header": True, "fields": FIELDS}
+PARQUET = {"format": "parquet", "fields": FIELDS}
+
+
+@pytest.fixture
+def find(spark, tmp_path):
+    def find(settings, path="", **options):
+        url = f"file://{tmp_path}/{path}".rstrip("/")
+        return find_click_log(spark, url, parse_settings(settings, DataSettings, "test"), **options)
+
+    return find
+
+
+@pytest.fixture
+def parsed(spark, find):
+    """The parsed rows of the log under test, in the order of its lines."""
+
+    def parsed(settings, path="", days=None, **options):
+        log = find(settings, path, **options)
+        rows = raw_rows(spark, log, days).frame().coalesce(1).toPandas()
+        batch = pa.table(
+            {
+                name: pa.array(column, pa.binary() if name == "line" else None)
+                for name, column in rows.items()
+                if name not in ("ds", "row_hash")
+            }
+        )
+        batch = batch.append_column("row_hash", pa.array(rows["row_hash"], pa.int64()))
+        batch = (
+            batch
+            if "ds" in batch.column_names
+            else batch.append_column("ds", pa.array(rows["ds"], pa.string()))
+        )
+        return parse_rows(batch, log.row_format)
+
+    return parsed
+
+
+def write(folder, **files):
+    """Write {path, with __ for /: content}."""
+    for name, content in files.items():
+        path = folder / name.replace("__", "/").replace("_tsv", ".tsv").replace("ds_", "ds=").replace(
+            "_", "-"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def values(parsed):
+    return list(zip(*parsed.raw.to_pydict().values(), strict=True))
+
+
+def test_day_folders_are_found_and_each_row_knows_its_day(tmp_path, find, parsed):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n", ds_2026_01_02__b_tsv=b"0\t8\tb\n")
+    log = find(TSV)
+    assert log.has_days
+    assert log.day_folders == ("2026-01-01", "2026-01-02")
+    rows = parsed(TSV)
+    assert sorted(zip(rows.days.to_pylist(), values(rows), strict=True)) == [
+        ("2026-01-01", (7, "a")),
+        ("2026-01-02", (8, "b")),
+    ]
+
+
+def test_only_the_days_asked_for_are_read(tmp_path, parsed):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n", ds_2026_01_02__b_tsv=b"0\t8\tb\n")
+    assert values(parsed(TSV, days=["2026-01-02"])) == [(8, "b")]
+
+
+def test_a_day_that_is_not_there_is_told(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n")
+    with pytest.raises(UserError, match="found none for 2026-01-02; it has 2026-01-01 to 2026-01-01"):
+        find(TSV, days=["2026-01-01", "2026-01-02"])
+
+
+def test_a_log_of_links_to_day_folders_has_days(tmp_path, find):
+    write(tmp_path, elsewhere__a_tsv=b"1\t7\ta\n")
+    (tmp_path / "log").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "log" / "ds=2026-01-01")
+    assert find(TSV, "log").day_folders == ("2026-01-01",)
+
+
+def test_a_single_file_is_a_log(tmp_path, find, parsed):
+    write(tmp_path, log_tsv=b"1\t7\ta\n0\t8\tb\n")
+    assert not find(TSV, "log.tsv").has_days
+    assert values(parsed(TSV, "log.tsv")) == [(7, "a"), (8, "b")]
+
+
+def test_a_packed_file_is_a_log(tmp_path, parsed):
+    (tmp_path / "log.csv.gz").write_bytes(gzip.compress(b"I,C,label\n7,a,1\n"))
+    assert values(parsed(CSV, "log.csv.gz")) == [(7, "a")]
+
+
+def test_a_packed_folder_is_refused(tmp_path, find):
+    with ZipFile(tmp_path / "log.zip", "w") as packed:
+        packed.writestr("a.csv", "I,C,label\n7,a,1\n")
+        packed.writestr("b.csv", "I,C,label\n8,b,1\n")
+    with pytest.raises(UserError, match=r"log\.zip: expected a text file or one packed as \.gz"):
+        find(CSV)
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ("log/late.tsv", "found the file late.tsv beside them; move its rows into their day's"),
+        ("log/late/b.tsv", "found the folder late beside them; move its rows into their day's"),
+        ("log/ds=2026-01-02", "found the file ds=2026-01-02 beside them"),
+        (
+            "log/ds=2026-01-01/hour=01/b.tsv",
+            "/ds=2026-01-01: .* found the folder hour=01 there; move its files",
+        ),
+        ("flat/more/b.tsv", "/flat: .* found the folder more there; move its files up"),
+    ],
+)
+def test_rows_that_would_not_be_read_are_told(tmp_path, find, beside, told):
+    write(tmp_path, log__ds_2026_01_01__a_tsv=b"1\t7\ta\n", flat__a_tsv=b"1\t7\ta\n")
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    (tmp_path / beside).write_bytes(b"0\t8\tb\n")
+    with pytest.raises(UserError, match=told):
+        find(TSV, beside.partition("/")[0])
+
+
+def test_what_is_hidden_or_empty_is_no_part_of_a_log(tmp_path, parsed):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n")
+    for name in (
+        "_SUCCESS",
+        ".a.tsv.crc",
+        "_logs/1.txt",
+        "ds=2026-01-01/_SUCCESS",
+        "ds=2026-01-01/.old/b.tsv",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    (tmp_path / "done").touch()
+    assert values(parsed(TSV)) == [(7, "a")]
+
+
+def test_a_folder_name_that_is_no_day_is_refused(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n", ds_yesterday__a_tsv=b"1\t7\ta\n")
+    with pytest.raises(UserError, match="ds=yesterday: expected a folder ds=YYYY-MM-DD"):
+        find(TSV)
+
+
+def test_days_in_folders_and_in_a_column_at_once_are_refused(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n")
+    with pytest.raises(UserError, match="remove one of the two"):
+        find({**TSV, "columns": ["label", "I", "C", "day"], "day_column": "day"})
+
+
+def test_nothing_there_is_told(tmp_path, find):
+    with pytest.raises(UserError, match="found nothing there; check --input"):
+        find(TSV, "absent")
+    (tmp_path / "ds=2026-01-01").mkdir()
+    with pytest.raises(UserError, match="expected files with rows, found none"):
+        find(TSV)
+
+
+def test_a_header_names_the_columns_in_any_order(tmp_path, parsed):
+    write(tmp_path, a_csv=b'note,C,"label",I\n"x, y","a, b",1,7\n', b_csv=b'note,C,"label",I\n,c,0,\n')
+    assert sorted(values(parsed(CSV)), key=str) == [(7, "a, b"), (None, "c")]
+
+
+def test_a_header_with_windows_line_ends_and_byte_order_mark_is_no_row(tmp_path, parsed):
+    (tmp_path / "log.csv").write_bytes(b"\xef\xbb\xbfI,C,label\r\n7,a,1\r\n")
+    rows = parsed(CSV)
+    assert values(rows) == [(7, "a")]
+    assert rows.bad.num_rows == 0
+
+
+def test_a_quoted_header_may_hold_the_delimiter(tmp_path, find):
+    (tmp_path / "log.csv").write_bytes(b'"a, b",I,C,label\nx,7,a,1\n')
+    assert find(CSV).row_format.columns == ("a, b", "I", "C", "label")
+
+
+def test_files_with_other_headers_are_refused(tmp_path, find):
+    write(tmp_path, a_csv=b"I,C,label\n7,a,1\n", b_csv=b"C,I,label\na,7,1\n")
+    with pytest.raises(UserError, match="expected the header of"):
+        find(CSV)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (b"I,label\n", "expected columns C, found only I, label"),
+        (b"I,C,label,I\n", "expected each column once, found I again"),
+        (b"I,C,label\xff\n", "expected a header in UTF-8"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(tmp_path, find, header, told):
+    (tmp_path / "log.csv").write_bytes(header)
+    with pytest.raises(UserError, match=told):
+        find(CSV)
+
+
+def test_the_day_may_stand_in_a_column(tmp_path, find, parsed):
+    (tmp_path / "log.csv").write_bytes(b"I,C,label,ds\n7,a,1,2026-01-02\n8,b,1,soon\n")
+    settings = {**CSV, "day_column": "ds"}
+    assert find(settings).has_days
+    rows = parsed(settings)
+    assert rows.days.to_pylist() == ["2026-01-02"]
+    assert rows.bad.column("reason").to_pylist() == ["day_not_a_date"]
+
+
+@pytest.mark.parametrize("lines", [b"7\ta\n", b"1\t7\ta\n"])
+def test_impressions_to_be_scored_may_come_with_or_without_label(tmp_path, parsed, lines):
+    write(tmp_path, log_tsv=lines)
+    rows = parsed(TSV, labelled=False)
+    assert rows.labels is None
+    assert values(rows) == [(7, "a")]
+
+
+def test_a_broken_first_line_does_not_decide_how_a_night_is_read(tmp_path, parsed):
+    write(tmp_path, log_tsv=b"7\ta\n1\t7\ta\n0\t8\tb\n")
+    rows = parsed(TSV, labelled=False)
+    assert values(rows) == [(7, "a"), (8, "b")]
+    assert rows.bad.column("text").to_pylist() == ["7\ta"]
+
+
+def test_the_width_of_quoted_impressions_is_read_by_their_quotes(tmp_path, parsed):
+    write(tmp_path, log_csv=b'7,"a, b"\r\n')
+    settings = {**TSV, "delimiter": ",", "quote": '"'}
+    assert values(parsed(settings, labelled=False)) == [(7, "a, b")]
+
+
+def test_parquet_columns_of_any_type_become_counts_and_categories(tmp_path, parsed):
+    columns = {
+        "label": pa.array([True, False, True, None]),
+        "I": pa.array([1.0, None, 2.0**53, 2.5]),
+        "C": pa.array([2**53 + 1, None, -1, 0], pa.int64()),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    rows = parsed(PARQUET)
+    assert rows.labels.tolist() == [1, 0, 1]
+    assert values(rows) == [(1, "9007199254740993"), (None, None), (2**53, "-1")]
+    assert rows.bad.column("reason").to_pylist() == ["label_not_0_or_1"]
+
+
+def test_a_kept_column_does_not_change_the_hash_that_splits_rows(tmp_path, parsed):
+    columns = {"label": [1, 0], "I": [7, 8], "C": ["a", "b"], "user": [1, 2]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    plain, keeping = parsed(PARQUET, "log.parquet"), parsed(PARQUET, "log.parquet", keep=("user",))
+    assert plain.row_hashes.tolist() == keeping.row_hashes.tolist()
+
+
+def test_parquet_counts_with_a_fraction_or_without_a_number_are_set_aside(tmp_path, parsed):
+    columns = {"label": [1, 0, 1], "I": pa.array([2.5, float("nan"), 1e30]), "C": ["a", "", None]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    rows = parsed(PARQUET, "log.parquet")
+    assert rows.num_good == 0
+    assert rows.bad.column("reason").to_pylist() == ["count_not_an_integer"] * 3
+    assert rows.bad.column("text")[0].as_py() == '{"C": "a", "I": "2.5", "label": "1"}'
+
+
+def test_parquet_numbers_of_any_type_become_values(tmp_path, parsed):
+    columns = {
+        "label": [1] * 5,
+        "V": pa.array([1e-5, -3.0, 1e300, None, float("nan")]),
+        "W": pa.array([0.5, 1.5, -2.0, None, 1.0], pa.float32()),
+        "D": pa.array(map(Decimal, ["0.000000010", "2.5", "0", "-7", "1"]), pa.decimal128(12, 9)),
+        "N": pa.array([-5, 6, None, 2**40, 1]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    rows = parsed({"format": "parquet", "fields": [{"kind": "value", "names": list("VWDN")}]}, "log.parquet")
+    assert values(rows) == [
+        (1e-5, 0.5, 1e-8, -5.0),
+        (-3.0, 1.5, 2.5, 6.0),
+        (1e300, -2.0, 0.0, None),
+        (None, None, -7.0, 2.0**40),
+    ]
+    # A null is missing, a nan is not: the same as its text in a file with a delimiter.
+    assert rows.bad.column("reason").to_pylist() == ["value_not_a_number"]
+
+
+def test_crossed_fields_are_not_looked_for_in_the_log(tmp_path, parsed):
+    write(tmp_path, log_tsv=b"1\t7\ta\n")
+    assert values(parsed({**TSV, "cross": [["I", "C"]]}, "log.tsv")) == [(7, "a")]
+
+
+def test_parquet_days_come_from_folders(tmp_path, parsed):
+    for day in ("2026-01-01", "2026-01-02"):
+        (tmp_path / f"ds={day}").mkdir()
+        pq.write_table(pa.table({"label": [1], "I": [7], "C": [day]}), tmp_path / f"ds={day}" / "a.parquet")
+    rows = parsed(PARQUET, days=["2026-01-02"])
+    assert rows.days.to_pylist() == ["2026-01-02"]
+    assert values(rows) == [(7, "2026-01-02")]
+
+
+def test_parquet_days_may_stand_in_a_column_named_ds(tmp_path, parsed):
+    pq.write_table(
+        pa.table({"label": [1], "I": [7], "C": ["a"], "ds": ["2026-01-02"]}), tmp_path / "a.parquet"
+    )
+    rows = parsed({**PARQUET, "day_column": "ds"})
+    assert rows.days.to_pylist() == ["2026-01-02"]
+
+
+OF_TIME = {"time_column": "ts", "time_format": "iso"}
+
+
+def test_days_come_from_the_time_column_where_nothing_else_has_them(tmp_path, find, parsed):
+    times = pa.array([datetime(2026, 1, 2, 23, 59, 59), None])
+    pq.write_table(
+        pa.table({"label": [1, 0], "I": [7, 8], "C": ["a", "b"], "ts": times}), tmp_path / "a.parquet"
+    )
+    assert find({**PARQUET, **OF_TIME}).has_days
+    rows = parsed({**PARQUET, **OF_TIME})
+    assert rows.days.to_pylist() == ["2026-01-02"]
+    assert rows.bad.column("reason").to_pylist() == ["time_not_a_time"]
+
+
+def test_a_time_column_that_nothing_needs_may_be_absent(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\t\n")
+    assert find({**TSV, "columns": [*TSV["columns"], "ts"], **OF_TIME}).row_format.time_column is None
+    with_day = {**TSV, "columns": [*TSV["columns"], "ts", "day"], "day_column": "day", **OF_TIME}
+    write(tmp_path, log__a_tsv=b"1\t7\ta\t\t2026-01-01\n")
+    assert find(with_day, "log").row_format.time_column is None
+
+
+def test_the_time_column_is_looked_for_and_its_fields_are_not(tmp_path, find):
+    hour = [*PARQUET["fields"], {"kind": "time", "names": ["hour"]}]
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="expected columns ts, found only"):
+        find({**PARQUET, "fields": hour, **OF_TIME})
+
+
+@pytest.mark.parametrize(
+    ("drifted", "told"),
+    [
+        ({"I": ["7"]}, "expected column I as in file:.*/a.parquet, int64, found string"),
+        ({"C": None}, "expected column C as in file:.*/a.parquet, string, found none"),
+    ],
+)
+def test_a_parquet_file_whose_columns_drifted_is_named(tmp_path, find, drifted, told):
+    columns = {"label": [1], "I": [7], "C": ["a"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    drifted = {name: column for name, column in (columns | drifted).items() if column}
+    pq.write_table(pa.table(drifted), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match=f"{tmp_path}/b.parquet: {told}"):
+        find(PARQUET)
+
+
+def test_columns_of_a_parquet_log_may_be_more_or_in_another_order(tmp_path, find):
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"]}), tmp_path / "a.parquet")
+    encoded = pa.array(["a"]).dictionary_encode()
+    pq.write_table(pa.table({"C": encoded, "more": [0.5], "I": [7], "label": [1]}), tmp_path / "b.parquet")
+    find(PARQUET)
+
+
+def test_a_file_that_is_no_parquet_is_told(tmp_path, find):
+    write(tmp_path, log_tsv=b"1\t7\ta\n")
+    with pytest.raises(UserError, match=r"log\.tsv: expected a Parquet file"):
+        find(PARQUET)
+
+
+def test_a_kept_parquet_column_with_a_dot_is_refused(tmp_path, find):
+    """PySpark would look for a column within a column, in an error of its own."""
+    pq.write_table(pa.table({"label": [1], "I": [1], "C": ["a"], "user.id": ["u"]}), tmp_path / "log.parquet")
+    with pytest.raises(UserError, match=r"expected columns without a dot in their names, found user\.id"):
+        find(PARQUET, keep=("user.id",))
+    assert find(PARQUET).row_format.columns  # one that nobody asks for does not matter
+
+
+def test_a_parquet_column_with_a_name_of_ours_is_refused(tmp_path, find):
+    pq.write_table(pa.table({"label": [1], "I": [7], "row_hash": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="a column cannot be named row_hash here"):
+        find({**PARQUET, "fields": [FIELDS[0], {"kind": "category", "names": ["row_hash"]}]})
+
+
+def test_a_parquet_file_that_was_cut_is_told(tmp_path, find):
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"]}), tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"a\.parquet: expected a whole Parquet file"):
+        find(PARQUET)
+
+
+def test_lists_that_spark_reads_alike_are_no_drift(tmp_path, find):
+    field = {"kind": "list", "names": ["L"], "max_values": 2}
+    kinds = (pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.field("item", pa.string())))
+    for name, kind in zip("abc", kinds, strict=True):
+        columns = {"label": pa.array([1]), "L": pa.array([["x"]], kind)}
+        table = pa.table(columns)
+        pq.write_table(table, tmp_path / f"{name}.parquet", use_compliant_nested_type=name == "b")
+    find({"format": "parquet", "fields": [field]})

@@ -1,0 +1,142 @@
+"""Which settings the models of a comparison get, and which comparisons are one and the same."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from deepfm.errors import UserError
+from deepfm.experiments.compare.plan import Comparison, alike, load_models
+from deepfm.settings.model import ModelSettings
+
+TRAINING = {"batch_size": 8, "max_epochs": 2, "learning_rate": 0.01}
+
+
+def settings(model, **own):
+    sizes = {} if model == "lr" else {"embedding_dim": 4}
+    return ModelSettings.model_validate({"model": model, **sizes, "training": TRAINING, **own})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(*models):
+        for model in models:
+            content = model.model_dump(mode="json", exclude_none=True)
+            (tmp_path / f"{model.model}.yaml").write_text(yaml.safe_dump(content))
+        return str(tmp_path)
+
+    return write
+
+
+LIKE = settings("deepfm", embedding_dim=9, deep={"hidden_units": [7]}, w_reg=0.1, v_reg=0.2, init_std=0.3)
+
+
+def test_alike_takes_sizes_penalties_and_training():
+    fm = alike(settings("fm", training={**TRAINING, "max_epochs": 5}), LIKE)
+    assert (fm.embedding_dim, fm.w_reg, fm.v_reg, fm.init_std) == (9, 0.1, 0.2, 0.3)
+    assert fm.training == LIKE.training
+    assert alike(settings("dnn"), LIKE).deep.hidden_units == (7,)
+
+
+def test_alike_gives_no_model_parts_that_it_has_not():
+    lr, fm = alike(settings("lr"), LIKE), alike(settings("fm"), LIKE)
+    assert (lr.embedding_dim, lr.deep, lr.v_reg, fm.deep) == (None, None, 0.0, None)
+    assert lr.init_std == settings("lr").init_std
+    for made in (lr, fm):
+        assert ModelSettings.model_validate(made.model_dump()) == made
+
+
+def test_alike_leaves_a_model_its_form_of_products():
+    assert alike(settings("opnn", outer="pooled"), LIKE).outer == "pooled"
+
+
+def test_alike_leaves_lr_ftrl_with_its_rate_and_nothing_else():
+    training = {"batch_size": 1, "max_epochs": 9, "learning_rate": 0.7, "optimizer": "ftrl"}
+    made = alike(settings("lr", training=training), LIKE).training
+    assert (made.optimizer, made.learning_rate, made.ftrl.beta) == ("ftrl", 0.7, 1.0)
+    assert (made.batch_size, made.max_epochs) == (8, 2)
+
+
+@pytest.mark.parametrize("schedule", [{"schedule": "cosine"}, {"warmup_steps": 5}])
+def test_alike_leaves_ftrl_its_constant_rate(schedule):
+    training = {**TRAINING, "optimizer": "ftrl"}
+    made = alike(settings("lr", training=training), settings("deepfm", training={**TRAINING, **schedule}))
+    assert (made.training.schedule, made.training.warmup_steps) == ("constant", 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "like", "part"),
+    [("fm", "lr", "embedding_dim"), ("deepfm", "lr", "embedding_dim"), ("dnn", "fm", "deep")],
+)
+def test_a_like_without_what_a_model_needs_is_refused(model, like, part):
+    with pytest.raises(
+        UserError, match=f"^--like: expected the YAML of a model with {part}, which {model} needs"
+    ):
+        alike(settings(model), settings(like))
+
+
+def test_lr_has_no_embedding_size_to_differ_in(folder):
+    assert len(load_models(["lr", "fm"], folder(settings("lr"), settings("fm")), None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"embedding_dim": 5}, "embedding_dim"),
+        ({"deep": {"hidden_units": [9]}}, "deep.hidden_units"),
+        ({"training": {**TRAINING, "max_epochs": 7}}, "training.max_epochs"),
+        ({"training": {**TRAINING, "batch_size": 7}}, "training.batch_size"),
+    ],
+)
+def test_models_that_differ_in_size_or_budget_are_refused(folder, change, named):
+    with pytest.raises(UserError, match=named):
+        load_models(["dnn", "deepfm"], folder(settings("dnn"), settings("deepfm", **change)), None)
+
+
+@pytest.mark.parametrize(("key", "value"), [("precision", "bf16"), ("keep", "last"), ("monitor", "auc")])
+def test_models_that_are_trained_or_chosen_otherwise_are_refused(folder, key, value):
+    """Else the time of one would be that of other arithmetic, or its figures those of another epoch."""
+    models = settings("fm"), settings("dnn", training={**TRAINING, key: value})
+    with pytest.raises(UserError, match=f"training.{key}"):
+        load_models(["fm", "dnn"], folder(*models), None)
+
+
+def test_two_settings_of_one_kind_are_refused(folder):
+    """The table and what is finished go by the kind: one would stand for the other."""
+    path = folder(settings("fm"))
+    Path(path, "quick.yaml").write_text(Path(path, "fm.yaml").read_text())
+    with pytest.raises(UserError, match="found fm and quick; leave all but one out"):
+        load_models(["fm", "quick"], path, None)
+
+
+def test_the_models_that_are_compared_by_default_are_on_equal_terms():
+    names = ["lr", "fm", "fnn", "ipnn", "opnn", "pnn", "wide_deep", "fm_dnn", "deepfm"]
+    folder = Path(__file__).resolve().parents[3] / "conf" / "model"
+    assert [found.model for found in load_models(names, str(folder), None)] == names
+
+
+def test_like_makes_differing_models_comparable(folder):
+    models = load_models(["dnn", "fm"], folder(settings("dnn"), settings("fm", embedding_dim=5)), LIKE)
+    assert {model.embedding_dim for model in models} == {9}
+
+
+COMPARISON = Comparison("file:///d", SimpleNamespace(digest="d"), (settings("lr"), settings("fm")), 1, 2)
+
+
+def test_the_same_content_is_the_same_comparison_wherever_it_lies():
+    assert replace(COMPARISON, dataset_url="file:///elsewhere").key == COMPARISON.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"manifest": SimpleNamespace(digest="e")},
+        {"models": (settings("lr"), settings("fm", v_reg=0.1))},
+        {"num_seeds": 2},
+        {"num_workers": 0},
+    ],
+)
+def test_other_rows_settings_seeds_or_workers_are_another_comparison(change):
+    assert replace(COMPARISON, **change).key != COMPARISON.key

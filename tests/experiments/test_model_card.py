@@ -1,0 +1,85 @@
+"""The card of a version: what it says, as text and as a page."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
+from deepfm.experiments import model_card
+from deepfm.experiments.result_metrics import figures
+from deepfm.metrics.binary import Tally
+from deepfm.metrics.slices import SliceMetrics
+from deepfm.settings.data import DataSettings
+from deepfm.settings.loader import parse_settings
+from deepfm.settings.model import ModelSettings
+from deepfm.training.result import Outcome
+from deepfm.training.state import Epoch, Training
+
+SETTINGS = ModelSettings.model_validate(
+    {"model": "fm", "embedding_dim": 2, "training": {"batch_size": 8, "max_epochs": 3, "learning_rate": 0.1}}
+)
+#: (field, value, figures): a value that would end a cell, and one without a click.
+SLICES = [
+    ("site", "a|b<i>", SliceMetrics(2, 1200, 0.25, 0.2, 0.5, 0.75)),
+    ("site", "(missing)", SliceMetrics(0, 30, 0.0, 0.1, 0.105, math.nan)),
+]
+
+
+@pytest.fixture
+def finished():
+    """(manifest, outcome) of a training whose log has a hostile name."""
+    tally = Tally()
+    tally.add(torch.tensor([0.3, -0.4, 0.8]), torch.tensor([1.0, 0.0, 0.0]))
+    metrics = tally.metrics(gauc=0.625)
+    outcome = Outcome(
+        Training([Epoch(1, 0.6, metrics, 1, 1)], 1), metrics, metrics, 31, None, tally.score_counts()
+    )
+    data = {
+        "format": "delimited",
+        "columns": ["label", "C"],
+        "fields": [{"kind": "category", "names": ["C"]}],
+    }
+    part = SplitPart(num_rows=1234, num_clicks=0, days={}, files=(), digest="0")
+    manifest = Manifest(
+        created_at="2026-01-08T00:00:00+00:00",
+        data=parse_settings(data, DataSettings, "here"),
+        num_ids=(10,),
+        vocabulary="0",
+        splits=dict.fromkeys(("train", "valid", "test"), part),
+        input=InputLog(
+            url="file:///<script>", days={"test": ("2026-01-07",) * 2}, rows_read=3, bad_by_reason={}
+        ),
+    )
+    return manifest, outcome
+
+
+def test_it_says_what_was_learnt_from_and_how_good_it_is(finished):
+    text = model_card.markdown(model_card.content("ctr", SETTINGS, *finished))
+    for line in (
+        "# Model ctr",
+        "- Model: fm, 31 weights, 10 ids",
+        "- Fields: 1 category",
+        "- Days of test: 2026-01-07",
+        "- Impressions of train: 1,234",
+        "| GAUC | 0.62500 | 0.62500 |",
+        "## Intended use",
+        "## Limits",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_page_holds_its_pictures_and_escapes_what_came_as_data(finished):
+    page = model_card.html(model_card.content("ctr", SETTINGS, *finished, SLICES), figures(finished[1]))
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 6
+    assert "<script>" not in page
+    assert "file:///&lt;script&gt;" in page
+    assert "<code>a|b&lt;i&gt;</code>" in page
+
+
+def test_a_value_has_its_row_where_slices_are_named(finished):
+    text = model_card.markdown(model_card.content("ctr", SETTINGS, *finished, SLICES))
+    assert r"| site | a\|b\<i\> | 1,200 | 0.2500 | 0.5000 | 0.7500 | 0.8000 |" in text.splitlines()
+    assert "| site | (missing) | 30 | 0.0000 | 0.1050 |  |  |" in text.splitlines()
+    assert "By value" not in model_card.markdown(model_card.content("ctr", SETTINGS, *finished))

@@ -1,0 +1,115 @@
+"""What a space may try: names and values are checked against the model's settings before anything trains."""
+
+from pathlib import Path
+
+import pytest
+
+from deepfm.errors import UserError
+from deepfm.experiments.tune.space import SearchSpace
+from deepfm.settings.loader import load_settings, parse_settings, yaml_text
+from deepfm.settings.model import ModelSettings
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+
+
+def space_of(search="grid", **parameters):
+    """space_of(deep__dropout={"values": [0]}): two underscores stand for the dot."""
+    named = {name.replace("__", "."): content for name, content in parameters.items()}
+    return parse_settings({"search": search, "parameters": named}, SearchSpace, "space.yaml")
+
+
+def test_a_choice_sets_what_its_names_say_and_leaves_the_rest(base):
+    shapes = {"values": {"flat": [4, 4], "steep": [8, 2]}}
+    space = space_of(deep__hidden_units=shapes, training__learning_rate={"values": [0.1, 0.2]})
+    settings = space.settings_of(base, {"deep.hidden_units": "steep", "training.learning_rate": 0.2})
+    assert settings.deep.hidden_units == (8, 2)
+    assert settings.training == base.training.model_copy(update={"learning_rate": 0.2})
+    assert settings.model_copy(update={"deep": base.deep, "training": base.training}) == base
+
+
+def test_values_that_are_no_numbers_or_names_are_labelled_by_their_text(base):
+    space = space_of(deep__hidden_units={"values": [[4, 4], [8]]})
+    assert space.parameters["deep.hidden_units"].labels == ("[4, 4]", "[8]")
+    assert space.settings_of(base, {"deep.hidden_units": "[8]"}).deep.hidden_units == (8,)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("deep__dropuot", {"values": [0.1]}, "no model has such a setting; perhaps deep.dropout"),
+        ("dropout", {"values": [0.1]}, "perhaps deep.dropout"),
+        ("training__seed", {"values": [1, 2]}, "is the same in all trials; give --seeds N"),
+        ("training__monitor", {"values": ["auc"]}, "set it in the model's YAML"),
+        ("deep__dropout", {}, "expected either values or low and high"),
+        ("deep__dropout", {"values": [0.1], "low": 0, "high": 1}, "expected either values or low and high"),
+        ("deep__dropout", {"low": 0.5, "high": 0.1}, "low below high"),
+        ("deep__dropout", {"low": 0.5}, "low and high: expected both"),
+        ("deep__dropout", {"low": 0, "high": 0.5, "log": True}, "log: only a range from above 0"),
+        ("deep__dropout", {"values": [0.1, 0.1]}, "each may be there once"),
+        ("deep__dropout", {"values": []}, "expected at least one"),
+        ("deep__activation", {"low": 1, "high": 2}, "is no number"),
+        ("embedding_dim", {"low": 0.5, "high": 2}, "is a whole number"),
+        ("deep__dropout", {"value": [0.1]}, "unknown key parameters.deep.dropout.value"),
+    ],
+)
+def test_a_wrong_parameter_is_told(name, content, told):
+    with pytest.raises(UserError, match="space.yaml: 1 mistake: ") as mistake:
+        space_of("tpe", **{name: content})
+    assert told in str(mistake.value)
+
+
+def test_a_grid_takes_no_range():
+    with pytest.raises(UserError, match="a grid needs values; a range is for search: tpe"):
+        space_of(deep__dropout={"low": 0.0, "high": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("search", "content", "told"),
+    [
+        ("grid", {"values": [0.1, 1.5]}, r"deep\.dropout = 1\.5: 1 mistake: deep\.dropout: .* less than 1"),
+        ("tpe", {"low": 0.0, "high": 1.5}, r"deep\.dropout = 1\.5"),
+        ("grid", {"values": ["much"]}, r"deep\.dropout = much"),
+    ],
+)
+def test_a_value_that_the_models_settings_refuse_is_told(base, search, content, told):
+    with pytest.raises(UserError, match=told):
+        space_of(search, deep__dropout=content).check(base, "space.yaml")
+
+
+def test_values_that_are_refused_only_together_are_told(base):
+    rates = {"values": [0.0, 0.1]}
+    alone = space_of(training__table_l2=rates, training__optimizer={"values": ["adam_dense"]})
+    alone.check(base, "space.yaml")
+    both = space_of(training__table_l2=rates, training__optimizer={"values": ["adam", "adam_dense"]})
+    with pytest.raises(UserError, match=r"table_l2 = 0\.1, training\.optimizer = adam: .*only optimizer"):
+        both.check(base, "space.yaml")
+
+
+def test_of_a_space_too_large_to_try_whole_each_value_is(base):
+    many = {
+        "deep__dropout": {"values": [n / 100 for n in range(90)]},
+        "embedding_dim": {"values": list(range(1, 91))},
+        "training__batch_size": {"values": [*range(1, 90), 0]},
+    }
+    with pytest.raises(UserError, match=r"training\.batch_size = 0"):
+        space_of(**many).check(base, "space.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("tune/*.yaml")), ids=lambda path: path.stem)
+def test_spaces_of_the_repository_fit_its_deepfm(path):
+    space = load_settings(path, SearchSpace)
+    space.check(load_settings(CONF / "model/deepfm.yaml", ModelSettings), str(path))
+
+
+def test_networks_of_the_shape_study_have_as_many_units():
+    """Guo et al. 2017, section 3.3: constant, increasing, decreasing, diamond."""
+    shapes = load_settings(CONF / "tune/shape.yaml", SearchSpace).parameters["deep.hidden_units"].values
+    assert {name: sum(units) for name, units in shapes.items()} == dict.fromkeys(
+        ("constant", "increasing", "decreasing", "diamond"), 600
+    )
+
+
+def test_settings_written_as_yaml_read_back_the_same(base, tmp_path):
+    (tmp_path / "best.yaml").write_text(yaml_text(base))
+    assert load_settings(tmp_path / "best.yaml", ModelSettings) == base
+    assert "hidden_units: [4]" in yaml_text(base)

@@ -1,0 +1,119 @@
+"""A vocabulary that grows: no id ever moves, counts carry over, and each new id knows what it was before."""
+
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepfm.errors import UserError
+from deepfm.features.counting import summed
+from deepfm.features.encode import Encoder
+from deepfm.features.kinds.hashing import hash64
+from deepfm.features.kinds.scaling import Moments
+from deepfm.features.vocabulary.grow import previous_ids
+from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.fields import Field, FieldSet
+
+C = Field(name="C", kind="category", min_count=2)
+
+
+def counts(*by_field):
+    rows = [(at, value, num) for at, of_field in enumerate(by_field) for value, num in of_field.items()]
+    columns = list(zip(*rows, strict=True)) or [[], [], []]
+    kinds = (pa.int32(), pa.string(), pa.int64())
+    names = ("field", "value", "num")
+    return pa.table({n: pa.array(c, k) for n, c, k in zip(names, columns, kinds, strict=True)})
+
+
+def nights(field, *by_night):
+    """The vocabularies of nights that grow one after the other."""
+    vocabularies, rare = [], counts()
+    for of_night in by_night:
+        of_all = summed([counts(of_night), rare])
+        old = vocabularies[-1] if vocabularies else None
+        vocabularies.append(Vocabulary.fit(FieldSet([field]), of_all, old=old))
+        rare = vocabularies[-1].rare(of_all)
+    return vocabularies
+
+
+def known(vocabulary):
+    return dict(zip(vocabulary.values[0].to_pylist(), vocabulary.counts[0].to_pylist(), strict=True))
+
+
+def test_known_values_keep_their_ids_and_new_ones_follow_by_count():
+    _, second = nights(C, {"a": 5, "b": 3}, {"c": 2, "b": 9, "d": 4})
+    assert known(second) == {"a": 5, "b": 12, "d": 4, "c": 2}
+    assert second.values[0].to_pylist() == ["a", "b", "d", "c"]
+
+
+def test_a_value_that_is_rare_every_night_becomes_known_by_the_sum_of_its_nights():
+    first, second, third = nights(Field(name="C", kind="category", min_count=3), {"a": 1}, {"a": 1}, {"a": 1})
+    assert (known(first), known(second), known(third)) == ({}, {}, {"a": 3})
+
+
+def test_a_known_value_that_does_not_come_any_more_stays():
+    assert known(nights(C, {"a": 2}, {"b": 7}, {})[-1]) == {"a": 2, "b": 7}
+
+
+def test_a_full_vocabulary_takes_no_more_values():
+    bounded = Field(name="C", kind="category", max_size=2)
+    _, second, third = nights(bounded, {"a": 1}, {"b": 3, "c": 9}, {"d": 99})
+    assert known(second) == {"a": 1, "c": 9}
+    assert known(third) == {"a": 1, "c": 9}
+
+
+NIGHTS = st.lists(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 4), max_size=8), max_size=5)
+
+
+@given(NIGHTS, st.integers(1, 5))
+def test_no_id_ever_moves_and_no_count_is_lost(by_night, min_count):
+    grown = nights(Field(name="C", kind="category", min_count=min_count), {}, *by_night)
+    for before, after in pairwise(grown):
+        assert after.values[0].to_pylist()[: len(before.values[0])] == before.values[0].to_pylist()
+    totals = {}
+    for of_night in by_night:
+        for value, num in of_night.items():
+            totals[value] = totals.get(value, 0) + num
+    assert known(grown[-1]) == {value: num for value, num in totals.items() if num >= min_count}
+
+
+def test_what_was_learnt_of_numbers_stays():
+    fields = FieldSet([Field(name="V", kind="value"), Field(name="Q", kind="quantile", quantile_buckets=2)])
+    quantile = {"1.000e+00": 1, "3.000e+00": 1}
+    old = Vocabulary.fit(fields, counts({}, quantile), {0: Moments(2, 5.0, 8.0)})
+    new = Vocabulary.fit(fields, counts({}, {"9.000e+00": 5}), {0: Moments(9, 1.0, 1.0)}, old)
+    assert (new.scalings, new.boundaries, new.num_ids) == (old.scalings, old.boundaries, old.num_ids)
+
+
+def test_every_id_starts_as_the_id_that_its_value_had():
+    field = Field(name="C", kind="category", unknown_buckets=3)
+    old, new = nights(field, {"a": 1}, {"b": 2, "c": 1})
+    # Ids 0 to 3 are missing and the unknown ones, 4 is a.
+    expected = [0, 1, 2, 3, 4, *(1 + hash64(value) % 3 for value in "bc")]
+    (ids,) = previous_ids(old, new)
+    assert ids.tolist() == expected
+    raw = pa.table({"C": ["a", "b", "c", None, "never seen"]})
+    assert ids[Encoder(new).encode(raw)[0]].tolist() == Encoder(old).encode(raw)[0].tolist()
+
+
+def test_a_vocabulary_that_did_not_grow_from_the_other_is_refused():
+    (old,) = nights(C, {"a": 5, "b": 3})
+    (other,) = nights(C, {"a": 3, "b": 5})
+    with pytest.raises(UserError, match="ids of field C have other meanings in it; build it with --grow"):
+        previous_ids(old, other)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ([C, Field(name="D", kind="category")], "found new D"),
+        ([Field(name="D", kind="category")], "found new D; missing C"),
+        ([Field(name="C", kind="category", unknown_buckets=5)], "found changed C"),
+    ],
+)
+def test_other_fields_are_told_by_name(fields, told):
+    (old,) = nights(C, {"a": 5})
+    with pytest.raises(UserError, match=told):
+        previous_ids(old, Vocabulary.fit(FieldSet(fields), counts()))

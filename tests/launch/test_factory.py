@@ -1,0 +1,139 @@
+"""Every setting of a model's YAML reaches the part of a training that it is for."""
+
+import math
+
+import pytest
+import torch
+
+from deepfm.dataset.manifest import read_manifest
+from deepfm.launch import factory as plan
+from deepfm.launch.factory import loop_settings, make_optimizer
+from deepfm.launch.job_spec import WorkOrder
+from deepfm.metrics.gauc import Groups
+from deepfm.models.deepfm import DeepFM
+from deepfm.settings.model import ModelSettings, TrainingSettings
+from deepfm.training.optimizer import LazyAdam, RowAdagrad
+
+NUM_STEPS, NUM_WORKERS = 7, 4
+#: What no other test here looks at is looked at where it is used: `read` and `keep` of training.worker.
+IN_THE_WORKER = {"batch_size", "save_optimizer"}
+IN_THE_LOOP = [
+    ("max_epochs", 9, "max_epochs", 9),
+    ("patience", 4, "patience", 4),
+    ("keep", "last", "keep_last", True),
+    ("monitor", "auc", "monitor", "auc"),
+    ("precision", "bf16", "bf16", True),
+    ("wire", "bf16", "wire", "bf16"),
+    ("seed", 23, "seed", 23),
+    ("plateau_patience", 3, "plateau_patience", 3),
+    ("gauc_field", "B", "groups", Groups(1, 2)),
+]
+OF_THE_SCHEDULE = [
+    ("schedule", "cosine", "kind", "cosine"),
+    ("warmup_steps", 3, "warmup_steps", 3),
+    ("max_epochs", 9, "num_steps", 9 * NUM_STEPS),
+    ("scale_learning_rate", "sqrt", "scale", 2.0),
+    ("plateau_factor", 0.3, "reduction", 0.3),
+]
+OF_THE_OPTIMIZER = {"learning_rate", "table_learning_rate", "optimizer", "ftrl", "table_l2"}
+
+
+def settings(training=(), **of_the_model):
+    training = {"batch_size": 16, "max_epochs": 2, "learning_rate": 0.01, **dict(training)}
+    content = {"model": "deepfm", "embedding_dim": 2, "deep": {"hidden_units": [4]}, "training": training}
+    return ModelSettings.model_validate({**content, **of_the_model})
+
+
+@pytest.fixture
+def loop_of(dataset_url, monkeypatch):
+    """The loop's settings on a device that multiplies bf16, of the small dataset."""
+    monkeypatch.setattr(plan, "multiplies_bf16", lambda device: True)
+
+    def make(model, keep_negatives=1.0, **order):
+        manifest = read_manifest(dataset_url)
+        data = manifest.data.model_copy(update={"keep_negatives": keep_negatives})
+        order = WorkOrder(dataset_url, "file:///run", model, num_threads=1, **order)
+        return loop_settings(
+            order,
+            model,
+            manifest.model_copy(update={"data": data}),
+            torch.device("cpu"),
+            NUM_WORKERS,
+            NUM_STEPS,
+        )
+
+    return make
+
+
+def test_every_setting_of_a_training_is_looked_at():
+    looked_at = {case[0] for case in IN_THE_LOOP + OF_THE_SCHEDULE}
+    assert looked_at | OF_THE_OPTIMIZER | IN_THE_WORKER == set(TrainingSettings.model_fields)
+
+
+@pytest.mark.parametrize(("name", "value", "part", "expected"), IN_THE_LOOP)
+def test_a_setting_reaches_the_loop(loop_of, name, value, part, expected):
+    assert getattr(loop_of(settings({name: value})), part) == expected
+    assert getattr(loop_of(settings()), part) != expected
+
+
+@pytest.mark.parametrize(("name", "value", "part", "expected"), OF_THE_SCHEDULE)
+def test_a_setting_reaches_the_schedule(loop_of, name, value, part, expected):
+    assert getattr(loop_of(settings({name: value})).schedule, part) == expected
+    assert getattr(loop_of(settings()).schedule, part) != expected
+
+
+@pytest.mark.parametrize("name", ["w_reg", "v_reg"])
+def test_each_penalty_reaches_the_loop_as_itself(loop_of, name):
+    found = loop_of(settings(**{name: 0.25}))
+    assert {key: getattr(found, key) for key in ("w_reg", "v_reg")} == {"w_reg": 0, "v_reg": 0, name: 0.25}
+
+
+def test_a_device_without_bf16_multiplies_fp32_whatever_is_set(loop_of, monkeypatch):
+    monkeypatch.setattr(plan, "multiplies_bf16", lambda device: False)
+    assert not loop_of(settings({"precision": "bf16"})).bf16
+
+
+def test_steps_of_an_epoch_are_counted_for_the_schedule(loop_of):
+    assert loop_of(settings()).steps_per_epoch == NUM_STEPS
+
+
+def test_intervals_between_checkpoints_are_the_orders(loop_of):
+    found = loop_of(settings(), checkpoint_every_n_steps=5, checkpoint_every_min=1.5)
+    assert (found.checkpoint_every_n_steps, found.checkpoint_every_s) == (5, 90)
+    assert loop_of(settings()).checkpoint_every_n_steps == 0
+
+
+def test_what_is_measured_is_corrected_for_the_negatives_that_were_left_out(loop_of):
+    assert loop_of(settings(), keep_negatives=0.1).logit_correction == pytest.approx(math.log(0.1))
+    assert loop_of(settings()).logit_correction == 0
+
+
+# The optimizer
+
+
+def parts_of(**training):
+    """The optimizers of the tables and of the dense weights."""
+    return make_optimizer(DeepFM((4, 5), 2, hidden_units=(4,)), settings(training).training)._optimizers
+
+
+def test_learning_rates_of_tables_and_of_the_rest_are_told_apart():
+    def rates(**training):
+        return [part.param_groups[0]["lr"] for part in parts_of(**training)]
+
+    assert rates(learning_rate=0.5) == [0.5, 0.5]
+    assert rates(learning_rate=0.5, table_learning_rate=0.125) == [0.125, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", LazyAdam), ("adam_dense", torch.optim.Adam), ("adagrad", RowAdagrad)]
+)
+def test_an_optimizers_name_chooses_that_of_the_tables(name, kind):
+    of_tables, of_the_rest = parts_of(optimizer=name)
+    assert (type(of_tables), type(of_the_rest)) == (kind, torch.optim.Adam)
+
+
+def test_l2_on_the_tables_holds_back_nothing_else():
+    decays = [
+        part.param_groups[0]["weight_decay"] for part in parts_of(optimizer="adam_dense", table_l2=0.25)
+    ]
+    assert decays == [0.25, 0]

@@ -1,0 +1,31 @@
+"""What is said where memory runs out: an allocation that really fails."""
+
+import numpy as np
+import pytest
+import torch
+
+from deepfm.errors import OutOfMemory
+from deepfm.launch.oom import memory_advice
+from deepfm.settings.model import ModelSettings
+
+SETTINGS = ModelSettings.model_validate(
+    {
+        "model": "fm",
+        "embedding_dim": 16,
+        "training": {"batch_size": 4096, "max_epochs": 1, "learning_rate": 0.01},
+    }
+)
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)])
+def test_an_allocation_that_fails_says_what_to_lower(allocate):
+    with (
+        pytest.raises(OutOfMemory, match=r"^rank 3 ran out of memory: .*batch_size \(now 4096\).*1,000 ids"),
+        memory_advice(3, SETTINGS, [400, 600]),
+    ):
+        allocate()
+
+
+def test_other_errors_stay_as_they_are():
+    with pytest.raises(RuntimeError, match="^something else$"), memory_advice(0, SETTINGS, [1]):
+        raise RuntimeError("something else")

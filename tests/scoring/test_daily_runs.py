@@ -1,0 +1,35 @@
+"""Nights that were logged are read back as a table."""
+
+import math
+
+from deepfm.scoring.daily_runs import log_live_night, log_night, night_figures
+
+
+def log(store, name, day, version="1", **figures):
+    tags = {"version": version, "flagged": str(figures.get("psi", 0) > 0.25).lower()}
+    log_night(store, name, day, tags=tags, figures=figures, page=None)
+
+
+def test_a_row_is_a_day_with_its_drift_and_its_live_figures(store):
+    log(store, "read_back", "2026-01-09", psi=0.5)
+    log(store, "read_back", "2026-01-08", psi=0.01)
+    log_live_night(store, "read_back", "2026-01-08", {"auc": 0.75})
+    table = night_figures(store, "read_back")
+    assert table["day"].tolist() == ["2026-01-08", "2026-01-09"]
+    assert table["flagged"].tolist() == [False, True]
+    assert table["psi"].tolist() == [0.01, 0.5]
+    assert table["live_auc"][0] == 0.75 and math.isnan(table["live_auc"][1])
+
+
+def test_a_night_that_was_scored_again_counts_with_its_last_figures(store):
+    for version, psi in (("1", 0.5), ("2", 0.01)):
+        log(store, "scored_again", "2026-01-08", version, psi=psi)
+    (night,) = night_figures(store, "scored_again").to_dict("records")
+    assert (night["version"], night["psi"], night["flagged"]) == ("2", 0.01, False)
+
+
+def test_a_night_that_cannot_be_logged_stands_all_the_same(store, caplog):
+    log(store, "gone", "2026-01-08", psi=0.5)
+    store.client.delete_experiment(store.client.get_experiment_by_name("gone-nights").experiment_id)
+    log(store, "gone", "2026-01-09", psi=0.5)
+    assert "2026-01-09 is published but not logged" in caplog.text

@@ -1,0 +1,221 @@
+"""Settings of a model: each kind has its own, and what another kind has is a mistake that is named."""
+
+from pathlib import Path
+
+import pytest
+
+from deepfm.errors import UserError
+from deepfm.model_factory import build_model
+from deepfm.models.deepfm import DeepFM
+from deepfm.models.dnn import DNN
+from deepfm.models.fm import FM
+from deepfm.models.fm_dnn import FMDNN
+from deepfm.models.fnn import FNN
+from deepfm.models.lr import LR
+from deepfm.models.pnn import PNN
+from deepfm.models.wide_deep import WideDeep
+from deepfm.settings.loader import load_settings, parse_settings
+from deepfm.settings.model import DeepPartSettings, FtrlSettings, ModelSettings, TrainingSettings
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
+TRAINING = {"batch_size": 64, "max_epochs": 2, "learning_rate": 0.01}
+FTRL = {**TRAINING, "optimizer": "ftrl"}
+WITH_DEEP_PART = ("fnn", "ipnn", "opnn", "pnn", "wide_deep", "fm_dnn", "dnn", "deepfm")
+
+
+def settings(model, **changes):
+    content = {"model": model, "training": TRAINING, **({} if model == "lr" else {"embedding_dim": 4})}
+    return parse_settings({**content, **changes}, ModelSettings, "model.yaml")
+
+
+def mistakes_of(model, **changes):
+    with pytest.raises(UserError) as caught:
+        settings(model, **changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# The files of conf/model
+
+
+@pytest.mark.parametrize(
+    ("name", "model_class"),
+    [
+        ("lr", LR),
+        ("fm", FM),
+        ("fnn", FNN),
+        ("ipnn", PNN),
+        ("opnn", PNN),
+        ("pnn", PNN),
+        ("wide_deep", WideDeep),
+        ("fm_dnn", FMDNN),
+        ("dnn", DNN),
+        ("deepfm", DeepFM),
+    ],
+)
+def test_the_file_of_a_model_is_named_for_it_and_builds_its_class(name, model_class):
+    loaded = load_settings(CONF / f"{name}.yaml", ModelSettings)
+    assert loaded.model == name
+    assert type(build_model(loaded, (3, 4))) is model_class
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_settings_of_a_file_come_back_from_plain_values_as_they_were(path):
+    loaded = load_settings(path, ModelSettings)
+    assert parse_settings(loaded.model_dump(mode="json"), ModelSettings, "again") == loaded
+
+
+# What has a default
+
+
+@pytest.mark.parametrize("model", WITH_DEEP_PART)
+def test_a_deep_part_that_is_not_described_is_the_papers(model):
+    assert settings(model).deep == DeepPartSettings(hidden_units=(400, 400, 400), activation="relu")
+
+
+@pytest.mark.parametrize("model", ["lr", "fm"])
+def test_lr_and_fm_have_no_deep_part(model):
+    assert settings(model).deep is None
+
+
+@pytest.mark.parametrize("model", ["opnn", "pnn"])
+def test_outer_products_are_those_of_pairs_unless_they_are_pooled(model):
+    assert settings(model).outer == "pairs"
+    assert settings(model, outer="pooled").outer == "pooled"
+
+
+def test_adam_trains_unless_ftrl_is_asked_for():
+    assert (settings("lr").training.optimizer, settings("lr").training.ftrl) == ("adam", None)
+    assert settings("lr", training=FTRL).training.ftrl == FtrlSettings(beta=1.0, l1=0.0, l2=0.0)
+    assert settings("lr", training={**FTRL, "ftrl": {"l1": 2}}).training.ftrl == FtrlSettings(l1=2.0)
+
+
+def test_the_first_stage_of_an_fnn_is_an_fm_with_its_embeddings_and_penalties():
+    fnn = settings("fnn", init_std=0.001, w_reg=0.1, v_reg=0.2)
+    assert fnn.first_stage() == settings("fm", init_std=0.001, w_reg=0.1, v_reg=0.2)
+
+
+def test_the_first_stage_of_an_fnn_may_be_trained_in_another_way():
+    pretraining = {**TRAINING, "learning_rate": 0.5}
+    first_stage = settings("fnn", pretraining=pretraining).first_stage()
+    assert first_stage == settings("fm", training=pretraining)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "told"),
+    [
+        ("lr", {"embedding_dim": 4}, "embedding_dim, v_reg, init_std: lr has no embeddings"),
+        ("lr", {"v_reg": 0.1}, "embedding_dim, v_reg, init_std: lr has no embeddings"),
+        ("lr", {"init_std": 0.1}, "embedding_dim, v_reg, init_std: lr has no embeddings"),
+        ("fm", {"embedding_dim": None}, "embedding_dim is missing"),
+        ("deepfm", {"embedding_dim": None}, "embedding_dim is missing"),
+        ("lr", {"deep": {"hidden_units": [4]}}, "deep: lr has no deep part"),
+        ("fm", {"deep": {}}, "deep: fm has no deep part"),
+        ("ipnn", {"outer": "pairs"}, "outer: ipnn has no such setting, only opnn and pnn"),
+        ("deepfm", {"outer": "pooled"}, "outer: deepfm has no such setting"),
+        ("opnn", {"outer": "all"}, "outer: Input should be 'pairs' or 'pooled' (found 'all')"),
+        ("fm", {"pretraining": TRAINING}, "pretraining: only fnn starts from another model"),
+        ("fm", {"training": FTRL}, "training.optimizer: ftrl trains lr only"),
+        ("fnn", {"training": FTRL}, "training.optimizer: ftrl trains lr only"),
+        ("lr", {"training": {**TRAINING, "ftrl": {}}}, "training: ftrl: only optimizer: ftrl takes it"),
+        ("lr", {"training": {**FTRL, "ftrl": {"l1": -1}}}, "training.ftrl.l1: Input should be greater than"),
+        ("lr", {"training": {**FTRL, "ftrl": {"l3": 1}}}, "unknown key training.ftrl.l3"),
+        ("lr", {"training": {**TRAINING, "optimizer": "sgd"}}, "training.optimizer: Input should be 'adam'"),
+        (
+            "dnn",
+            {"deep": {"batch_norm": True}, "training": {**TRAINING, "batch_size": 3}},
+            "training.batch_size: batch_norm needs at least 4",
+        ),
+        ("dnn", {"deep": {"activation": "gelu"}}, "deep.activation: Input should be 'relu', 'tanh'"),
+        ("dnn", {"deep": {"hidden_units": [4, 0]}}, "deep.hidden_units.1: Input should be greater than"),
+        ("dnn", {"deep": {"dropout": 1}}, "deep.dropout: Input should be less than 1"),
+    ],
+)
+def test_a_mistake_is_named(model, changes, told):
+    assert told in mistakes_of(model, **changes)
+
+
+def test_what_a_model_does_not_have_is_told_all_at_once():
+    message = mistakes_of(
+        "lr", embedding_dim=4, deep={"hidden_units": [4]}, outer="pairs", pretraining=TRAINING
+    )
+    for told in ("embedding_dim, v_reg, init_std: lr", "deep: lr", "outer: lr", "pretraining: only fnn"):
+        assert told in message
+
+
+def test_an_unknown_model_is_told_with_those_there_are():
+    message = mistakes_of("deepcross")
+    assert message.startswith("model.yaml: 1 mistake: model: Input should be 'lr', 'fm', 'fnn'")
+    assert message.endswith("(found 'deepcross')")
+
+
+@pytest.mark.parametrize("model", [None, 3, ["lr"]])
+def test_a_model_that_is_no_name_is_told_too(model):
+    assert "model: Input should be" in mistakes_of(model)
+
+
+def test_a_file_without_a_model_is_told():
+    with pytest.raises(UserError, match=r"^model.yaml: 1 mistake: model is missing$"):
+        parse_settings({"training": TRAINING}, ModelSettings, "model.yaml")
+
+
+# Keys left blank, as YAML reads `deep:` without a value
+
+
+def test_a_key_left_blank_is_one_left_out():
+    assert settings("deepfm", deep=None).deep == DeepPartSettings()
+    assert settings("opnn", outer=None).outer == "pairs"
+    assert settings("lr", training={**FTRL, "ftrl": None}).training.ftrl == FtrlSettings()
+
+
+def test_ftrl_trains_no_first_stage_either():
+    assert "pretraining.optimizer: ftrl trains lr only" in mistakes_of("fnn", pretraining=FTRL)
+
+
+@pytest.mark.parametrize("model", ["ipnn", "opnn", "pnn", "dnn"])
+def test_a_penalty_on_first_order_weights_needs_some(model):
+    assert f"w_reg: {model} has no first-order weights" in mistakes_of(model, w_reg=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"table_l2": 0.1}, "table_l2: only optimizer: adam_dense takes it"),
+        ({"optimizer": "adagrad", "table_l2": 0.1}, "table_l2: only optimizer: adam_dense takes it"),
+        ({"optimizer": "ftrl", "table_learning_rate": 0.1}, "ftrl has one learning rate for all weights"),
+        ({"optimizer": "ftrl", "schedule": "cosine"}, "ftrl lowers each weight's rate by itself"),
+        ({"optimizer": "ftrl", "warmup_steps": 5}, "ftrl lowers each weight's rate by itself"),
+        ({"schedule": "plateau", "patience": 2, "plateau_patience": 2}, "plateau_patience: must be below"),
+        ({"precision": "fp16"}, "training.precision"),
+        ({"monitor": "accuracy"}, "training.monitor"),
+        ({"warmup_steps": -1}, "training.warmup_steps"),
+    ],
+)
+def test_settings_of_training_that_do_not_fit_together_are_named(changes, told):
+    assert told in mistakes_of("lr", training={**TRAINING, **changes})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", -1), ("learning_rate", 0), ("learning_rate", float("inf")), ("batch_size", 0)]
+)
+def test_training_settings_no_worker_could_use_are_refused(key, value):
+    assert f"training.{key}" in mistakes_of("lr", training={**TRAINING, key: value})
+
+
+def test_batch_norm_with_hardly_a_batch_is_refused():
+    told = mistakes_of("deepfm", deep={"batch_norm": True}, training={**TRAINING, "batch_size": 2})
+    assert "batch_norm needs at least 4" in told
+
+
+def test_a_plateau_may_be_waited_for_where_nothing_stops_early():
+    TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, schedule="plateau", keep="last")
+    with pytest.raises(ValueError, match="must be below patience"):
+        TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, schedule="plateau")
+
+
+def test_a_seed_is_one_that_torch_takes():
+    with pytest.raises(ValueError, match="seed"):
+        TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, seed=10**20)

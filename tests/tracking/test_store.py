@@ -1,0 +1,308 @@
+"""MLflow: what a training's run says, how a model URI becomes a version, and stores that cannot be used."""
+
+import http.server
+import re
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+
+from deepfm.errors import UserError
+from deepfm.settings.deployment import Profile
+from deepfm.settings.loader import load_settings
+from deepfm.tracking import run as run_module
+from deepfm.tracking.run import Run, flattened
+from deepfm.tracking.store import Store
+from deepfm.tracking.uri import StoreAway, require_reachable
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = """
+model: deepfm
+embedding_dim: 2
+deep: {hidden_units: [4]}
+training: {batch_size: 8, max_epochs: 3, patience: 3, learning_rate: 0.01}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(run_job, small_dataset, tmp_path_factory):
+    """(summary of train.py, its dataset's folder): three epochs."""
+    model = tmp_path_factory.mktemp("trained") / "model.yaml"
+    model.write_text(MODEL)
+    flags = ["--model", model, "--num-workers=0", "--name=tracked", "--experiment=tracking"]
+    return run_job("train", "--dataset", small_dataset, *flags).summary, small_dataset
+
+
+@pytest.fixture
+def run(store, trained):
+    return store.client.get_run(trained[0]["run_id"])
+
+
+def artifact_text(run, name: str) -> str:
+    return mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{name}")
+
+
+# --- a training's run
+
+
+def test_a_training_is_one_finished_run_of_its_experiment(store, run, trained):
+    experiment = store.client.get_experiment_by_name("tracking").experiment_id
+    (only,) = store.client.search_runs([experiment])
+    assert only.info.run_id == trained[0]["run_id"]
+    assert only.info.status == "FINISHED"
+
+
+def test_an_experiment_opens_as_one_of_models_on_mlflows_page(store, trained):
+    tags = store.client.get_experiment_by_name("tracking").tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_run_holds_the_settings(run):
+    assert run.data.params["embedding_dim"] == "2"
+    assert run.data.params["deep.hidden_units"] == "(4,)"
+    assert run.data.params["training.learning_rate"] == "0.01"
+    assert run.data.params["training.seed"] == "1"  # a default counts as well
+    assert run.data.params["num_workers"] == "0"
+
+
+def test_run_holds_a_curve_point_for_every_epoch(store, run):
+    for curve in ("train_logloss", "valid_logloss", "valid_auc"):
+        points = store.client.get_metric_history(run.info.run_id, curve)
+        assert [point.step for point in points] == [1, 2, 3]
+
+
+def test_run_holds_the_best_epochs_figures(run, trained):
+    summary, metrics = trained[0], run.data.metrics
+    assert metrics["best_test_auc"] == summary["test_auc"]
+    assert metrics["best_test_logloss"] == summary["test_logloss"]
+    assert metrics["best_valid_logloss"] == summary["valid_logloss"]
+    assert metrics["best_epoch"] in (1, 2, 3)
+
+
+def test_run_holds_the_datasets_manifest(run, trained):
+    expected = (trained[1] / "manifest.json").read_text()
+    assert artifact_text(run, "dataset_manifest.json").split() == expected.split()
+
+
+def test_run_holds_commit_and_environment(run):
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?|unknown", run.data.tags["git_commit"])
+    assert f"torch=={torch.__version__}" in artifact_text(run, "environment.txt").splitlines()
+
+
+def test_run_and_version_say_what_they_are_on_mlflows_page(store, run, trained):
+    assert run.info.run_name == "deepfm, 2026-01-01"
+    version = store.resolve(f"models:/tracked/{trained[0]['version']}")
+    assert f"AUC {trained[0]['test_auc']:.4f}" in version.description
+    assert "on 24 test rows of 2026-01-03." in version.description
+    assert run.data.tags["mlflow.note.content"].startswith(version.description)
+    assert "`champion` scores the nights" in store.client.get_registered_model("tracked").description
+
+
+def test_version_points_back_to_its_run_and_dataset(store, run, trained):
+    version = store.resolve(f"models:/tracked/{trained[0]['version']}")
+    assert version.run_id == run.info.run_id
+    assert version.tags["dataset"] == run.data.params["dataset.digest"]
+    assert float(version.tags["auc"]) == pytest.approx(trained[0]["test_auc"], abs=1e-6)
+
+
+def test_a_training_leaves_no_scratch(profile_path, trained):
+    assert not list((profile_path.parent / "runs").iterdir())
+
+
+def test_a_run_that_raises_is_failed(store):
+    with pytest.raises(RuntimeError), store.run("failing") as run:
+        raise RuntimeError("lost")
+    assert store.client.get_run(run.run_id).info.status == "FAILED"
+
+
+def test_an_experiment_that_was_deleted_is_told(store):
+    store.client.delete_experiment(store.client.create_experiment("gone"))
+    with pytest.raises(UserError, match="experiment gone was deleted"), store.run("gone"):
+        pass
+
+
+def test_a_lost_curve_point_does_not_stop_a_training(store):
+    class Away:
+        @staticmethod
+        def log_batch(run_id, metrics):
+            raise mlflow.MlflowException("connection refused")
+
+    Run(Away, "run").log_epoch({"epoch": 1, "train_logloss": 0.5})
+
+
+def test_settings_are_flattened_by_dots():
+    assert flattened({"a": {"b": {"c": 1}, "d": (2, 3)}, "e": None}) == {
+        "a.b.c": "1",
+        "a.d": "(2, 3)",
+        "e": "None",
+    }
+
+
+def test_commit_is_one_even_where_it_has_a_tag(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        done = subprocess.run(
+            ["git", "-C", str(tmp_path), *identity, *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    package = tmp_path / "deepfm"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    git("tag", "-a", "v1", "-m", "first")
+    monkeypatch.setattr(run_module.deepfm, "__file__", str(package / "__init__.py"))
+    assert run_module.code_version() == git("rev-parse", "HEAD")
+    (package / "__init__.py").write_text("changed = True\n")
+    assert run_module.code_version() == git("rev-parse", "HEAD") + "-dirty"
+    # Another project's, in a folder of which the package is installed.
+    installed = tmp_path / ".venv" / "deepfm"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr(run_module.deepfm, "__file__", str(installed / "__init__.py"))
+    assert run_module.code_version() == "unknown"
+
+
+# --- model URIs and names
+
+
+@pytest.fixture(scope="module")
+def numbered(profile_path):
+    """A model with eleven versions, the third of them champion."""
+    uri = f"sqlite:///{profile_path.parent}/mlflow.db"
+    client = Store(uri).client
+    client.create_registered_model("numbered")
+    for number in range(11):
+        client.create_model_version("numbered", source=f"file:///{number}")
+    client.set_registered_model_alias("numbered", "champion", "3")
+    return "numbered"
+
+
+def test_an_alias_is_resolved_to_a_version(store, numbered):
+    assert int(store.resolve(f"models:/{numbered}@champion").version) == 3
+    assert int(store.resolve(f"models:/{numbered}/11").version) == 11
+
+
+@pytest.mark.parametrize(
+    "uri", ["numbered", "models:/numbered", "models:/@champion", "runs:/1/model", "models:/"]
+)
+def test_a_uri_of_another_form_is_refused(store, uri):
+    with pytest.raises(UserError, match="expected models:/NAME@ALIAS or models:/NAME/VERSION"):
+        store.resolve(uri)
+
+
+@pytest.mark.parametrize(
+    "which", ["numbered/12", "numbered/x", "numbered@nobody", "nobody/1", "nobody@champion"]
+)
+def test_a_model_that_does_not_exist_is_told(store, numbered, which):
+    with pytest.raises(UserError, match=f"models:/{which}: no such model at sqlite"):
+        store.resolve(f"models:/{which}")
+
+
+def test_the_newest_version_is_the_one_with_the_highest_number(store, numbered):
+    assert int(store.latest(numbered).version) == 11  # as text, 9 would be more
+
+
+@pytest.mark.parametrize("name", ["nobody", "no'body"])
+def test_a_model_without_versions_has_no_newest(store, name):
+    with pytest.raises(UserError, match="no version of a model no"):
+        store.latest(name)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a:b", "a@b", "a?b", "a#b", "a%b"])
+def test_a_name_that_no_model_can_have_is_refused(store, name):
+    with pytest.raises(UserError, match="expected a model's name"):
+        store.require_name(name)
+
+
+def test_a_version_whose_files_are_gone_is_told(store, numbered, tmp_path):
+    with pytest.raises(UserError, match="models:/numbered/3: its files cannot be read"):
+        store.download(store.resolve("models:/numbered/3"), str(tmp_path))
+
+
+# --- stores that cannot be used
+
+
+def test_a_server_that_does_not_answer_is_told():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with pytest.raises(UserError, match="no MLflow server answers there"):
+        Store(f"http://127.0.0.1:{port}", retry_s=0.1)
+
+
+def test_something_that_speaks_no_http_is_told():
+    def greet():
+        connection, _ = listener.accept()
+        connection.recv(1024)
+        connection.sendall(b"SSH-2.0-server\r\n")
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        with pytest.raises(UserError, match="no MLflow server answers there"):
+            Store(f"http://127.0.0.1:{listener.getsockname()[1]}", retry_s=0.1)
+        thread.join()
+
+
+def test_a_server_in_trouble_is_told():
+    class Trouble(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Trouble) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with pytest.raises(UserError, match="503"):
+            Store(f"http://127.0.0.1:{server.server_port}", retry_s=0.1)
+        server.shutdown()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/profile").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_address_of_every_profile_is_of_a_known_kind(path):
+    """Nothing answers at those of other machines; what is of no known kind would be told in other words."""
+    uri = load_settings(str(path), Profile).mlflow.tracking_uri
+    try:
+        require_reachable(uri, retry_s=0.1)
+    except StoreAway as error:
+        assert "no MLflow server answers there" in str(error)
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks://PROFILE"])
+def test_databricks_is_left_to_mlflow_to_find(uri):
+    require_reachable(uri, retry_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("place", "seen"), [("s3://bucket/models", "s3://bucket/models/"), ("{}/a b", "file://{}/a%20b/")]
+)
+def test_artifacts_of_a_local_store_may_lie_in_a_folder_or_behind_a_url(tmp_path, place, seen):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", place.format(tmp_path))
+    experiment = store.client.get_experiment(store._experiment_id("new"))
+    assert f"{experiment.artifact_location}/".startswith(seen.format(tmp_path))
+
+
+@pytest.mark.parametrize("uri", ["http://localhost:port", "http://", "ftp://host", "mlruns", ""])
+def test_an_address_of_another_kind_is_told(uri):
+    with pytest.raises(UserError, match="no MLflow server answers there|expected sqlite:///FILE, http"):
+        Store(uri, retry_s=0.1)
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("not a database, but long enough to have a header of one\n" * 20)
+    with pytest.raises(UserError, match="MLflow cannot use it"):
+        Store(f"sqlite:///{tmp_path}/notes.txt")
+
+
+def test_a_database_below_a_file_is_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UserError, match="its folder cannot be made"):
+        Store(f"sqlite:///{tmp_path}/notes.txt/mlflow.db")

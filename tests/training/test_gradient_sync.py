@@ -1,0 +1,204 @@
+"""Gradients summed over ranks: the same sums whichever way rows travel, each row once, bytes counted."""
+
+import pytest
+import torch
+from torch import nn
+
+from deepfm.distributed.collectives import SingleWorld
+from deepfm.models.layers import FieldEmbedding
+from deepfm.training.gradient_sync import Exchange
+
+NUM_IDS = (3, 4)
+
+
+class Net(nn.Module):
+    """Two tables that are looked up by the same ids, one by a field less, and a dense weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (FieldEmbedding(NUM_IDS, dim, init_std=1.0) for dim in (1, 2))
+        self.narrow = FieldEmbedding(NUM_IDS[:1], 3, init_std=1.0)
+        self.dense = nn.Parameter(torch.ones(2))
+        # Not by torch's seed, which ranks that are threads share.
+        random = torch.Generator().manual_seed(0)
+        for part in (self.first, self.second, self.narrow):
+            nn.init.normal_(part.table.weight, generator=random)
+
+    def forward(self, ids):
+        parts = [part(ids).flatten(1).square().sum(dim=1) for part in (self.first, self.second, self.narrow)]
+        return sum(parts) * self.dense.sum()
+
+
+def gradients(net):
+    return {key: weight.grad.to_dense().clone() for key, weight in net.named_parameters()}
+
+
+def of_all_rows(ids):
+    """What one autograd over all rows gives."""
+    net = Net()
+    (net(ids).sum() / len(ids)).backward()
+    return gradients(net)
+
+
+def exchanged(world, ids, num_rows, **settings):
+    """This rank's gradients after the exchange, the logloss, and the exchange."""
+    net = Net()
+    exchange = Exchange(net, world, **settings)
+    plans = exchange.plan(ids)
+    exchange.begin(torch.tensor([float(len(ids))], dtype=torch.float64))
+    (net(ids).sum() / num_rows).backward()
+    logloss = exchange.sum_gradients(plans, num_rows)
+    assert all(part.table.weight.grad.is_coalesced() for part in (net.first, net.second, net.narrow))
+    return gradients(net), logloss, exchange
+
+
+IDS = torch.tensor([[0, 1], [2, 1], [2, 3], [2, 0], [1, 1], [2, 3]])
+
+
+def assert_close(found, expected, rtol=1e-6):
+    for key, gradient in expected.items():
+        torch.testing.assert_close(found[key], gradient, rtol=rtol, atol=1e-6)
+
+
+def test_one_rank_has_the_gradients_of_autograd_each_row_once():
+    found, logloss, exchange = exchanged(SingleWorld(), IDS, len(IDS))
+    assert_close(found, of_all_rows(IDS))
+    assert (logloss, exchange.num_steps, exchange.dense_bytes, exchange.sparse_bytes) == (6, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [(3,), (5,), (6,), (2, 4), (1, 1)],
+    ids=["halves", "uneven", "one empty", "three", "three, one empty"],
+)
+def test_ranks_together_have_the_gradients_of_all_rows(in_ranks, cuts):
+    shares = torch.tensor_split(IDS, cuts)
+    expected = of_all_rows(IDS)
+    for found, logloss, _ in in_ranks(
+        len(shares), lambda world: exchanged(world, shares[world.rank], len(IDS))
+    ):
+        assert_close(found, expected)
+        assert logloss == 6
+
+
+class Recorded:
+    """A world that notes what a rank sends."""
+
+    def __init__(self, world):
+        self._world, self.rank, self.size, self.sent = world, world.rank, world.size, []
+
+    def start_sum(self, tensors, name):
+        self.sent.append(("sum", name, [tuple(tensor.shape) for tensor in tensors]))
+        return self._world.start_sum(tensors, name)
+
+    def start_gather(self, tensor, name):
+        self.sent.append(("gather", name, tuple(tensor.shape), str(tensor.dtype)))
+        return self._world.start_gather(tensor, name)
+
+
+def sent_by_rank(in_ranks, shares, **settings):
+    def work(world):
+        recorded = Recorded(world)
+        found, _, exchange = exchanged(recorded, shares[world.rank], sum(map(len, shares)), **settings)
+        return recorded.sent, found, exchange
+
+    return in_ranks(len(shares), work)
+
+
+def test_rows_that_ranks_do_not_share_are_gathered_once_each_for_all_tables_of_the_same_ids(in_ranks):
+    shares = [torch.tensor([[0, 0], [0, 0]]), torch.tensor([[1, 1], [2, 2]])]
+    (sent, found, exchange), (other, _, _) = sent_by_rank(in_ranks, shares)
+    ids = [("gather", "rows.2.1", (2,), "torch.int32"), ("gather", "rows.1.2", (1,), "torch.int32")]
+    dense = ("sum", "dense", [(2 + 2,)])  # the logloss, a wish for a checkpoint and the dense weights
+    values = [
+        ("gather", "values.2", (2, 3), "torch.float32"),
+        ("gather", "values.1", (1, 3), "torch.float32"),
+    ]
+    assert sent == [*ids, dense, *values]
+    assert [entry[2] for entry in other] == [(4,), (2,), [(4,)], (4, 3), (2, 3)]
+    assert_close(found, of_all_rows(torch.cat(shares)))
+    assert exchange.sparse_bytes == 4 * 3 * (2 + 1)
+    assert exchange.dense_bytes == 4 * (2 + 2)  # by a ring of two, a rank sends all once
+
+
+def test_rows_that_most_ranks_share_are_summed_by_an_all_reduce_over_their_union(in_ranks):
+    shares = [torch.tensor([[0, 0], [1, 1]])] * 3
+    for sent, found, exchange in sent_by_rank(in_ranks, shares):
+        assert [entry[:3] for entry in sent[3:]] == [
+            ("sum", "values.2", [(4, 3)]),
+            ("sum", "values.1", [(2, 3)]),
+        ]
+        assert_close(found, of_all_rows(torch.cat(shares)))
+        assert exchange.sparse_bytes == 4 * 3 * (4 + 2) * 4 // 3
+
+
+def test_rows_may_travel_in_16_bits_and_are_summed_in_32(in_ranks):
+    shares = [torch.tensor([[0, 0], [0, 0]]), torch.tensor([[1, 1], [2, 0]])]
+    (sent, found, exchange), (_, same, _) = sent_by_rank(in_ranks, shares, wire="bf16")
+    assert sent[3:] == [
+        ("gather", "values.2", (2, 3), "torch.int16"),
+        ("gather", "values.1", (1, 3), "torch.int16"),
+    ]
+    expected = of_all_rows(torch.cat(shares))
+    assert_close(found, expected, rtol=2**-8)
+    assert any(not torch.equal(found[key], expected[key]) for key in expected)
+    assert all(torch.equal(found[key], same[key]) for key in found)
+    assert exchange.sparse_bytes == 2 * 3 * (2 + 1)
+
+
+def test_a_penalty_holds_each_row_back_as_often_as_all_ranks_look_it_up(in_ranks):
+    def held_back(world, ids):
+        net = Net()
+        exchange = Exchange(net, world, l2=[(net.second, 0.3)])
+        plans = exchange.plan(ids)
+        exchange.begin(torch.zeros(1))
+        (0 * net(ids).sum()).backward()
+        exchange.sum_gradients(plans, len(IDS))
+        return gradients(net)
+
+    table, expected = Net().second.table.weight.detach(), torch.zeros(7, 2)
+    for of_a, of_b in IDS.tolist():
+        for row in (of_a, 3 + of_b):
+            expected[row] += 0.3 * table[row] / len(IDS)
+    shares = IDS[:2], IDS[2:]
+    alone = held_back(SingleWorld(), IDS)
+    for found in (alone, *in_ranks(2, lambda world: held_back(world, shares[world.rank]))):
+        torch.testing.assert_close(found["second.table.weight"], expected)
+        assert not found["first.table.weight"].any()
+        assert not found["dense"].any()
+
+
+def test_dense_gradients_leave_as_soon_as_the_last_of_them_is_there(in_ranks):
+    def order_of(world):
+        recorded = Recorded(world)
+        net = Net()
+        exchange = Exchange(net, recorded)
+        plans = exchange.plan(IDS)
+        net.narrow.table.weight.register_post_accumulate_grad_hook(
+            lambda weight: recorded.sent.append("the gradients of a table are there")
+        )
+        exchange.begin(torch.ones(1))
+        net(IDS).sum().backward()
+        exchange.sum_gradients(plans, 2 * len(IDS))
+        return [entry if isinstance(entry, str) else entry[1] for entry in recorded.sent]
+
+    for order in in_ranks(2, order_of):
+        assert order.index("dense") < order.index("the gradients of a table are there")
+
+
+def test_the_ids_of_the_next_batch_are_on_their_way_while_a_batch_is_used(in_ranks):
+    class Share:
+        def __init__(self, ids):
+            self.ids = ids
+
+    def order_of(world):
+        recorded, order = Recorded(world), []
+        for batch, plans in Exchange(Net(), recorded).with_plans(
+            [Share(IDS[:2]), Share(IDS[2:4]), Share(IDS)]
+        ):
+            order.append((len(batch.ids), plans[2].rows.tolist(), len(recorded.sent) // 2))
+        return order
+
+    rows = [sorted({*ids[:, 0].tolist(), *(3 + ids[:, 1]).tolist()}) for ids in (IDS[:2], IDS[2:4], IDS)]
+    for order in in_ranks(2, order_of):
+        assert order == [(2, rows[0], 2), (2, rows[1], 3), (6, rows[2], 3)]
