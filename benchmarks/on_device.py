@@ -10,13 +10,13 @@ from rich.table import Table
 
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Batch, Shard, read_batches
-from deepfm.distributed.collectives import SingleWorld
+from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.deepfm import DeepFM
-from deepfm.training.device import keep_freed_memory, multiplies_bf16
-from deepfm.training.gradient_sync import Exchange
-from deepfm.training.loop import LoopSettings, make_exchange, train_epoch
+from deepfm.training.device import multiplies_bf16, retain_freed_memory
+from deepfm.training.gradient_sync import GradientSynchronizer
+from deepfm.training.loop import LoopConfig, build_synchronizer, train_epoch
 from deepfm.training.optimizer import Optimizer
-from deepfm.training.unique_rows import lookups_of
+from deepfm.training.unique_rows import unique_rows_of
 
 DIM, HIDDEN = 16, (400, 400, 400)
 #: A GPU is not busy with the rows that fill a core's caches.
@@ -26,17 +26,17 @@ _NUM_HELD, _MIN_SAMPLES = 8, 2_000_000
 
 def measure(dataset_url: str, device: torch.device) -> dict[str, float]:
     """Samples/s of the step on batches that lie on the device, of an epoch fed; bytes/s, and of a copy."""
-    keep_freed_memory()
+    retain_freed_memory()
     manifest = read_manifest(dataset_url)
     shard = Shard(0, 1, BATCH_OF_CUDA if device.type == "cuda" else BATCH_OF_CPU)
     torch.manual_seed(1)
     model = DeepFM(manifest.num_ids, DIM, hidden_units=HIDDEN).to(device)
-    settings = LoopSettings(1, 1, bf16=multiplies_bf16(device))
+    settings = LoopConfig(1, 1, bf16=multiplies_bf16(device))
     optimizer = Optimizer(model, 0.001, kind="adagrad", table_learning_rate=0.02)
-    exchange = make_exchange(model, SingleWorld(), settings)
+    synchronizer = build_synchronizer(model, SingleProcess(), settings)
 
     def speed(batches: Iterable[Batch]) -> float:
-        return _samples_per_s(model, optimizer, exchange, settings, batches, device)
+        return _samples_per_s(model, optimizer, synchronizer, settings, batches, device)
 
     def read(epoch: int) -> Iterable[Batch]:
         batches = read_batches(dataset_url, manifest, "train", shard, epoch=epoch, seed=1)
@@ -58,8 +58,8 @@ def measure(dataset_url: str, device: torch.device) -> dict[str, float]:
 def _samples_per_s(
     model: DeepFM,
     optimizer: Optimizer,
-    exchange: Exchange,
-    settings: LoopSettings,
+    synchronizer: GradientSynchronizer,
+    settings: LoopConfig,
     batches: Iterable[Batch],
     device: torch.device,
 ) -> float:
@@ -72,7 +72,7 @@ def _samples_per_s(
             yield batch
 
     def work() -> None:
-        train_epoch(model, optimizer, exchange, settings, counted(), on_step=lambda *_: None)
+        train_epoch(model, optimizer, synchronizer, settings, counted(), on_step=lambda *_: None)
 
     seconds = _seconds(work, device)
     return num_rows / seconds
@@ -100,7 +100,7 @@ def _least_bytes(model: DeepFM, batch: Batch) -> int:
     num_rows, num_fields = batch.ids.shape
     values = 4 * num_rows * num_fields * (DIM + 1)
     hidden = 2 * num_rows * sum(HIDDEN)
-    distinct = len(lookups_of(model.embedding, batch.ids).rows)
+    distinct = len(unique_rows_of(model.embedding, batch.ids).rows)
     return 4 * values + 4 * hidden + 2 * 4 * distinct * (DIM + 1 + 2)
 
 

@@ -39,16 +39,16 @@ from rich.table import Table
 
 from deepfm import storage
 from deepfm.artifact.artifact import load_artifact, save_artifact
-from deepfm.dataset.columns import stacked
+from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import read_parts
 from deepfm.model_factory import build_model
 from deepfm.scoring.predict import shipped_model
-from deepfm.scoring.score_day import Night, NightModel, fetch_model, score_day
+from deepfm.scoring.score_day import ScoringDay, ScoringModel, fetch_model, score_day
 from deepfm.settings.deployment import DriftLimits, Profile
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
-from deepfm.spark.index_frame import places_of
-from deepfm.tracking.store import Store
+from deepfm.spark.index_frame import index_frame
+from deepfm.tracking.store import MlflowStore
 
 WORK = REPOSITORY / "work" / "benchmarks" / "scoring"
 NIGHT = "2026-01-02"
@@ -69,11 +69,11 @@ def build(rows: int) -> Path:
     return dataset
 
 
-def the_store() -> Store:
-    return Store(f"sqlite:///{WORK}/mlflow.db", str(WORK / "artifacts"))
+def the_store() -> MlflowStore:
+    return MlflowStore(f"sqlite:///{WORK}/mlflow.db", str(WORK / "artifacts"))
 
 
-def register(dataset: Path, store: Store) -> None:
+def register(dataset: Path, store: MlflowStore) -> None:
     """A version of the model `ctr`, and a TorchScript copy of its network as `scripted`."""
     manifest, vocabulary = read_parts(f"file://{dataset}")
     settings = load_settings(REPOSITORY / "conf/model/deepfm.yaml", ModelSettings)
@@ -114,7 +114,7 @@ def by_spark_udf(spark: SparkSession, ids: DataFrame) -> DataFrame:
     return ids.select(score(F.struct(*ids.columns)).alias("probability"))
 
 
-def by_ours(ids: DataFrame, model: NightModel, *, bf16: bool) -> DataFrame:
+def by_ours(ids: DataFrame, model: ScoringModel, *, bf16: bool) -> DataFrame:
     """The network of the scoring job on the same columns."""
     shipped, columns = model.shipped, ids.columns
 
@@ -125,7 +125,7 @@ def by_ours(ids: DataFrame, model: NightModel, *, bf16: bool) -> DataFrame:
     return ids.mapInArrow(score, "probability float")
 
 
-def by_our_tasks(ids: DataFrame, model: NightModel, *, bf16: bool) -> DataFrame:
+def by_our_tasks(ids: DataFrame, model: ScoringModel, *, bf16: bool) -> DataFrame:
     """The same, of files that the tasks read themselves."""
     files, shipped, columns = ids.inputFiles(), model.shipped, ids.columns
 
@@ -134,11 +134,11 @@ def by_our_tasks(ids: DataFrame, model: NightModel, *, bf16: bool) -> DataFrame:
             table = pq.read_table(io.BytesIO(storage.read_bytes(files[place])), columns=columns)
             yield _probabilities(shipped, table, columns, bf16)
 
-    return places_of(ids.sparkSession, len(files)).mapInArrow(score, "probability float")
+    return index_frame(ids.sparkSession, len(files)).mapInArrow(score, "probability float")
 
 
 def _probabilities(shipped: str, rows: pa.Table, columns: list[str], bf16: bool) -> pa.RecordBatch:
-    block = stacked([rows.column(name).to_numpy() for name in columns])
+    block = to_int32_matrix([rows.column(name).to_numpy() for name in columns])
     logits = torch.from_numpy(shipped_model(shipped).logits_of_ids(block, bf16=bf16))
     return pa.RecordBatch.from_arrays([pa.array(torch.sigmoid(logits).numpy())], names=["probability"])
 
@@ -174,7 +174,7 @@ def seconds_of_night(log: Path, master: str, profile: Profile) -> float:
     settings = {"spark.master": master, "spark.executor.memory": "2g"}
     with spark_session(profile.model_copy(update={"spark": profile.spark | settings}), "night") as spark:
         model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
-        night = Night(NIGHT, f"file://{log}", f"file://{WORK}/scores")
+        night = ScoringDay(NIGHT, f"file://{log}", f"file://{WORK}/scores")
         work = partial(score_day, spark, model, night, DriftLimits(), precision="bf16")
         return [seconds_of(work) for _ in range(2)][1]
 
@@ -205,7 +205,7 @@ def main(
     store = the_store()
     register(dataset, store)
     load_s = min(seconds_of(lambda: load_artifact(f"file://{WORK}/model")) for _ in range(2))
-    day = Night(NIGHT, f"file://{WORK}/log", f"file://{WORK}/scores")
+    day = ScoringDay(NIGHT, f"file://{WORK}/log", f"file://{WORK}/scores")
     with spark_session(profile, "benchmark") as spark:
         model = fetch_model(spark, store, store.resolve("models:/ctr/1"))
         read = spark.read.parquet(f"file://{dataset}/train")

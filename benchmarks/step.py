@@ -29,11 +29,11 @@ from rich.table import Table
 
 from deepfm.dataset.manifest import Manifest, read_manifest
 from deepfm.dataset.read import SHUFFLE_ROWS, Shard, read_batches
-from deepfm.distributed.collectives import SingleWorld
+from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url, local_path
-from deepfm.training.device import keep_freed_memory
-from deepfm.training.loop import LoopSettings, make_exchange, train_step
+from deepfm.training.device import retain_freed_memory
+from deepfm.training.loop import LoopConfig, build_synchronizer, train_step
 from deepfm.training.optimizer import Optimizer
 
 BATCH, NUM_FIELDS = 4096, 39
@@ -72,9 +72,9 @@ class Stepper:
             part.offsets = torch.arange(NUM_FIELDS) * of_field
         for weight in self.model.deep.parameters():
             torch.nn.init.normal_(weight, std=0.05)
-        self.settings = LoopSettings(1, 1, bf16=True)
+        self.settings = LoopConfig(1, 1, bf16=True)
         self.optimizer = Optimizer(self.model, 0.001, kind=kind)
-        self.exchange = make_exchange(self.model, SingleWorld(), self.settings)
+        self.synchronizer = build_synchronizer(self.model, SingleProcess(), self.settings)
         self.batches = [Batch.draw(random, of_field) for _ in range(8)]
 
     def seconds(self) -> list[float]:
@@ -82,7 +82,7 @@ class Stepper:
         found = []
         for batch in self.batches:
             started = time.perf_counter()
-            train_step(self.model, self.optimizer, self.exchange, self.settings, batch)
+            train_step(self.model, self.optimizer, self.synchronizer, self.settings, batch)
             found.append(time.perf_counter() - started)
         return found
 
@@ -156,7 +156,7 @@ def time_loaders(dataset_url: str, manifest: Manifest, num_rounds: int) -> dict[
 def main(dataset: str, ids: str, optimizer: str, rounds: int) -> None:
     warnings.simplefilter("ignore", FutureWarning)
     torch.set_num_threads(2)
-    keep_freed_memory()
+    retain_freed_memory()
     url = absolute_url(dataset)
     memory = memory_over_epochs(url, read_manifest(url))
     loaders = time_loaders(url, read_manifest(url), rounds)

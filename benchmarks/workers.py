@@ -24,11 +24,11 @@ from rich.table import Table
 
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Shard, read_batches
-from deepfm.distributed.collectives import HorovodWorld, SingleWorld
+from deepfm.distributed.collectives import HorovodCollectives, SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url
-from deepfm.training.device import keep_freed_memory
-from deepfm.training.loop import LoopSettings, make_exchange, train_epoch
+from deepfm.training.device import retain_freed_memory
+from deepfm.training.loop import LoopConfig, build_synchronizer, train_epoch
 from deepfm.training.optimizer import Optimizer
 
 BATCH, NUM_STEPS = 4096, 16
@@ -38,31 +38,31 @@ WAYS = ("alone, each for itself", "together, 32 bit", "together, 16 bit")
 def take_turns(dataset_url: str, num_rounds: int) -> dict | None:
     """On each rank; rank 0 returns samples/s by way, a value a round, and the bytes it sent a step."""
     torch.set_num_threads(1)
-    keep_freed_memory()
-    world, manifest = HorovodWorld(), read_manifest(dataset_url)
-    shard = Shard(world.rank, world.size, BATCH)
+    retain_freed_memory()
+    collectives, manifest = HorovodCollectives(), read_manifest(dataset_url)
+    shard = Shard(collectives.rank, collectives.size, BATCH)
     batches = list(islice(read_batches(dataset_url, manifest, "train", shard, epoch=1, seed=1), NUM_STEPS))
     model = DeepFM(manifest.num_ids, 16, hidden_units=(400, 400, 400))
     optimizer, sent = Optimizer(model, 0.001), {}
 
-    def speed(world, wire="fp32"):
-        settings = LoopSettings(1, 1, bf16=True, wire=wire)
-        exchange = make_exchange(model, world, settings)
+    def speed(collectives, gradient_compression="fp32"):
+        settings = LoopConfig(1, 1, bf16=True, gradient_compression=gradient_compression)
+        synchronizer = build_synchronizer(model, collectives, settings)
         started = time.perf_counter()
-        train_epoch(model, optimizer, exchange, settings, iter(batches), on_step=lambda *_: None)
-        sent[wire] = exchange.sent_bytes_per_step
+        train_epoch(model, optimizer, synchronizer, settings, iter(batches), on_step=lambda *_: None)
+        sent[gradient_compression] = synchronizer.sent_bytes_per_step
         return BATCH * NUM_STEPS / (time.perf_counter() - started)
 
     speeds: dict[str, list[float]] = {"one worker": [], **{way: [] for way in WAYS}}
     for _ in range(num_rounds + 1):
         for way, found in speeds.items():
-            world.sum_([torch.zeros(1)], "all are here")
+            collectives.all_reduce_([torch.zeros(1)], "all are here")
             if way == "one worker":
-                found.append(speed(SingleWorld()) if world.rank == 0 else 0.0)
+                found.append(speed(SingleProcess()) if collectives.rank == 0 else 0.0)
             elif way == WAYS[0]:
-                found.append(2 * speed(SingleWorld()))
+                found.append(2 * speed(SingleProcess()))
             else:
-                found.append(2 * speed(world, "bf16" if "16" in way else "fp32"))
+                found.append(2 * speed(collectives, "bf16" if "16" in way else "fp32"))
     # The first round is for warming up.
     return {"speeds": {way: found[1:] for way, found in speeds.items()}, "sent": sent}
 

@@ -12,11 +12,11 @@ class UserError(Exception):
         super().__init__(_one_line(message))
 
 
-class OutOfMemory(UserError):
+class OutOfMemoryError(UserError):
     """An allocation failed: told with what to lower."""
 
 
-class JobFailed(RuntimeError):
+class JobFailedError(RuntimeError):
     """Nobody's mistake, and no fault of ours: told in one line, with exit status 1."""
 
     def __init__(self, message: str):
@@ -28,9 +28,9 @@ def _one_line(message: str) -> str:
     return " ".join(message.split())
 
 
-class WorkersLost(JobFailed):
+class WorkersLostError(JobFailedError):
     """A worker ended without a word: killed, out of memory, or its host gone. Try again."""
 
 
-class NotRegistered(JobFailed):
+class NotRegisteredError(JobFailedError):
     """A model was trained, but the registry was away: it is kept, and can be registered later."""

@@ -33,7 +33,7 @@ img { max-width: 100% }
 """
 
 
-def page(title: str, body: str, **values) -> str:
+def render_page(title: str, body: str, **values) -> str:
     """A page of a jinja2 template for its body; what the values hold is escaped: it is anybody's text."""
     environment = jinja2.Environment(
         autoescape=True,
@@ -50,7 +50,7 @@ def page(title: str, body: str, **values) -> str:
     return environment.get_template("page").render(title=title, **values)
 
 
-def image(figure: Figure) -> str:
+def image_data_uri(figure: Figure) -> str:
     """As the address of an image that lies within a page."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=80)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from deepfm.model_specs import MODELS
 from deepfm.models.layers import FieldEmbedding
-from deepfm.models.specs import KINDS
 from deepfm.settings.model import ModelSettings
 
 
@@ -21,18 +21,18 @@ def build_model(
     is how many columns of ids each field has, more than one of lists; None: one each.
     """
     num_fields = len(num_ids) - num_crossed
-    kind = KINDS[settings.model]
-    model = kind.model(num_ids[:num_fields], **_arguments(settings, num_ids[num_fields:]))
+    kind = MODELS[settings.model]
+    model = kind.load_class()(num_ids[:num_fields], **_arguments(settings, num_ids[num_fields:]))
     if num_slots is not None and max(num_slots) > 1:
         for part in model.modules():
             if isinstance(part, FieldEmbedding):
-                part.give_slots(num_slots[: part.num_fields])
+                part.set_slots(num_slots[: part.num_fields])
     return model
 
 
 def _arguments(settings: ModelSettings, num_crossed_ids: Sequence[int]) -> dict:
     """What the model takes beside its fields."""
-    kind = KINDS[settings.model]
+    kind = MODELS[settings.model]
     arguments = {**kind.fixed, **{name: getattr(settings, name) for name in kind.own}}
     if kind.embeddings:
         arguments |= {"embedding_dim": settings.embedding_dim, "init_std": settings.init_std}

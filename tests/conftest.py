@@ -23,7 +23,7 @@ from deepfm.model_factory import build_model
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
 from deepfm.settings.model import ModelSettings
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -86,7 +86,7 @@ def profile_path(tmp_path_factory) -> Path:
 def store(profile_path):
     """The MLflow store of that profile. All tests share it (a new one takes seconds): choose your names."""
     settings = yaml.safe_load(profile_path.read_text())["mlflow"]
-    return Store(settings["tracking_uri"], settings["artifact_location"], settings["retry_s"])
+    return MlflowStore(settings["tracking_uri"], settings["artifact_location"], settings["retry_s"])
 
 
 @dataclass(frozen=True)

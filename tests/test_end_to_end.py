@@ -14,7 +14,7 @@ import pytest
 import yaml
 from servers import mlflow_server
 
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 ROOT = Path(__file__).resolve().parents[1]
 NIGHT = "2026-01-08"
@@ -238,7 +238,7 @@ def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tm
         flags = ["--date", NIGHT, "--input", log, "--output", tmp_path / "scores", *where]
         scored = run_job("score", *flags, "--model-uri", "models:/by_http@champion").summary
         assert (scored["rows_scored"], scored["version"]) == (24, "1")
-        client = Store(address).client
+        client = MlflowStore(address).client
         points = client.get_metric_history(trained["run_id"], "valid_auc")
         assert [point.step for point in points] == [1, 2]
         (version,) = client.search_model_versions("name = 'by_http'")

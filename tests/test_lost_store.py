@@ -14,7 +14,7 @@ from servers import free_port, mlflow_server
 from deepfm.experiments import run_folder
 from deepfm.launch.progress import ProgressWriter
 from deepfm.tracking.run import Run
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 pytestmark = pytest.mark.slow
 MODEL = """
@@ -45,14 +45,14 @@ def train(run_job, small_dataset, profile_path, tmp_path):
 @pytest.fixture
 def when_trained(monkeypatch):
     """Have something happen between the end of a training and its registration."""
-    keep_outcome = run_folder.keep_outcome
+    save_result = run_folder.save_result
 
     def happens(act):
         def keep_and_act(*kept):
-            keep_outcome(*kept)
+            save_result(*kept)
             act()
 
-        monkeypatch.setattr(run_folder, "keep_outcome", keep_and_act)
+        monkeypatch.setattr(run_folder, "save_result", keep_and_act)
 
     return happens
 
@@ -81,7 +81,8 @@ def steps_of(client, run_id, curve):
 def test_a_server_that_starts_late_is_waited_for(tmp_path, train):
     port, done = free_port(), []
     waiting = threading.Thread(
-        target=lambda: done.append(Store(f"http://127.0.0.1:{port}", retry_s=120).find_run("0")), daemon=True
+        target=lambda: done.append(MlflowStore(f"http://127.0.0.1:{port}", retry_s=120).find_run("0")),
+        daemon=True,
     )
     waiting.start()
     with mlflow_server(tmp_path, port):
@@ -116,7 +117,7 @@ def test_curves_of_a_server_that_was_away_are_completed(tmp_path, train, monkeyp
         address = stack.enter_context(mlflow_server(tmp_path))
         port = int(address.rpartition(":")[2])
         job = train("interrupted", address, retry_s=3)
-        client, run_id = Store(address).client, job.summary["run_id"]
+        client, run_id = MlflowStore(address).client, job.summary["run_id"]
         assert "are not in MLflow yet, training goes on: no MLflow server answers there" in caplog.text
         for curve in ("train_logloss", "valid_auc"):
             assert steps_of(client, run_id, curve) == [1, 2, 3, 4]
@@ -134,7 +135,7 @@ def test_a_model_whose_registry_went_away_is_kept_and_registered_later(tmp_path,
         assert "expected deep {'hidden_units': [4], 'activation': 'relu'" in told
         (tmp_path / "model.yaml").write_text(MODEL)
         summary = train("late", address, "--register-only", folder).summary
-        client = Store(address).client
+        client = MlflowStore(address).client
         assert summary["version"] == "1"
         assert client.get_run(summary["run_id"]).info.status == "FINISHED"
         assert steps_of(client, summary["run_id"], "valid_auc") == [1, 2, 3, 4]

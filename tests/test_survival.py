@@ -16,7 +16,7 @@ import pytest
 import yaml
 from job_processes import ROOT, start_job
 
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 DAYS = ("--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04")
 MODEL = {
@@ -56,7 +56,7 @@ class Trainings:
 
     def weights(self, summary):
         """The bytes of the registered weights."""
-        store = Store(self.uri, None)
+        store = MlflowStore(self.uri, None)
         with tempfile.TemporaryDirectory() as folder:
             store.download(store.resolve(f"models:/survivor/{summary['version']}"), folder)
             (file,) = Path(folder).rglob("weights.safetensors")
@@ -157,7 +157,7 @@ def test_a_training_that_is_told_to_stop_stops_at_once_and_resume_finishes(
     assert f"the training was stopped; the same command with --resume {run_id} goes on" in stderr
     assert "Traceback" not in stderr, stderr
     assert not stay_behind(family)
-    assert Store(trainings.uri, None).find_run(run_id).info.status == "KILLED"
+    assert MlflowStore(trainings.uri, None).find_run(run_id).info.status == "KILLED"
     summary = trainings.run("--resume", run_id)
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from job_processes import ROOT, start_job
 
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +90,7 @@ def test_a_killed_study_goes_on_and_both_ranks_stop_where_a_trial_lags(start, tm
     assert summary["best"] == {"training.learning_rate": 0.1}
     assert [path.name for path in runs.iterdir()] == ["studies"]
 
-    client = Store(f"sqlite:///{tmp_path}/mlflow.db").client
+    client = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db").client
     parent = client.get_run(summary["run_id"])
     of_parent = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     trials = client.search_runs(

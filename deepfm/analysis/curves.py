@@ -1,12 +1,12 @@
 """The curves of runs, read back from MLflow as a table."""
 
 import pandas as pd
-from mlflow.entities import Run
 
-from deepfm.tracking.store import Store
+from deepfm.tracking.entities import MlflowRun
+from deepfm.tracking.store import MlflowStore
 
 
-def training_curves(store: Store, runs: dict[str, Run], metrics: list[str]) -> pd.DataFrame:
+def training_curves(store: MlflowStore, runs: dict[str, MlflowRun], metrics: list[str]) -> pd.DataFrame:
     """Runs by the name they shall have -> (run, epoch, metric…), a row an epoch; nan where one has no point.
 
     Curves of a comparison's seeds are called seed_N/NAME there.

@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from deepfm.distributed.collectives import SingleWorld
+from deepfm.distributed.collectives import SingleProcess
 from deepfm.metrics.binary import Metrics
 from deepfm.training.batch import Batch
 from deepfm.training.evaluation import evaluate
@@ -67,7 +67,7 @@ def permutation_importance(
 
 
 def _measured(model: nn.Module, rows: _Rows, logit_correction: float) -> Metrics:
-    return evaluate(model, SingleWorld(), rows.chunks(), logit_correction)
+    return evaluate(model, SingleProcess(), rows.chunks(), logit_correction)
 
 
 def _exchanged(batch: Batch, field: slice, random: torch.Generator) -> _Rows:

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from deepfm import storage
-from deepfm.artifact.checksums import require_sealed, seal
+from deepfm.artifact.checksums import verify_checksums, write_checksums
 from deepfm.artifact.reference import Reference, load_reference, save_reference
-from deepfm.dataset.columns import stacked
+from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import InputLog, Manifest
-from deepfm.dataset.tensors import network_inputs
+from deepfm.dataset.tensors import to_model_inputs
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
 from deepfm.features.sampling import logit_correction
 from deepfm.features.vocabulary.vocabulary import Vocabulary
-from deepfm.metrics.field_counts import FieldTally
+from deepfm.metrics.field_counts import FieldValueCounts
 from deepfm.model_factory import build_model
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import Settings, parse_settings
 from deepfm.settings.model import ModelSettings
-from deepfm.training.checkpoint import load_weights, save_weights
+from deepfm.weights import load_weights, save_weights
 
 #: Impressions that go through the network at a time: of fewer, what a call costs by itself is felt; of more,
 #: what one layer hands the next has left the caches.
@@ -67,7 +67,7 @@ def save_artifact(
     storage.write_json(f"{folder_url}/model.json", card.model_dump(mode="json"))
     if reference:
         save_reference(folder_url, reference)
-    seal(folder_url)
+    write_checksums(folder_url)
 
 
 @dataclass(frozen=True)
@@ -80,25 +80,27 @@ class ServingModel:
     logit_correction: float = 0.0  # for training rows that were left out: see features.sampling
     reference: Reference | None = None  # what a night is compared with
 
-    def logits(self, raw: pa.Table, of_fields: FieldTally | None = None, *, bf16: bool = False) -> np.ndarray:
+    def logits(
+        self, raw: pa.Table, of_fields: FieldValueCounts | None = None, *, bf16: bool = False
+    ) -> np.ndarray:
         """Typed raw columns (see features.parse.ParsedRows.raw) of n rows -> (n,) float32 logits.
 
         `of_fields`: counts what the rows hold. `bf16`: matrix products in bfloat16.
         """
-        return self.logits_of_ids(stacked(self.encoder.encode(raw)), of_fields, bf16=bf16)
+        return self.logits_of_ids(to_int32_matrix(self.encoder.encode(raw)), of_fields, bf16=bf16)
 
     @torch.inference_mode()
     def logits_of_ids(
-        self, block: np.ndarray, of_fields: FieldTally | None = None, *, bf16: bool = False
+        self, block: np.ndarray, of_fields: FieldValueCounts | None = None, *, bf16: bool = False
     ) -> np.ndarray:
         """The same for n rows that are encoded already, an (n, S) int32 block (see dataset.stack)."""
         if not len(block):
             return np.empty(0, np.float32)
         logits = []
         for start in range(0, len(block), _ROWS_AT_ONCE):
-            ids, x = network_inputs(block[start : start + _ROWS_AT_ONCE], self.encoder.fields)
+            ids, x = to_model_inputs(block[start : start + _ROWS_AT_ONCE], self.encoder.fields)
             if of_fields:
-                of_fields.add(ids)
+                of_fields.update(ids)
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits.append(self.network(ids, x).float())
         return (torch.cat(logits) + self.logit_correction).numpy()
@@ -115,7 +117,7 @@ def as_probabilities(logits: np.ndarray) -> np.ndarray:
 
 def load_artifact(folder_url: str) -> ServingModel:
     """Read what `save_artifact` wrote; UserError where a part is missing, changed or another model's."""
-    require_sealed(folder_url)
+    verify_checksums(folder_url)
     where = f"{folder_url}/model.json"
     card = parse_settings(storage.read_json(where), ModelCard, where)
     vocabulary = Vocabulary.load(folder_url)

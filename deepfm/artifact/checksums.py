@@ -10,14 +10,14 @@ SEAL = "files.json"
 FORMAT_VERSION = 1
 
 
-def seal(folder_url: str) -> None:
+def write_checksums(folder_url: str) -> None:
     """List every file in a folder, with size and SHA-256; written last."""
     names = [child["name"] for child in storage.children(folder_url) if child["name"] != SEAL]
     files = {name: _fingerprint(storage.read_bytes(f"{folder_url}/{name}")) for name in names}
     storage.write_json(f"{folder_url}/{SEAL}", {"format_version": FORMAT_VERSION, "files": files})
 
 
-def require_sealed(folder_url: str) -> None:
+def verify_checksums(folder_url: str) -> None:
     """UserError unless a folder holds what was sealed, and this code knows its format."""
     where = f"{folder_url}/{SEAL}"
     try:

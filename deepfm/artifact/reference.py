@@ -2,7 +2,7 @@
 
 from deepfm import storage
 from deepfm.settings.loader import Settings, parse_settings
-from deepfm.training.result import Outcome
+from deepfm.training.result import TrainingResult
 
 REFERENCE = "reference.json"
 
@@ -17,14 +17,14 @@ class Reference(Settings):
     ctr: float
 
 
-def reference_of(outcome: Outcome, names: tuple[str, ...]) -> Reference:
+def reference_of(result: TrainingResult, names: tuple[str, ...]) -> Reference:
     """Of a finished training."""
     return Reference(
-        scores=tuple(map(sum, zip(*outcome.test_scores, strict=True))),
+        scores=tuple(map(sum, zip(*result.test_scores, strict=True))),
         names=names,
-        fields=outcome.test_fields,
-        mean_probability=outcome.test.mean_probability,
-        ctr=outcome.test.ctr,
+        fields=result.test_fields,
+        mean_probability=result.test.mean_probability,
+        ctr=result.test.ctr,
     )
 
 

@@ -19,7 +19,7 @@ try:
     from rich.table import Table
     from rich.text import Text
 
-    from deepfm.doctor.checks import Surroundings, examine
+    from deepfm.doctor.checks import Environment, run_checks
     from deepfm.doctor.finding import Finding
 except ModuleNotFoundError as missing:
     todo = "run `. .venv/bin/activate` in the project's folder, after `make env` where there is no .venv yet"
@@ -45,7 +45,7 @@ def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> Non
     """
     warnings.simplefilter("ignore")
     started = time.monotonic()
-    around = Surroundings(
+    around = Environment(
         environment=os.environ,
         python=sys.executable,
         python_version=sys.version_info[:2],
@@ -56,7 +56,7 @@ def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> Non
     )
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
     with console.status("looking …"):
-        findings = list(examine(around))
+        findings = list(run_checks(around))
     _show(findings, console)
     levels = Counter(finding.level for finding in findings)
     summary = {level: levels[level] for level in ("green", "yellow", "red")}

@@ -18,7 +18,7 @@ from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracki
 from deepfm.cli.spark.progress import progress_shown
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
-from deepfm.scoring.daily_runs import log_live_night
+from deepfm.scoring.daily_runs import log_live_metrics
 from deepfm.scoring.days import day_url, published_day
 from deepfm.scoring.live import live_metrics
 from deepfm.tracking.store import open_store
@@ -52,7 +52,7 @@ def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> 
     metrics = {**asdict(live.metrics), "calibration": live.metrics.calibration}
     known = {name: float(value) for name, value in metrics.items() if value is not None}
     figures = {name: value for name, value in known.items() if math.isfinite(value)}
-    trend = log_live_night(store, day.name, date, figures)
+    trend = log_live_metrics(store, day.name, date, figures)
     return {
         "date": date,
         "name": day.name,

@@ -18,7 +18,7 @@ import click
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from deepfm.errors import JobFailed, UserError
+from deepfm.errors import JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
 
@@ -45,7 +45,7 @@ tracking_option = click.option(
 )
 
 
-class Terminated(KeyboardInterrupt):
+class TerminatedError(KeyboardInterrupt):
     """A SIGTERM. Libraries that clean up after Ctrl-C, py4j among them, know it for one."""
 
 
@@ -64,7 +64,7 @@ class JobCommand(click.Command):
             sys.exit(2)
         except click.Abort as error:  # what click makes of a KeyboardInterrupt
             by = error.__cause__ or error.__context__
-            sys.exit(128 + (signal.SIGTERM if isinstance(by, Terminated) else signal.SIGINT))
+            sys.exit(128 + (signal.SIGTERM if isinstance(by, TerminatedError) else signal.SIGINT))
 
 
 def job(function: Callable[..., dict]) -> Callable[..., None]:
@@ -89,7 +89,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
-        except JobFailed as error:
+        except JobFailedError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
         except Exception as error:
@@ -117,7 +117,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
     def end(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)  # whoever sends another will not wait
-        raise Terminated
+        raise TerminatedError
 
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -147,7 +147,7 @@ def _user_error_of_a_task(error: Exception) -> UserError | None:
     return told and UserError(told[1])
 
 
-def _of_a_lost_store(error: Exception) -> JobFailed | UserError | None:
+def _of_a_lost_store(error: Exception) -> JobFailedError | UserError | None:
     """What to tell of an error that says that MLflow's store is away or lets nobody in; None for others."""
     if "mlflow" not in sys.modules:
         return None

@@ -35,7 +35,9 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     store = open_store(profile.mlflow, tracking_uri)
     if history:
         moves = promotion.history(store, name)
-        click.echo("\n".join(map(promotion.told, moves)) or f"{name} has never had a champion", err=True)
+        click.echo(
+            "\n".join(map(promotion.format_change, moves)) or f"{name} has never had a champion", err=True
+        )
         champion = promotion.champion_version(store, name)
         return _summary(name, champion, False, None, ()) | {"history": [asdict(move) for move in moves]}
     if rollback:

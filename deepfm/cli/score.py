@@ -16,7 +16,7 @@ from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracki
 from deepfm.cli.spark.progress import progress_shown
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
-from deepfm.scoring.day_history import tell_mlflow
+from deepfm.scoring.day_history import log_published_day
 from deepfm.scoring.days import (
     PublishedDay,
     day_url,
@@ -25,7 +25,7 @@ from deepfm.scoring.days import (
     require_keepable,
     require_kept,
 )
-from deepfm.scoring.score_day import Night, fetch_model, score_day
+from deepfm.scoring.score_day import ScoringDay, fetch_model, score_day
 from deepfm.tracking.store import open_store
 
 
@@ -68,13 +68,13 @@ def score(
         with spark_session(profile, "score") as spark, progress_shown(spark, "score"):
             model = fetch_model(spark, store, version)
             for day in (day for day in days if day not in done):
-                night = Night(day, input_url, output_url, keep, key)
+                night = ScoringDay(day, input_url, output_url, keep, key)
                 precision = profile.scoring.precision
                 scored[day] = score_day(spark, model, night, limits, precision=precision, publish=not dry_run)
                 for warning in scored[day].warnings:
                     click.echo(f"warning: {day}: {warning}", err=True)
                 if not dry_run:
-                    tell_mlflow(store, day_url(output_url, day), day, scored[day])
+                    log_published_day(store, day_url(output_url, day), day, scored[day])
     told = [
         _told(day, scored[day], day_url(output_url, day), day not in done and not dry_run) for day in days
     ]

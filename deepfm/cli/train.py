@@ -25,10 +25,10 @@ from deepfm.errors import UserError
 from deepfm.experiments import run_folder
 from deepfm.experiments import train_run as training_run
 from deepfm.experiments.warm_start import handed_over, read_start
-from deepfm.launch.dry_run import tell_rehearsal
-from deepfm.launch.job_spec import WorkOrder
-from deepfm.launch.launch import launch, launch_rehearsal
-from deepfm.launch.progress import watched
+from deepfm.launch.dry_run import log_dry_run
+from deepfm.launch.job_spec import TrainJob
+from deepfm.launch.launch import launch, launch_dry_run
+from deepfm.launch.progress import monitor_progress
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.store import open_store
@@ -66,7 +66,7 @@ def train(
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
     if trained_folder:
         resumed_run = run_folder.run_to_register(trained_folder, work_url)
-    begun = run_folder.begun_with(settings, manifest, num_workers, init_from, warm_start)
+    begun = run_folder.resume_spec(settings, manifest, num_workers, init_from, warm_start)
     if resumed_run:
         run_folder.require_resumable(store, resumed_run, work_url, begun)
     else:
@@ -75,8 +75,8 @@ def train(
     session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()
     if dry_run:
         with session as spark, storage.scratch_folder(work_url) as run_url:
-            order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker)
-            return tell_rehearsal(launch_rehearsal(spark, order, num_workers, workers))
+            train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker)
+            return log_dry_run(launch_dry_run(spark, train_job, num_workers, workers))
     run_name = training_run.name_of_run(settings, manifest)
     opened = run_folder.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
     with session as spark, opened as (run, run_url):
@@ -84,13 +84,13 @@ def train(
             run.log_start(*training_run.start_of_run(settings, manifest, dataset_url, num_workers))
             run_folder.begin(run, run_url, begun, start)
         of_run |= {"resume": bool(resumed_run), **handed_over(run_url, init_from, warm_start)}
-        order = WorkOrder(dataset_url, run_url, settings, workers.threads_per_worker, **of_run)
-        outcome = run_folder.kept_outcome(run_url)
-        if outcome is None:
-            with watched(run_url, run.log_epoch, run.log_steps):
-                outcome = launch(spark, order, num_workers, workers, num_retries=num_retries)
-            run_folder.keep_outcome(run_url, outcome)
-        version = training_run.register_outcome(run, outcome, order, manifest, vocabulary, name)
+        train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker, **of_run)
+        result = run_folder.load_result(run_url)
+        if result is None:
+            with monitor_progress(run_url, run.log_epoch, run.log_steps):
+                result = launch(spark, train_job, num_workers, workers, num_retries=num_retries)
+            run_folder.save_result(run_url, result)
+        version = training_run.register_result(run, result, train_job, manifest, vocabulary, name)
         storage.remove(run_url)  # not where registering failed: the trained weights are there
     kept = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
-    return {**kept, **training_run.summary_of(outcome)}
+    return {**kept, **training_run.summary_of(result)}

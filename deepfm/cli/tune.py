@@ -26,8 +26,8 @@ from deepfm.cli.job import (
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_parts
 from deepfm.errors import UserError
-from deepfm.experiments.tune.plan import make_plan, study_name
-from deepfm.experiments.tune.plots import figures
+from deepfm.experiments.tune.plan import build_plan, study_name
+from deepfm.experiments.tune.plots import study_figures
 from deepfm.experiments.tune.results import (
     best,
     best_yaml,
@@ -73,7 +73,7 @@ def tune(
     base, space = load_settings(model_path, ModelSettings), load_settings(space_path, SearchSpace)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, _ = read_parts(dataset_url)
-    plan = make_plan(dataset_url, manifest, base, space, num_workers=num_workers, num_seeds=seeds)
+    plan = build_plan(dataset_url, manifest, base, space, num_workers=num_workers, num_seeds=seeds)
     num_trials, name = plan.num_trials(num_trials), study_name(study, plan, Path(space_path).stem)
     work_url = storage.absolute_url(profile.work_dir)
     folder = storage.local_path(storage.absolute_url(study_dir or f"{work_url}/studies"))
@@ -94,7 +94,7 @@ def tune(
             if chosen:
                 best_path.write_text(best_yaml(chosen, plan), encoding="utf-8")
                 run.log_text(best_path.read_text(encoding="utf-8"), "best.yaml")
-        for file, figure in figures(opened, found, plan).items():
+        for file, figure in study_figures(opened, found, plan).items():
             run.log_figure(figure, f"plots/{file}")
         left = max(num_trials - num_done(opened), 0)
     click.echo(markdown(found, plan))

@@ -18,7 +18,7 @@ from deepfm.click_log.text_ranges import (
     cut,
     read_tables,
 )
-from deepfm.spark.index_frame import places_of
+from deepfm.spark.index_frame import index_frame
 from deepfm.spark.rebatch import rebatched
 
 #: Bytes of text a task reads: starting one costs as much as parsing a tenth of it.
@@ -111,7 +111,7 @@ def _text_rows(spark: SparkSession, files: Sequence[TextFile]) -> RawRows:
             for part in table.to_batches()
         )
 
-    return RawRows(places_of(spark, len(ranges), num_bytes // min(_TASK_BYTES, limit)), read_ranges, files)
+    return RawRows(index_frame(spark, len(ranges), num_bytes // min(_TASK_BYTES, limit)), read_ranges, files)
 
 
 def _parquet_columns(rows: DataFrame, log: ClickLog, days: Sequence[str] | None) -> DataFrame:

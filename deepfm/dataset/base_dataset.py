@@ -3,13 +3,13 @@
 from deepfm.dataset.manifest import read_manifest, require_vocabulary
 from deepfm.errors import UserError
 from deepfm.features.vocabulary.rare_values import RARE_VALUES, rare_tables
-from deepfm.features.vocabulary.stored import ReadErrors, StoredVocabulary, stored_vocabulary
+from deepfm.features.vocabulary.stored import ReadErrors, StoredVocabulary, open_stored_vocabulary
 from deepfm.fields import FieldSet
 
 
-def previous_vocabulary(url: str, fields: FieldSet) -> StoredVocabulary:
+def base_vocabulary(url: str, fields: FieldSet) -> StoredVocabulary:
     """The vocabulary of a finished dataset with its rare values; UserError where its fields are others."""
-    manifest, stored = read_manifest(url), stored_vocabulary(url)
+    manifest, stored = read_manifest(url), open_stored_vocabulary(url)
     require_vocabulary(url, manifest, stored.fingerprint)
     stored.check()
     if stored.header.fields != fields:

@@ -15,7 +15,7 @@ from deepfm import storage
 from deepfm.click_log.click_log import ClickLog
 from deepfm.click_log.raw_rows import raw_rows
 from deepfm.click_log.split import SPLITS, DaySplit, Split
-from deepfm.dataset.base_dataset import previous_vocabulary
+from deepfm.dataset.base_dataset import base_vocabulary
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
 from deepfm.dataset.profiling.dataset_profile import (
@@ -25,13 +25,13 @@ from deepfm.dataset.profiling.dataset_profile import (
     write_profile,
 )
 from deepfm.dataset.profiling.profile_page import write_page
-from deepfm.dataset.reuse import built_before, described_log
+from deepfm.dataset.reuse import described_log, reusable_manifest
 from deepfm.dataset.split_checks import require_sample, warn_of_shares
 from deepfm.dataset.write import write_rejected, write_splits
 from deepfm.errors import UserError
-from deepfm.features.statistics import RowCounts, rejected_rows, survey
+from deepfm.features.statistics import RowCounts, collect_statistics, rejected_rows
 from deepfm.features.vocabulary.chunked import AnyVocabulary
-from deepfm.features.vocabulary.fit import learn
+from deepfm.features.vocabulary.fit import fit_vocabulary
 from deepfm.features.vocabulary.rare_values import write_rare
 from deepfm.features.vocabulary.stored import StoredVocabulary
 from deepfm.settings.data import DataSettings
@@ -74,13 +74,13 @@ def build_dataset(
     that do not fit are then left in `url`/_rejected, without a manifest.
     """
     days = _days_to_read(log, split)
-    previous = previous_vocabulary(grow_url, settings.field_set) if grow_url else None
+    previous = base_vocabulary(grow_url, settings.field_set) if grow_url else None
     described = described_log(
         log, split, days
     )  # now: a dataset within the log's folder would be a part of it
     build = _Build(spark, log, settings, split, days, url, previous, described)
     if storage.exists(f"{url}/{MANIFEST}"):
-        return built_before(url, described, settings, previous)
+        return reusable_manifest(url, described, settings, previous)
     _claim(url)
     try:
         manifest = _everything_but_the_manifest(build)
@@ -127,7 +127,7 @@ def _learn(build: _Build) -> tuple[AnyVocabulary, LogFindings, list[str]]:
     scratch_url, rejected_url = f"{url}/{SCRATCH}", f"{url}/{REJECTED}"
     storage.make_folder(scratch_url)
     raw = raw_rows(spark, log, build.days)
-    found = survey(raw, log.row_format, build.split, scratch_url, settings.keep_negatives)
+    found = collect_statistics(raw, log.row_format, build.split, scratch_url, settings.keep_negatives)
     examples = {}
     if found.counts.num_bad:
         rejected = rejected_rows(spark, found)
@@ -137,7 +137,7 @@ def _learn(build: _Build) -> tuple[AnyVocabulary, LogFindings, list[str]]:
     _check_counts(found.counts, log, build.days)
     warn_of_shares(found.counts, log.url, build.split)
     require_sample(found.counts, log.url, settings.keep_negatives)
-    learnt = learn(spark, found, settings.field_set, build.previous)
+    learnt = fit_vocabulary(spark, found, settings.field_set, build.previous)
     write_rare(url, learnt.rare)
     seen = LogFindings(found.counts, learnt.num_values, examples, found.num_cut)
     return learnt.vocabulary, seen, list(found.blocks)

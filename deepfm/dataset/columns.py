@@ -8,7 +8,7 @@ import numpy as np
 _ROWS_AT_ONCE = 2048
 
 
-def stacked(columns: Sequence[np.ndarray]) -> np.ndarray:
+def to_int32_matrix(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Columns (n,) of integers or float32 -> (n, number of columns) int32; float32 as its bits.
 
     ValueError where their lengths differ.

@@ -16,9 +16,9 @@ import torch
 from petastorm import make_batch_reader
 from torch import Tensor
 
-from deepfm.dataset.columns import stacked
+from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import DataFile, Manifest, fields_of
-from deepfm.dataset.tensors import network_inputs
+from deepfm.dataset.tensors import to_model_inputs
 from deepfm.errors import UserError
 from deepfm.fields import PADDING, FieldSet
 
@@ -73,7 +73,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowRange:
     """Rows `start` to `stop` (excluded) of one file."""
 
     file: DataFile
@@ -81,13 +81,13 @@ class Piece:
     stop: int
 
 
-def pieces_of(files: list[DataFile], first: int, last: int) -> list[Piece]:
+def row_ranges(files: list[DataFile], first: int, last: int) -> list[RowRange]:
     """The rows first to last (excluded) of the files laid end to end."""
     pieces, begin = [], 0
     for file in files:
         start, stop = max(first - begin, 0), min(last - begin, file.num_rows)
         if start < stop:
-            pieces.append(Piece(file, start, stop))
+            pieces.append(RowRange(file, start, stop))
         begin += file.num_rows
     return pieces
 
@@ -119,7 +119,7 @@ def read_batches(
     files = list(part.files)
     if seed is not None:
         files = [files[place] for place in np.random.default_rng([seed, epoch]).permutation(len(files))]
-    pieces = pieces_of(files, *shard.share(part.num_rows, shard.rank))
+    pieces = row_ranges(files, *shard.share(part.num_rows, shard.rank))
     rows = _rows(f"{dataset_url}/{split}", manifest, pieces)
     if seed is not None:
         rows = _mixed(rows, np.random.default_rng([seed, epoch, shard.rank]))
@@ -130,7 +130,7 @@ def read_batches(
 Block = tuple[np.ndarray, tuple[str, ...]]
 
 
-def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[Block]:
+def _rows(folder: str, manifest: Manifest, pieces: list[RowRange]) -> Iterator[Block]:
     """Blocks, label first, row group by row group in the order of the pieces."""
     known = _known_ids(manifest)
     columns = [manifest.data.label, *manifest.fields.slots]
@@ -161,7 +161,7 @@ def _rows(folder: str, manifest: Manifest, pieces: list[Piece]) -> Iterator[Bloc
                     )
                 _require_known_ids(values, known, f"{folder}/{piece.file.name}")
                 chosen = slice(max(piece.start - begin, 0), max(piece.stop - begin, 0))
-                yield stacked([column[chosen] for column in values.values()]), (piece.file.name,)
+                yield to_int32_matrix([column[chosen] for column in values.values()]), (piece.file.name,)
         finally:
             reader.stop()
             reader.join()
@@ -198,7 +198,7 @@ def _require_known_ids(values: Mapping[str, np.ndarray], known: _Known, file: st
             )
 
 
-def _row_groups(pieces: list[Piece]) -> list[tuple[Piece, int, int]]:
+def _row_groups(pieces: list[RowRange]) -> list[tuple[RowRange, int, int]]:
     """(piece, first row in its file, rows) of every row group of the pieces' files."""
     return [
         (piece, sum(piece.file.row_groups[:at]), num_rows)
@@ -234,7 +234,7 @@ def _batches(blocks: Iterator[Block], num_rows: int, shard: Shard, fields: Field
             files = _united(files, of_block) if len(held) else of_block
             held = np.concatenate([held, block]) if len(held) else block
         rows, held = held[:wanted], held[wanted:]
-        ids, x = network_inputs(rows[:, 1:], fields)
+        ids, x = to_model_inputs(rows[:, 1:], fields)
         yield Batch(
             ids=ids,
             x=x,

@@ -29,7 +29,7 @@ def described_log(log: ClickLog, split: Split, days: list[str] | None) -> dict[s
     }
 
 
-def built_before(
+def reusable_manifest(
     url: str, described: dict[str, Any], settings: DataSettings, previous: StoredVocabulary | None
 ) -> Manifest:
     """The dataset that is there; UserError where it is damaged, or another than would be built."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from deepfm.fields import MISSING_ID, PADDING, PRESENT_ID, FieldSet
 
 
-def network_inputs(block: np.ndarray, fields: FieldSet) -> tuple[Tensor, Tensor | None]:
+def to_model_inputs(block: np.ndarray, fields: FieldSet) -> tuple[Tensor, Tensor | None]:
     """(n, S) int32 block -> (n, S) int64 ids, PADDING in the empty slots of lists, and (n, S) float32 x.
 
     x is by what a feature's weight and embedding are multiplied: the value of a field that enters by value;

@@ -21,14 +21,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
 from deepfm.click_log.split import SPLITS
-from deepfm.dataset.columns import stacked
+from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import DataFile, SplitPart
 from deepfm.features.encode import Encoder
 from deepfm.features.kinds.crossing import splitmix64
 from deepfm.features.parsed_blocks import HASH, LABEL, PART
-from deepfm.features.vocabulary.chunked import LargeVocabulary
+from deepfm.features.vocabulary.chunked import ChunkedVocabulary
 from deepfm.fields import Field, FieldSet
-from deepfm.spark.index_frame import places_of
+from deepfm.spark.index_frame import index_frame
 from deepfm.spark.scratch import read_table
 
 #: Rows of a file, which is one row group: what a worker reads in one piece, 10 MiB of 39 ids in memory.
@@ -111,13 +111,13 @@ def _encode_blocks(
     def encode_blocks(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         names = [blocks[place] for batch in places for place in batch.column(0).to_pylist()]
         known = vocabulary.value
-        if isinstance(known, LargeVocabulary):
+        if isinstance(known, ChunkedVocabulary):
             known = known.part(read_table(scratch_url, name) for name in names)
         encoder = Encoder(known)
         for block in (read_table(scratch_url, name) for name in names):
             parts, hashes = (block.column(name).to_numpy() for name in (PART, HASH))
             labels = block.column(LABEL).to_numpy().astype(np.int32)
-            slots = stacked(encoder.encode(block))
+            slots = to_int32_matrix(encoder.encode(block))
             rows = np.column_stack([labels, hashes.view(np.int32).reshape(-1, 2), slots])
             files = _files_of(hashes, parts, layout)
             order = np.argsort(files, kind="stable")
@@ -129,9 +129,9 @@ def _encode_blocks(
             columns = [pa.array(numbers), names, pa.array(ends[:-1]), pa.array(ends[1:])]
             yield pa.RecordBatch.from_arrays(columns, names=["file", "name", "start", "stop"])
 
-    is_large = isinstance(vocabulary.value, LargeVocabulary)
+    is_large = isinstance(vocabulary.value, ChunkedVocabulary)
     per_task = _BLOCKS_PER_LOOKUP if is_large else _BLOCKS_PER_TASK
-    tasks = places_of(spark, len(blocks), len(blocks) // per_task)
+    tasks = index_frame(spark, len(blocks), len(blocks) // per_task)
     slices: dict[int, list[_Slice]] = {}
     for row in tasks.mapInArrow(encode_blocks, _SLICES).collect():
         slices.setdefault(row.file, []).append(_Slice(row.name, row.start, row.stop))
@@ -161,7 +161,7 @@ def _write_files(
             yield pa.RecordBatch.from_pylist([_write_file(layout, file, rows)])
 
     num_bytes = sum(part.stop - part.start for of_file in slices.values() for part in of_file)
-    tasks = places_of(spark, len(slices), num_bytes // _BYTES_PER_TASK)
+    tasks = index_frame(spark, len(slices), num_bytes // _BYTES_PER_TASK)
     written = tasks.mapInArrow(write_files, _WRITTEN).toPandas().sort_values("file")
     shared.destroy()
     return written

@@ -10,7 +10,7 @@ from torch import Tensor
 _LOOK_EVERY_S = 0.0002
 
 
-class World(Protocol):
+class Collectives(Protocol):
     """The workers that train together.
 
     Every rank must call the same methods with the same names, in the same order in each of its threads.
@@ -20,13 +20,13 @@ class World(Protocol):
     size: int
     gpu: int | None  # the GPU that Spark gave this worker, else its place on its host; None: CPU only
 
-    def sum_(self, tensors: list[Tensor], name: str) -> None:
+    def all_reduce_(self, tensors: list[Tensor], name: str) -> None:
         """Replace each tensor by its sum over all ranks, in place."""
 
-    def start_sum(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
+    def all_reduce_async_(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
         """Begin to do so -> what waits until it is done."""
 
-    def start_gather(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
+    def all_gather_async(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
         """Begin to gather -> what waits for the tensors of all ranks, one after another.
 
         Their first dimension may differ by rank.
@@ -36,27 +36,27 @@ class World(Protocol):
         """Replace each tensor by rank 0's, in place."""
 
 
-class SingleWorld:
+class SingleProcess:
     """One process by itself."""
 
     rank = 0
     size = 1
     gpu = 0
 
-    def sum_(self, tensors: list[Tensor], name: str) -> None:
+    def all_reduce_(self, tensors: list[Tensor], name: str) -> None:
         pass
 
-    def start_sum(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
+    def all_reduce_async_(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
         return lambda: None
 
-    def start_gather(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
+    def all_gather_async(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
         return lambda: tensor
 
     def broadcast_(self, tensors: list[Tensor], name: str) -> None:
         pass
 
 
-class HorovodWorld:
+class HorovodCollectives:
     """The processes of one Horovod run; made once in each of them."""
 
     def __init__(self):
@@ -71,13 +71,13 @@ class HorovodWorld:
         if not hvd.nccl_built():
             self.gpu = None  # Gloo alone does not take tensors that lie on a GPU
 
-    def sum_(self, tensors: list[Tensor], name: str) -> None:
-        self.start_sum(tensors, name)()
+    def all_reduce_(self, tensors: list[Tensor], name: str) -> None:
+        self.all_reduce_async_(tensors, name)()
 
-    def start_sum(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
+    def all_reduce_async_(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
         return partial(self._wait, self._hvd.grouped_allreduce_async_(tensors, op=self._hvd.Sum, name=name))
 
-    def start_gather(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
+    def all_gather_async(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
         return partial(self._wait, self._hvd.allgather_async(tensor, name=name))
 
     def _wait(self, handle: int):

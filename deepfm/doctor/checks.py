@@ -22,7 +22,7 @@ DISTRIBUTION = "deepfm-spark"
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """What the doctor is handed: the process it runs in, and what a user's jobs would be started with."""
 
     environment: Mapping[str, str]
@@ -34,7 +34,7 @@ class Surroundings:
     num_workers: int
 
 
-def examine(around: Surroundings) -> Iterator[Finding]:
+def run_checks(around: Environment) -> Iterator[Finding]:
     """Findings as they are made; the slow ones (PyTorch, MLflow) take seconds."""
     yield machine.check_python(around.python_version, around.python)
     yield machine.check_java(around.environment)
@@ -80,7 +80,7 @@ def _packages(found, ranges, pins) -> Iterator[Finding]:
         yield yellow("deepfm-spark", "is not installed, so what it needs is not known", "make env")
 
 
-def _of_spark(profile: Profile, mistakes: list[str], around: Surroundings) -> Iterator[Finding]:
+def _of_spark(profile: Profile, mistakes: list[str], around: Environment) -> Iterator[Finding]:
     if mistakes:
         yield red("Spark properties", "; ".join(mistakes), f"mend them under spark: in {around.profile_path}")
         return  # of which slots and memory follow
@@ -92,7 +92,7 @@ def _of_spark(profile: Profile, mistakes: list[str], around: Surroundings) -> It
     yield machine.check_memory(memory.total, memory.available, wanted)
 
 
-def _of_folders(profile: Profile, around: Surroundings) -> Iterator[Finding]:
+def _of_folders(profile: Profile, around: Environment) -> Iterator[Finding]:
     yield from _of_work_dir(profile.work_dir)
     for folder in scratch_folders(profile.spark, around.environment):
         yield machine.check_disk("disk of temporary files", folder)

@@ -101,7 +101,7 @@ def check_mlflow(uri: str) -> Finding:
     # Credentials may be part of an address; what the doctor says is often shown to others.
     told, _, _ = without_credentials(uri)
     try:
-        from deepfm.tracking.store import Store  # here: MLflow itself may be what is broken
+        from deepfm.tracking.store import MlflowStore  # here: MLflow itself may be what is broken
     except Exception as error:
         return red("MLflow", f"does not load: {error}", "make env")
     file = Path(uri.removeprefix("sqlite:///"))
@@ -109,7 +109,7 @@ def check_mlflow(uri: str) -> Finding:
         probe = check_writable("MLflow", file.parent)
         return probe if probe.level == "red" else green("MLflow", f"{told}, which the first job makes")
     try:
-        Store(uri, retry_s=1)
+        MlflowStore(uri, retry_s=1)
     except UserError as error:
         remedy = "mlflow server --host 127.0.0.1 --port 5000, or another --tracking-uri"
         return red("MLflow", str(error).replace(uri, told), remedy)

@@ -13,7 +13,7 @@ from deepfm import html as pages
 from deepfm.dataset.manifest import Manifest
 from deepfm.metrics.slices import SliceMetrics
 from deepfm.settings.model import ModelSettings
-from deepfm.training.result import Outcome
+from deepfm.training.result import TrainingResult
 
 _ROWS = (
     ("impressions", lambda metrics: f"{metrics.num_rows:,}"),
@@ -104,8 +104,8 @@ def markdown(card: dict) -> str:
 
 def html(card: dict, drawn: dict[str, Figure]) -> str:
     """What `content` says, as a page, with the pictures of registry.figures."""
-    pictures = [(file, pages.image(figure)) for file, figure in drawn.items()]
-    return pages.page(
+    pictures = [(file, pages.image_data_uri(figure)) for file, figure in drawn.items()]
+    return pages.render_page(
         card["title"], _HTML, pictures=pictures, **{k: v for k, v in card.items() if k != "title"}
     )
 
@@ -119,26 +119,26 @@ def content(
     name: str,
     settings: ModelSettings,
     manifest: Manifest,
-    outcome: Outcome,
+    result: TrainingResult,
     slices: Sequence[tuple[str, str, SliceMetrics]] = (),
 ) -> dict:
     """What the card says; `slices`: see registry.slices."""
     log = manifest.input
     kinds = [field.kind for field in manifest.fields]
     facts = [
-        ("Model", f"{settings.model}, {outcome.num_weights:,} weights, {sum(manifest.num_ids):,} ids"),
+        ("Model", f"{settings.model}, {result.num_weights:,} weights, {sum(manifest.num_ids):,} ids"),
         ("Fields", ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))),
         ("Log", log.url),
         *((f"Days of {part}", " to ".join(dict.fromkeys(days))) for part, days in log.days.items()),
         *((f"Impressions of {part}", f"{found.num_rows:,}") for part, found in manifest.splits.items()),
         ("Dataset", manifest.digest),
-        ("Epochs", f"{len(outcome.training.epochs)}, of which {outcome.training.best} is kept"),
+        ("Epochs", f"{len(result.history.epochs)}, of which {result.history.best} is kept"),
         ("Seed", str(settings.training.seed)),
     ]
     return {
         "title": f"Model {name}",
         "facts": facts,
-        "metrics": [(row, text(outcome.valid), text(outcome.test)) for row, text in _ROWS],
+        "metrics": [(row, text(result.valid), text(result.test)) for row, text in _ROWS],
         "slices": [(field, value, _slice_figures(found)) for field, value, found in slices],
         "intended_use": _INTENDED_USE,
         "limits": _LIMITS,

@@ -4,22 +4,22 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deepfm.metrics.binary import ScoreCounts, bin_logits
-from deepfm.training.result import Outcome
-from deepfm.training.state import Training
+from deepfm.training.result import TrainingResult
+from deepfm.training.state import TrainingHistory
 
 _NUM_RANGES = 20
 
 
-def figures(outcome: Outcome) -> dict[str, Figure]:
+def result_figures(result: TrainingResult) -> dict[str, Figure]:
     """By file name."""
-    drawn = {"training.png": training_curves(outcome.training)}
-    if outcome.test_scores:
+    drawn = {"training.png": training_curves(result.history)}
+    if result.test_scores:
         drawn |= {
-            "roc.png": roc_curve(outcome.test_scores),
-            "precision_recall.png": precision_recall_curve(outcome.test_scores),
-            "calibration.png": calibration_curve(outcome.test_scores),
-            "scores.png": score_histogram(outcome.test_scores),
-            "lift.png": lift_by_decile(outcome.test_scores),
+            "roc.png": roc_curve(result.test_scores),
+            "precision_recall.png": precision_recall_curve(result.test_scores),
+            "calibration.png": calibration_curve(result.test_scores),
+            "scores.png": score_histogram(result.test_scores),
+            "lift.png": lift_by_decile(result.test_scores),
         }
     return drawn
 
@@ -128,7 +128,7 @@ def lift_by_decile(counts: ScoreCounts) -> Figure:
     return figure
 
 
-def training_curves(training: Training) -> Figure:
+def training_curves(training: TrainingHistory) -> Figure:
     """Logloss of training and validation rows by epoch, their gap, and validation's AUC."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     of_loss, of_auc = figure.subplots(1, 2)

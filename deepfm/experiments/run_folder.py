@@ -6,32 +6,32 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
-from deepfm.errors import NotRegistered, UserError, WorkersLost
+from deepfm.errors import NotRegisteredError, UserError, WorkersLostError
 from deepfm.experiments.warm_start import Start
 from deepfm.lock import lock_file, locked
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.errors import FAILURES, reason_of
 from deepfm.tracking.run import Run
-from deepfm.tracking.store import Store
-from deepfm.tracking.uri import StoreAway
+from deepfm.tracking.store import MlflowStore
+from deepfm.tracking.uri import TrackingUnavailableError
 from deepfm.training.checkpoint import is_checkpoint
 from deepfm.training.loop import NotFiniteError
-from deepfm.training.result import Outcome, outcome_from_json, outcome_to_json
+from deepfm.training.result import TrainingResult, result_from_json, result_to_json
 
 logger = logging.getLogger(__name__)
 
-_BEGUN_WITH, _OUTCOME = "begun_with.json", "outcome.json"
+_BEGUN_WITH, _OUTCOME = "resume_spec.json", "outcome.json"
 
 
 @contextmanager
 def run_with_folder(
-    store: Store, experiment: str, run_name: str, work_url: str, resumed_run: str | None
+    store: MlflowStore, experiment: str, run_name: str, work_url: str, resumed_run: str | None
 ) -> Iterator[tuple[Run, str]]:
     """A new run, or one that was cut off, and its folder.
 
     The folder stays where the block fails and the training can go on, or is over; not after a mistake that
     comes before the first checkpoint of a new run, nor after a loss that is no number, to which the same
-    training would come again. NotRegistered where the store is away when the model is trained. UserError
+    training would come again. NotRegisteredError where the store is away when the model is trained. UserError
     where another process has the run: the store would take one that was killed for one that still trains.
     """
     with ExitStack() as held:
@@ -48,10 +48,10 @@ def run_with_folder(
         try:
             yield run, run_url
         except (UserError, *FAILURES) as error:
-            if kept_outcome(run_url) is not None and isinstance(error, (StoreAway, *FAILURES)):
+            if load_result(run_url) is not None and isinstance(error, (TrackingUnavailableError, *FAILURES)):
                 raise _not_registered(store, run_url, error) from error
             goes_on = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
-            if not (resumed_run or goes_on or kept_outcome(run_url)):
+            if not (resumed_run or goes_on or load_result(run_url)):
                 storage.remove(run_url)
             if goes_on and isinstance(error, UserError):
                 told = (
@@ -59,9 +59,9 @@ def run_with_folder(
                 )
                 raise type(error)(told) from error
             raise
-        except WorkersLost as error:
+        except WorkersLostError as error:
             told = f"{error}; the same command with --resume {run.run_id} goes on"
-            raise WorkersLost(told) from error
+            raise WorkersLostError(told) from error
         except KeyboardInterrupt:
             logger.warning("the training was stopped; the same command with --resume %s goes on", run.run_id)
             raise
@@ -75,10 +75,10 @@ def _has_checkpoint(run_url: str) -> bool:
     return any(is_checkpoint(child["name"]) for child in storage.children(run_url))
 
 
-def _not_registered(store: Store, run_url: str, error: Exception) -> NotRegistered:
-    reason = str(error).partition(";")[0] if isinstance(error, StoreAway) else reason_of(error)
+def _not_registered(store: MlflowStore, run_url: str, error: Exception) -> NotRegisteredError:
+    reason = str(error).partition(";")[0] if isinstance(error, TrackingUnavailableError) else reason_of(error)
     reason = reason.removeprefix(f"{store.uri}: ")
-    return NotRegistered(
+    return NotRegisteredError(
         f"the model is trained, but {store.uri} did not register it: {reason}; it is kept: the same command "
         f"with --register-only {run_url} does it later"
     )
@@ -87,7 +87,7 @@ def _not_registered(store: Store, run_url: str, error: Exception) -> NotRegister
 # --- what a training began with
 
 
-def begun_with(
+def resume_spec(
     settings: ModelSettings,
     manifest: Manifest,
     num_workers: int,
@@ -112,7 +112,7 @@ def begin(run: Run, run_url: str, begun: dict, start: Start | None) -> None:
     storage.write_json(f"{run_url}/{_BEGUN_WITH}", begun)
 
 
-def require_resumable(store: Store, run_id: str, work_url: str, begun: dict) -> None:
+def require_resumable(store: MlflowStore, run_id: str, work_url: str, begun: dict) -> None:
     """UserError where the run is not there, is finished, or began with something else than is given now."""
     _require_unfinished(store, run_id, work_url)
     where = f"{work_url}/{run_id}/{_BEGUN_WITH}"
@@ -130,7 +130,7 @@ def require_resumable(store: Store, run_id: str, work_url: str, begun: dict) -> 
             )
 
 
-def _require_unfinished(store: Store, run_id: str, work_url: str) -> None:
+def _require_unfinished(store: MlflowStore, run_id: str, work_url: str) -> None:
     run = store.find_run(run_id)
     if run is None:
         found = "none of that id"
@@ -149,21 +149,21 @@ def _require_unfinished(store: Store, run_id: str, work_url: str) -> None:
 # --- what it came to
 
 
-def keep_outcome(run_url: str, outcome: Outcome) -> None:
+def save_result(run_url: str, result: TrainingResult) -> None:
     """Beside the trained weights, until they are registered."""
-    storage.write_bytes(f"{run_url}/{_OUTCOME}", outcome_to_json(outcome).encode())
+    storage.write_bytes(f"{run_url}/{_OUTCOME}", result_to_json(result).encode())
 
 
-def kept_outcome(run_url: str) -> Outcome | None:
+def load_result(run_url: str) -> TrainingResult | None:
     """What a training of this run came to; None where it has not ended."""
     where = f"{run_url}/{_OUTCOME}"
-    return outcome_from_json(storage.read_bytes(where).decode()) if storage.exists(where) else None
+    return result_from_json(storage.read_bytes(where).decode()) if storage.exists(where) else None
 
 
 def run_to_register(folder: str, work_url: str) -> str:
     """The run whose folder it is; UserError where no finished training lies there."""
     run_url = storage.absolute_url(folder)
-    if run_url.rpartition("/")[0] != work_url or kept_outcome(run_url) is None:
+    if run_url.rpartition("/")[0] != work_url or load_result(run_url) is None:
         raise UserError(
             f"--register-only {folder}: expected the folder in {work_url} of a run that was trained and not "
             "registered, found none; give the one that the job's error named"

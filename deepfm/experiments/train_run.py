@@ -10,19 +10,19 @@ from deepfm.artifact.artifact import save_artifact
 from deepfm.artifact.reference import reference_of
 from deepfm.dataset.manifest import Manifest
 from deepfm.experiments import model_card
-from deepfm.experiments.result_metrics import figures
+from deepfm.experiments.result_metrics import result_figures
 from deepfm.experiments.slice_names import named_slices, require_categories
 from deepfm.experiments.warm_start import TRAINING_STATE
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
-from deepfm.launch.job_spec import FIRST_STAGE, OPTIMIZER, WEIGHTS, WorkOrder
+from deepfm.launch.job_spec import FIRST_STAGE, OPTIMIZER, WEIGHTS, TrainJob
 from deepfm.launch.progress import read_curve
 from deepfm.settings.deployment import Profile
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
-from deepfm.training.checkpoint import load_weights
 from deepfm.training.profiler import NUM_STEPS_BEFORE, TABLE, TRACE
-from deepfm.training.result import Outcome
+from deepfm.training.result import TrainingResult
+from deepfm.weights import load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def name_of_run(settings: ModelSettings, manifest: Manifest) -> str:
 
 
 def of_profile(profile: Profile, fields: FieldSet) -> dict:
-    """What a WorkOrder says of the profile; UserError for a slice that is no category of the dataset."""
+    """What a TrainJob says of the profile; UserError for a slice that is no category of the dataset."""
     slices, workers = profile.promotion, profile.workers
     require_categories(slices.slices, fields, "the dataset")
     return {
@@ -56,32 +56,32 @@ def of_profile(profile: Profile, fields: FieldSet) -> dict:
     }
 
 
-def summary_of(outcome: Outcome) -> dict:
+def summary_of(result: TrainingResult) -> dict:
     """What a job says of a training."""
-    gauc = {} if outcome.test.gauc is None else {"test_gauc": outcome.test.gauc}
+    gauc = {} if result.test.gauc is None else {"test_gauc": result.test.gauc}
     return {
-        "epochs": len(outcome.training.epochs),
-        "best_epoch": outcome.training.best,
-        "train_logloss": outcome.best_epoch.train_logloss,
-        "valid_logloss": outcome.valid.logloss,
-        "valid_auc": outcome.valid.auc,
-        "test_logloss": outcome.test.logloss,
-        "test_auc": outcome.test.auc,
-        "test_ctr_logloss": outcome.test.ctr_logloss,
+        "epochs": len(result.history.epochs),
+        "best_epoch": result.history.best,
+        "train_logloss": result.best_epoch.train_logloss,
+        "valid_logloss": result.valid.logloss,
+        "valid_auc": result.valid.auc,
+        "test_logloss": result.test.logloss,
+        "test_auc": result.test.auc,
+        "test_ctr_logloss": result.test.ctr_logloss,
         **gauc,
-        "samples_per_s": round(outcome.samples_per_s),
-        "sent_bytes_per_step": outcome.training.sent_bytes_per_step,
+        "samples_per_s": round(result.samples_per_s),
+        "sent_bytes_per_step": result.history.sent_bytes_per_step,
     }
 
 
-def _curves(outcome: Outcome) -> list[dict[str, float]]:
+def _curves(result: TrainingResult) -> list[dict[str, float]]:
     """All points that were to be logged after epochs."""
-    first = outcome.first_stage.epochs if outcome.first_stage else []
-    return [*(epoch.curves(FIRST_STAGE) for epoch in first), *(e.curves() for e in outcome.training.epochs)]
+    first = result.first_stage.epochs if result.first_stage else []
+    return [*(epoch.curves(FIRST_STAGE) for epoch in first), *(e.curves() for e in result.history.epochs)]
 
 
-def _description(outcome: Outcome, manifest: Manifest) -> str:
-    test, days = outcome.test, manifest.input.days.get("test")
+def _description(result: TrainingResult, manifest: Manifest) -> str:
+    test, days = result.test, manifest.input.days.get("test")
     when = f" of {' to '.join(dict.fromkeys(days))}" if days else ""
     return (
         f"AUC {test.auc:.4f}, logloss {test.logloss:.4f} (always the CTR: {test.ctr_logloss:.4f}), "
@@ -89,57 +89,57 @@ def _description(outcome: Outcome, manifest: Manifest) -> str:
     )
 
 
-def _log_traces(run: Run, order: WorkOrder) -> None:
+def _log_traces(run: Run, job: TrainJob) -> None:
     """The traces that rank 0 left; a warning where they were asked for and it took too few steps."""
     files = [f"{stage}{file}" for stage in (FIRST_STAGE, "") for file in (TRACE, TABLE)]
-    found = [file for file in files if storage.exists(f"{order.run_url}/{file}")]
+    found = [file for file in files if storage.exists(f"{job.run_url}/{file}")]
     for file in found:
-        run.log_bytes(storage.read_bytes(f"{order.run_url}/{file}"), f"profile/{file}")
-    if order.profile_steps and TRACE not in found:
+        run.log_bytes(storage.read_bytes(f"{job.run_url}/{file}"), f"profile/{file}")
+    if job.profile_steps and TRACE not in found:
         logger.warning(
             "--profile-steps %d: no step was traced: the first %d never are, and there were no more",
-            order.profile_steps,
+            job.profile_steps,
             NUM_STEPS_BEFORE,
         )
 
 
-def register_outcome(
-    run: Run, outcome: Outcome, order: WorkOrder, manifest: Manifest, vocabulary: Vocabulary, name: str
+def register_result(
+    run: Run, result: TrainingResult, job: TrainJob, manifest: Manifest, vocabulary: Vocabulary, name: str
 ) -> str:
     """Log the final metrics, then make the best epoch's weights a version of `name` -> the version.
 
     The registration comes last: a job that fails before it leaves a FAILED run and no version.
     """
     run.wait()
-    run.complete_curves(_curves(outcome), read_curve(order.run_url))
+    run.complete_curves(_curves(result), read_curve(job.run_url))
     finals = {
-        "best_epoch": float(outcome.training.best),
-        "best_train_logloss": outcome.best_epoch.train_logloss,
-        "num_weights": float(outcome.num_weights),
+        "best_epoch": float(result.history.best),
+        "best_train_logloss": result.best_epoch.train_logloss,
+        "num_weights": float(result.num_weights),
     }
-    for split, metrics in (("valid", outcome.valid), ("test", outcome.test)):
+    for split, metrics in (("valid", result.valid), ("test", result.test)):
         known = {key: value for key, value in asdict(metrics).items() if value is not None}
         finals |= {f"best_{split}_{key}": float(value) for key, value in known.items()}
         finals[f"best_{split}_calibration"] = metrics.calibration
     run.log_metrics(finals)
-    _log_traces(run, order)
-    drawn = figures(outcome)
+    _log_traces(run, job)
+    drawn = result_figures(result)
     for file, figure in drawn.items():
         run.log_figure(figure, f"plots/{file}")
-    slices = named_slices(outcome.test_slices, vocabulary, order.min_slice_rows)
-    card = model_card.content(name, order.model, manifest, outcome, slices)
+    slices = named_slices(result.test_slices, vocabulary, job.min_slice_rows)
+    card = model_card.content(name, job.model, manifest, result, slices)
     run.log_text(model_card.markdown(card), "model_card.md")
     run.log_text(model_card.html(card, drawn), "model_card.html")
-    description = _description(outcome, manifest)
+    description = _description(result, manifest)
     run.describe(f"{description} `model_card.html` among the artifacts says more.")
-    weights = load_weights(f"{order.run_url}/{WEIGHTS}")
+    weights = load_weights(f"{job.run_url}/{WEIGHTS}")
     with tempfile.TemporaryDirectory() as parent:
-        folder = f"{parent}/{order.model.model}"  # its name is seen in MLflow
+        folder = f"{parent}/{job.model.model}"  # its name is seen in MLflow
         os.mkdir(folder)
-        reference = reference_of(outcome, manifest.fields.names)
-        save_artifact(f"file://{folder}", order.model, manifest, vocabulary, weights, reference)
-        tags = {"dataset": manifest.digest, "model": order.model.model}
-        tags |= {key: f"{getattr(outcome.test, key):.6f}" for key in ("logloss", "auc")}
-        if storage.exists(f"{order.run_url}/{OPTIMIZER}"):
-            run.log_bytes(storage.read_bytes(f"{order.run_url}/{OPTIMIZER}"), f"{TRAINING_STATE}/{OPTIMIZER}")
+        reference = reference_of(result, manifest.fields.names)
+        save_artifact(f"file://{folder}", job.model, manifest, vocabulary, weights, reference)
+        tags = {"dataset": manifest.digest, "model": job.model.model}
+        tags |= {key: f"{getattr(result.test, key):.6f}" for key in ("logloss", "auc")}
+        if storage.exists(f"{job.run_url}/{OPTIMIZER}"):
+            run.log_bytes(storage.read_bytes(f"{job.run_url}/{OPTIMIZER}"), f"{TRAINING_STATE}/{OPTIMIZER}")
         return run.register(folder, name, vocabulary, tags, description)

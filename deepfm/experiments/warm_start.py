@@ -3,9 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 
-import mlflow
 import torch
-from mlflow.entities.model_registry import ModelVersion
 from torch import Tensor
 
 from deepfm import storage
@@ -18,10 +16,11 @@ from deepfm.launch.job_spec import OPTIMIZER, WEIGHTS
 from deepfm.model_factory import build_model
 from deepfm.models.grow_tables import Growth
 from deepfm.settings.model import OWN_SETTINGS, ModelSettings
+from deepfm.tracking.entities import ModelVersion
 from deepfm.tracking.errors import FAILURES, as_told
 from deepfm.tracking.run import Run
-from deepfm.tracking.store import Store
-from deepfm.training.checkpoint import load_weights, save_weights
+from deepfm.tracking.store import MlflowStore
+from deepfm.weights import load_weights, save_weights
 
 #: Where a run keeps what is needed to go on training, and scoring has no use for.
 TRAINING_STATE = "training_state"
@@ -47,7 +46,7 @@ class Start:
 
 
 def handed_over(run_url: str, init_from: str | None, warm_start: str | None) -> dict[str, str]:
-    """What a WorkOrder says of the weights that lie in a run's folder to start from."""
+    """What a TrainJob says of the weights that lie in a run's folder to start from."""
     url = f"{run_url}/{_START}"
     if init_from:
         return {"init_url": f"{url}/{WEIGHTS}"}
@@ -55,7 +54,7 @@ def handed_over(run_url: str, init_from: str | None, warm_start: str | None) -> 
 
 
 def read_start(
-    store: Store,
+    store: MlflowStore,
     init_from: str | None,
     warm_start: str | None,
     settings: ModelSettings,
@@ -73,7 +72,7 @@ def read_start(
     return _read_warm_start(store, warm_start, settings, manifest, vocabulary) if warm_start else None
 
 
-def _read_first_stage(store: Store, uri: str, settings: ModelSettings, manifest: Manifest) -> Start:
+def _read_first_stage(store: MlflowStore, uri: str, settings: ModelSettings, manifest: Manifest) -> Start:
     """A registered FM; UserError where it is none, or one of other fields, ids or embedding dimension."""
     if settings.model != "fnn":
         raise UserError(f"--init-from: only fnn starts from another model, found {settings.model}; drop it")
@@ -98,7 +97,7 @@ def _read_first_stage(store: Store, uri: str, settings: ModelSettings, manifest:
 
 
 def _read_warm_start(
-    store: Store, uri: str, settings: ModelSettings, manifest: Manifest, vocabulary: Vocabulary
+    store: MlflowStore, uri: str, settings: ModelSettings, manifest: Manifest, vocabulary: Vocabulary
 ) -> Start:
     """A registered model that goes on; UserError where the dataset's ids did not grow from the model's."""
     version = store.resolve_run(uri)
@@ -140,12 +139,12 @@ def _require_same_model(uri: str, old: ModelSettings, new: ModelSettings) -> Non
             )
 
 
-def _moments(store: Store, version: ModelVersion) -> dict[str, Tensor]:
+def _moments(store: MlflowStore, version: ModelVersion) -> dict[str, Tensor]:
     """What the version's optimizer remembered; empty where its run did not keep it."""
     with tempfile.TemporaryDirectory() as folder:
         uri = f"runs:/{version.run_id}/{TRAINING_STATE}/{OPTIMIZER}"
         try:
-            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store.uri)
+            path = store.download_artifact(uri, folder)
         except FAILURES as error:
             if as_told(error):
                 raise

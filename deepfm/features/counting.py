@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from deepfm.click_log.lists import first_values
 from deepfm.features.dictionary import dictionary_encoded
-from deepfm.features.kinds.count_buckets import bucketize
-from deepfm.features.kinds.quantiles import rounded
+from deepfm.features.kinds.count_buckets import count_buckets
+from deepfm.features.kinds.quantiles import round_significant
 from deepfm.fields import FieldSet
 
 #: What was counted: index of a field, value, training impressions.
@@ -42,9 +42,9 @@ class ValueCounts:
                 continue
             distinct, nums = _counted(first.values if field.kind == "list" else raw.column(field.name))
             if field.kind == "count":
-                buckets, places = np.unique(bucketize(distinct), return_inverse=True)
+                buckets, places = np.unique(count_buckets(distinct), return_inverse=True)
                 distinct, nums = pa.array(buckets), np.bincount(places, nums).astype(np.int64)
-            texts = rounded(distinct) if field.kind == "quantile" else distinct.cast(pa.string())
+            texts = round_significant(distinct) if field.kind == "quantile" else distinct.cast(pa.string())
             part = pa.table({"value": texts, "num": pa.array(nums, pa.int64())})
             parts.append(part)
             self.num_held += part.num_rows

@@ -7,23 +7,23 @@ import pyarrow.compute as pc
 from deepfm.click_log.lists import first_values
 from deepfm.click_log.times import time_values
 from deepfm.features.dictionary import dictionary_encoded
-from deepfm.features.kinds.count_buckets import bucketize
-from deepfm.features.kinds.crossing import crossed_ids
+from deepfm.features.kinds.count_buckets import count_buckets
+from deepfm.features.kinds.crossing import cross_ids
 from deepfm.features.kinds.hashing import text_buckets
 from deepfm.features.kinds.quantiles import quantile_buckets
 from deepfm.features.vocabulary.value_index import ValueIndex
-from deepfm.features.vocabulary.vocabulary import KnownPart, Vocabulary
+from deepfm.features.vocabulary.vocabulary import Vocabulary, VocabularySubset
 from deepfm.fields import MISSING_ID, PADDING, UNKNOWN_ID, Field
 
 
 class Encoder:
     """Applies a vocabulary; holds what a lookup needs, so make one and use it for many batches."""
 
-    def __init__(self, vocabulary: Vocabulary | KnownPart):
+    def __init__(self, vocabulary: Vocabulary | VocabularySubset):
         self.fields = vocabulary.fields
         known = zip(vocabulary.fields.names, vocabulary.values, strict=True)
         self._known = {name: ValueIndex(values) for name, values in known}
-        self._ids_of_known = vocabulary.ids if isinstance(vocabulary, KnownPart) else {}
+        self._ids_of_known = vocabulary.ids if isinstance(vocabulary, VocabularySubset) else {}
         self._scalings, self._boundaries = vocabulary.scalings, vocabulary.boundaries
         self._ids_by_bucket = {
             field.name: _ids_by_bucket(values, field.first_known_id)
@@ -41,7 +41,7 @@ class Encoder:
         for field in self.fields:
             if field.kind == "cross":
                 # Crossed fields stand last: their parts are there.
-                encoded[field.name] = crossed_ids([encoded[name] for name in field.parts], field.buckets)
+                encoded[field.name] = cross_ids([encoded[name] for name in field.parts], field.buckets)
             elif field.kind == "list":
                 slots = self._list_ids(field, raw.column(field.name))
                 encoded.update(zip(field.slots, slots, strict=True))
@@ -74,7 +74,7 @@ class Encoder:
         """(m,) counts or strings -> (m,) int32; of null any."""
         if field.kind == "count":
             table = self._ids_by_bucket[field.name]
-            buckets = bucketize(pc.fill_null(column, 0))
+            buckets = count_buckets(pc.fill_null(column, 0))
             return table[np.minimum(buckets + 1, len(table) - 1)]
         if field.hash_buckets:
             return field.first_known_id + text_buckets(column, field.hash_buckets)

@@ -9,7 +9,7 @@ from deepfm.click_log.parse import ParsedRows
 PART, LABEL, HASH = "_part", "_label", "_hash"
 
 
-def as_block(rows: ParsedRows, codes: np.ndarray) -> pa.Table:
+def to_parsed_block(rows: ParsedRows, codes: np.ndarray) -> pa.Table:
     """The rows and (rows,) which part each is of: a table with all that is needed to write them."""
     columns = {name: _narrow(rows.raw.column(name).combine_chunks()) for name in rows.raw.column_names}
     columns[PART], columns[LABEL] = pa.array(codes, pa.int8()), pa.array(rows.labels)

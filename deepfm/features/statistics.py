@@ -14,7 +14,7 @@ from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import OUTSIDE, SPLITS, Split
 from deepfm.features.counting import ValueCounts, summed
 from deepfm.features.kinds.scaling import FieldMoments, Moments
-from deepfm.features.parsed_blocks import as_block
+from deepfm.features.parsed_blocks import to_parsed_block
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.spark.index_frame import scratch_rows
 from deepfm.spark.scratch import read_table, write_table
@@ -63,28 +63,30 @@ class RowCounts:
 
 
 @dataclass(frozen=True)
-class Survey:
+class LogStatistics:
     """What the pass found; tables by their names in the scratch folder."""
 
     scratch_url: str
     counts: RowCounts
     moments: dict[int, Moments]  # by field, of the training rows
     num_cut: dict[int, int]  # by field, a list: training rows with more values than max_values
-    blocks: tuple[str, ...]  # of the rows of all parts, see blocks.as_block
+    blocks: tuple[str, ...]  # of the rows of all parts, see blocks.to_parsed_block
     counted: dict[str, int]  # tables of (field, value, num) of training rows, and how long they are
     bad: tuple[str, ...]  # tables of (source_file, text, reason)
 
 
-def survey(raw: RawRows, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives=1.0) -> Survey:
+def collect_statistics(
+    raw: RawRows, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives=1.0
+) -> LogStatistics:
     """Read the rows once; their content stays in the folder `scratch_url`, which workers and driver reach."""
-    rows = survey_rows(raw, row_format, split, scratch_url, keep_negatives).collect()
+    rows = map_statistics(raw, row_format, split, scratch_url, keep_negatives).collect()
     by_kind: dict[str, list[Row]] = {}
     for row in rows:
         by_kind.setdefault(row.kind, []).append(row)
     num_cut: dict[int, int] = {}
     for row in by_kind.get("cut", []):
         num_cut[row.field] = num_cut.get(row.field, 0) + row.num
-    return Survey(
+    return LogStatistics(
         scratch_url,
         _row_counts(by_kind.get("rows", []), by_kind.get("bad", [])),
         _moments(by_kind.get("moments", [])),
@@ -95,7 +97,7 @@ def survey(raw: RawRows, row_format: RowFormat, split: Split, scratch_url: str, 
     )
 
 
-def survey_rows(
+def map_statistics(
     raw: RawRows, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives: float = 1.0
 ) -> DataFrame:
     """raw rows -> a few rows a task (see _ARROW_SCHEMA), and tables in the scratch folder that they name."""
@@ -122,7 +124,7 @@ def survey_rows(
     return raw.map(survey_partition, _SCHEMA)
 
 
-def value_counts(found: Survey) -> pa.Table:
+def value_counts(found: LogStatistics) -> pa.Table:
     """(field, value, num) of all training rows, one row a value; brought together here."""
     return summed(read_table(found.scratch_url, name) for name in found.counted)
 
@@ -133,7 +135,7 @@ def num_values_by_field(values: pa.Table) -> dict[int, int]:
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
-def rejected_rows(spark: SparkSession, found: Survey) -> DataFrame:
+def rejected_rows(spark: SparkSession, found: LogStatistics) -> DataFrame:
     """source_file, text, reason of every row that was set aside."""
     return scratch_rows(spark, found.scratch_url, list(found.bad), _REJECTED)
 
@@ -192,7 +194,7 @@ def _bad_rows(bad: pa.Table, url: str) -> Iterator[pa.RecordBatch]:
 def _block_rows(parsed: ParsedRows, codes: np.ndarray, url: str) -> Iterator[pa.RecordBatch]:
     chosen = (codes >= 0) & (codes < len(SPLITS))
     if chosen.any():
-        block = as_block(parsed if chosen.all() else parsed.filter(chosen), codes[chosen])
+        block = to_parsed_block(parsed if chosen.all() else parsed.filter(chosen), codes[chosen])
         nums, files = pa.array([block.num_rows]), pa.array([write_table(url, block)])
         yield from _filled(1, kind="block", num=nums, file=files)
 

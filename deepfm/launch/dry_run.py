@@ -9,13 +9,13 @@ from itertools import islice
 
 import torch
 
-from deepfm.distributed.collectives import World
-from deepfm.launch.job_spec import WorkOrder
-from deepfm.launch.oom import memory_advice
-from deepfm.launch.placement import Place
-from deepfm.launch.progress import tell_places
+from deepfm.distributed.collectives import Collectives
+from deepfm.launch.job_spec import TrainJob
+from deepfm.launch.oom import explain_out_of_memory
+from deepfm.launch.placement import WorkerPlacement
+from deepfm.launch.progress import log_placement
 from deepfm.launch.worker import Worker
-from deepfm.training.loop import make_exchange, train_step
+from deepfm.training.loop import build_synchronizer, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ _NUM_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRunResult:
     """What a training would take."""
 
-    places: tuple[Place, ...]  # of the workers
+    places: tuple[WorkerPlacement, ...]  # of the workers
     num_weights: int
     num_steps: int  # of an epoch
     max_epochs: int
@@ -41,30 +41,30 @@ class Rehearsal:
         return self.num_steps * self.step_seconds
 
 
-def rehearse(order: WorkOrder, world: World) -> Rehearsal:
+def dry_run(job: TrainJob, collectives: Collectives) -> DryRunResult:
     """On every rank: read the first batches and take steps with them; nothing is kept."""
-    worker = Worker(order, world)
-    with memory_advice(world.rank, order.model, worker.manifest.num_ids):
-        return _take_steps(order, world, worker)
+    worker = Worker(job, collectives)
+    with explain_out_of_memory(collectives.rank, job.model, worker.manifest.num_ids):
+        return _take_steps(job, collectives, worker)
 
 
-def _take_steps(order: WorkOrder, world: World, worker: Worker) -> Rehearsal:
-    settings = order.model
+def _take_steps(job: TrainJob, collectives: Collectives, worker: Worker) -> DryRunResult:
+    settings = job.model
     model, optimizer = worker.new_model(settings)
-    loop_settings = worker.loop_settings(settings)
-    exchange = make_exchange(model, world, loop_settings)
+    loop_config = worker.loop_config(settings)
+    synchronizer = build_synchronizer(model, collectives, loop_config)
     seconds = []
     model.train()
     # A split may have fewer steps; of the same number of rows all ranks have the same number.
     for batch in islice(worker.read(settings, "train", epoch=1, seed=settings.training.seed), _NUM_STEPS):
         started = time.monotonic()
-        train_step(model, optimizer, exchange, loop_settings, batch)
+        train_step(model, optimizer, synchronizer, loop_config, batch)
         seconds.append(time.monotonic() - started)
     peak = torch.tensor([_peak_bytes(worker.device)])
-    peaks = world.start_gather(peak, "peaks")().tolist()
+    peaks = collectives.all_gather_async(peak, "peaks")().tolist()
     moments = sum(value.numel() * value.element_size() for value in optimizer.state().values())
     weights = sum(weight.numel() * weight.element_size() for weight in model.state_dict().values())
-    return Rehearsal(
+    return DryRunResult(
         places=tuple(worker.places),
         num_weights=sum(weight.numel() for weight in model.parameters()),
         num_steps=worker.num_steps(settings),
@@ -75,9 +75,9 @@ def _take_steps(order: WorkOrder, world: World, worker: Worker) -> Rehearsal:
     )
 
 
-def tell_rehearsal(rehearsal: Rehearsal) -> dict:
+def log_dry_run(rehearsal: DryRunResult) -> dict:
     """Log it in words -> its figures, for a job's summary."""
-    tell_places(rehearsal.places)
+    log_placement(rehearsal.places)
     logger.info(
         "%s weights: %.2f GiB with what the optimizer remembers, on each worker, whose process took %.2f GiB",
         f"{rehearsal.num_weights:,}",
@@ -102,12 +102,14 @@ def _peak_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def rehearsal_to_json(rehearsal: Rehearsal) -> str:
+def dry_run_to_json(rehearsal: DryRunResult) -> str:
     """For the way back from a worker."""
     return json.dumps(asdict(rehearsal))
 
 
-def rehearsal_from_json(text: str) -> Rehearsal:
-    """What `rehearsal_to_json` wrote."""
+def dry_run_from_json(text: str) -> DryRunResult:
+    """What `dry_run_to_json` wrote."""
     document = json.loads(text)
-    return Rehearsal(**{**document, "places": tuple(Place(**place) for place in document["places"])})
+    return DryRunResult(
+        **{**document, "places": tuple(WorkerPlacement(**place) for place in document["places"])}
+    )

@@ -7,16 +7,16 @@ from deepfm.dataset.manifest import Manifest
 from deepfm.errors import UserError
 from deepfm.features.sampling import logit_correction
 from deepfm.fields import FieldSet
-from deepfm.launch.job_spec import WorkOrder
+from deepfm.launch.job_spec import TrainJob
 from deepfm.metrics.gauc import Groups
 from deepfm.settings.model import ModelSettings, TrainingSettings
 from deepfm.training.device import multiplies_bf16
-from deepfm.training.loop import LoopSettings
+from deepfm.training.loop import LoopConfig
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.schedule import Schedule, scale_of
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
+def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
     """The optimizer that the settings name."""
     ftrl = settings.ftrl.model_dump() if settings.ftrl else None
     return Optimizer(
@@ -29,14 +29,14 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
     )
 
 
-def loop_settings(
-    order: WorkOrder,
+def build_loop_config(
+    job: TrainJob,
     settings: ModelSettings,
     manifest: Manifest,
     device: torch.device,
     num_workers: int,
     num_steps: int,
-) -> LoopSettings:
+) -> LoopConfig:
     """How the loop trains this model; `num_steps`: of an epoch."""
     training = settings.training
     schedule = Schedule(
@@ -46,23 +46,23 @@ def loop_settings(
         scale_of(training.scale_learning_rate, num_workers),
         training.plateau_factor,
     )
-    return LoopSettings(
+    return LoopConfig(
         training.max_epochs,
         training.patience,
         settings.w_reg,
         settings.v_reg,
         logit_correction=logit_correction(manifest.data.keep_negatives),
         bf16=training.precision == "bf16" and multiplies_bf16(device),
-        wire=training.wire,
+        gradient_compression=training.gradient_compression,
         monitor=training.monitor,
         schedule=schedule,
         plateau_patience=training.plateau_patience,
         steps_per_epoch=num_steps,
         seed=training.seed,
-        checkpoint_every_n_steps=order.checkpoint_every_n_steps or 0,
-        checkpoint_every_s=60 * order.checkpoint_every_min,
+        checkpoint_every_n_steps=job.checkpoint_every_n_steps or 0,
+        checkpoint_every_s=60 * job.checkpoint_every_min,
         keep_last=training.keep == "last",
-        groups=groups_of(settings, manifest.fields),
+        groups=gauc_groups(settings, manifest.fields),
     )
 
 
@@ -79,7 +79,7 @@ def require_rows_to_norm(settings: ModelSettings, manifest: Manifest, num_worker
         )
 
 
-def groups_of(settings: ModelSettings, fields: FieldSet) -> Groups | None:
+def gauc_groups(settings: ModelSettings, fields: FieldSet) -> Groups | None:
     """Whose GAUC is measured; None where no field is named, UserError where it is none to go by."""
     name = settings.training.gauc_field
     if name is None:

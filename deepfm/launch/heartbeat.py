@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from deepfm import storage
 
 
-def pulse_url(run_url: str, rank: int) -> str:
+def heartbeat_url(run_url: str, rank: int) -> str:
     """Where a rank leaves its signs of life."""
     return f"{run_url}/pulse-{rank}.json"
 
 
 @contextmanager
-def beating(run_url: str, rank: int, every_s: float) -> Iterator[None]:
+def heartbeat(run_url: str, rank: int, every_s: float) -> Iterator[None]:
     """Leave a sign of life while the block runs; a process that is stopped or lost leaves none."""
 
     def beat(stop: threading.Event) -> None:
@@ -24,22 +24,22 @@ def beating(run_url: str, rank: int, every_s: float) -> Iterator[None]:
             # A shared filesystem that is away for a moment is no reason to stop a training.
             with suppress(OSError):
                 sign = {"beat": number, "host": socket.gethostname(), "over": False}
-                storage.write_json(pulse_url(run_url, rank), sign)
+                storage.write_json(heartbeat_url(run_url, rank), sign)
             number += 1
             if stop.wait(every_s):
                 return
 
     try:
-        with in_a_thread(beat, "pulse"):
+        with background_thread(beat, "pulse"):
             yield
     finally:
         # What the block came to must not be lost for want of a last sign.
         with suppress(OSError):
-            storage.write_json(pulse_url(run_url, rank), {"beat": -1, "host": "", "over": True})
+            storage.write_json(heartbeat_url(run_url, rank), {"beat": -1, "host": "", "over": True})
 
 
 @contextmanager
-def in_a_thread(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+def background_thread(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
     """Do some work beside the block; the event that it is given says that the block is over."""
     stop = threading.Event()
     thread = threading.Thread(target=work, args=(stop,), daemon=True, name=name)
@@ -51,12 +51,12 @@ def in_a_thread(work: Callable[[threading.Event], None], name: str) -> Iterator[
         thread.join()
 
 
-class Pulses:
+class HeartbeatMonitor:
     """What the driver knows of the workers' signs of life, by its own clock: theirs may differ."""
 
     def __init__(self, run_url: str, num_workers: int):
         """Forgets those that an earlier try left."""
-        self._urls = {rank: pulse_url(run_url, rank) for rank in range(num_workers)}
+        self._urls = {rank: heartbeat_url(run_url, rank) for rank in range(num_workers)}
         for url in self._urls.values():
             storage.remove(url)
         self._seen: dict[int, tuple[dict, float]] = {}  # the last sign, and when it was new
@@ -73,8 +73,8 @@ class Pulses:
 
 
 @contextmanager
-def watched_for_silence(
-    pulses: Pulses,
+def monitor_heartbeats(
+    pulses: HeartbeatMonitor,
     *,
     warn_after_s: float,
     give_up_after_s: float,
@@ -101,5 +101,5 @@ def watched_for_silence(
                 if seconds < warn_after_s:
                     told.discard(rank)
 
-    with in_a_thread(watch, "silence"):
+    with background_thread(watch, "silence"):
         yield

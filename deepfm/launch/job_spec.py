@@ -10,7 +10,7 @@ FIRST_STAGE_WEIGHTS, FIRST_STAGE = "fm.safetensors", "fm_"
 
 
 @dataclass(frozen=True)
-class WorkOrder:
+class TrainJob:
     """All a worker needs to know; small and plain, for it travels."""
 
     dataset_url: str
@@ -23,7 +23,7 @@ class WorkOrder:
     resume: bool = False  # go on from the last checkpoint in the run's folder
     start_url: str | None = None  # a folder of weights, and of what the optimizer remembers, to go on from
     profile_steps: int = 0  # steps of each training that rank 0 traces, see training.trace
-    asks_driver: bool = False  # after each epoch, whether to go on, see training.verdict
+    asks_prune_signal: bool = False  # after each epoch, whether to go on, see training.verdict
     slice_fields: tuple[str, ...] = ()  # categories by whose values the test rows are measured too
     min_slice_rows: int = 1  # where a value has so many rows
-    beat_every_s: float = 10.0  # between two signs of life, see training.pulse
+    heartbeat_every_s: float = 10.0  # between two signs of life, see training.pulse

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from deepfm import storage
-from deepfm.launch.heartbeat import in_a_thread
+from deepfm.launch.heartbeat import background_thread
 
 #: A rank that fails ends the others too, and Horovod by itself; only where it does not, contact is lost.
 _END_WITHIN_S = 5.0
@@ -20,24 +20,24 @@ _LOOK_EVERY_S = 1.0
 Executors = Callable[[], list[tuple[str, int]]]
 
 
-def lost_url(run_url: str, rank: int) -> str:
+def peer_loss_url(run_url: str, rank: int) -> str:
     """Where a rank says that it lost the others."""
     return f"{run_url}/lost-{rank}.json"
 
 
-def report_lost(run_url: str, rank: int) -> None:
+def report_peer_loss(run_url: str, rank: int) -> None:
     """This rank's part in a sum or a gathering failed for want of another's."""
-    storage.write_json(lost_url(run_url, rank), {"rank": rank, "host": socket.gethostname()})
+    storage.write_json(peer_loss_url(run_url, rank), {"rank": rank, "host": socket.gethostname()})
 
 
-def forget_lost(run_url: str, num_workers: int) -> None:
+def clear_peer_loss(run_url: str, num_workers: int) -> None:
     """Before another try."""
     for rank in range(num_workers):
-        storage.remove(lost_url(run_url, rank))
+        storage.remove(peer_loss_url(run_url, rank))
 
 
 @contextmanager
-def watched_for_lost(
+def monitor_peer_loss(
     run_url: str, num_workers: int, executors: Executors, give_up: Callable[[str], None]
 ) -> Iterator[None]:
     """Give up once where ranks lost the others and the block has still not ended some seconds later."""
@@ -52,12 +52,12 @@ def watched_for_lost(
                     give_up(f"{told} lost the other workers{_silent(executors)}")
                     return
 
-    with in_a_thread(watch, "contact"):
+    with background_thread(watch, "contact"):
         yield
 
 
 def _told(run_url: str, num_workers: int) -> str:
-    urls = [lost_url(run_url, rank) for rank in range(num_workers)]
+    urls = [peer_loss_url(run_url, rank) for rank in range(num_workers)]
     lost = [storage.read_json(url) for url in urls if storage.exists(url)]
     return ", ".join(f"rank {found['rank']} on {found['host']}" for found in lost)
 
@@ -76,7 +76,7 @@ def _answers(host: str, port: int) -> bool:
 
 
 @contextmanager
-def hanging_up(executors: Executors) -> Iterator[Callable[[], None]]:
+def close_connections_to(executors: Executors) -> Iterator[Callable[[], None]]:
     """What ends, from then on, this process's connections to executors on other machines, as they come.
 
     Horovod's driver asks each worker how it ended, and waits for the answer of a host that is gone without a
@@ -91,9 +91,11 @@ def hanging_up(executors: Executors) -> Iterator[Callable[[], None]]:
     def work(stop: threading.Event) -> None:
         while not stop.wait(_LOOK_EVERY_S):
             if begun.is_set():
-                _hang_up({address for host in hosts for address in _resolved(host)} - _own_addresses())
+                _shut_down_connections(
+                    {address for host in hosts for address in _resolved(host)} - _own_addresses()
+                )
 
-    with in_a_thread(work, "hanging up"):
+    with background_thread(work, "hanging up"):
         yield begin
 
 
@@ -108,7 +110,7 @@ def _resolved(host: str) -> list[str]:
         return []
 
 
-def _hang_up(addresses: set[str]) -> None:
+def _shut_down_connections(addresses: set[str]) -> None:
     for connection in psutil.Process().net_connections("tcp4"):
         if connection.raddr and connection.raddr.ip in addresses:
             with suppress(OSError), socket.socket(fileno=os.dup(connection.fd)) as found:

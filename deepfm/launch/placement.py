@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from deepfm.distributed.collectives import World
+from deepfm.distributed.collectives import Collectives
 from deepfm.errors import UserError
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerPlacement:
     """One worker's."""
 
     rank: int
@@ -22,21 +22,23 @@ class Place:
     gpu: str | None = None  # its uuid: cuda:0 may be another one in each process
 
 
-def call_roll(world: World, device: torch.device) -> list[Place]:
+def gather_placement(collectives: Collectives, device: torch.device) -> list[WorkerPlacement]:
     """The places of all ranks, by rank; the same on every rank. UserError where two have one GPU."""
     name, gpu = "cpu", None
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
         name, gpu = f"{device} {found.name}", str(found.uuid)
-    own = Place(world.rank, socket.gethostname(), f"{name}, {torch.get_num_threads()} threads", gpu)
+    own = WorkerPlacement(
+        collectives.rank, socket.gethostname(), f"{name}, {torch.get_num_threads()} threads", gpu
+    )
     line = bytearray((json.dumps(asdict(own)) + "\n").encode())
-    lines = world.start_gather(torch.frombuffer(line, dtype=torch.uint8), "roll call")()
-    places = [Place(**json.loads(line)) for line in bytes(lines.tolist()).decode().splitlines()]
+    lines = collectives.all_gather_async(torch.frombuffer(line, dtype=torch.uint8), "roll call")()
+    places = [WorkerPlacement(**json.loads(line)) for line in bytes(lines.tolist()).decode().splitlines()]
     require_own_gpus(places)
     return sorted(places, key=lambda place: place.rank)
 
 
-def require_own_gpus(places: Sequence[Place]) -> None:
+def require_own_gpus(places: Sequence[WorkerPlacement]) -> None:
     """UserError where two ranks have one GPU: NCCL, which all that train on GPUs have, refuses that."""
     on_gpu = defaultdict(list)
     for place in places:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deepfm import storage
-from deepfm.launch.placement import Place
-from deepfm.launch.step_metrics import StepCurve
+from deepfm.launch.placement import WorkerPlacement
+from deepfm.launch.step_metrics import StepMetrics
 
 _FILE = "progress.json"
 _WRITE_EVERY_S = 1.0
@@ -26,11 +26,11 @@ logger = logging.getLogger(__name__)
 class ProgressWriter:
     """Rank 0's side: the present step, about once a second, points of its curve, and every finished epoch."""
 
-    def __init__(self, run_url: str, places: Sequence[Place] = ()):
+    def __init__(self, run_url: str, places: Sequence[WorkerPlacement] = ()):
         self._url = f"{run_url}/{_FILE}"
         self._state: dict = {"epochs": [], "points": [], "places": [asdict(place) for place in places]}
         self._written_at = 0.0
-        self._curve: StepCurve | None = None
+        self._curve: StepMetrics | None = None
 
     def begin(self, *, num_steps: int, max_epochs: int, curves: str = "") -> None:
         """Before the first step of a training; a run may have two, one after the other.
@@ -39,7 +39,7 @@ class ProgressWriter:
         """
         kept = {key: self._state[key] for key in ("epochs", "points", "places")}
         self._state = {"num_steps": num_steps, "max_epochs": max_epochs, **kept}
-        self._curve = StepCurve(num_steps, curves)
+        self._curve = StepMetrics(num_steps, curves)
         self._write()
         self._written_at = 0.0  # its first step shall be seen
 
@@ -63,7 +63,7 @@ class ProgressWriter:
 
 
 @contextmanager
-def watched(
+def monitor_progress(
     run_url: str,
     on_epoch: Callable[[dict[str, float]], None],
     on_steps: Callable[[list[dict[str, float]]], None] = lambda points: None,
@@ -104,13 +104,13 @@ def _watch(
             if storage.exists(url):
                 state = storage.read_json(url)
                 if not told_places:
-                    tell_places(Place(**place) for place in state["places"])
+                    log_placement(WorkerPlacement(**place) for place in state["places"])
                     told_places = True
                 display.show(state)
                 # By what they are: workers that were started again tell of their own epochs only.
                 for metrics in _unseen(state["epochs"], seen):
                     on_epoch(metrics)
-                    tell_epoch(metrics)
+                    log_epoch_metrics(metrics)
                     seen.add(_key(metrics))
                 points = _unseen(state["points"], seen)
                 if points:
@@ -139,13 +139,13 @@ def read_curve(run_url: str) -> list[dict[str, float]]:
     return storage.read_json(url)["points"] if storage.exists(url) else []
 
 
-def tell_places(places: Iterable[Place]) -> None:
+def log_placement(places: Iterable[WorkerPlacement]) -> None:
     """Log which worker trains where, a line a rank."""
     for place in places:
         logger.info("rank %d: host %s, %s", place.rank, place.host, place.device)
 
 
-def tell_epoch(metrics: dict[str, float]) -> None:
+def log_epoch_metrics(metrics: dict[str, float]) -> None:
     """Log what an epoch came to, in the names of its curves."""
     figures = [f"{name} {value:.5g}" for name, value in metrics.items() if name != "epoch"]
     logger.info("epoch %d: %s", metrics["epoch"], ", ".join(figures))

@@ -6,7 +6,7 @@ import time
 import torch
 
 from deepfm import storage
-from deepfm.distributed.collectives import World
+from deepfm.distributed.collectives import Collectives
 
 _FILE = "verdict.json"
 _LOOK_EVERY_S = 0.2
@@ -16,21 +16,21 @@ _ANSWER_WITHIN_S = 120.0
 logger = logging.getLogger(__name__)
 
 
-def give_verdict(run_url: str, epoch: int, go_on: bool) -> None:
+def answer_prune_signal(run_url: str, epoch: int, go_on: bool) -> None:
     """The driver's side: what becomes of the training after an epoch."""
     storage.write_json(f"{run_url}/{_FILE}", {"epoch": epoch, "go_on": go_on})
 
 
-def ask_driver(run_url: str, world: World, epoch: int) -> bool:
+def should_continue(run_url: str, collectives: Collectives, epoch: int) -> bool:
     """Every rank's side: wait until the driver has judged an epoch -> whether to go on, the same on all.
 
     Rank 0 alone looks: on a shared folder ranks could see different files, and those that go on would wait
     for ever for those that stop.
     """
     go_on = torch.ones(1, dtype=torch.int64)
-    if world.rank == 0:
+    if collectives.rank == 0:
         go_on[0] = _wait_for_verdict(f"{run_url}/{_FILE}", epoch)
-    world.broadcast_([go_on], "verdict")
+    collectives.broadcast_([go_on], "verdict")
     return bool(go_on[0])
 
 

@@ -11,7 +11,7 @@ from horovod.runner import gloo_run
 
 
 @contextmanager
-def ended_by_signals(give_up: Callable[[str], None]) -> Iterator[None]:
+def stop_on_signals(give_up: Callable[[str], None]) -> Iterator[None]:
     """SIGINT and SIGTERM end the workers, and then the block as they would without Horovod.
 
     Horovod takes both over, takes them for a worker that was lost, and keeps them after the training.
@@ -43,7 +43,7 @@ def ended_by_signals(give_up: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def horovod_threads_quiet(given_up: list[str]) -> Iterator[None]:
+def silence_horovod_threads(given_up: list[str]) -> Iterator[None]:
     """Horovod's thread that waits for the tasks dies of a lost worker with three stack traces; we tell it.
 
     Once its connections are cut off, so do those that stream the workers' output, some after the block.

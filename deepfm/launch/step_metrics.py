@@ -4,7 +4,7 @@
 _POINTS_PER_EPOCH = 50
 
 
-class StepCurve:
+class StepMetrics:
     """Points of an epoch's running mean made into means of their own stretch of steps."""
 
     def __init__(self, num_steps: int, prefix: str = ""):

@@ -51,7 +51,7 @@ class Metrics:
         return -sum(p * math.log(p) for p in (self.ctr, 1 - self.ctr) if p)
 
 
-class Tally:
+class BinaryMetrics:
     """Running sums over impressions, of a size that does not grow with them (16 MiB).
 
     AUC is the share of (click, no click) pairs that are in the right order, ties counting half
@@ -62,7 +62,7 @@ class Tally:
         self.counts = torch.zeros(2, _NUM_BINS, dtype=torch.int64, device=device)  # (label, bin)
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # logloss, probability
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
+    def update(self, logits: Tensor, labels: Tensor) -> None:
         """(B,) logits and (B,) labels of 0 and 1."""
         logits, labels = logits.detach().double(), labels.double()
         self.sums[0] += binary_cross_entropy_with_logits(logits, labels, reduction="sum")
@@ -75,7 +75,7 @@ class Tally:
         """What the ranks add up, in place, to make one tally of all."""
         return [self.counts, self.sums]
 
-    def metrics(self, gauc: float | None = None) -> Metrics:
+    def compute(self, gauc: float | None = None) -> Metrics:
         """Of all impressions added; at least one. `gauc`: measured elsewhere."""
         num_rows, num_clicks = int(self.counts.sum()), int(self.counts[1].sum())
         return Metrics(

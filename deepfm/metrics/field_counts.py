@@ -13,13 +13,13 @@ OTHER = FIRST_SHOWN + NUM_SHOWN
 NUM_KINDS = OTHER + 1
 
 
-def kinds_of(ids: Tensor, first_known: Tensor) -> Tensor:
+def value_kinds(ids: Tensor, first_known: Tensor) -> Tensor:
     """(B, S) ids and the first known id of each slot -> (B, S) kinds."""
     kinds = (ids + (FIRST_SHOWN - first_known)).clamp_(UNKNOWN, OTHER)
     return kinds.masked_fill_(ids == MISSING_ID, MISSING)
 
 
-class FieldTally:
+class FieldValueCounts:
     """Impressions by field and by what they hold in it: (F, NUM_KINDS) that add up over batches and ranks.
 
     A kind is missing, unknown, one of the NUM_SHOWN most frequent known values of training, or any other. An
@@ -40,9 +40,9 @@ class FieldTally:
         """(F, NUM_KINDS) where nothing was counted."""
         return np.zeros((num_fields, NUM_KINDS), np.int64)
 
-    def add(self, ids: Tensor) -> None:
+    def update(self, ids: Tensor) -> None:
         """(B, S) ids, below 0 where a list has no more values."""
         ids = ids[:, : self._num_slots]
-        places = kinds_of(ids, self._first_known) + NUM_KINDS * self._field_of_slot
+        places = value_kinds(ids, self._first_known) + NUM_KINDS * self._field_of_slot
         places = places[ids >= 0] if self._has_lists else places.flatten()
         self.counts += torch.bincount(places, minlength=self.counts.numel()).view_as(self.counts)

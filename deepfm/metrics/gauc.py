@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepfm.distributed.collectives import World
+from deepfm.distributed.collectives import Collectives
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,21 @@ class GroupScores:
         self._keys: list[Tensor] = []  # twice the id, and the label
         self._logits: list[Tensor] = []
 
-    def add(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
         """(B, S) ids, (B,) logits and (B,) labels of 0 and 1."""
         of_groups = ids[:, self._groups.slot]
         known = of_groups >= self._groups.first_known_id
         self._keys.append((2 * of_groups + labels.long())[known].cpu())
         self._logits.append(logits.detach().float()[known].cpu())
 
-    def gauc(self, world: World) -> float:
+    def gauc(self, collectives: Collectives) -> float:
         """See `gauc`; of the impressions of all ranks."""
         keys = torch.cat(self._keys) if self._keys else torch.zeros(0, dtype=torch.int64)
         logits = torch.cat(self._logits) if self._logits else torch.zeros(0)
-        waits = [world.start_gather(keys, "gauc.keys"), world.start_gather(logits, "gauc.logits")]
+        waits = [
+            collectives.all_gather_async(keys, "gauc.keys"),
+            collectives.all_gather_async(logits, "gauc.logits"),
+        ]
         keys, logits = (wait() for wait in waits)
         return gauc(keys // 2, logits, keys % 2) if len(keys) else float("nan")
 

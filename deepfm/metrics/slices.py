@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.fields import FieldSet
 from deepfm.metrics.binary import SCORE_BINS, score_auc, score_bins
-from deepfm.metrics.field_counts import NUM_KINDS, FieldTally, kinds_of
+from deepfm.metrics.field_counts import NUM_KINDS, FieldValueCounts, value_kinds
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SliceMetrics:
         return self.mean_probability / self.ctr if self.ctr else float("nan")
 
 
-class SliceTally:
+class SliceAccumulator:
     """Running sums by field and kind of value, which add up over batches and ranks; 0.4 MiB a field."""
 
     def __init__(self, fields: FieldSet, names: Sequence[str], device: torch.device | str = "cpu"):
@@ -43,7 +43,7 @@ class SliceTally:
         self.counts = torch.zeros(*shape, SCORE_BINS, dtype=torch.int64, device=device)  # by label and score
         self.sums = torch.zeros(shape, dtype=torch.float64, device=device)  # logloss, probability
 
-    def add(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
         """(B, S) ids, (B,) logits and (B,) labels of 0 and 1."""
         if not self._names:
             return
@@ -51,7 +51,7 @@ class SliceTally:
         losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
         of_row = torch.stack([losses, torch.sigmoid(logits)], dim=1)
         bins = score_bins(logits) + SCORE_BINS * labels.long()
-        kinds = kinds_of(ids[:, self._slots], self._first_known)  # (B, fields)
+        kinds = value_kinds(ids[:, self._slots], self._first_known)  # (B, fields)
         for index in range(len(self._names)):
             places = bins + 2 * SCORE_BINS * kinds[:, index]
             self.counts[index].view(-1).index_add_(0, places, torch.ones_like(places))
@@ -61,7 +61,7 @@ class SliceTally:
         """What the ranks add up, in place."""
         return [self.counts, self.sums] if self._names else []
 
-    def metrics(self) -> dict[str, list[SliceMetrics]]:
+    def compute(self) -> dict[str, list[SliceMetrics]]:
         """By field, of every kind of value that has rows."""
         found: dict[str, list[SliceMetrics]] = {}
         for index, name in enumerate(self._names):
@@ -81,13 +81,13 @@ class SliceTally:
 class Details:
     """What a tally of all rows does not tell."""
 
-    of_fields: FieldTally
-    of_slices: SliceTally
+    of_fields: FieldValueCounts
+    of_slices: SliceAccumulator
 
-    def add(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """A batch, as SliceTally.add takes it."""
-        self.of_fields.add(ids)
-        self.of_slices.add(ids, logits, labels)
+    def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """A batch, as SliceAccumulator.update takes it."""
+        self.of_fields.update(ids)
+        self.of_slices.update(ids, logits, labels)
 
     def tensors(self) -> list[Tensor]:
         """What the ranks add up, in place."""

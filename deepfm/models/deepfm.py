@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms, share_embeddings
+from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, fm_and_flatten
 
 
 class DeepFM(nn.Module):
@@ -17,13 +17,13 @@ class DeepFM(nn.Module):
     """
 
     def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01, **deep):
-        """`deep`: settings of layers.DeepPart."""
+        """`deep`: settings of layers.MLP."""
         super().__init__()
         self.linear = LinearTerms(num_ids)
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
-        self.deep = DeepPart(len(num_ids) * embedding_dim, **deep)
+        self.deep = MLP(len(num_ids) * embedding_dim, **deep)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""
-        interaction, inputs = share_embeddings(self.embedding(ids, x))  # of (B, F, K)
+        interaction, inputs = fm_and_flatten(self.embedding(ids, x))  # of (B, F, K)
         return self.linear(ids, x) + interaction + self.deep(inputs)

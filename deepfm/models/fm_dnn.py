@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms, pairwise_interaction
+from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, pairwise_interaction
 
 
 class FMDNN(nn.Module):
@@ -15,12 +15,12 @@ class FMDNN(nn.Module):
     """
 
     def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01, **deep):
-        """`deep`: settings of layers.DeepPart."""
+        """`deep`: settings of layers.MLP."""
         super().__init__()
         self.linear = LinearTerms(num_ids)
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep_embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
-        self.deep = DeepPart(len(num_ids) * embedding_dim, **deep)
+        self.deep = MLP(len(num_ids) * embedding_dim, **deep)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""

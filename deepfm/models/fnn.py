@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms
+from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms
 
 
 class FNN(nn.Module):
     """A deep part over z = (w_0, w_1, v_1, w_2, v_2, …), which starts from a trained FM's weights (sec. 3.1).
 
     Two stages: an FM is trained first, `start_from` takes its weights over, then all weights are trained. The
-    tables have the FM's names, so that its state dict fits; the deep part starts as layers.DeepPart says.
+    tables have the FM's names, so that its state dict fits; the deep part starts as layers.MLP says.
     Number of weights, with n ids, F fields and hidden units h_1 … h_L (no batch norm):
     n (K + 1) + 1 + (F (K + 1) + 2) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
 
@@ -21,11 +21,11 @@ class FNN(nn.Module):
     """
 
     def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01, **deep):
-        """`deep`: settings of layers.DeepPart."""
+        """`deep`: settings of layers.MLP."""
         super().__init__()
         self.linear = LinearTerms(num_ids)
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
-        self.deep = DeepPart(1 + len(num_ids) * (embedding_dim + 1), **deep)
+        self.deep = MLP(1 + len(num_ids) * (embedding_dim + 1), **deep)
 
     def start_from(self, fm_weights: Mapping[str, Tensor]) -> None:
         """Take over the state dict of an FM of the same fields and embedding dimension.

@@ -34,7 +34,7 @@ class FieldEmbedding(nn.Module):
         self.register_buffer("offsets", torch.tensor([0, *num_ids[:-1]]).cumsum(0), persistent=False)
         self.register_buffer("field_of_slot", None, persistent=False)
 
-    def give_slots(self, num_slots: Sequence[int]) -> None:
+    def set_slots(self, num_slots: Sequence[int]) -> None:
         """Let fields have several values an impression: columns of ids each, below 0 where there is none."""
         # On the meta device a tensor's sum is not known: the size is told.
         field_of_slot = torch.arange(self.num_fields).repeat_interleave(
@@ -106,7 +106,7 @@ def pairwise_interaction(v: Tensor) -> Tensor:
     return _PairwiseInteraction.apply(v, False)[0]
 
 
-def share_embeddings(v: Tensor) -> tuple[Tensor, Tensor]:
+def fm_and_flatten(v: Tensor) -> tuple[Tensor, Tensor]:
     """(B, F, K) -> (B,), their pairwise_interaction, and (B, F K), a deep part's inputs.
 
     Both at once, since the two gradients of v are then one pass over it and not three.
@@ -139,7 +139,7 @@ class _PairwiseInteraction(torch.autograd.Function):
         return of_v.view_as(v).add_((gradient[:, None] * total)[:, None]), None
 
 
-class DeepPart(nn.Module):
+class MLP(nn.Module):
     """MLP: per hidden layer a linear map, batch norm if asked for, activation, dropout; then a linear output.
 
     Weights start Xavier-uniform, biases at zero.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from deepfm.models.layers import LinearTerms
 
 
-class LR(nn.Module):
+class LogisticRegression(nn.Module):
     """w_0 + sum of w_i x_i: first order only, no interaction. All weights start at zero.
 
     Number of weights, with n ids: n + 1.

@@ -6,7 +6,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from deepfm.models.layers import DeepPart, FieldEmbedding
+from deepfm.models.layers import MLP, FieldEmbedding
 
 
 class PNN(nn.Module):
@@ -38,7 +38,7 @@ class PNN(nn.Module):
         init_std=0.01,
         **deep,
     ):
-        """`outer`: None, "pairs" or "pooled"; `deep`: settings of layers.DeepPart."""
+        """`outer`: None, "pairs" or "pooled"; `deep`: settings of layers.MLP."""
         super().__init__()
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.products = nn.ModuleList()
@@ -49,7 +49,7 @@ class PNN(nn.Module):
         elif outer == "pooled":
             self.products.append(PooledOuterProduct(embedding_dim))
         num_signals = sum(product.num_signals for product in self.products)
-        self.deep = DeepPart(len(num_ids) * embedding_dim + num_signals, **deep)
+        self.deep = MLP(len(num_ids) * embedding_dim + num_signals, **deep)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""

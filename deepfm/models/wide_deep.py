@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import DeepPart, FieldEmbedding, LinearTerms
+from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms
 
 
 class WideDeep(nn.Module):
@@ -28,11 +28,11 @@ class WideDeep(nn.Module):
         init_std: float = 0.01,
         **deep,
     ):
-        """`num_crossed_ids`: of the crossed fields; `deep`: settings of layers.DeepPart."""
+        """`num_crossed_ids`: of the crossed fields; `deep`: settings of layers.MLP."""
         super().__init__()
         self.linear = LinearTerms([*num_ids, *num_crossed_ids])
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
-        self.deep = DeepPart(len(num_ids) * embedding_dim, **deep)
+        self.deep = MLP(len(num_ids) * embedding_dim, **deep)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F and crossed fields) ids and x (see layers) -> (B,) logits."""

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
-
 from deepfm.errors import UserError
+from deepfm.tracking.entities import MlflowException, ModelVersion, RegisteredModel
 from deepfm.tracking.errors import as_told
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 #: What scores the nights; what did before it; what was trained last.
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
@@ -25,7 +23,7 @@ _SETTLE_S = 2.0
 
 
 @dataclass(frozen=True)
-class Move:
+class AliasChange:
     """One move of the champion alias."""
 
     number: int
@@ -36,7 +34,7 @@ class Move:
     reasons: tuple[str, ...]
 
 
-def champion_version(store: Store, name: str) -> str | None:
+def champion_version(store: MlflowStore, name: str) -> str | None:
     """The version that is champion now; UserError where there is no such model."""
     # Not by asking for the alias: the error of a store that is away would read as "there is no champion".
     version = _registered(store, name).aliases.get(CHAMPION)
@@ -44,7 +42,7 @@ def champion_version(store: Store, name: str) -> str | None:
 
 
 def move_champion(
-    store: Store,
+    store: MlflowStore,
     name: str,
     version: str,
     kind: str,
@@ -52,7 +50,7 @@ def move_champion(
     *,
     expected: str | None,
     previous: str | None = None,
-) -> Move:
+) -> AliasChange:
     """Make `version` champion and write it into the history.
 
     `expected`: the champion that the decision was about; `previous`: the version that a rollback would go
@@ -67,7 +65,7 @@ def move_champion(
             "move was decided; look at --history, then run again"
         )
     moves = _settled_history(store, name)
-    move = Move(
+    move = AliasChange(
         number=moves[-1].number + 1 if moves else 1,
         at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=version,
@@ -93,7 +91,7 @@ def move_champion(
     return move
 
 
-def _settled_history(store: Store, name: str) -> list[Move]:
+def _settled_history(store: MlflowStore, name: str) -> list[AliasChange]:
     """The moves, of which none is on its way: behind one that is, another would take the next number."""
     moves = history(store, name)
     while moves and moves[-1].version != champion_version(store, name):
@@ -105,28 +103,28 @@ def _settled_history(store: Store, name: str) -> list[Move]:
     return moves
 
 
-def _set_previous(store: Store, name: str, version: str | None) -> None:
+def _set_previous(store: MlflowStore, name: str, version: str | None) -> None:
     if version is not None:
         store.client.set_registered_model_alias(name, PREVIOUS, version)
     elif PREVIOUS in _registered(store, name).aliases:
         store.client.delete_registered_model_alias(name, PREVIOUS)
 
 
-def candidate_version(store: Store, name: str) -> ModelVersion:
+def candidate_version(store: MlflowStore, name: str) -> ModelVersion:
     """The version that was trained last, and waits for the gate."""
     version = _registered(store, name).aliases.get(CANDIDATE)
     return store.latest(name) if version is None else store.resolve(f"models:/{name}/{version}")
 
 
-def history(store: Store, name: str) -> list[Move]:
+def history(store: MlflowStore, name: str) -> list[AliasChange]:
     """All moves of the alias, oldest first; UserError where there is no such model."""
     tags = _registered(store, name).tags
     # Other tags may begin alike: people write notes.
     found = [json.loads(value) for key, value in sorted(tags.items()) if _OF_A_MOVE.fullmatch(key)]
-    return [Move(**{**move, "reasons": tuple(move["reasons"])}) for move in found]
+    return [AliasChange(**{**move, "reasons": tuple(move["reasons"])}) for move in found]
 
 
-def _registered(store: Store, name: str) -> RegisteredModel:
+def _registered(store: MlflowStore, name: str) -> RegisteredModel:
     try:
         return store.client.get_registered_model(name)
     except MlflowException as error:
@@ -137,7 +135,7 @@ def _registered(store: Store, name: str) -> RegisteredModel:
         ) from error
 
 
-def rollback(store: Store, name: str) -> Move:
+def rollback(store: MlflowStore, name: str) -> AliasChange:
     """Make the champion before the present one champion again; repeated, it goes further back."""
     standing = _standing(history(store, name), champion_version(store, name))
     if len(standing) < 2:
@@ -157,7 +155,7 @@ def rollback(store: Store, name: str) -> Move:
     )
 
 
-def _standing(moves: Sequence[Move], champion: str | None) -> list[str]:
+def _standing(moves: Sequence[AliasChange], champion: str | None) -> list[str]:
     """The champions that can be gone back to, the present one last.
 
     A move that is written may not have been made, and the alias may be moved by other hands: which champion
@@ -182,7 +180,7 @@ def _standing(moves: Sequence[Move], champion: str | None) -> list[str]:
     return standing if champion is not None else []
 
 
-def told(move: Move) -> str:
+def format_change(move: AliasChange) -> str:
     """A move as a line for people."""
     return (
         f"{move.at}  {move.kind:<8}  version {move.version} after {move.previous_version or 'none'}: "

@@ -9,11 +9,11 @@ import torch
 
 from deepfm.fields import FieldSet
 from deepfm.metrics.binary import SCORE_BINS, score_bins
-from deepfm.metrics.field_counts import FieldTally
+from deepfm.metrics.field_counts import FieldValueCounts
 
 
 @dataclass(frozen=True)
-class NightTotals:
+class ScoringDayTotals:
     """Of all rows."""
 
     digest: str  # of the input's rows, in whatever order they were read
@@ -21,11 +21,11 @@ class NightTotals:
     fields: np.ndarray  # (F, NUM_KINDS), see training.field_tally
 
 
-class PartTotals:
+class PartitionAccumulator:
     """Of the rows of one task."""
 
     def __init__(self, fields: FieldSet):
-        self.of_fields = FieldTally(fields)
+        self.of_fields = FieldValueCounts(fields)
         self._scores = np.zeros(SCORE_BINS, np.int64)
         self._sum_hashes = 0
 
@@ -43,13 +43,13 @@ class PartTotals:
         return json.dumps({**totals, "fields": self.of_fields.counts.tolist()})
 
 
-def total_of(parts: Iterable[str], num_fields: int) -> NightTotals:
+def total_of(parts: Iterable[str], num_fields: int) -> ScoringDayTotals:
     """The sum of what tasks sent."""
     documents = [json.loads(part) for part in parts]
     sum_hashes = sum(int(document["hashes"]) for document in documents) % 2**64
-    fields = FieldTally.zeros(num_fields)
+    fields = FieldValueCounts.zeros(num_fields)
     scores = np.zeros(SCORE_BINS, np.int64)
     for document in documents:
         scores += np.asarray(document["scores"])
         fields += np.asarray(document["fields"]).reshape(fields.shape)
-    return NightTotals(f"{sum_hashes:016x}", scores, fields)
+    return ScoringDayTotals(f"{sum_hashes:016x}", scores, fields)

@@ -17,12 +17,12 @@ from deepfm.registry.gate import Measured
 from deepfm.scoring.labelled_metrics import measure_models
 from deepfm.scoring.predict import ship_model
 from deepfm.settings.deployment import PromotionLimits
-from deepfm.tracking.store import ModelVersion, Store
+from deepfm.tracking.store import MlflowStore, ModelVersion
 
 
 def measure(
     spark: SparkSession,
-    store: Store,
+    store: MlflowStore,
     candidate: ModelVersion,
     champion: ModelVersion | None,
     limits: PromotionLimits,

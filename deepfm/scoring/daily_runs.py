@@ -8,13 +8,19 @@ from matplotlib.figure import Figure
 
 from deepfm.errors import UserError
 from deepfm.tracking.errors import FAILURES, reason_of
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 logger = logging.getLogger(__name__)
 
 
-def log_night(
-    store: Store, name: str, day: str, *, tags: dict[str, str], figures: dict[str, float], page: str | None
+def log_scoring_day(
+    store: MlflowStore,
+    name: str,
+    day: str,
+    *,
+    tags: dict[str, str],
+    figures: dict[str, float],
+    page: str | None,
 ) -> None:
     """Log a night of the model `name` into the experiment NAME-nights.
 
@@ -29,7 +35,9 @@ def log_night(
         logger.warning("%s is published but not logged at %s: %s", day, store.uri, reason_of(error))
 
 
-def log_live_night(store: Store, name: str, day: str, figures: dict[str, float]) -> list[tuple[str, dict]]:
+def log_live_metrics(
+    store: MlflowStore, name: str, day: str, figures: dict[str, float]
+) -> list[tuple[str, dict]]:
     """Log how good a night really was, with the trend of all nights so far -> (day, figures) of those.
 
     A night that is evaluated again counts with its last figures.
@@ -47,7 +55,7 @@ def log_live_night(store: Store, name: str, day: str, figures: dict[str, float])
     return trend
 
 
-def night_figures(store: Store, name: str) -> pd.DataFrame:
+def daily_metrics(store: MlflowStore, name: str) -> pd.DataFrame:
     """The nights of the model `name`, a row a day: figures, drift and, where labels have come, live_….
 
     `version`: which scored it; `flagged`: whether it was beyond a limit of drift. A night that was scored or

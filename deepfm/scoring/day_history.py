@@ -1,12 +1,12 @@
 """What a published night says of itself to MLflow."""
 
 from deepfm import storage
-from deepfm.scoring.daily_runs import log_night
+from deepfm.scoring.daily_runs import log_scoring_day
 from deepfm.scoring.days import DRIFT, REPORT, PublishedDay
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 
-def tell_mlflow(store: Store, published_url: str, day: str, described: PublishedDay) -> None:
+def log_published_day(store: MlflowStore, published_url: str, day: str, described: PublishedDay) -> None:
     """Log a night's figures, its drift and its report."""
     tags = {
         "version": described.version,
@@ -26,4 +26,4 @@ def tell_mlflow(store: Store, published_url: str, day: str, described: Published
         figures |= {"psi": drift["psi"], "ks": drift["ks"]}
         figures |= {f"psi.{field['name']}": field["psi"] for field in drift["fields"]}
         page = storage.read_bytes(f"{published_url}/{REPORT}").decode()
-    log_night(store, described.name, day, tags=tags, figures=figures, page=page)
+    log_scoring_day(store, described.name, day, tags=tags, figures=figures, page=page)

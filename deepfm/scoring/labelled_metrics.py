@@ -14,8 +14,8 @@ from deepfm.click_log.parse import ParsedRows, parse_rows
 from deepfm.click_log.raw_rows import RawRows
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import SPLITS, Split
-from deepfm.metrics.binary import Metrics, Tally
-from deepfm.metrics.field_counts import UNKNOWN, FieldTally
+from deepfm.metrics.binary import BinaryMetrics, Metrics
+from deepfm.metrics.field_counts import UNKNOWN, FieldValueCounts
 from deepfm.registry.gate import Measured, Slice
 from deepfm.scoring.predict import shipped_model
 
@@ -58,7 +58,7 @@ def measure_models(
             parts = _fitting_all([parse_rows(table, of_model) for of_model in formats])
             for model, parsed, of_model in zip(models, parts, sums, strict=True):
                 parsed = parsed.filter(split.codes(parsed) == code)
-                fields = FieldTally(model.encoder.fields)
+                fields = FieldValueCounts(model.encoder.fields)
                 of_model.add(parsed, model.logits(parsed.raw, fields))
                 of_model.add_fields(model.encoder.fields.names, fields)
         for index, of_model in enumerate(sums):
@@ -91,7 +91,7 @@ class _Sums:
 
     def __init__(self, slice_fields: Sequence[str]):
         self._slice_fields = slice_fields
-        self._tally = Tally()
+        self._tally = BinaryMetrics()
         self._frames: list[pd.DataFrame] = []
 
     def add(self, parsed: ParsedRows, logits: np.ndarray) -> None:
@@ -99,7 +99,7 @@ class _Sums:
         if not len(logits):
             return
         labels = parsed.labels.astype(np.float64)
-        self._tally.add(torch.from_numpy(logits), torch.from_numpy(parsed.labels))
+        self._tally.update(torch.from_numpy(logits), torch.from_numpy(parsed.labels))
         z = logits.astype(np.float64)
         rows = pd.DataFrame(
             {
@@ -119,7 +119,7 @@ class _Sums:
                 by_value = rows[_SUMS].groupby(values.to_numpy()).sum().reset_index(names="value")
                 self._frames.append(by_value.assign(kind=_SLICE, place=0, field=name))
 
-    def add_fields(self, names: Sequence[str], fields: FieldTally) -> None:
+    def add_fields(self, names: Sequence[str], fields: FieldValueCounts) -> None:
         """What the rows hold, by field."""
         unknown = fields.counts[:, UNKNOWN].double().numpy()
         empty = {"clicks": 0.0, "logloss": 0.0, "probability": 0.0, "place": 0, "value": ""}
@@ -153,8 +153,8 @@ def _measured(sums: pd.DataFrame) -> Measured:
 
 
 def _metrics(bins: pd.DataFrame, total: pd.Series) -> Metrics:
-    tally = Tally()
+    tally = BinaryMetrics()
     place, num = torch.from_numpy(bins["place"].to_numpy()), torch.from_numpy(bins["num"].to_numpy())
     tally.counts.view(-1).index_add_(0, place, num.long())
     tally.sums += torch.tensor([total["logloss"], total["probability"]], dtype=torch.float64)
-    return tally.metrics()
+    return tally.compute()

@@ -16,7 +16,7 @@ from deepfm.click_log.raw_rows import RawRows, as_text, raw_rows
 from deepfm.click_log.row_format import RowFormat
 from deepfm.errors import UserError
 from deepfm.fields import FieldSet
-from deepfm.metrics.binary import Metrics, Tally
+from deepfm.metrics.binary import BinaryMetrics, Metrics
 from deepfm.scoring.days import day_url
 from deepfm.settings.data import DataSettings
 
@@ -66,7 +66,7 @@ def live_metrics(
             f"{day}: no published row has a label in {log_url}; check --key and --input, or wait "
             "for the labels"
         )
-    return Live(tally.metrics(), without_label, without_score)
+    return Live(tally.compute(), without_label, without_score)
 
 
 def _labels(raw: RawRows, row_format: RowFormat, day: str) -> DataFrame:
@@ -95,9 +95,9 @@ def _require_once(rows: DataFrame, names: list[str], side: str, day: str) -> Non
         )
 
 
-def _tallied(joined: DataFrame) -> tuple[Tally, int, int]:
+def _tallied(joined: DataFrame) -> tuple[BinaryMetrics, int, int]:
     def tally_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        tally, without_label, without_score = Tally(), 0, 0
+        tally, without_label, without_score = BinaryMetrics(), 0, 0
         for batch in batches:
             table = pa.Table.from_batches([batch])
             no_label, no_score = (table.column(name).is_null() for name in ("label", "probability"))
@@ -106,7 +106,7 @@ def _tallied(joined: DataFrame) -> tuple[Tally, int, int]:
             both = table.filter(pc.invert(pc.or_(no_label, no_score)))
             p = np.clip(both.column("probability").to_numpy(), _LEAST, 1 - _LEAST)
             logits = torch.from_numpy(np.log(p) - np.log1p(-p))
-            tally.add(logits, torch.from_numpy(both.column("label").to_numpy().astype(np.float64)))
+            tally.update(logits, torch.from_numpy(both.column("label").to_numpy().astype(np.float64)))
         places = tally.counts.view(-1).nonzero()[:, 0]
         counts = tally.counts.view(-1)[places]
         yield _part("bin", places.numpy(), counts.numpy())
@@ -115,7 +115,7 @@ def _tallied(joined: DataFrame) -> tuple[Tally, int, int]:
 
     rows = joined.mapInArrow(tally_partition, "kind string, place long, num double")
     found = rows.groupBy("kind", "place").agg(F.sum("num").alias("num")).toPandas()
-    tally = Tally()
+    tally = BinaryMetrics()
     bins, sums, without = (found[found["kind"] == kind] for kind in ("bin", "sum", "without"))
     places = torch.from_numpy(bins["place"].to_numpy())
     tally.counts.view(-1).index_add_(0, places, torch.from_numpy(bins["num"].to_numpy()).long())

@@ -17,8 +17,8 @@ from deepfm.artifact.artifact import ServingModel, as_probabilities, load_artifa
 from deepfm.click_log.parse import parse_rows
 from deepfm.click_log.raw_rows import RawRows
 from deepfm.click_log.row_format import RowFormat
-from deepfm.scoring.accumulators import PartTotals
-from deepfm.training.device import keep_freed_memory, multiplies_bf16
+from deepfm.scoring.accumulators import PartitionAccumulator
+from deepfm.training.device import multiplies_bf16, retain_freed_memory
 
 #: Columns of a scored night beside the kept ones, and what tells its rows apart.
 SCORED, BAD, UNDATED, OTHER_DAY, TOTALS = "scored", "bad", "undated", "other_day", "totals"
@@ -39,23 +39,23 @@ def shipped_model(name: str) -> ServingModel:
     """A shipped model, loaded once a Python worker; workers are kept from task to task."""
     # Spark runs a worker a core; threads of torch's own would fight over them.
     torch.set_num_threads(1)
-    keep_freed_memory()
+    retain_freed_memory()
     return load_artifact(f"file://{SparkFiles.get(name)}")
 
 
-def scored_rows(
+def score_rows(
     raw: RawRows, row_format: RowFormat, model_name: str, day: str, *, bf16: bool = False
 ) -> DataFrame:
     """raw rows -> kind (as above), kept columns, probability; source_file, text, reason of bad and undated.
 
     Every raw row but a header comes out as one row. Rows of another day, and undated ones, which are bad and
     may be of any day, occur only where the day is a column or a time. After them comes a row of kind `totals`
-    from each task, whose text is a part of the night's NightTotals.
+    from each task, whose text is a part of the night's ScoringDayTotals.
     """
 
     def score_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         model = shipped_model(model_name)
-        totals = PartTotals(model.encoder.fields)
+        totals = PartitionAccumulator(model.encoder.fields)
         has_bf16 = bf16 and multiplies_bf16(torch.device("cpu"))
         for table in tables:
             parsed = parse_rows(table, row_format)

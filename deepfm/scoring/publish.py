@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.dataset.build import REJECTED
-from deepfm.errors import JobFailed, UserError
-from deepfm.scoring.accumulators import NightTotals, total_of
+from deepfm.errors import JobFailedError, UserError
+from deepfm.scoring.accumulators import ScoringDayTotals, total_of
 from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, PublishedDay
 from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_as
 
@@ -22,7 +22,7 @@ _REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
-class Judgement:
+class DriftDecision:
     """What is said of a night before it is published."""
 
     warnings: tuple[str, ...]
@@ -41,7 +41,7 @@ def publish_day(
     keep: tuple[tuple[str, str], ...],
     num_fields: int,
     max_bad_fraction: float,
-    judge: Callable[[NightTotals, float], Judgement],
+    judge: Callable[[ScoringDayTotals, float], DriftDecision],
     output_url: str,
     key: tuple[str, ...] = (),
 ) -> PublishedDay:
@@ -83,7 +83,7 @@ def publish_day(
             _move(target, f"{attempt}/{_REPLACED}")
         _move(f"{attempt}/{SCORED}", target)
     except FileNotFoundError as error:
-        raise JobFailed(
+        raise JobFailedError(
             f"{day}: what was scored is gone: another run of this day began meanwhile; run one at a time"
         ) from error
     storage.remove(attempt)
@@ -98,7 +98,7 @@ def _write_aside(
     keep: tuple[tuple[str, str], ...],
     num_fields: int,
     attempt: str,
-) -> tuple[PublishedDay, NightTotals, int]:
+) -> tuple[PublishedDay, ScoringDayTotals, int]:
     """Write scored and bad rows below `attempt`; RuntimeError where they are not all that were read.
 
     The last of what is returned: how many of the bad ones are undated.
@@ -137,7 +137,7 @@ def _write_aside(
     return described, totals, num_undated
 
 
-def _describe(folder: str, described: PublishedDay, judgement: Judgement) -> None:
+def _describe(folder: str, described: PublishedDay, judgement: DriftDecision) -> None:
     storage.write_json(f"{folder}/{PROVENANCE}", asdict(described))
     if judgement.document is not None:
         storage.write_json(f"{folder}/{DRIFT}", judgement.document)

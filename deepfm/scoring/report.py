@@ -54,7 +54,7 @@ def document(drift: Drift, warnings: list[str], vocabulary: Vocabulary) -> dict:
     return {**asdict(drift), "moved": _named(drift, vocabulary), "warnings": warnings}
 
 
-def page(
+def drift_page(
     title: str,
     drift: Drift,
     warnings: list[str],
@@ -64,14 +64,14 @@ def page(
     vocabulary: Vocabulary,
 ) -> str:
     """For people."""
-    return pages.page(
+    return pages.render_page(
         title,
         _BODY,
         drift=drift,
         warnings=warnings,
         rows_before=rows_before,
         moved=_named(drift, vocabulary),
-        scores=pages.image(_score_plot(scores, np.asarray(reference.scores))),
+        scores=pages.image_data_uri(_score_plot(scores, np.asarray(reference.scores))),
     )
 
 

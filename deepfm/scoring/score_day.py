@@ -13,15 +13,15 @@ from deepfm.click_log.raw_rows import count_lines, raw_rows
 from deepfm.errors import UserError
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.scoring import report
-from deepfm.scoring.accumulators import NightTotals
+from deepfm.scoring.accumulators import ScoringDayTotals
 from deepfm.scoring.days import PublishedDay, days_before
 from deepfm.scoring.drift import measure_drift, must_stop, warnings_of
-from deepfm.scoring.predict import scored_rows, ship_model
-from deepfm.scoring.publish import Judgement, publish_day
+from deepfm.scoring.predict import score_rows, ship_model
+from deepfm.scoring.publish import DriftDecision, publish_day
 from deepfm.scoring.skew import require_no_skew
 from deepfm.settings.deployment import DriftLimits
 from deepfm.tracking.run import code_version
-from deepfm.tracking.store import ModelVersion, Store
+from deepfm.tracking.store import MlflowStore, ModelVersion
 
 #: So many nights before say what is usual.
 _NUM_NIGHTS = 7
@@ -30,7 +30,7 @@ _WEEKDAY = ("weekday",)
 
 
 @dataclass(frozen=True)
-class NightModel:
+class ScoringModel:
     """One version, in the driver and on its way to every executor."""
 
     name: str
@@ -41,12 +41,12 @@ class NightModel:
     shipped: str  # see predict.ship_model
 
 
-def fetch_model(spark: SparkSession, store: Store, version: ModelVersion) -> NightModel:
+def fetch_model(spark: SparkSession, store: MlflowStore, version: ModelVersion) -> ScoringModel:
     """Fetch, check and ship a version; UserError where its files are not what was registered."""
     with tempfile.TemporaryDirectory() as folder:
         path = store.download(version, folder)
         url = f"file://{path}"
-        return NightModel(
+        return ScoringModel(
             version.name,
             str(version.version),
             digest_of(url),
@@ -57,7 +57,7 @@ def fetch_model(spark: SparkSession, store: Store, version: ModelVersion) -> Nig
 
 
 @dataclass(frozen=True)
-class Night:
+class ScoringDay:
     """What is scored and where it is published."""
 
     day: str
@@ -69,8 +69,8 @@ class Night:
 
 def score_day(
     spark: SparkSession,
-    model: NightModel,
-    night: Night,
+    model: ScoringModel,
+    night: ScoringDay,
     limits: DriftLimits,
     *,
     precision: str = "fp32",
@@ -95,12 +95,12 @@ def score_day(
         return PublishedDay(0, 0, model.name, model.version, float("nan"), num_compared=num_compared)
     rows_before = [day.rows_scored for day in days_before(night.output_url, night.day, _NUM_NIGHTS)]
 
-    def judge(totals: NightTotals, mean_probability: float) -> Judgement:
-        return _judge(model, night.day, totals, mean_probability, limits, rows_before)
+    def judge(totals: ScoringDayTotals, mean_probability: float) -> DriftDecision:
+        return _check_drift(model, night.day, totals, mean_probability, limits, rows_before)
 
     return publish_day(
         spark,
-        scored_rows(raw, log.row_format, model.shipped, night.day, bf16=precision == "bf16"),
+        score_rows(raw, log.row_format, model.shipped, night.day, bf16=precision == "bf16"),
         num_raw=count_lines(spark, log, [night.day]),
         described=PublishedDay(
             rows_scored=0,
@@ -124,22 +124,24 @@ def score_day(
     )
 
 
-def _judge(
-    model: NightModel,
+def _check_drift(
+    model: ScoringModel,
     day: str,
-    totals: NightTotals,
+    totals: ScoringDayTotals,
     mean_probability: float,
     limits: DriftLimits,
     rows_before: Sequence[int],
-) -> Judgement:
+) -> DriftDecision:
     reference = model.model.reference
     if reference is None:
-        return Judgement((f"version {model.version} has no reference: drift is not known",))
+        return DriftDecision((f"version {model.version} has no reference: drift is not known",))
     drift = measure_drift(reference, totals.scores, totals.fields, mean_probability, left_out=_WEEKDAY)
     warnings = warnings_of(drift, limits, list(rows_before))
     title = f"{day}, scored by {model.name} version {model.version}"
-    page = report.page(title, drift, warnings, list(rows_before), totals.scores, reference, model.vocabulary)
-    return Judgement(
+    page = report.drift_page(
+        title, drift, warnings, list(rows_before), totals.scores, reference, model.vocabulary
+    )
+    return DriftDecision(
         tuple(warnings),
         report.document(drift, warnings, model.vocabulary),
         page,

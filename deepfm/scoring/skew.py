@@ -13,10 +13,10 @@ from deepfm.artifact.artifact import ServingModel
 from deepfm.click_log.parse import parse_rows
 from deepfm.click_log.raw_rows import RawRows
 from deepfm.click_log.row_format import RowFormat
-from deepfm.dataset.columns import stacked
-from deepfm.dataset.tensors import network_inputs
+from deepfm.dataset.columns import to_int32_matrix
+from deepfm.dataset.tensors import to_model_inputs
 from deepfm.errors import UserError
-from deepfm.scoring.predict import scored_rows
+from deepfm.scoring.predict import score_rows
 
 SAMPLE_ROWS = 200
 #: Matrix products of another number of rows round differently; those in bfloat16 more so.
@@ -44,7 +44,7 @@ def require_no_skew(
     sample = of_day.head(SAMPLE_ROWS)
     # One partition, so that the order stays.
     again = RawRows(spark.createDataFrame(sample.to_pylist(), raw.frame().schema).coalesce(1))
-    job_rows = scored_rows(again, row_format, model_name, day, bf16=precision == "bf16")
+    job_rows = score_rows(again, row_format, model_name, day, bf16=precision == "bf16")
     scored = job_rows.select("probability").collect()
     by_job = np.array([row.probability for row in scored if row.probability is not None])
     by_training = _as_in_training(sample, row_format, model, day)
@@ -80,7 +80,7 @@ def _as_in_training(batch: pa.Table, row_format: RowFormat, model: ServingModel,
         parsed = parsed.filter(np.asarray(pc.equal(parsed.days, day)))
     if not parsed.num_good:
         return np.empty(0)
-    block = stacked(model.encoder.encode(parsed.raw))
+    block = to_int32_matrix(model.encoder.encode(parsed.raw))
     with torch.inference_mode():
-        logits = model.network(*network_inputs(block, model.encoder.fields)) + model.logit_correction
+        logits = model.network(*to_model_inputs(block, model.encoder.fields)) + model.logit_correction
     return torch.sigmoid(logits.double()).numpy()

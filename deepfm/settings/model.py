@@ -5,18 +5,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from deepfm.models.specs import KINDS
+from deepfm.model_specs import MODELS
 from deepfm.settings.loader import Settings
 
-ModelName = Literal[tuple(KINDS)]
+ModelName = Literal[tuple(MODELS)]
 #: Settings that only some kinds have.
-OWN_SETTINGS = sorted({name for kind in KINDS.values() for name in kind.own})
+OWN_SETTINGS = sorted({name for kind in MODELS.values() for name in kind.own})
 INIT_STD = 0.01  # where a YAML says nothing
 
 
 def has_first_order(model: ModelName) -> bool:
     """Whether w_reg holds something back in it."""
-    return KINDS[model].first_order
+    return MODELS[model].first_order
 
 
 def _filled(content: dict, defaults: dict) -> dict:
@@ -65,7 +65,7 @@ class TrainingSettings(Settings):
     # Of the matrix products of a step; bf16 only on devices that have them in hardware, else fp32 all the
     # same. Weights, tables and evaluation are fp32 with both.
     precision: Literal["fp32", "bf16"] = "fp32"
-    wire: Literal["fp32", "bf16"] = "fp32"  # of the tables' gradients between workers
+    gradient_compression: Literal["fp32", "bf16"] = "fp32"  # of the tables' gradients between workers
     # Whether the run keeps what the optimizer remembers, so that a later training can go on from there; Adam
     # remembers twice as much as there are weights.
     save_optimizer: bool = True
@@ -122,14 +122,14 @@ class ModelSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _parts_have_defaults(cls, content: Any) -> Any:
-        kind = KINDS.get(str(content.get("model"))) if isinstance(content, dict) else None
+        kind = MODELS.get(str(content.get("model"))) if isinstance(content, dict) else None
         if kind is None:
             return content
         return _filled(content, {**({"deep": {}} if kind.deep else {}), **kind.own})
 
     @model_validator(mode="after")
     def _settings_are_of_the_model(self):
-        kind, mistakes = KINDS[self.model], []
+        kind, mistakes = MODELS[self.model], []
         if not kind.embeddings and (self.embedding_dim or self.v_reg or self.init_std != INIT_STD):
             mistakes.append(f"embedding_dim, v_reg, init_std: {self.model} has no embeddings")
         if kind.embeddings and not self.embedding_dim:
@@ -138,7 +138,7 @@ class ModelSettings(Settings):
             mistakes.append(f"deep: {self.model} has no deep part")
         for name in OWN_SETTINGS:
             if getattr(self, name) is not None and name not in kind.own:
-                having = " and ".join(other for other, its in KINDS.items() if name in its.own)
+                having = " and ".join(other for other, its in MODELS.items() if name in its.own)
                 mistakes.append(f"{name}: {self.model} has no such setting, only {having}")
         if self.pretraining and self.model != "fnn":
             mistakes.append("pretraining: only fnn starts from another model")

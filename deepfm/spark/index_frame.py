@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from deepfm.spark.scratch import read_table
 
 
-def places_of(spark: SparkSession, num_pieces: int, wanted: int = 0) -> DataFrame:
+def index_frame(spark: SparkSession, num_pieces: int, wanted: int = 0) -> DataFrame:
     """The places 0 to `num_pieces` - 1, in about `wanted` tasks that each take the same run of them.
 
     Two a slot at least, so that one slow task is waited for half as long, and a whole number a slot: with 9
@@ -26,4 +26,4 @@ def scratch_rows(spark: SparkSession, url: str, names: list[str], schema: str) -
         for place in (place for batch in places for place in batch.column(0).to_pylist()):
             yield from read_table(url, names[place]).to_batches()
 
-    return places_of(spark, len(names)).mapInArrow(read_tables, schema)
+    return index_frame(spark, len(names)).mapInArrow(read_tables, schema)

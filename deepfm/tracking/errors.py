@@ -5,7 +5,7 @@ import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from deepfm.errors import JobFailed, UserError
+from deepfm.errors import JobFailedError, UserError
 
 #: What a call of a store that is away, or locked, may raise.
 FAILURES = (MlflowException, SQLAlchemyError, requests.exceptions.RequestException)
@@ -20,24 +20,26 @@ def reason_of(error: Exception) -> str:
         return str(getattr(cause, "orig", None) or cause)
     if isinstance(cause, requests.exceptions.ConnectionError):
         return "no MLflow server answers there"
-    if is_not_let_in(error):
+    if is_access_denied(error):
         return "the MLflow server does not let this user do that"
     return " ".join(str(getattr(error, "message", error)).split())
 
 
-def as_told(error: BaseException) -> JobFailed | UserError | None:
+def as_told(error: BaseException) -> JobFailedError | UserError | None:
     """The one line for a store that is away or lets nobody in; None for any other error."""
     if not isinstance(error, FAILURES):
         return None
     uri = mlflow.get_tracking_uri()
-    if is_not_let_in(error):
-        return not_let_in(uri)
+    if is_access_denied(error):
+        return access_denied(uri)
     if _is_away(_cause(error)) or getattr(error, "error_code", None) in _NOT_NOW:
-        return JobFailed(f"{uri}: MLflow was lost on the way: {reason_of(error)}; run again when it is back")
+        return JobFailedError(
+            f"{uri}: MLflow was lost on the way: {reason_of(error)}; run again when it is back"
+        )
     return None
 
 
-def not_let_in(uri: str) -> UserError:
+def access_denied(uri: str) -> UserError:
     """For a user that the server does not know, or that may not do this."""
     return UserError(
         f"{uri}: expected a user whom this MLflow server lets do that, found none; set "
@@ -45,7 +47,7 @@ def not_let_in(uri: str) -> UserError:
     )
 
 
-def is_not_let_in(error: BaseException) -> bool:
+def is_access_denied(error: BaseException) -> bool:
     """Whether a server refused the user, or what the user may do."""
     if isinstance(error, requests.exceptions.HTTPError):  # of a file on its way
         return error.response is not None and error.response.status_code in (401, 403)

@@ -15,7 +15,7 @@ _POINTS_AT_ONCE = 1000  # MLflow takes no more in one request
 logger = logging.getLogger(__name__)
 
 
-class Curves:
+class MetricBuffer:
     """Points on their way to a run; a store that is away stops no training."""
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str):

@@ -10,7 +10,7 @@ from mlflow.utils.autologging_utils.logging_and_warnings import MlflowEventsAndW
 from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
 
 
-def quieten_mlflow() -> None:
+def silence_mlflow() -> None:
     """Where its logger does not take INFO: no prints, no progress bars; warnings through the root logger."""
     logger = logging.getLogger("mlflow")
     if logger.isEnabledFor(logging.INFO) or not MLFLOW_LOGGING_STREAM.enabled:

@@ -16,7 +16,7 @@ import deepfm
 from deepfm.artifact.pyfunc import example_rows
 from deepfm.artifact.signature import signature_of
 from deepfm.features.vocabulary.vocabulary import Vocabulary
-from deepfm.tracking.metric_buffer import Curves
+from deepfm.tracking.metric_buffer import MetricBuffer
 
 #: What a process that serves the registered model must have; the package itself travels with the model.
 _SERVING_REQUIREMENTS = ("torch", "pyarrow", "numpy", "pandas", "pydantic", "safetensors", "fsspec", "PyYAML")
@@ -35,7 +35,7 @@ class Run:
         """`wait`: returns when the store can be used."""
         self.run_id, self.wait = run_id, wait
         self._client = client
-        self._curves = Curves(client, run_id)
+        self._curves = MetricBuffer(client, run_id)
 
     def log_start(self, settings: dict, manifest: dict) -> None:
         """What is known before training: flattened settings, the dataset's manifest, code and environment."""

@@ -14,8 +14,8 @@ from mlflow.models import Model
 
 from deepfm.errors import UserError
 from deepfm.settings.deployment import MlflowSettings
-from deepfm.tracking.errors import FAILURES, as_told, is_not_let_in, not_let_in, reason_of
-from deepfm.tracking.quiet import quieten_mlflow
+from deepfm.tracking.errors import FAILURES, access_denied, as_told, is_access_denied, reason_of
+from deepfm.tracking.quiet import silence_mlflow
 from deepfm.tracking.run import Run
 from deepfm.tracking.uri import num_retries, require_reachable, without_credentials
 
@@ -25,19 +25,19 @@ _OF_EXPERIMENTS = {"mlflow.experimentKind": "custom_model_development"}
 logger = logging.getLogger(__name__)
 
 
-def open_store(settings: MlflowSettings, tracking_uri: str | None = None) -> "Store":
+def open_store(settings: MlflowSettings, tracking_uri: str | None = None) -> "MlflowStore":
     """The profile's store, or the one at `tracking_uri`; UserError where it cannot be reached."""
-    store = Store(tracking_uri or settings.tracking_uri, settings.artifact_location, settings.retry_s)
+    store = MlflowStore(tracking_uri or settings.tracking_uri, settings.artifact_location, settings.retry_s)
     store.measure_system(settings.system_metrics_every_s)
     return store
 
 
-class Store:
+class MlflowStore:
     """One MLflow tracking store with its model registry; UserError where it cannot be reached."""
 
     def __init__(self, uri: str, artifact_location: str | None = None, retry_s: float = 60.0):
         """`uri` may hold a user and a password, which are kept nowhere; `retry_s`: how long to try."""
-        quieten_mlflow()
+        silence_mlflow()
         self.uri, user, password = without_credentials(uri)
         self._artifact_location, self._retry_s = artifact_location, retry_s
         self._measures_system = False
@@ -52,8 +52,8 @@ class Store:
             self.client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             self.client.search_experiments(max_results=1)
         except FAILURES as error:
-            if is_not_let_in(error):
-                raise not_let_in(self.uri) from error
+            if is_access_denied(error):
+                raise access_denied(self.uri) from error
             raise UserError(
                 f"{self.uri}: MLflow cannot use it: {reason_of(error)}; choose another --tracking-uri"
             ) from error
@@ -65,7 +65,7 @@ class Store:
             mlflow.set_system_metrics_sampling_interval(every_s)
 
     def wait(self) -> None:
-        """Until the store can be used again; StoreAway where it stays away."""
+        """Until the store can be used again; TrackingUnavailableError where it stays away."""
         require_reachable(self.uri, self._retry_s)
 
     @contextmanager
@@ -200,11 +200,15 @@ class Store:
         for key, value in tags.items():
             self.client.set_model_version_tag(version.name, str(version.version), key, value)
 
+    def download_artifact(self, uri: str, folder: str) -> str:
+        """Download an artifact, given as runs:/ID/PATH or models:/NAME/VERSION, and return its local path."""
+        return mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=self.uri)
+
     def download(self, version: ModelVersion, folder: str) -> str:
         """Copy a version's files under `folder` -> the path of our model folder in them."""
         uri = f"models:/{version.name}/{version.version}"
         try:
-            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=self.uri)
+            path = self.download_artifact(uri, folder)
             return str(Path(path) / Model.load(path).flavors["python_function"]["data"])
         except (MlflowException, OSError, KeyError) as error:
             if as_told(error):

@@ -19,7 +19,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 logger = logging.getLogger(__name__)
 
 
-class StoreAway(UserError):
+class TrackingUnavailableError(UserError):
     """Nothing usable is at an address; the message says what was found and what to do."""
 
 
@@ -35,7 +35,7 @@ def without_credentials(uri: str) -> tuple[str, str | None, str | None]:
 
 
 def require_reachable(uri: str, retry_s: float) -> None:
-    """StoreAway where nothing usable is at an address (one without credentials), also after `retry_s`."""
+    """Raise TrackingUnavailableError if `uri` (without credentials) does not answer within `retry_s`."""
     if uri.startswith(_SQLITE):
         _require_database(Path(uri.removeprefix(_SQLITE)).absolute(), uri, retry_s)
     elif uri.startswith(("http://", "https://")):
@@ -60,7 +60,7 @@ def _with_back_off(attempt: Callable[[], None], retry_s: float) -> None:
     while True:
         try:
             return attempt()
-        except StoreAway as error:
+        except TrackingUnavailableError as error:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise
@@ -75,11 +75,13 @@ def _ask(uri: str) -> None:
             pass
     except urllib.error.HTTPError as error:
         if error.code >= 500:
-            raise StoreAway(f"{uri}: the MLflow server answers {error}; look at its log") from error
+            raise TrackingUnavailableError(
+                f"{uri}: the MLflow server answers {error}; look at its log"
+            ) from error
     except (ValueError, http.client.InvalidURL) as error:
         raise UserError(f"{uri}: no MLflow server answers there ({error}); check --tracking-uri") from error
     except (OSError, http.client.HTTPException) as error:
-        raise StoreAway(
+        raise TrackingUnavailableError(
             f"{uri}: no MLflow server answers there ({error}); start one with `mlflow server`, "
             "or check --tracking-uri"
         ) from error
@@ -97,7 +99,7 @@ def _require_database(path: Path, uri: str, retry_s: float) -> None:
             database.execute("BEGIN IMMEDIATE")
             database.rollback()
     except sqlite3.OperationalError as error:
-        raise StoreAway(
+        raise TrackingUnavailableError(
             f"{uri}: expected a database to write into, found after {retry_s:g} s: {error}; end the process "
             "that holds it, or choose another --tracking-uri"
         ) from error

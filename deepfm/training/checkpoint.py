@@ -4,34 +4,15 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from deepfm import storage
 from deepfm.errors import UserError
-from deepfm.training.result import training_from
-from deepfm.training.state import Position
+from deepfm.training.state import ResumePoint, history_from_dict
+from deepfm.weights import load_weights, save_weights
 
 _SUFFIX = ".checkpoint.safetensors"
-
-
-def save_weights(url: str, weights: dict[str, Tensor]) -> None:
-    """Write a state dict."""
-    storage.write_bytes(
-        url, safetensors.torch.save({k: w.detach().cpu().contiguous() for k, w in weights.items()})
-    )
-
-
-def load_weights(url: str) -> dict[str, Tensor]:
-    """Read a state dict; UserError where the file is missing or is no safetensors file."""
-    try:
-        return safetensors.torch.load(storage.read_bytes(url))
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{url}: expected weights in safetensors format, found {error}; train again"
-        ) from error
 
 
 def is_checkpoint(name: str) -> bool:
@@ -53,7 +34,7 @@ class Checkpoints:
 
     def save(
         self,
-        position: Position,
+        position: ResumePoint,
         weights: dict[str, Tensor],
         moments: dict[str, Tensor],
         of_ranks: dict[str, Tensor] | None = None,
@@ -69,7 +50,7 @@ class Checkpoints:
         tensors |= {f"optimizer/{name}": value for name, value in moments.items()}
         tensors |= {f"ranks/{name}": value for name, value in (of_ranks or {}).items()}
         tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
-        save_weights(self._url(len(position.training.epochs), position.step), tensors)
+        save_weights(self._url(len(position.history.epochs), position.step), tensors)
         for place in self._places()[:-2]:
             storage.remove(self._url(*place))
 
@@ -79,14 +60,14 @@ class Checkpoints:
 
     def load(
         self, place: tuple[int, int], rank: int = 0
-    ) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]]:
+    ) -> tuple[ResumePoint, dict[str, Tensor], dict[str, Tensor]]:
         """Position, weights as that rank had them, moments; UserError where it is another training's."""
         url = self._url(*place)
         tensors = load_weights(url)
         try:
             state = json.loads(bytes(tensors.pop("state").numpy()))
             found = state.pop("fingerprint")
-            position = Position(**{**state, "training": training_from(state["training"])})
+            position = ResumePoint(**{**state, "history": history_from_dict(state["history"])})
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"{url}: expected a checkpoint, found something else; train anew") from error
         for key, expected in self.fingerprint.items():

@@ -31,7 +31,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def keep_freed_memory() -> None:
+def retain_freed_memory() -> None:
     """Let glibc keep the blocks that a step frees, 512 MiB of them in large pages: the next wants them again.
 
     It gives blocks above 128 KiB back to the kernel at once, which then clears every page of them anew: a
@@ -51,7 +51,7 @@ def keep_freed_memory() -> None:
     _advise(libc, before, libc.sbrk(ctypes.c_ssize_t(0)) - before, _MADV_HUGEPAGE)
 
 
-def on_large_pages(tensor: Tensor) -> Tensor:
+def use_large_pages(tensor: Tensor) -> Tensor:
     """The same tensor, in pages of 2 MiB where Linux has them to spare.
 
     Rows are looked up all over a table: of pages of 4 KiB the processor remembers the places of too few. On a

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from deepfm.models.layers import FieldEmbedding
-from deepfm.training.device import on_large_pages
+from deepfm.training.device import use_large_pages
 from deepfm.training.ftrl import Ftrl
 
 
@@ -34,7 +34,7 @@ class Optimizer:
         every step; `ftrl`: beta, l1 and l2 of Ftrl."""
         self.sparse, self.dense = tables(model), dense_weights(model)
         for table in self.sparse:
-            on_large_pages(table.data)
+            use_large_pages(table.data)
         self._names = {id(weight): name for name, weight in model.named_parameters()}
         self._to_dense = kind == "adam_dense"
         table_rate = table_learning_rate or learning_rate
@@ -79,7 +79,7 @@ class Optimizer:
                     if found:
                         optimizer.state[weight] = {k: _as_held(optimizer, v) for k, v in found.items()}
 
-    def take_up_weights(self) -> None:
+    def refit_state_to_weights(self) -> None:
         """Go on from the weights as they are, with what is remembered fitted to them where it must be."""
         for optimizer in self._optimizers:
             if isinstance(optimizer, Ftrl):
@@ -110,7 +110,7 @@ def _of_tables(
 def _as_held(optimizer: torch.optim.Optimizer, value: Tensor) -> Tensor | int:
     # LazyAdam counts its steps in a plain number, Adam in a tensor.
     is_count = isinstance(optimizer, LazyAdam) and not value.dim()
-    return int(value) if is_count else on_large_pages(value.clone())
+    return int(value) if is_count else use_large_pages(value.clone())
 
 
 class LazyAdam(torch.optim.Optimizer):
@@ -137,7 +137,7 @@ class LazyAdam(torch.optim.Optimizer):
                 if not state:
                     state["step"] = 0
                     for moment in ("exp_avg", "exp_avg_sq"):
-                        state[moment] = on_large_pages(torch.zeros_like(weight))
+                        state[moment] = use_large_pages(torch.zeros_like(weight))
                 rows, g = _rows_of(weight.grad)
                 kept = (weight, state["exp_avg"], state["exp_avg_sq"])
                 w, m, v = (tensor.index_select(0, rows) for tensor in kept)
@@ -173,7 +173,7 @@ class RowAdagrad(torch.optim.Optimizer):
                 state = self.state[weight]
                 if not state:
                     n = torch.zeros(len(weight), 1, dtype=weight.dtype, device=weight.device)
-                    state["n"] = on_large_pages(n)
+                    state["n"] = use_large_pages(n)
                 rows, values = _rows_of(weight.grad)
                 mean_square = (
                     torch.linalg.vector_norm(values, dim=1, keepdim=True).square_() / values.shape[1]

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _DONE = object()
 
 
-def ahead(items: Iterable[T], depth: int = 4) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
     """The same items in the same order, made by a thread that stays up to `depth` of them ahead.
 
     What making them raises is raised here, in its place among the items.

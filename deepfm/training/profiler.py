@@ -14,7 +14,7 @@ TRACE, TABLE = "trace.json.gz", "operations.txt"
 NUM_STEPS_BEFORE = 3
 
 
-class StepTrace:
+class StepProfiler:
     """Of `num_steps` steps, into two files of a folder: for a trace viewer, and a table of operations.
 
     `prefix`: of their names, for trainings of one run follow each other. One of no more than the first steps
@@ -32,7 +32,7 @@ class StepTrace:
             on_trace_ready=self._write,
         )
 
-    def __enter__(self) -> "StepTrace":
+    def __enter__(self) -> "StepProfiler":
         self._profile.start()
         return self
 

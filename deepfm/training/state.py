@@ -10,7 +10,7 @@ Monitor = Literal["logloss", "auc"]
 
 
 @dataclass
-class Epoch:
+class EpochResult:
     """What one pass over the training rows came to."""
 
     number: int  # from 1
@@ -35,10 +35,10 @@ class Epoch:
 
 
 @dataclass
-class Training:
+class TrainingHistory:
     """The course of one training."""
 
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[EpochResult] = field(default_factory=list)
     best: int = 0  # number of the epoch whose weights are kept: best on the validation rows, or the last
     # What a rank sent of dense gradients and of rows of tables, since it was started.
     sent_bytes_per_step: dict[str, int] = field(default_factory=dict)
@@ -70,10 +70,18 @@ def _is_better(one: Metrics, other: Metrics, monitor: Monitor) -> bool:
 
 
 @dataclass
-class Position:
+class ResumePoint:
     """Where a training stands between two steps."""
 
-    training: Training = field(default_factory=Training)  # the epochs that are done
+    history: TrainingHistory = field(default_factory=TrainingHistory)  # the epochs that are done
     step: int = 0  # how many of the present epoch are done
     sum_logloss: float = 0.0  # over these steps
     num_rows: int = 0
+
+
+def history_from_dict(document: dict) -> TrainingHistory:
+    """What Training.as_dict gave."""
+    epochs = [EpochResult(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["epochs"]]
+    return TrainingHistory(
+        epochs, document["best"], document["sent_bytes_per_step"], document.get("stopped", False)
+    )

@@ -11,7 +11,7 @@ from deepfm.models.layers import FieldEmbedding
 
 
 @dataclass(frozen=True)
-class Lookups:
+class UniqueRows:
     """The distinct rows of N lookups, and the lookups of each."""
 
     rows: Tensor  # (U,) int64: ascending
@@ -19,7 +19,7 @@ class Lookups:
     starts: Tensor  # (U,) int64: where each row's places begin in `order`
 
     @classmethod
-    def of(cls, rows: Tensor) -> "Lookups":
+    def of(cls, rows: Tensor) -> "UniqueRows":
         """(N,) int64 rows; places of equal ones keep their order, so that sums are the same each time."""
         if rows.device.type != "cpu":
             in_order, order = rows.sort(stable=True)
@@ -28,7 +28,7 @@ class Lookups:
         return cls(*map(torch.from_numpy, _group(rows.numpy())))
 
     @classmethod
-    def of_columns(cls, ids: Tensor, offsets: Tensor) -> "Lookups":
+    def of_columns(cls, ids: Tensor, offsets: Tensor) -> "UniqueRows":
         """(B, F) ids on the CPU, and (F,) the row at which each column's rows begin -> the same, sooner.
 
         A column's rows all come after those of the column before it, so each is sorted by itself.
@@ -48,11 +48,11 @@ class Lookups:
         return embedding_bag(self.order, values, self.starts, mode="sum")
 
 
-def lookups_of(embedding: FieldEmbedding, ids: Tensor) -> Lookups:
+def unique_rows_of(embedding: FieldEmbedding, ids: Tensor) -> UniqueRows:
     """Those of a batch's (B, S or more) ids in a table."""
     if embedding.field_of_slot is None and ids.device.type == "cpu":
-        return Lookups.of_columns(ids[:, : embedding.num_slots], embedding.offsets)
-    return Lookups.of(embedding.table_rows(ids))
+        return UniqueRows.of_columns(ids[:, : embedding.num_slots], embedding.offsets)
+    return UniqueRows.of(embedding.table_rows(ids))
 
 
 def _group_columns(ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ def test_a_fields_embeddings_are_what_its_ids_look_up():
 def test_a_list_of_several_columns_has_one_set_of_embeddings():
     embedding = FieldEmbedding([3, 2], 2, init_std=1.0)
     expected = embedding.table.weight.detach()[3:]
-    embedding.give_slots([2, 1])
+    embedding.set_slots([2, 1])
     assert torch.equal(field_embeddings(embedding, [3, 2], 1), expected)
 
 

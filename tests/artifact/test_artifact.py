@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from deepfm.artifact import artifact
 from deepfm.artifact.artifact import load_artifact
-from deepfm.artifact.checksums import digest_of, seal
+from deepfm.artifact.checksums import digest_of, write_checksums
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
 from deepfm.features.vocabulary.vocabulary import Vocabulary
@@ -31,7 +31,7 @@ def random_model(save_model):
     weights = load_file(folder / "weights.safetensors")
     torch.manual_seed(1)
     save_file({key: torch.randn_like(w) for key, w in weights.items()}, folder / "weights.safetensors")
-    seal(f"file://{folder}")
+    write_checksums(f"file://{folder}")
     return folder
 
 
@@ -43,7 +43,7 @@ def test_reloaded_model_scores_the_same(save_model, random_model):
     vocabulary.save(f"file://{copy}")
     save_file(dict(model.network.state_dict()), copy / "weights.safetensors")
     (copy / "model.json").write_text((random_model / "model.json").read_text())
-    seal(f"file://{copy}")
+    write_checksums(f"file://{copy}")
     again = load_artifact(f"file://{copy}").probabilities(RAW)
     assert again.tolist() == model.probabilities(RAW).tolist()
     assert len(set(again)) == 4  # the rows differ, so would their probabilities if ids were mixed up
@@ -100,7 +100,7 @@ def test_vocabulary_of_another_model_is_refused(save_model, small_data):
     folder = save_model()
     counts = pa.table({"field": [0, 0, 1, 1], "value": ["0", "1", "b", "z"], "num": [2, 1, 2, 1]})
     Vocabulary.fit(small_data.field_set, counts).save(f"file://{folder}")
-    seal(f"file://{folder}")
+    write_checksums(f"file://{folder}")
     with pytest.raises(UserError, match="the model was trained with vocabulary"):
         load_artifact(f"file://{folder}")
 
@@ -110,7 +110,7 @@ def test_weights_of_another_shape_are_refused(save_model):
     weights = load_file(folder / "weights.safetensors")
     weights["embedding.table.weight"] = torch.zeros(7, 2)
     save_file(weights, folder / "weights.safetensors")
-    seal(f"file://{folder}")
+    write_checksums(f"file://{folder}")
     with pytest.raises(UserError, match="the weights do not fit the model"):
         load_artifact(f"file://{folder}")
 
@@ -154,7 +154,7 @@ def test_a_card_with_an_unknown_key_is_refused(save_model):
     folder = save_model()
     card = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(card | {"loader": "os.system"}))
-    seal(f"file://{folder}")
+    write_checksums(f"file://{folder}")
     with pytest.raises(UserError, match="unknown key loader"):
         load_artifact(f"file://{folder}")
 

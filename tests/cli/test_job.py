@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -122,13 +123,13 @@ def test_libraries_tell_their_own_story_to_verbose_jobs_only(flags, level):
 
 def test_every_job_can_be_verbose():
     for name in JOBS:
-        job = getattr(__import__(name), name)
+        job = getattr(import_module(f"deepfm.cli.{name}"), name)
         assert "verbose" in [parameter.name for parameter in job.params], name
 
 
 @pytest.mark.parametrize("name", [name for name in JOBS if name != "demo"])
 def test_help_shows_an_example(name):
-    module = __import__(name)
+    module = import_module(f"deepfm.cli.{name}")
     done = CliRunner().invoke(getattr(module, name), ["--help"])
     assert done.exit_code == 0
     assert f"spark-submit jobs/{name}.py" in done.stdout
@@ -168,7 +169,7 @@ def test_mlflow_is_as_quiet_as_the_job_that_imports_it(verbose):
         f"from deepfm.cli import job; job._log_to_stderr({verbose}); import deepfm.tracking.quiet as quiet;"
     )
     script += (
-        "quiet.quieten_mlflow(); from mlflow.utils.logging_utils import eprint; eprint('Created version')"
+        "quiet.silence_mlflow(); from mlflow.utils.logging_utils import eprint; eprint('Created version')"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["PYTHONPATH"] = f"{ROOT}"

@@ -7,9 +7,9 @@ import pytest
 
 from deepfm.cli import train as train_job
 from deepfm.dataset.read import Batch
-from deepfm.errors import OutOfMemory, UserError, WorkersLost
+from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments import train_run as training_run
-from deepfm.experiments.run_folder import kept_outcome
+from deepfm.experiments.run_folder import load_result
 from deepfm.launch import worker
 from deepfm.training.checkpoint import Checkpoints
 
@@ -55,7 +55,7 @@ def cut_off(monkeypatch, train, *flags, **changes):
     """A training that loses its workers before its first step -> the run's id."""
 
     def lose(*_, **__):
-        raise WorkersLost("a worker was lost")
+        raise WorkersLostError("a worker was lost")
 
     with monkeypatch.context() as patch:
         patch.setattr(train_job, "launch", lose)
@@ -86,7 +86,7 @@ def test_a_champion_that_is_gone_does_not_keep_a_trained_model_from_being_regist
     champion()
     on = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
     with monkeypatch.context() as patch:
-        patch.setattr(training_run, "register_outcome", no_registry)
+        patch.setattr(training_run, "register_result", no_registry)
         folder = train(*on).stderr.rpartition("--register-only ")[2].split()[0]
     store.client.delete_registered_model_alias(name, "champion")
     summary = train(*on, "--register-only", folder).summary
@@ -97,7 +97,7 @@ def test_a_champion_that_is_gone_does_not_keep_a_trained_model_from_being_regist
 def test_other_settings_are_refused_before_the_first_checkpoint_too(train, name, monkeypatch):
     run_id = cut_off(monkeypatch, train, "deepfm", name)
     told = train("deepfm", name, "--resume", run_id, deepfm={"embedding_dim": 3}).mistake
-    assert "begun_with.json: expected embedding_dim 2, with which the run began, found 3" in told
+    assert "resume_spec.json: expected embedding_dim 2, with which the run began, found 3" in told
     assert train("deepfm", name, "--resume", run_id).summary["run_id"] == run_id
 
 
@@ -108,7 +108,7 @@ def test_memory_that_runs_out_in_the_second_epoch_leaves_the_first_to_go_on_from
 
     def save_and_run_out(self, position, *state):
         save(self, position, *state)
-        raise OutOfMemory("rank 0 ran out of memory")
+        raise OutOfMemoryError("rank 0 ran out of memory")
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", save_and_run_out)
@@ -125,10 +125,10 @@ def test_what_is_found_wrong_with_the_test_rows_costs_no_training(train, name, m
         raise UserError("test/part-0.parquet: the dataset is damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.Worker, "outcome", damaged)
+        patch.setattr(worker.Worker, "result", damaged)
         told = train("deepfm", name).mistake
     run_id = told.rpartition("--resume ")[2].split()[0]
-    assert kept_outcome(f"file://{runs}/{run_id}") is None
+    assert load_result(f"file://{runs}/{run_id}") is None
     with monkeypatch.context() as patch:
         patch.setattr(worker.Worker, "read", only_measured(worker.Worker.read))
         assert train("deepfm", name, "--resume", run_id).summary["epochs"] == 2

@@ -12,7 +12,7 @@ import psutil
 import yaml
 from standalone import ROOT
 
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 
 DAYS = ("--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04")
 TRAINING = {"batch_size": 1024, "max_epochs": 1, "learning_rate": 0.001}
@@ -62,7 +62,7 @@ def seen_arguments() -> Iterator[set[str]]:
 
 def weights(tracking_uri: str, name: str, version: str) -> bytes:
     """The file of a registered version's weights."""
-    store = Store(tracking_uri, None)
+    store = MlflowStore(tracking_uri, None)
     with tempfile.TemporaryDirectory() as folder:
         store.download(store.resolve(f"models:/{name}/{version}"), folder)
         (file,) = Path(folder).rglob("weights.safetensors")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.dataset.manifest import DataFile
-from deepfm.dataset.read import Batch, Piece, Shard, pieces_of, read_batches
+from deepfm.dataset.read import Batch, RowRange, Shard, read_batches, row_ranges
 from deepfm.errors import UserError
 
 
@@ -219,10 +219,10 @@ def file_of(name, num_rows):
 
 def test_a_run_of_rows_is_cut_from_the_files_laid_end_to_end():
     a, b, c = files = [file_of("a", 3), file_of("b", 4), file_of("c", 5)]
-    assert pieces_of(files, 0, 12) == [Piece(a, 0, 3), Piece(b, 0, 4), Piece(c, 0, 5)]
-    assert pieces_of(files, 2, 8) == [Piece(a, 2, 3), Piece(b, 0, 4), Piece(c, 0, 1)]
-    assert pieces_of(files, 3, 7) == [Piece(b, 0, 4)]
-    assert pieces_of(files, 5, 5) == []
+    assert row_ranges(files, 0, 12) == [RowRange(a, 0, 3), RowRange(b, 0, 4), RowRange(c, 0, 5)]
+    assert row_ranges(files, 2, 8) == [RowRange(a, 2, 3), RowRange(b, 0, 4), RowRange(c, 0, 1)]
+    assert row_ranges(files, 3, 7) == [RowRange(b, 0, 4)]
+    assert row_ranges(files, 5, 5) == []
 
 
 SIZES = st.integers(1, 12)

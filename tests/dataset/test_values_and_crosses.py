@@ -20,11 +20,11 @@ from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Shard, read_batches
 from deepfm.features.encode import Encoder
-from deepfm.features.kinds.crossing import crossed_ids
+from deepfm.features.kinds.crossing import cross_ids
 from deepfm.features.kinds.scaling import Scaling
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.model_factory import build_model
-from deepfm.scoring.predict import scored_rows, ship_model
+from deepfm.scoring.predict import score_rows, ship_model
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
 from deepfm.settings.model import ModelSettings
@@ -70,7 +70,7 @@ INPUTS = {
 
 def with_cross(ids):
     """The ids of V, I, L and C, then that of C crossed with I."""
-    (crossed,) = crossed_ids([np.array([ids[3]]), np.array([ids[1]])], 50).tolist()
+    (crossed,) = cross_ids([np.array([ids[3]]), np.array([ids[1]])], 50).tolist()
     return [*ids, crossed]
 
 
@@ -224,7 +224,7 @@ def test_crossed_ids_are_the_same_in_dataset_and_scoring(spark, dataset, manifes
         logits = network(torch.tensor([ids for _, ids, _ in rows]), torch.tensor([x for _, _, x in rows]))
     days = ["2026-01-01", "2026-01-02"] if split == "train" else ["2026-01-04"]
     log = find_click_log(spark, f"file://{dataset.parent}/log", SETTINGS, days=days, labelled=False)
-    scored = scored_rows(raw_rows(spark, log, days), log.row_format, ship_model(spark, str(folder)), days[0])
+    scored = score_rows(raw_rows(spark, log, days), log.row_format, ship_model(spark, str(folder)), days[0])
     found = [row.probability for row in scored.collect() if row.kind == "scored"]
     assert sorted(found) == pytest.approx(sorted(torch.sigmoid(logits).tolist()), abs=1e-6)
     assert len({round(probability, 6) for probability in found}) == len(rows)

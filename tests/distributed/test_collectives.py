@@ -7,10 +7,10 @@ import horovod.spark
 import pytest
 import torch
 
-from deepfm.distributed.collectives import HorovodWorld, SingleWorld
+from deepfm.distributed.collectives import HorovodCollectives, SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.evaluation import average_buffers
-from deepfm.training.loop import LoopSettings, make_exchange, train_step
+from deepfm.training.loop import LoopConfig, build_synchronizer, train_step
 from deepfm.training.optimizer import Optimizer
 
 # Functions of this file travel to the workers, which cannot import it.
@@ -18,12 +18,12 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def test_one_process_by_itself_changes_nothing():
-    world, tensor = SingleWorld(), torch.tensor([1.0, 2.0])
-    world.sum_([tensor], "a")
-    world.broadcast_([tensor], "b")
+    collectives, tensor = SingleProcess(), torch.tensor([1.0, 2.0])
+    collectives.all_reduce_([tensor], "a")
+    collectives.broadcast_([tensor], "b")
     assert tensor.tolist() == [1, 2]
-    world.start_sum([tensor], "c")()
-    assert world.start_gather(tensor, "d")() is tensor
+    collectives.all_reduce_async_([tensor], "c")()
+    assert collectives.all_gather_async(tensor, "d")() is tensor
     assert tensor.tolist() == [1, 2]
 
 
@@ -40,48 +40,48 @@ class Share:
         self.ids, self.labels = ids[rows], (ids.sum(dim=1) % 2).float()[rows]
 
 
-def trained(world, shares, **deep):
+def trained(collectives, shares, **deep):
     torch.manual_seed(0)
     net = DeepFM([4, 4], 2, hidden_units=(3,), **deep)
-    torch.manual_seed(world.rank)  # each rank drops out units of its own
-    optimizer, settings = Optimizer(net, 0.01), LoopSettings(1, 1, w_reg=0.1, v_reg=0.1)
-    exchange = make_exchange(net, world, settings)
+    torch.manual_seed(collectives.rank)  # each rank drops out units of its own
+    optimizer, settings = Optimizer(net, 0.01), LoopConfig(1, 1, w_reg=0.1, v_reg=0.1)
+    exchange = build_synchronizer(net, collectives, settings)
     losses = [train_step(net, optimizer, exchange, settings, share) for share in shares]
-    average_buffers(net, world)
+    average_buffers(net, collectives)
     return losses, net.state_dict()
 
 
 def on_each_rank():
-    world = HorovodWorld()
-    rank = world.rank
+    collectives = HorovodCollectives()
+    rank = collectives.rank
     tensors = [
         torch.tensor([1.5 + rank]),
         torch.tensor([2.0**53, 1.0], dtype=torch.float64) * rank,
         torch.tensor([[2**53 + 1], [rank]]),
     ]
-    world.sum_(tensors, "sum")
+    collectives.all_reduce_(tensors, "sum")
     # Begun one after the other, waited for in another order: as steps and what is ahead of them.
-    gathering = world.start_gather(torch.full((rank + 1, 2), rank), "gathered")
+    gathering = collectives.all_gather_async(torch.full((rank + 1, 2), rank), "gathered")
     summed = torch.full((2,), 1.0 + rank)
-    summing = world.start_sum([summed], "begun")
-    nothing_of_zero = world.start_gather(torch.full((rank, 2), 1.0), "nothing of rank 0")()
+    summing = collectives.all_reduce_async_([summed], "begun")
+    nothing_of_zero = collectives.all_gather_async(torch.full((rank, 2), 1.0), "nothing of rank 0")()
     summing()
     gathered = gathering()
     from_zero = [torch.tensor(7 + rank), torch.tensor([0.5 + rank]), torch.tensor([[rank, 1]])]
-    world.broadcast_(from_zero, "from zero")
+    collectives.broadcast_(from_zero, "from zero")
     rows = slice(None, 5) if rank == 0 else slice(5, None)
     shares = [Share(step, rows) for step in range(4)]
     return {
-        "world": (world.rank, world.size),
-        "gpu": world.gpu,
-        "built for GPUs": bool(world._hvd.nccl_built()),
+        "world": (collectives.rank, collectives.size),
+        "gpu": collectives.gpu,
+        "built for GPUs": bool(collectives._hvd.nccl_built()),
         "sum": [tensor.tolist() for tensor in tensors],
         "gathered": gathered.tolist(),
         "begun": summed.tolist(),
         "nothing of rank 0": nothing_of_zero.tolist(),
         "from zero": [tensor.tolist() for tensor in from_zero],
-        "plain": trained(world, shares),
-        "batch norm and dropout": trained(world, shares, batch_norm=True, dropout=0.5),
+        "plain": trained(collectives, shares),
+        "batch norm and dropout": trained(collectives, shares, batch_norm=True, dropout=0.5),
     }
 
 
@@ -124,7 +124,7 @@ def test_two_horovod_ranks_step_to_identical_weights(ranks, kind):
 
 
 def test_two_horovod_ranks_end_where_one_rank_ends_with_the_same_global_batches(ranks):
-    losses, weights = trained(SingleWorld(), [Share(step, slice(None)) for step in range(4)])
+    losses, weights = trained(SingleProcess(), [Share(step, slice(None)) for step in range(4)])
     found_losses, found_weights = ranks[0]["plain"]
     assert found_losses == pytest.approx(losses, rel=1e-5)
     for name in weights:

@@ -8,14 +8,14 @@ import torch
 
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.experiments import model_card
-from deepfm.experiments.result_metrics import figures
-from deepfm.metrics.binary import Tally
+from deepfm.experiments.result_metrics import result_figures
+from deepfm.metrics.binary import BinaryMetrics
 from deepfm.metrics.slices import SliceMetrics
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
 from deepfm.settings.model import ModelSettings
-from deepfm.training.result import Outcome
-from deepfm.training.state import Epoch, Training
+from deepfm.training.result import TrainingResult
+from deepfm.training.state import EpochResult, TrainingHistory
 
 SETTINGS = ModelSettings.model_validate(
     {"model": "fm", "embedding_dim": 2, "training": {"batch_size": 8, "max_epochs": 3, "learning_rate": 0.1}}
@@ -30,11 +30,16 @@ SLICES = [
 @pytest.fixture
 def finished():
     """(manifest, outcome) of a training whose log has a hostile name."""
-    tally = Tally()
-    tally.add(torch.tensor([0.3, -0.4, 0.8]), torch.tensor([1.0, 0.0, 0.0]))
-    metrics = tally.metrics(gauc=0.625)
-    outcome = Outcome(
-        Training([Epoch(1, 0.6, metrics, 1, 1)], 1), metrics, metrics, 31, None, tally.score_counts()
+    tally = BinaryMetrics()
+    tally.update(torch.tensor([0.3, -0.4, 0.8]), torch.tensor([1.0, 0.0, 0.0]))
+    metrics = tally.compute(gauc=0.625)
+    result = TrainingResult(
+        TrainingHistory([EpochResult(1, 0.6, metrics, 1, 1)], 1),
+        metrics,
+        metrics,
+        31,
+        None,
+        tally.score_counts(),
     )
     data = {
         "format": "delimited",
@@ -52,7 +57,7 @@ def finished():
             url="file:///<script>", days={"test": ("2026-01-07",) * 2}, rows_read=3, bad_by_reason={}
         ),
     )
-    return manifest, outcome
+    return manifest, result
 
 
 def test_it_says_what_was_learnt_from_and_how_good_it_is(finished):
@@ -71,7 +76,9 @@ def test_it_says_what_was_learnt_from_and_how_good_it_is(finished):
 
 
 def test_the_page_holds_its_pictures_and_escapes_what_came_as_data(finished):
-    page = model_card.html(model_card.content("ctr", SETTINGS, *finished, SLICES), figures(finished[1]))
+    page = model_card.html(
+        model_card.content("ctr", SETTINGS, *finished, SLICES), result_figures(finished[1])
+    )
     assert len(re.findall(r'src="data:image/png;base64,', page)) == 6
     assert "<script>" not in page
     assert "file:///&lt;script&gt;" in page

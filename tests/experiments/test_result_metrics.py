@@ -7,14 +7,14 @@ from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
 from deepfm.experiments.result_metrics import (
     calibration_points,
-    figures,
     lift_points,
     precision_recall_points,
+    result_figures,
     roc_points,
 )
-from deepfm.metrics.binary import Tally
-from deepfm.training.result import Outcome
-from deepfm.training.state import Epoch, Training
+from deepfm.metrics.binary import BinaryMetrics
+from deepfm.training.result import TrainingResult
+from deepfm.training.state import EpochResult, TrainingHistory
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def scored():
     random = np.random.default_rng(3)
     logits = np.round(random.normal(-1, 1.5, 5000) * 32) / 32 + 1 / 64
     labels = (random.random(5000) < 1 / (1 + np.exp(-logits))).astype(float)
-    tally = Tally()
-    tally.add(torch.from_numpy(logits), torch.from_numpy(labels))
+    tally = BinaryMetrics()
+    tally.update(torch.from_numpy(logits), torch.from_numpy(labels))
     return tally, 1 / (1 + np.exp(-logits)), labels
 
 
@@ -39,7 +39,7 @@ def test_the_roc_is_scikit_learns(scored):
     false, true, _ = roc_curve(labels, probabilities, drop_intermediate=False)
     ours = roc_points(tally.score_counts())
     assert auc(*ours) == pytest.approx(auc(false, true), abs=1e-12)
-    assert auc(*ours) == pytest.approx(tally.metrics().auc, abs=1e-12)
+    assert auc(*ours) == pytest.approx(tally.compute().auc, abs=1e-12)
 
 
 def test_precision_and_recall_are_scikit_learns(scored):
@@ -73,9 +73,11 @@ def test_lift_is_of_tenths_from_the_highest_scores_down(scored):
 
 
 def test_every_picture_is_drawn(scored):
-    metrics = scored[0].metrics()
-    training = Training([Epoch(1, 0.6, metrics, 1.0, 1.0), Epoch(2, 0.5, metrics, 1.0, 1.0)], best=1)
-    drawn = figures(Outcome(training, metrics, metrics, 1, None, scored[0].score_counts()))
+    metrics = scored[0].compute()
+    training = TrainingHistory(
+        [EpochResult(1, 0.6, metrics, 1.0, 1.0), EpochResult(2, 0.5, metrics, 1.0, 1.0)], best=1
+    )
+    drawn = result_figures(TrainingResult(training, metrics, metrics, 1, None, scored[0].score_counts()))
     assert set(drawn) == {
         "training.png", "roc.png", "precision_recall.png", "calibration.png", "scores.png", "lift.png"
     }  # fmt: skip
@@ -84,9 +86,11 @@ def test_every_picture_is_drawn(scored):
 
 
 def test_without_a_click_pictures_are_drawn_too():
-    tally = Tally()
-    tally.add(torch.tensor([0.1, 0.2]), torch.zeros(2))
-    metrics = tally.metrics()
-    training = Training([Epoch(1, 0.6, metrics, 1.0, 1.0)], best=1)
-    for figure in figures(Outcome(training, metrics, metrics, 1, None, tally.score_counts())).values():
+    tally = BinaryMetrics()
+    tally.update(torch.tensor([0.1, 0.2]), torch.zeros(2))
+    metrics = tally.compute()
+    training = TrainingHistory([EpochResult(1, 0.6, metrics, 1.0, 1.0)], best=1)
+    for figure in result_figures(
+        TrainingResult(training, metrics, metrics, 1, None, tally.score_counts())
+    ).values():
         figure.canvas.draw()

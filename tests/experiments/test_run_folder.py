@@ -7,24 +7,26 @@ import pytest
 import torch
 
 from deepfm import storage
-from deepfm.errors import OutOfMemory, UserError, WorkersLost
+from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments.run_folder import (
     begin,
-    begun_with,
-    keep_outcome,
-    kept_outcome,
+    load_result,
     require_resumable,
+    resume_spec,
     run_with_folder,
+    save_result,
 )
 from deepfm.metrics.binary import Metrics
 from deepfm.settings.model import ModelSettings
 from deepfm.training.checkpoint import Checkpoints
 from deepfm.training.loop import NotFiniteError
-from deepfm.training.result import Outcome
-from deepfm.training.state import Epoch, Position, Training
+from deepfm.training.result import TrainingResult
+from deepfm.training.state import EpochResult, ResumePoint, TrainingHistory
 
 METRICS = Metrics(num_rows=2, logloss=0.5, auc=0.75, ctr=0.5, mean_probability=0.25, ece=0.25)
-OUTCOME = Outcome(Training([Epoch(1, 0.6, METRICS, 100.0, 1.0)], best=1), METRICS, METRICS, 7)
+OUTCOME = TrainingResult(
+    TrainingHistory([EpochResult(1, 0.6, METRICS, 100.0, 1.0)], best=1), METRICS, METRICS, 7
+)
 
 
 class Manifest:
@@ -40,7 +42,7 @@ def settings(learning_rate=0.01, **deep):
     return ModelSettings.model_validate({**content, "training": training})
 
 
-BEGUN = begun_with(settings(), Manifest(), 2, warm_start="models:/m@champion")
+BEGUN = resume_spec(settings(), Manifest(), 2, warm_start="models:/m@champion")
 
 
 @pytest.fixture
@@ -56,20 +58,20 @@ def opened(store, tmp_path):
 @pytest.fixture
 def cut_off(opened):
     """The id of a run that began, and was cut off before its first checkpoint."""
-    with pytest.raises(WorkersLost) as lost, opened() as (run, run_url):
+    with pytest.raises(WorkersLostError) as lost, opened() as (run, run_url):
         begin(run, run_url, BEGUN, None)
-        raise WorkersLost("a worker was lost")
+        raise WorkersLostError("a worker was lost")
     assert str(lost.value) == f"a worker was lost; the same command with --resume {run.run_id} goes on"
     return run.run_id
 
 
 def leave_checkpoint(run_url):
-    Checkpoints(run_url, "weights", {}).save(Position(), {"w": torch.ones(1)}, {})
+    Checkpoints(run_url, "weights", {}).save(ResumePoint(), {"w": torch.ones(1)}, {})
 
 
 def test_an_outcome_that_was_kept_comes_back(tmp_path):
-    keep_outcome(f"file://{tmp_path}", OUTCOME)
-    assert kept_outcome(f"file://{tmp_path}") == OUTCOME
+    save_result(f"file://{tmp_path}", OUTCOME)
+    assert load_result(f"file://{tmp_path}") == OUTCOME
 
 
 def test_a_run_goes_on_with_what_it_began_with(store, tmp_path, cut_off):
@@ -79,33 +81,33 @@ def test_a_run_goes_on_with_what_it_began_with(store, tmp_path, cut_off):
 @pytest.mark.parametrize(
     ("now", "told"),
     [
-        (begun_with(settings(), Manifest("e"), 2, None, "models:/m@champion"), "dataset d, .* found e"),
-        (begun_with(settings(), Manifest(), 3, None, "models:/m@champion"), "--num-workers 2, .* found 3"),
-        (begun_with(settings(), Manifest(), 2), "--warm-start models:/m@champion, .* found None"),
-        (begun_with(settings(), Manifest(), 2, "models:/m@champion"), "--init-from None, .* found models:"),
+        (resume_spec(settings(), Manifest("e"), 2, None, "models:/m@champion"), "dataset d, .* found e"),
+        (resume_spec(settings(), Manifest(), 3, None, "models:/m@champion"), "--num-workers 2, .* found 3"),
+        (resume_spec(settings(), Manifest(), 2), "--warm-start models:/m@champion, .* found None"),
+        (resume_spec(settings(), Manifest(), 2, "models:/m@champion"), "--init-from None, .* found models:"),
         (
-            begun_with(settings(activation="tanh"), Manifest(), 2, None, "models:/m@champion"),
+            resume_spec(settings(activation="tanh"), Manifest(), 2, None, "models:/m@champion"),
             "deep {.*'relu'.*}, .* found {.*'tanh'",
         ),
         (
-            begun_with(settings(0.02), Manifest(), 2, None, "models:/m@champion"),
+            resume_spec(settings(0.02), Manifest(), 2, None, "models:/m@champion"),
             "training {.*0.01.*}, .* found {.*0.02",
         ),
     ],
     ids=["dataset", "workers", "start", "other-start", "model", "training"],
 )
 def test_a_run_without_a_checkpoint_does_not_go_on_as_another(store, tmp_path, cut_off, now, told):
-    with pytest.raises(UserError, match=f"begun_with.json: expected {told}"):
+    with pytest.raises(UserError, match=f"resume_spec.json: expected {told}"):
         require_resumable(store, cut_off, f"file://{tmp_path}", now)
 
 
 def test_a_run_that_was_cut_off_before_it_began_has_nothing_to_go_on_from(store, tmp_path, cut_off):
-    (tmp_path / cut_off / "begun_with.json").unlink()
+    (tmp_path / cut_off / "resume_spec.json").unlink()
     with pytest.raises(UserError, match="cut off before it had anything to go on from; train anew"):
         require_resumable(store, cut_off, f"file://{tmp_path}", BEGUN)
 
 
-@pytest.mark.parametrize("mistake", [OutOfMemory, UserError], ids=["memory", "a-file-that-is-damaged"])
+@pytest.mark.parametrize("mistake", [OutOfMemoryError, UserError], ids=["memory", "a-file-that-is-damaged"])
 def test_a_mistake_after_a_checkpoint_leaves_it_and_says_how_to_go_on(store, tmp_path, opened, mistake):
     with pytest.raises(mistake) as told, opened() as (run, run_url):
         begin(run, run_url, BEGUN, None)
@@ -162,4 +164,4 @@ def test_a_loss_that_is_no_number_leaves_nothing_for_it_would_come_again(tmp_pat
 def test_a_run_that_was_resumed_keeps_its_folder_whatever_comes(tmp_path, opened, cut_off):
     with pytest.raises(UserError, match="^too few slots$"), opened(cut_off):
         raise UserError("too few slots")
-    assert json.loads((tmp_path / cut_off / "begun_with.json").read_text()) == BEGUN
+    assert json.loads((tmp_path / cut_off / "resume_spec.json").read_text()) == BEGUN

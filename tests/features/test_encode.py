@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.features.encode import Encoder
-from deepfm.features.kinds.crossing import crossed_ids
+from deepfm.features.kinds.crossing import cross_ids
 from deepfm.features.kinds.hashing import hash64
 from deepfm.features.kinds.scaling import Scaling
 from deepfm.features.vocabulary.vocabulary import Vocabulary
@@ -164,7 +164,7 @@ def test_a_value_is_scaled_and_a_missing_one_is_no_number():
 def test_a_crossed_id_is_the_hash_of_the_ids_of_its_parts():
     found = encoded([None] * 3, ["a", "b", None], [3, 4, -9])
     assert (found["C"].tolist(), found["I"].tolist()) == ([3, 2, 0], [2, 2, 3])
-    expected = crossed_ids([np.array([3, 2, 0]), np.array([2, 2, 3])], 1000)
+    expected = cross_ids([np.array([3, 2, 0]), np.array([2, 2, 3])], 1000)
     assert found["C_x_I"].tolist() == expected.tolist()
     assert found["C_x_I"].dtype == np.int32
 

@@ -11,7 +11,7 @@ from deepfm.click_log.split import DaySplit, HashSplit
 from deepfm.features import statistics as survey_module
 from deepfm.features.kinds.scaling import Moments
 from deepfm.features.parsed_blocks import HASH, LABEL, PART
-from deepfm.features.statistics import RowCounts, survey, value_counts
+from deepfm.features.statistics import RowCounts, collect_statistics, value_counts
 from deepfm.fields import Field, FieldSet
 from deepfm.spark.scratch import read_table
 
@@ -48,7 +48,7 @@ def survey_of(tmp_path):
     """Survey tables -> what was found."""
 
     def found(*batches, row_format=FORMAT, split=DAYS, **settings):
-        return survey(OnePartition(*batches), row_format, split, f"file://{tmp_path}", **settings)
+        return collect_statistics(OnePartition(*batches), row_format, split, f"file://{tmp_path}", **settings)
 
     return found
 

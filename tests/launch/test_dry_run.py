@@ -2,22 +2,22 @@
 
 import pytest
 
-from deepfm.distributed.collectives import SingleWorld
-from deepfm.errors import OutOfMemory, UserError
-from deepfm.launch.dry_run import rehearsal_from_json, rehearsal_to_json, rehearse
-from deepfm.launch.job_spec import WorkOrder
+from deepfm.distributed.collectives import SingleProcess
+from deepfm.errors import OutOfMemoryError, UserError
+from deepfm.launch.dry_run import dry_run, dry_run_from_json, dry_run_to_json
+from deepfm.launch.job_spec import TrainJob
 from deepfm.settings.model import ModelSettings
 
 
-def order(dataset_url, folder, embedding_dim=2, **training):
+def job(dataset_url, folder, embedding_dim=2, **training):
     settings = {"batch_size": 16, "max_epochs": 3, "learning_rate": 0.01, **training}
     content = {"model": "fm", "embedding_dim": embedding_dim, "training": settings}
     model = ModelSettings.model_validate(content)
-    return WorkOrder(dataset_url, f"file://{folder}", model, num_threads=1)
+    return TrainJob(dataset_url, f"file://{folder}", model, num_threads=1)
 
 
 def test_it_says_what_a_training_would_take(dataset_url, tmp_path):
-    rehearsal = rehearse(order(dataset_url, tmp_path), SingleWorld())
+    rehearsal = dry_run(job(dataset_url, tmp_path), SingleProcess())
     assert (rehearsal.num_steps, rehearsal.max_epochs) == (4, 3)  # 61 rows
     assert rehearsal.num_weights == 9 * (1 + 2) + 1
     # Adam holds two moments of each weight, and counts its steps.
@@ -29,27 +29,27 @@ def test_it_says_what_a_training_would_take(dataset_url, tmp_path):
 
 
 def test_no_weights_are_left(dataset_url, tmp_path):
-    rehearse(order(dataset_url, tmp_path), SingleWorld())
+    dry_run(job(dataset_url, tmp_path), SingleProcess())
     assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_it_survives_the_way_back_from_a_worker(dataset_url, tmp_path):
-    rehearsal = rehearse(order(dataset_url, tmp_path), SingleWorld())
-    assert rehearsal_from_json(rehearsal_to_json(rehearsal)) == rehearsal
+    rehearsal = dry_run(job(dataset_url, tmp_path), SingleProcess())
+    assert dry_run_from_json(dry_run_to_json(rehearsal)) == rehearsal
 
 
 def test_ranks_name_each_others_places(dataset_url, tmp_path, in_ranks):
-    found = in_ranks(2, lambda world: rehearse(order(dataset_url, tmp_path, batch_size=8), world))
+    found = in_ranks(2, lambda collectives: dry_run(job(dataset_url, tmp_path, batch_size=8), collectives))
     assert [[place.rank for place in rehearsal.places] for rehearsal in found] == [[0, 1]] * 2
 
 
 def test_a_field_that_gauc_cannot_go_by_is_refused(dataset_url, tmp_path):
     with pytest.raises(UserError, match="gauc_field user: expected a field of kind category .* among A, B"):
-        rehearse(order(dataset_url, tmp_path, gauc_field="user"), SingleWorld())
+        dry_run(job(dataset_url, tmp_path, gauc_field="user"), SingleProcess())
 
 
 def test_memory_that_would_run_out_is_told_with_what_to_lower(dataset_url, tmp_path):
     with pytest.raises(
-        OutOfMemory, match=r"^rank 0 ran out of memory: .* embedding_dim \(now 10000000000000\)"
+        OutOfMemoryError, match=r"^rank 0 ran out of memory: .* embedding_dim \(now 10000000000000\)"
     ):
-        rehearse(order(dataset_url, tmp_path, embedding_dim=10**13), SingleWorld())
+        dry_run(job(dataset_url, tmp_path, embedding_dim=10**13), SingleProcess())

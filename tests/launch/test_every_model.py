@@ -6,14 +6,14 @@ from typing import get_args
 import pytest
 import torch
 
-from deepfm.distributed.collectives import SingleWorld
+from deepfm.distributed.collectives import SingleProcess
 from deepfm.model_factory import build_model
 from deepfm.settings.model import ModelName, ModelSettings
-from deepfm.training.loop import LoopSettings, make_exchange, train_step
+from deepfm.training.loop import LoopConfig, build_synchronizer, train_step
 from deepfm.training.optimizer import Optimizer
 
 NUM_IDS, NUM_CROSSED = (4, 3, 5, 6), 1
-SETTINGS = LoopSettings(1, 1, w_reg=0.1, v_reg=0.1)
+SETTINGS = LoopConfig(1, 1, w_reg=0.1, v_reg=0.1)
 DEEP = {"embedding_dim": 2, "deep": {"hidden_units": [4, 3], "activation": "tanh"}}
 MODELS = {
     "lr": {},
@@ -57,7 +57,7 @@ class Batch:
         return Batch(self.ids[rows], self.x[rows], self.labels[rows])
 
 
-def trained(name, world, rows):
+def trained(name, collectives, rows):
     """The weights after four steps on these rows of each batch, and the loglosses told."""
     settings = {"model": name.split()[0], **MODELS[name]}
     settings["training"] = {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.05}
@@ -69,17 +69,19 @@ def trained(name, world, rows):
     kind = name.split()[-1] if " by " in name else "adam"
     ftrl = {"beta": 1.0, "l1": 0.01, "l2": 0.1} if kind == "ftrl" else None
     optimizer = Optimizer(model, 0.05, kind=kind, table_l2=0.1 * (kind == "adam_dense"), ftrl=ftrl)
-    exchange = make_exchange(model, world, SETTINGS)
-    losses = [train_step(model, optimizer, exchange, SETTINGS, Batch.of(step)[rows]) for step in range(4)]
+    synchronizer = build_synchronizer(model, collectives, SETTINGS)
+    losses = [train_step(model, optimizer, synchronizer, SETTINGS, Batch.of(step)[rows]) for step in range(4)]
     return model.state_dict(), losses
 
 
 @pytest.mark.parametrize("cuts", [(5,), (2, 4, 6)], ids=["2 ranks", "4 ranks"])
 @pytest.mark.parametrize("name", MODELS)
 def test_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_ranks, name, cuts):
-    alone, losses = trained(name, SingleWorld(), slice(None))
+    alone, losses = trained(name, SingleProcess(), slice(None))
     shares = torch.arange(8).tensor_split(cuts)
-    (one, one_losses), *others = in_ranks(len(shares), lambda world: trained(name, world, shares[world.rank]))
+    (one, one_losses), *others = in_ranks(
+        len(shares), lambda collectives: trained(name, collectives, shares[collectives.rank])
+    )
     assert one_losses == pytest.approx(losses, rel=1e-12)
     for other, other_losses in others:
         assert other_losses == one_losses

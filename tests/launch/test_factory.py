@@ -7,8 +7,8 @@ import torch
 
 from deepfm.dataset.manifest import read_manifest
 from deepfm.launch import factory as plan
-from deepfm.launch.factory import loop_settings, make_optimizer
-from deepfm.launch.job_spec import WorkOrder
+from deepfm.launch.factory import build_loop_config, build_optimizer
+from deepfm.launch.job_spec import TrainJob
 from deepfm.metrics.gauc import Groups
 from deepfm.models.deepfm import DeepFM
 from deepfm.settings.model import ModelSettings, TrainingSettings
@@ -23,7 +23,7 @@ IN_THE_LOOP = [
     ("keep", "last", "keep_last", True),
     ("monitor", "auc", "monitor", "auc"),
     ("precision", "bf16", "bf16", True),
-    ("wire", "bf16", "wire", "bf16"),
+    ("gradient_compression", "bf16", "gradient_compression", "bf16"),
     ("seed", 23, "seed", 23),
     ("plateau_patience", 3, "plateau_patience", 3),
     ("gauc_field", "B", "groups", Groups(1, 2)),
@@ -49,12 +49,12 @@ def loop_of(dataset_url, monkeypatch):
     """The loop's settings on a device that multiplies bf16, of the small dataset."""
     monkeypatch.setattr(plan, "multiplies_bf16", lambda device: True)
 
-    def make(model, keep_negatives=1.0, **order):
+    def make(model, keep_negatives=1.0, **job):
         manifest = read_manifest(dataset_url)
         data = manifest.data.model_copy(update={"keep_negatives": keep_negatives})
-        order = WorkOrder(dataset_url, "file:///run", model, num_threads=1, **order)
-        return loop_settings(
-            order,
+        job = TrainJob(dataset_url, "file:///run", model, num_threads=1, **job)
+        return build_loop_config(
+            job,
             model,
             manifest.model_copy(update={"data": data}),
             torch.device("cpu"),
@@ -113,7 +113,7 @@ def test_what_is_measured_is_corrected_for_the_negatives_that_were_left_out(loop
 
 def parts_of(**training):
     """The optimizers of the tables and of the dense weights."""
-    return make_optimizer(DeepFM((4, 5), 2, hidden_units=(4,)), settings(training).training)._optimizers
+    return build_optimizer(DeepFM((4, 5), 2, hidden_units=(4,)), settings(training).training)._optimizers
 
 
 def test_learning_rates_of_tables_and_of_the_rest_are_told_apart():

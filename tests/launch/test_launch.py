@@ -12,11 +12,11 @@ import cloudpickle
 import pytest
 
 from deepfm import storage
-from deepfm.errors import OutOfMemory, UserError
+from deepfm.errors import OutOfMemoryError, UserError
 from deepfm.launch import launch as launching
-from deepfm.launch.job_spec import WorkOrder
+from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.launch import check_slots, launch
-from deepfm.launch.worker_errors import failure_url, report_failure
+from deepfm.launch.worker_errors import report_worker_error, worker_error_url
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.settings.model import ModelSettings
 
@@ -27,7 +27,7 @@ WORKERS = WorkerSettings(threads_per_worker=1)
 
 
 @pytest.fixture
-def order(dataset_url, tmp_path):
+def job(dataset_url, tmp_path):
     def make(deep=None, **training):
         settings = {
             "model": "deepfm",
@@ -37,16 +37,16 @@ def order(dataset_url, tmp_path):
         }
         run = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
         run.mkdir()
-        return WorkOrder(dataset_url, f"file://{run}", ModelSettings.model_validate(settings), num_threads=1)
+        return TrainJob(dataset_url, f"file://{run}", ModelSettings.model_validate(settings), num_threads=1)
 
     return make
 
 
-def file_of(order, name):
-    return Path(storage.local_path(order.run_url)) / name
+def file_of(job, name):
+    return Path(storage.local_path(job.run_url)) / name
 
 
-def train_and_leave_a_digest(order, world):
+def train_and_leave_a_digest(job, collectives):
     """What a rank does, and then a digest of all its weights in the run's folder."""
     from deepfm.launch import worker
 
@@ -57,35 +57,35 @@ def train_and_leave_a_digest(order, world):
         return built[0]
 
     worker.build_model = keep_model
-    returned = launching._train(order, world)
+    returned = launching._train(job, collectives)
     digest = hashlib.sha256()
     for weight in built[0].state_dict().values():
         digest.update(weight.numpy().tobytes())
     print("a line of a worker")
-    file_of(order, f"digest-{os.getpid()}").write_text(digest.hexdigest())
+    file_of(job, f"digest-{os.getpid()}").write_text(digest.hexdigest())
     return returned
 
 
-def test_two_workers_end_with_identical_weights(spark, order, monkeypatch, capfd):
+def test_two_workers_end_with_identical_weights(spark, job, monkeypatch, capfd):
     monkeypatch.setattr(launching, "_train", train_and_leave_a_digest)
-    ordered = replace(order(deep={"dropout": 0.5, "batch_norm": True}), checkpoint_every_n_steps=2)
-    outcome = launch(spark, ordered, 2, WORKERS)
+    ordered = replace(job(deep={"dropout": 0.5, "batch_norm": True}), checkpoint_every_n_steps=2)
+    result = launch(spark, ordered, 2, WORKERS)
     digests = [path.read_text() for path in file_of(ordered, "").glob("digest-*")]
     assert len(digests) == 2 and len(set(digests)) == 1
     # The rows of both, each once.
-    assert (outcome.valid.num_rows, outcome.test.num_rows) == (21, 20)
-    assert outcome.valid == outcome.best_epoch.valid
+    assert (result.valid.num_rows, result.test.num_rows) == (21, 20)
+    assert result.valid == result.best_epoch.valid
     # Standard output belongs to the job's summary.
     printed = capfd.readouterr()
     assert printed.out == ""
     assert "a line of a worker" in printed.err
 
 
-def test_no_workers_and_one_worker_end_with_the_same_weights(spark, order):
+def test_no_workers_and_one_worker_end_with_the_same_weights(spark, job):
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    orders = [order(deep={"dropout": 0.5}) for _ in range(2)]
-    outcomes = [launch(spark, ordered, num_workers, WORKERS) for num_workers, ordered in enumerate(orders)]
-    weights = [file_of(ordered, "weights.safetensors").read_bytes() for ordered in orders]
+    jobs = [job(deep={"dropout": 0.5}) for _ in range(2)]
+    outcomes = [launch(spark, ordered, num_workers, WORKERS) for num_workers, ordered in enumerate(jobs)]
+    weights = [file_of(ordered, "weights.safetensors").read_bytes() for ordered in jobs]
     assert weights[0] == weights[1]
     assert outcomes[0].valid == outcomes[1].valid
     assert outcomes[0].test == outcomes[1].test
@@ -93,45 +93,45 @@ def test_no_workers_and_one_worker_end_with_the_same_weights(spark, order):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_loss_that_is_not_finite_stops_all_workers_with_one_line_and_no_stack_trace(spark, order, capfd):
+def test_a_loss_that_is_not_finite_stops_all_workers_with_one_line_and_no_stack_trace(spark, job, capfd):
     said = (
         r"^epoch 1, step 2: the loss is nan \(rank 0, 1 of 2\); its rows are among those of part-\d.*, with "
         r"A \d to \d, B \d to \d; lower training.learning_rate"
     )
     with pytest.raises(UserError, match=said):
-        launch(spark, order(learning_rate=1e30), 2, WORKERS)
+        launch(spark, job(learning_rate=1e30), 2, WORKERS)
     assert "Traceback" not in capfd.readouterr().err
 
 
-def break_on_rank_one(order, world):
+def break_on_rank_one(job, collectives):
     """What a rank does, but rank 1 fails when the others wait for its part of the metrics."""
     from deepfm.training import loop
 
     evaluate = loop.evaluate
 
-    def break_or_evaluate(model, world, *arguments):
-        if world.rank == 1:
+    def break_or_evaluate(model, collectives, *arguments):
+        if collectives.rank == 1:
             raise KeyError("rank 1 is broken")
-        return evaluate(model, world, *arguments)
+        return evaluate(model, collectives, *arguments)
 
     loop.evaluate = break_or_evaluate
-    return launching._train(order, world)
+    return launching._train(job, collectives)
 
 
 # The thread that waits for Spark's tasks dies with them: Horovod's way.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_raises_ends_the_job_with_its_message(spark, order, monkeypatch):
+def test_a_worker_that_raises_ends_the_job_with_its_message(spark, job, monkeypatch):
     monkeypatch.setattr(launching, "_train", break_on_rank_one)
     started = time.monotonic()
     with pytest.raises(RuntimeError, match=r"^rank 1 failed: KeyError: 'rank 1 is broken'$"):
-        launch(spark, order(), 2, WORKERS)
+        launch(spark, job(), 2, WORKERS)
     assert time.monotonic() - started < 120
 
 
-def test_more_workers_than_slots_are_refused_at_once_in_one_line(spark, order):
+def test_more_workers_than_slots_are_refused_at_once_in_one_line(spark, job):
     started = time.monotonic()
     with pytest.raises(UserError) as caught:
-        launch(spark, order(), 3, WORKERS)
+        launch(spark, job(), 3, WORKERS)
     assert str(caught.value).startswith(
         "--num-workers 3: expected that many task slots, found 2 on local[2]; give"
     )
@@ -172,58 +172,58 @@ def test_a_cluster_that_stays_too_small_is_refused():
         check_slots(Cluster(0, 1), 2, within_s=0.1)
 
 
-def left_by(order, rank, message, by_user):
+def left_by(job, rank, message, by_user):
     document = {"rank": rank, "message": message, "type": "ValueError", "by_user": by_user}
-    storage.write_json(failure_url(order.run_url, rank), document)
+    storage.write_json(worker_error_url(job.run_url, rank), document)
 
 
-def test_what_the_user_can_mend_is_told_before_faults_of_ours(order):
-    ordered = order()
+def test_what_the_user_can_mend_is_told_before_faults_of_ours(job):
+    ordered = job()
     left_by(ordered, 0, "a fault", by_user=False)
     left_by(ordered, 1, "mend this", by_user=True)
     told = launching._told_by_workers(ordered, 2, "exit code 1")
     assert isinstance(told, UserError) and str(told) == "mend this"
 
 
-def test_memory_that_a_worker_lacked_is_told_as_such(order):
-    ordered = order()
-    report_failure(ordered.run_url, 1, OutOfMemory("rank 1 ran out of memory"), by_user=True)
+def test_memory_that_a_worker_lacked_is_told_as_such(job):
+    ordered = job()
+    report_worker_error(ordered.run_url, 1, OutOfMemoryError("rank 1 ran out of memory"), by_user=True)
     told = launching._told_by_workers(ordered, 2, "exit code 1")
-    assert isinstance(told, OutOfMemory) and str(told) == "rank 1 ran out of memory"
+    assert isinstance(told, OutOfMemoryError) and str(told) == "rank 1 ran out of memory"
 
 
-def test_workers_that_left_no_message_are_told_in_horovods_words(order):
-    told = launching._told_by_workers(order(), 2, "Process name: 1\nExit code: -9\n")
+def test_workers_that_left_no_message_are_told_in_horovods_words(job):
+    told = launching._told_by_workers(job(), 2, "Process name: 1\nExit code: -9\n")
     assert str(told) == "the workers failed: Process name: 1 Exit code: -9"
 
 
-def test_more_workers_than_a_split_has_rows_are_refused_before_any_is_asked_for(order):
+def test_more_workers_than_a_split_has_rows_are_refused_before_any_is_asked_for(job):
     """The test rows are read last of all: their rank would have nothing when all is trained."""
     with pytest.raises(UserError, match="expected at least a row for each of 1000000 workers, found"):
-        launch(None, order(), 1_000_000, None)
+        launch(None, job(), 1_000_000, None)
 
 
-def test_a_field_of_the_gauc_that_is_not_there_is_told_before_any_worker_is_asked_for(order):
-    given = order()
+def test_a_field_of_the_gauc_that_is_not_there_is_told_before_any_worker_is_asked_for(job):
+    given = job()
     training = given.model.training.model_copy(update={"gauc_field": "nosuch"})
     model = given.model.model_copy(update={"training": training})
     with pytest.raises(UserError, match=r"training\.gauc_field nosuch: expected a field of kind category"):
         launch(None, replace(given, model=model), 2, None)
 
 
-@pytest.mark.parametrize("run", [launch, launching.launch_rehearsal])
-def test_batch_norm_over_a_single_row_is_refused_before_any_worker_is_asked_for(order, run):
+@pytest.mark.parametrize("run", [launch, launching.launch_dry_run])
+def test_batch_norm_over_a_single_row_is_refused_before_any_worker_is_asked_for(job, run):
     # 61 training rows: of 31 workers one would have a row of its own, of 30 none.
-    manifest = launching.read_manifest(order().dataset_url)
+    manifest = launching.read_manifest(job().dataset_url)
     splits = {name: part.model_copy(update={"num_rows": 61}) for name, part in manifest.splits.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launching, "read_manifest", lambda url: manifest.model_copy(update={"splits": splits}))
         patch.setattr(launching, "_run_on_workers", asked_for)
         with pytest.raises(UserError, match=r"^deep.batch_norm: .* each of 31 workers, found 61 in all"):
-            run(None, order({"batch_norm": True}), 31, WORKERS)
+            run(None, job({"batch_norm": True}), 31, WORKERS)
         for deep, num_workers in (({"batch_norm": True}, 30), ({}, 31)):
             with pytest.raises(NotImplementedError):
-                run(None, order(deep), num_workers, WORKERS)
+                run(None, job(deep), num_workers, WORKERS)
 
 
 def asked_for(*_):

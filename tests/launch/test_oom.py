@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepfm.errors import OutOfMemory
-from deepfm.launch.oom import memory_advice
+from deepfm.errors import OutOfMemoryError
+from deepfm.launch.oom import explain_out_of_memory
 from deepfm.settings.model import ModelSettings
 
 SETTINGS = ModelSettings.model_validate(
@@ -20,12 +20,14 @@ SETTINGS = ModelSettings.model_validate(
 @pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)])
 def test_an_allocation_that_fails_says_what_to_lower(allocate):
     with (
-        pytest.raises(OutOfMemory, match=r"^rank 3 ran out of memory: .*batch_size \(now 4096\).*1,000 ids"),
-        memory_advice(3, SETTINGS, [400, 600]),
+        pytest.raises(
+            OutOfMemoryError, match=r"^rank 3 ran out of memory: .*batch_size \(now 4096\).*1,000 ids"
+        ),
+        explain_out_of_memory(3, SETTINGS, [400, 600]),
     ):
         allocate()
 
 
 def test_other_errors_stay_as_they_are():
-    with pytest.raises(RuntimeError, match="^something else$"), memory_advice(0, SETTINGS, [1]):
+    with pytest.raises(RuntimeError, match="^something else$"), explain_out_of_memory(0, SETTINGS, [1]):
         raise RuntimeError("something else")

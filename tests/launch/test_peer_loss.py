@@ -8,7 +8,7 @@ import pytest
 
 from deepfm import storage
 from deepfm.launch import peer_loss as contact
-from deepfm.launch.peer_loss import forget_lost, hanging_up, lost_url, watched_for_lost
+from deepfm.launch.peer_loss import clear_peer_loss, close_connections_to, monitor_peer_loss, peer_loss_url
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def quick(monkeypatch):
 
 
 def lost(url, rank, host):
-    storage.write_json(lost_url(url, rank), {"rank": rank, "host": host})
+    storage.write_json(peer_loss_url(url, rank), {"rank": rank, "host": host})
 
 
 def wait_until(condition):
@@ -34,7 +34,7 @@ def test_ranks_that_lost_the_others_are_given_up_with_the_executors_that_do_not_
     with socket.create_server(("127.0.0.1", 0)) as there, socket.create_server(("127.0.0.2", 0)) as gone:
         answering, silent = there.getsockname(), gone.getsockname()
         gone.close()
-        with watched_for_lost(url, 3, lambda: [answering, silent, ("new", -1)], told.append):
+        with monitor_peer_loss(url, 3, lambda: [answering, silent, ("new", -1)], told.append):
             lost(url, 0, "one"), lost(url, 2, "three")
             wait_until(lambda: told)
     assert told == [
@@ -44,7 +44,7 @@ def test_ranks_that_lost_the_others_are_given_up_with_the_executors_that_do_not_
 
 def test_where_the_block_ends_by_itself_nothing_is_given_up(tmp_path, quick):
     url, told = f"file://{tmp_path}", []
-    with watched_for_lost(url, 2, list, told.append):
+    with monitor_peer_loss(url, 2, list, told.append):
         lost(url, 0, "one")
         time.sleep(0.1)
     assert told == []
@@ -53,8 +53,8 @@ def test_where_the_block_ends_by_itself_nothing_is_given_up(tmp_path, quick):
 def test_an_earlier_try_is_forgotten(tmp_path, quick):
     url, told = f"file://{tmp_path}", []
     lost(url, 1, "one")
-    forget_lost(url, 2)
-    with watched_for_lost(url, 2, list, told.append):
+    clear_peer_loss(url, 2)
+    with monitor_peer_loss(url, 2, list, told.append):
         time.sleep(0.4)
     assert told == []
 
@@ -66,7 +66,7 @@ def test_a_wait_for_an_executors_answer_ends_when_contact_is_given_up(quick):
         answers = []
         thread = threading.Thread(target=lambda: answers.append(waiting.recv(1)))
         thread.start()
-        with hanging_up(lambda: [executor.getsockname()]) as hang_up:
+        with close_connections_to(lambda: [executor.getsockname()]) as hang_up:
             time.sleep(0.1)
             assert thread.is_alive()
             hang_up()
@@ -82,7 +82,7 @@ def test_a_wait_for_an_executors_answer_ends_when_contact_is_given_up(quick):
 def test_connections_of_this_machine_are_left_alone(quick):
     with socket.create_server(("127.0.0.1", 0)) as executor:
         waiting = socket.create_connection(executor.getsockname(), timeout=20)
-        with hanging_up(lambda: [executor.getsockname()]) as hang_up:
+        with close_connections_to(lambda: [executor.getsockname()]) as hang_up:
             hang_up()
             time.sleep(0.2)
         accepted, _ = executor.accept()

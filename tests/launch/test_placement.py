@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from deepfm.errors import UserError
-from deepfm.launch.placement import Place, call_roll, require_own_gpus
+from deepfm.launch.placement import WorkerPlacement, gather_placement, require_own_gpus
 
 
 def places(*hosts_and_gpus):
     return [
-        Place(rank, host, "cuda:0 NVIDIA H100, 1 threads", gpu)
+        WorkerPlacement(rank, host, "cuda:0 NVIDIA H100, 1 threads", gpu)
         for rank, (host, gpu) in enumerate(hosts_and_gpus)
     ]
 
@@ -33,12 +33,12 @@ def test_workers_with_gpus_of_their_own_or_on_cpus_are_welcome():
 def test_ranks_that_take_one_gpu_are_told_on_every_rank(in_ranks, monkeypatch):
     found = SimpleNamespace(name="NVIDIA H100", uuid="GPU-1")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
-    errors = in_ranks(2, lambda world: call_roll(world, torch.device("cuda", 0)))
+    errors = in_ranks(2, lambda collectives: gather_placement(collectives, torch.device("cuda", 0)))
     assert [type(error) for error in errors] == [UserError, UserError]
     assert "found 2 workers on one GPU of " in str(errors[1])
 
 
 def test_ranks_on_cpus_know_each_others_places(in_ranks):
-    one, other = in_ranks(2, lambda world: call_roll(world, torch.device("cpu")))
+    one, other = in_ranks(2, lambda collectives: gather_placement(collectives, torch.device("cpu")))
     assert one == other
     assert [(place.rank, place.gpu) for place in one] == [(0, None), (1, None)]

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from deepfm.launch import progress
-from deepfm.launch.progress import ProgressWriter, watched
-from deepfm.launch.step_metrics import StepCurve
+from deepfm.launch.progress import ProgressWriter, monitor_progress
+from deepfm.launch.step_metrics import StepMetrics
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def wait_until(condition):
 
 def test_every_epoch_is_handed_on_once_and_in_order(run_url):
     writer, seen = writer_of(run_url, num_steps=2, max_epochs=3), []
-    with watched(run_url, seen.append):
+    with monitor_progress(run_url, seen.append):
         writer.epoch({"epoch": 1})
         wait_until(lambda: seen)
         writer.epoch({"epoch": 2})
@@ -42,7 +42,7 @@ def test_every_epoch_is_handed_on_once_and_in_order(run_url):
 
 def test_a_run_that_wrote_nothing_has_no_epochs(run_url):
     seen = []
-    with watched(run_url, seen.append):
+    with monitor_progress(run_url, seen.append):
         pass
     assert seen == []
 
@@ -55,7 +55,7 @@ def test_an_epoch_that_could_not_be_handed_on_is_handed_on_later(run_url, caplog
             raise ConnectionError("no answer")
         seen.append(metrics)
 
-    with watched(run_url, server_is_away_once):
+    with monitor_progress(run_url, server_is_away_once):
         writer.epoch({"epoch": 1})
         writer.epoch({"epoch": 2})
         wait_until(lambda: seen)
@@ -64,7 +64,7 @@ def test_an_epoch_that_could_not_be_handed_on_is_handed_on_later(run_url, caplog
 
 
 def test_an_error_of_the_training_goes_through(run_url):
-    with pytest.raises(ValueError, match="broken"), watched(run_url, lambda _: None):
+    with pytest.raises(ValueError, match="broken"), monitor_progress(run_url, lambda _: None):
         raise ValueError("broken")
 
 
@@ -80,7 +80,7 @@ def test_without_a_terminal_progress_is_a_line_a_minute(run_url, caplog, monkeyp
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
     writer = writer_of(run_url, num_steps=10, max_epochs=3)
-    with watched(run_url, lambda _: None):
+    with monitor_progress(run_url, lambda _: None):
         writer.step(2, 4, 0.512, 12345.6)
         wait_until(lambda: caplog.messages)
     line = "epoch 2/3, step 4/10, 12346 samples/s, logloss 0.5120, at most 16 steps left"
@@ -89,7 +89,7 @@ def test_without_a_terminal_progress_is_a_line_a_minute(run_url, caplog, monkeyp
 
 def test_epochs_of_workers_that_were_started_again_are_handed_on(run_url):
     writer, seen = writer_of(run_url, num_steps=2, max_epochs=4), []
-    with watched(run_url, seen.append):
+    with monitor_progress(run_url, seen.append):
         writer.epoch({"epoch": 1})
         writer.epoch({"epoch": 2})
         wait_until(lambda: len(seen) == 2)
@@ -101,14 +101,14 @@ def test_epochs_of_workers_that_were_started_again_are_handed_on(run_url):
 def test_what_was_told_before_this_training_is_not_handed_on(run_url):
     writer_of(run_url, num_steps=2, max_epochs=3).epoch({"epoch": 1})
     seen = []
-    with watched(run_url, seen.append):
+    with monitor_progress(run_url, seen.append):
         writer_of(run_url, num_steps=2, max_epochs=3).epoch({"epoch": 2})
     assert seen == [{"epoch": 2}]
 
 
 def test_points_within_epochs_are_means_of_their_own_steps(run_url):
     writer, points = writer_of(run_url, num_steps=2, max_epochs=2, curves="fm_"), []
-    with watched(run_url, lambda _: None, points.extend):
+    with monitor_progress(run_url, lambda _: None, points.extend):
         # Means of the epoch so far, of steps with logloss 0.8, 0.6 and 0.5, 0.1.
         for epoch, step, mean in ((1, 1, 0.8), (1, 2, 0.7), (2, 1, 0.5), (2, 2, 0.3)):
             writer.step(epoch, step, mean, 100.0)
@@ -120,11 +120,11 @@ def test_points_within_epochs_are_means_of_their_own_steps(run_url):
 
 
 def test_points_are_no_more_than_can_be_looked_at_and_none_is_of_what_came_before(run_url):
-    curve = StepCurve(1000)
+    curve = StepMetrics(1000)
     steps = [step for step in range(1, 1001) if curve.point(1, step, 0.5)]
     assert steps == list(range(20, 1001, 20))
     # Taken up again after step 30, where the epoch's mean was 0.6; then all steps have 0.2.
-    again = StepCurve(1000)
+    again = StepMetrics(1000)
     means = {step: (30 * 0.6 + (step - 30) * 0.2) / step for step in range(31, 61)}
     found = [again.point(2, step, mean) for step, mean in means.items()]
     (at_40, at_60) = [point for point in found if point]
@@ -145,7 +145,7 @@ def test_epochs_of_an_earlier_training_of_the_run_stay(tmp_path):
 def test_what_an_epoch_came_to_is_told(run_url, caplog):
     caplog.set_level(logging.INFO)
     writer = writer_of(run_url, num_steps=2, max_epochs=3)
-    with watched(run_url, lambda _: None):
+    with monitor_progress(run_url, lambda _: None):
         writer.epoch({"epoch": 1, "train_logloss": 0.51234567, "valid_auc": 0.75, "samples_per_s": 12345.6})
         wait_until(lambda: caplog.messages)
     assert caplog.messages == ["epoch 1: train_logloss 0.51235, valid_auc 0.75, samples_per_s 12346"]

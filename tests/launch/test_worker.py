@@ -8,17 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deepfm.distributed.collectives import SingleWorld
-from deepfm.launch.factory import make_optimizer
-from deepfm.launch.job_spec import OPTIMIZER, WEIGHTS, WorkOrder
+from deepfm.distributed.collectives import SingleProcess
+from deepfm.launch.factory import build_optimizer
+from deepfm.launch.job_spec import OPTIMIZER, WEIGHTS, TrainJob
 from deepfm.launch.worker import run_worker
 from deepfm.models.fm import FM
-from deepfm.models.lr import LR
+from deepfm.models.lr import LogisticRegression
 from deepfm.settings.model import ModelSettings, TrainingSettings
-from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
+from deepfm.training.checkpoint import Checkpoints
 from deepfm.training.ftrl import Ftrl
 from deepfm.training.optimizer import LazyAdam
 from deepfm.training.profiler import TABLE, TRACE
+from deepfm.weights import load_weights, save_weights
 
 
 def training_settings(**changes):
@@ -34,23 +35,23 @@ def settings(**training):
 @pytest.fixture
 def trained(dataset_url, tmp_path):
     def train(**training):
-        order = WorkOrder(dataset_url, f"file://{tmp_path}", settings(**training), num_threads=1)
-        return run_worker(order, SingleWorld())
+        job = TrainJob(dataset_url, f"file://{tmp_path}", settings(**training), num_threads=1)
+        return run_worker(job, SingleProcess())
 
     return train
 
 
 def test_outcome_is_measured_on_every_validation_and_test_row(trained):
-    outcome = trained()
-    assert (outcome.valid.num_rows, outcome.test.num_rows) == (21, 20)
+    result = trained()
+    assert (result.valid.num_rows, result.test.num_rows) == (21, 20)
 
 
 def test_weights_kept_are_those_of_the_best_epoch_and_not_of_the_last(trained, tmp_path):
     # Clicks by chance: what is learnt from them soon makes validation worse.
-    outcome = trained(learning_rate=0.5, max_epochs=6, patience=6)
-    assert outcome.training.best < 6
-    assert outcome.valid == outcome.best_epoch.valid
-    assert outcome.valid.logloss == min(epoch.valid.logloss for epoch in outcome.training.epochs)
+    result = trained(learning_rate=0.5, max_epochs=6, patience=6)
+    assert result.history.best < 6
+    assert result.valid == result.best_epoch.valid
+    assert result.valid.logloss == min(epoch.valid.logloss for epoch in result.history.epochs)
     assert load_weights(f"file://{tmp_path}/weights.safetensors")["linear.bias"].shape == (1,)
 
 
@@ -79,12 +80,12 @@ FM_TABLES = ("linear.bias", "linear.weights.table.weight", "embedding.table.weig
 def fnn_order(dataset_url, tmp_path):
     """Its second stage is `num_epochs` long and moves no weight by more than `learning_rate` a step."""
 
-    def order(num_epochs=1, learning_rate=1e-9, init_url=None, **changes):
+    def job(num_epochs=1, learning_rate=1e-9, init_url=None, **changes):
         training = {"batch_size": 16, "max_epochs": num_epochs, "learning_rate": learning_rate}
         model = ModelSettings.model_validate({**FNN, "training": training, **changes})
-        return WorkOrder(dataset_url, f"file://{tmp_path}", model, num_threads=1, init_url=init_url)
+        return TrainJob(dataset_url, f"file://{tmp_path}", model, num_threads=1, init_url=init_url)
 
-    return order
+    return job
 
 
 def assert_starts_from(weights, fm_weights):
@@ -94,25 +95,25 @@ def assert_starts_from(weights, fm_weights):
 
 
 def test_an_fnn_starts_from_the_best_epochs_weights_of_an_fm_that_is_trained_first(fnn_order, tmp_path):
-    outcome = run_worker(fnn_order(), SingleWorld())
+    result = run_worker(fnn_order(), SingleProcess())
     fm_weights = load_weights(f"file://{tmp_path}/fm.safetensors")
-    assert outcome.first_stage.best < len(outcome.first_stage.epochs) == 6
+    assert result.first_stage.best < len(result.first_stage.epochs) == 6
     assert fm_weights["linear.weights.table.weight"].abs().max() > 0.1  # from zero: it was trained
     assert_starts_from(load_weights(f"file://{tmp_path}/weights.safetensors"), fm_weights)
 
 
 def test_the_first_stage_is_the_fm_that_those_settings_alone_would_train(fnn_order, tmp_path):
-    order = fnn_order()
-    outcome = run_worker(order, SingleWorld())
+    job = fnn_order()
+    result = run_worker(job, SingleProcess())
     (tmp_path / "alone").mkdir()
     alone_url = f"file://{tmp_path}/alone"
-    alone = run_worker(WorkOrder(order.dataset_url, alone_url, order.model.first_stage(), 1), SingleWorld())
-    assert [epoch.valid for epoch in outcome.first_stage.epochs] == [e.valid for e in alone.training.epochs]
+    alone = run_worker(TrainJob(job.dataset_url, alone_url, job.model.first_stage(), 1), SingleProcess())
+    assert [epoch.valid for epoch in result.first_stage.epochs] == [e.valid for e in alone.history.epochs]
     assert (tmp_path / "fm.safetensors").read_bytes() == (tmp_path / "alone/weights.safetensors").read_bytes()
 
 
 def test_the_second_stage_trains_what_it_took_over(fnn_order, tmp_path):
-    run_worker(fnn_order(learning_rate=0.05), SingleWorld())
+    run_worker(fnn_order(learning_rate=0.05), SingleProcess())
     weights, fm_weights = (
         load_weights(f"file://{tmp_path}/{name}.safetensors") for name in ("weights", "fm")
     )
@@ -120,15 +121,15 @@ def test_the_second_stage_trains_what_it_took_over(fnn_order, tmp_path):
 
 
 def test_outcome_of_an_fnn_is_that_of_its_second_stage(fnn_order):
-    outcome = run_worker(fnn_order(num_epochs=2, learning_rate=0.01), SingleWorld())
-    assert (len(outcome.first_stage.epochs), len(outcome.training.epochs)) == (6, 2)
-    assert outcome.valid == outcome.best_epoch.valid
+    result = run_worker(fnn_order(num_epochs=2, learning_rate=0.01), SingleProcess())
+    assert (len(result.first_stage.epochs), len(result.history.epochs)) == (6, 2)
+    assert result.valid == result.best_epoch.valid
     # 9 ids, F = 2, K = 2: 9 (K + 1) + 1, then an MLP over 1 + F (K + 1) inputs.
-    assert outcome.num_weights == 28 + (7 + 1) * 4 + (4 + 1)
+    assert result.num_weights == 28 + (7 + 1) * 4 + (4 + 1)
 
 
 def test_curves_of_the_first_stage_have_a_prefix_and_come_first(fnn_order, tmp_path):
-    run_worker(fnn_order(), SingleWorld())
+    run_worker(fnn_order(), SingleProcess())
     epochs = json.loads((tmp_path / "progress.json").read_text())["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4, 5, 6, 1]
     assert ["fm_valid_auc" in epoch for epoch in epochs] == [True] * 6 + [False]
@@ -136,14 +137,14 @@ def test_curves_of_the_first_stage_have_a_prefix_and_come_first(fnn_order, tmp_p
 
 
 def test_without_settings_of_its_own_the_first_stage_has_those_of_training(fnn_order):
-    outcome = run_worker(fnn_order(num_epochs=2, learning_rate=0.01, pretraining=None), SingleWorld())
-    assert len(outcome.first_stage.epochs) == 2
+    result = run_worker(fnn_order(num_epochs=2, learning_rate=0.01, pretraining=None), SingleProcess())
+    assert len(result.first_stage.epochs) == 2
 
 
 def test_what_the_fms_optimizer_remembers_is_not_left_as_the_fnns(fnn_order, tmp_path):
-    order = fnn_order()
-    training = order.model.training.model_copy(update={"save_optimizer": False})
-    run_worker(replace(order, model=order.model.model_copy(update={"training": training})), SingleWorld())
+    job = fnn_order()
+    training = job.model.training.model_copy(update={"save_optimizer": False})
+    run_worker(replace(job, model=job.model.model_copy(update={"training": training})), SingleProcess())
     assert not (tmp_path / OPTIMIZER).exists()
 
 
@@ -152,19 +153,19 @@ def test_an_fnn_that_is_given_an_fm_starts_from_it_and_trains_none(fnn_order, tm
     for weight in fm.parameters():
         torch.nn.init.normal_(weight)
     save_weights(f"file://{tmp_path}/given.safetensors", fm.state_dict())
-    outcome = run_worker(fnn_order(init_url=f"file://{tmp_path}/given.safetensors"), SingleWorld())
-    assert outcome.first_stage is None
+    result = run_worker(fnn_order(init_url=f"file://{tmp_path}/given.safetensors"), SingleProcess())
+    assert result.first_stage is None
     assert not (tmp_path / "fm.safetensors").exists()
     assert_starts_from(load_weights(f"file://{tmp_path}/weights.safetensors"), fm.state_dict())
 
 
 def test_two_ranks_train_both_stages_to_one_outcome(fnn_order, in_ranks):
     # Not their speed, which each takes by its own clock.
-    def found(outcome):
-        stages = (outcome.first_stage, outcome.training)
-        return outcome.valid, outcome.test, [[epoch.valid for epoch in stage.epochs] for stage in stages]
+    def found(result):
+        stages = (result.first_stage, result.history)
+        return result.valid, result.test, [[epoch.valid for epoch in stage.epochs] for stage in stages]
 
-    one, other = in_ranks(2, lambda world: run_worker(fnn_order(learning_rate=0.01), world))
+    one, other = in_ranks(2, lambda collectives: run_worker(fnn_order(learning_rate=0.01), collectives))
     assert found(one) == found(other)
 
 
@@ -172,40 +173,40 @@ def test_two_ranks_train_both_stages_to_one_outcome(fnn_order, in_ranks):
 
 
 def test_settings_choose_the_optimizer():
-    model = LR((4, 5))
+    model = LogisticRegression((4, 5))
     ftrl = {"optimizer": "ftrl", "ftrl": {"beta": 0.5, "l1": 0.1, "l2": 0.2}}
-    (by_ftrl,) = make_optimizer(model, training_settings(**ftrl))._optimizers
+    (by_ftrl,) = build_optimizer(model, training_settings(**ftrl))._optimizers
     assert isinstance(by_ftrl, Ftrl)
     assert by_ftrl.defaults == {"lr": 0.01, "beta": 0.5, "l1": 0.1, "l2": 0.2}
-    by_adam = make_optimizer(model, training_settings())._optimizers
+    by_adam = build_optimizer(model, training_settings())._optimizers
     assert [type(optimizer) for optimizer in by_adam] == [LazyAdam, torch.optim.Adam]
 
 
 def test_an_lr_is_trained_by_ftrl(dataset_url, tmp_path):
     ftrl = {"optimizer": "ftrl", "ftrl": {"l1": 100.0}}
     lr = ModelSettings(model="lr", training=training_settings(**ftrl))
-    outcome = run_worker(WorkOrder(dataset_url, f"file://{tmp_path}", lr, num_threads=1), SingleWorld())
+    result = run_worker(TrainJob(dataset_url, f"file://{tmp_path}", lr, num_threads=1), SingleProcess())
     # l1 so strong holds every weight at zero, which Adam would not.
-    assert outcome.valid.logloss == pytest.approx(math.log(2), rel=1e-6)
-    assert outcome.num_weights == 9 + 1
+    assert result.valid.logloss == pytest.approx(math.log(2), rel=1e-6)
+    assert result.num_weights == 9 + 1
 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["moments", "no-moments"])
 def test_an_lr_goes_on_by_ftrl_from_its_weights_whatever_the_settings_were(
     dataset_url, tmp_path, in_ranks, is_kept
 ):
-    def order(name, learning_rate, beta, **changes):
+    def job(name, learning_rate, beta, **changes):
         training = {"optimizer": "ftrl", "ftrl": {"beta": beta}, "scale_learning_rate": "linear"}
         lr = ModelSettings(model="lr", training=training_settings(learning_rate=learning_rate, **training))
         (tmp_path / name).mkdir()
-        return WorkOrder(dataset_url, f"file://{tmp_path}/{name}", lr, num_threads=1, **changes)
+        return TrainJob(dataset_url, f"file://{tmp_path}/{name}", lr, num_threads=1, **changes)
 
-    run_worker(order("begun", 0.5, 0.01), SingleWorld())
+    run_worker(job("begun", 0.5, 0.01), SingleProcess())
     if not is_kept:
         (tmp_path / "begun" / OPTIMIZER).unlink()
     # A beta so large makes steps of next to nothing; two workers double the rate.
-    going_on = order("on", 0.1, 1e6, start_url=f"file://{tmp_path}/begun")
-    in_ranks(2, lambda world: run_worker(going_on, world))
+    going_on = job("on", 0.1, 1e6, start_url=f"file://{tmp_path}/begun")
+    in_ranks(2, lambda collectives: run_worker(going_on, collectives))
     before, after = (load_weights(f"file://{tmp_path}/{name}/{WEIGHTS}") for name in ("begun", "on"))
     assert before["linear.weights.table.weight"].abs().max() > 0.1
     for name in before:
@@ -213,21 +214,21 @@ def test_an_lr_goes_on_by_ftrl_from_its_weights_whatever_the_settings_were(
 
 
 def test_gauc_by_a_field_is_measured_on_validation_and_test_rows(trained):
-    outcome, without = trained(gauc_field="A"), trained()
-    for metrics in (outcome.valid, outcome.test):
+    result, without = trained(gauc_field="A"), trained()
+    for metrics in (result.valid, result.test):
         assert 0 < metrics.gauc < 1
-    assert "valid_gauc" in outcome.best_epoch.curves()
+    assert "valid_gauc" in result.best_epoch.curves()
     assert without.valid.gauc is None
 
 
 def test_a_training_that_is_profiled_leaves_its_trace(dataset_url, tmp_path):
-    order = WorkOrder(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, profile_steps=2)
-    run_worker(order, SingleWorld())
+    job = TrainJob(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, profile_steps=2)
+    run_worker(job, SingleProcess())
     assert {path.name for path in tmp_path.iterdir()} >= {TRACE, TABLE}
 
 
 def test_both_stages_of_an_fnn_leave_their_traces(fnn_order, tmp_path):
-    run_worker(replace(fnn_order(num_epochs=2), profile_steps=2), SingleWorld())
+    run_worker(replace(fnn_order(num_epochs=2), profile_steps=2), SingleProcess())
     assert {path.name for path in tmp_path.glob("*trace*")} == {TRACE, f"fm_{TRACE}"}
     fm, fnn = (gzip.decompress((tmp_path / name).read_bytes()).decode() for name in (f"fm_{TRACE}", TRACE))
     # Only the FNN has a hidden layer.
@@ -237,10 +238,10 @@ def test_both_stages_of_an_fnn_leave_their_traces(fnn_order, tmp_path):
 def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
     dataset_url, tmp_path, monkeypatch
 ):
-    def order(name, **changes):
+    def job(name, **changes):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        return WorkOrder(
+        return TrainJob(
             dataset_url,
             f"file://{folder}",
             settings(max_epochs=3, patience=3),
@@ -249,7 +250,7 @@ def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
             **changes,
         )
 
-    whole = run_worker(order("whole"), SingleWorld())
+    whole = run_worker(job("whole"), SingleProcess())
     save, saved = Checkpoints.save, []
 
     def save_and_fall(self, position, *state):
@@ -261,21 +262,21 @@ def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "save", save_and_fall)
         with pytest.raises(KeyboardInterrupt):
-            run_worker(order("cut"), SingleWorld())
-    again = run_worker(order("cut", resume=True), SingleWorld())
+            run_worker(job("cut"), SingleProcess())
+    again = run_worker(job("cut", resume=True), SingleProcess())
     weights = [load_weights(f"file://{tmp_path}/{name}/weights.safetensors") for name in ("whole", "cut")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert (again.valid, again.test, again.training.best) == (whole.valid, whole.test, whole.training.best)
-    assert [epoch.train_logloss for epoch in again.training.epochs] == [
-        epoch.train_logloss for epoch in whole.training.epochs
+    assert (again.valid, again.test, again.history.best) == (whole.valid, whole.test, whole.history.best)
+    assert [epoch.train_logloss for epoch in again.history.epochs] == [
+        epoch.train_logloss for epoch in whole.history.epochs
     ]
 
 
 def test_to_resume_without_a_checkpoint_is_to_begin(dataset_url, tmp_path):
-    order = WorkOrder(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, resume=True)
-    assert len(run_worker(order, SingleWorld()).training.epochs) == 2
+    job = TrainJob(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, resume=True)
+    assert len(run_worker(job, SingleProcess()).history.epochs) == 2
 
 
 def test_without_the_order_no_checkpoint_is_written(dataset_url, tmp_path):
-    run_worker(WorkOrder(dataset_url, f"file://{tmp_path}", settings(), num_threads=1), SingleWorld())
+    run_worker(TrainJob(dataset_url, f"file://{tmp_path}", settings(), num_threads=1), SingleProcess())
     assert not list(tmp_path.glob("*.checkpoint.*"))

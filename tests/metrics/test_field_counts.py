@@ -3,7 +3,7 @@
 import torch
 
 from deepfm.fields import Field, FieldSet
-from deepfm.metrics.field_counts import FIRST_SHOWN, MISSING, NUM_SHOWN, OTHER, UNKNOWN, FieldTally
+from deepfm.metrics.field_counts import FIRST_SHOWN, MISSING, NUM_SHOWN, OTHER, UNKNOWN, FieldValueCounts
 
 FIELDS = FieldSet(
     [
@@ -16,9 +16,9 @@ FIELDS = FieldSet(
 
 
 def counts_of(*rows):
-    tally = FieldTally(FIELDS)
+    tally = FieldValueCounts(FIELDS)
     for row in rows:
-        tally.add(torch.tensor([row]))
+        tally.update(torch.tensor([row]))
     return tally.counts
 
 
@@ -42,6 +42,6 @@ def test_a_value_is_there_or_missing_and_a_cross_is_not_counted():
 
 def test_batches_add_up():
     ids = torch.tensor([[0, 2, -1, 1, 0], [3, 2, 3, 0, 1]])
-    together = FieldTally(FIELDS)
-    together.add(ids)
+    together = FieldValueCounts(FIELDS)
+    together.update(ids)
     assert torch.equal(together.counts, counts_of(*ids.tolist()))

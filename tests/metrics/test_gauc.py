@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from deepfm.distributed.collectives import SingleWorld
+from deepfm.distributed.collectives import SingleProcess
 from deepfm.metrics.gauc import Groups, GroupScores, gauc
 
 
@@ -41,7 +41,7 @@ def test_groups_of_one_label_are_left_out():
 
 
 def test_without_impressions_there_is_none():
-    assert math.isnan(GroupScores(Groups(0, 2)).gauc(SingleWorld()))
+    assert math.isnan(GroupScores(Groups(0, 2)).gauc(SingleProcess()))
 
 
 def rows(num_rows):
@@ -53,10 +53,10 @@ def rows(num_rows):
 def test_impressions_of_missing_and_unknown_values_are_nobodys():
     ids, logits, labels = rows(500)
     scores = GroupScores(Groups(slot=1, first_known_id=4))
-    scores.add(ids, logits, labels.float())
+    scores.update(ids, logits, labels.float())
     known = ids[:, 1] >= 4
     expected = by_definition(ids[known, 1], logits[known], labels[known])
-    assert scores.gauc(SingleWorld()) == pytest.approx(expected)
+    assert scores.gauc(SingleProcess()) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -64,11 +64,11 @@ def test_several_ranks_have_the_gauc_of_all_their_rows(in_ranks, size):
     ids, logits, labels = rows(301)
     shares = torch.arange(301).tensor_split(size)
 
-    def work(world):
+    def work(collectives):
         scores = GroupScores(Groups(slot=0, first_known_id=2))
-        for part in shares[world.rank].split(50):
-            scores.add(ids[part], logits[part], labels[part].float())
-        return scores.gauc(world)
+        for part in shares[collectives.rank].split(50):
+            scores.update(ids[part], logits[part], labels[part].float())
+        return scores.gauc(collectives)
 
     known = ids[:, 0] >= 2
     expected = by_definition(ids[known, 0], logits[known], labels[known])

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from deepfm.fields import Field, FieldSet
 from deepfm.metrics.field_counts import FIRST_SHOWN, MISSING, NUM_SHOWN, OTHER, UNKNOWN
-from deepfm.metrics.slices import SliceTally
+from deepfm.metrics.slices import SliceAccumulator
 
 #: S is after two slots of a list; of T, which nobody asks for, there are more.
 FIELDS = FieldSet(
@@ -35,15 +35,15 @@ def rows():
 
 
 def tallied(rows, *parts):
-    tally = SliceTally(FIELDS, ["S"])
+    tally = SliceAccumulator(FIELDS, ["S"])
     for part in parts:
-        tally.add(*(column[part] for column in rows))
+        tally.update(*(column[part] for column in rows))
     return tally
 
 
 def test_a_slice_has_the_figures_of_its_rows(rows):
     ids, logits, labels = (column.numpy() for column in rows)
-    (found,) = tallied(rows, slice(None)).metrics().values()
+    (found,) = tallied(rows, slice(None)).compute().values()
     assert [one.kind for one in found] == [MISSING, UNKNOWN, FIRST_SHOWN, FIRST_SHOWN + 1, OTHER]
     kinds = np.array([KIND_OF_ID[id_] for id_ in ids[:, 2]])
     for one in found:
@@ -63,10 +63,10 @@ def test_slices_add_up_over_batches_and_ranks(rows):
 
 
 def test_a_slice_without_clicks_has_no_auc_and_nothing_asked_for_costs_nothing(rows):
-    tally = SliceTally(FIELDS, ["S"])
-    tally.add(torch.tensor([[2, -1, 3, 0]]), torch.tensor([0.5]), torch.tensor([0.0]))
-    (found,) = tally.metrics()["S"]
+    tally = SliceAccumulator(FIELDS, ["S"])
+    tally.update(torch.tensor([[2, -1, 3, 0]]), torch.tensor([0.5]), torch.tensor([0.0]))
+    (found,) = tally.compute()["S"]
     assert math.isnan(found.auc) and math.isnan(found.calibration)
-    nothing = SliceTally(FIELDS, [])
-    nothing.add(*rows)
-    assert (nothing.tensors(), nothing.metrics()) == ([], {})
+    nothing = SliceAccumulator(FIELDS, [])
+    nothing.update(*rows)
+    assert (nothing.tensors(), nothing.compute()) == ([], {})

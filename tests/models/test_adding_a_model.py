@@ -12,17 +12,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TRAIN = """
 import json, sys
-import deepfm.models.specs
-assert deepfm.models.specs.__file__.startswith(sys.argv[1])  # the copy, not the checkout
+import deepfm.model_specs
+assert deepfm.model_specs.__file__.startswith(sys.argv[1])  # the copy, not the checkout
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
-from deepfm.launch.job_spec import WorkOrder
+from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.worker import run_worker
-from deepfm.distributed.collectives import SingleWorld
+from deepfm.distributed.collectives import SingleProcess
 settings = load_settings("conf/model/dcn.yaml", ModelSettings)
 training = settings.training.model_copy(update={"max_epochs": 1, "batch_size": 8})
 settings = settings.model_copy(update={"training": training})
-outcome = run_worker(WorkOrder(sys.argv[2], f"file://{sys.argv[1]}/run", settings, 1), SingleWorld())
+outcome = run_worker(TrainJob(sys.argv[2], f"file://{sys.argv[1]}/run", settings, 1), SingleProcess())
 import pytest
 tested = pytest.main(["-q", "-p", "no:cacheprovider", "tests/models/test_dcn.py"])
 told = {"num_weights": outcome.num_weights, "logloss": outcome.test.logloss, "tested": int(tested)}
@@ -43,9 +43,8 @@ def test_a_model_is_a_file_an_entry_and_a_yaml(small_dataset, tmp_path):
     for folder in ("conf/model", "tests/models", "run"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "deepfm/models/dcn.py").write_text(model)
-    kinds = tmp_path / "deepfm/models/specs.py"
-    lines = kinds.read_text().replace("KINDS = {\n", f"KINDS = {{\n{entry}")
-    kinds.write_text(lines.replace("\nfrom deepfm", "\nfrom deepfm.models.dcn import DCN\nfrom deepfm", 1))
+    kinds = tmp_path / "deepfm/model_specs.py"
+    kinds.write_text(kinds.read_text().replace("MODELS = {\n", f"MODELS = {{\n{entry}"))
     (tmp_path / "conf/model/dcn.yaml").write_text(settings)
     (tmp_path / "tests/models/test_dcn.py").write_text(its_test)
     done = subprocess.run(

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.models.fm import FM
-from deepfm.models.lr import LR
+from deepfm.models.lr import LogisticRegression
 from deepfm.training.optimizer import Optimizer
 
 
@@ -60,5 +60,7 @@ def test_fm_learns_that_two_ids_differ_which_lr_cannot():
     # A click where the two ids differ: neither field by itself says anything.
     ids = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
     labels = torch.tensor([0.0, 1.0, 1.0, 0.0])
-    assert logloss_after_training(LR([2, 2]), ids, labels) == pytest.approx(math.log(2), abs=1e-3)
+    assert logloss_after_training(LogisticRegression([2, 2]), ids, labels) == pytest.approx(
+        math.log(2), abs=1e-3
+    )
     assert logloss_after_training(FM([2, 2], 2), ids, labels) < 0.05

@@ -6,7 +6,7 @@ import torch
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.fm import FM
 from deepfm.models.fnn import FNN
-from deepfm.models.lr import LR
+from deepfm.models.lr import LogisticRegression
 
 NUM_IDS = (3, 2)
 
@@ -71,7 +71,7 @@ def test_what_is_trained_afterwards_is_not_the_fm():
         FM(NUM_IDS, 3),
         FM((3, 3), 2),
         FM((3,), 2),
-        LR(NUM_IDS),
+        LogisticRegression(NUM_IDS),
         DeepFM(NUM_IDS, 2, hidden_units=(3,)),
     ],
     ids=["another K", "more ids", "fewer fields", "LR, without vectors", "DeepFM, with a deep part"],

@@ -96,7 +96,7 @@ def test_by_ftrl_new_ids_learn_from_the_weights_they_took_over():
     weights = GROWTH.weights(new, old.state_dict())
     new.load_state_dict(weights)
     after.load_state(GROWTH.moments(new, before.state()))
-    after.take_up_weights()
+    after.refit_state_to_weights()
     new(all_impressions()[0]).mean().backward()
     after.step()
     table = "linear.weights.table.weight"

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from deepfm.models.layers import (
-    DeepPart,
+    MLP,
     FieldEmbedding,
     LinearTerms,
+    fm_and_flatten,
     pairwise_interaction,
-    share_embeddings,
 )
 
 
@@ -50,7 +50,7 @@ def test_interaction_and_inputs_of_a_deep_part_have_the_gradient_of_both(b, f, k
     random = torch.Generator().manual_seed(seed)
     values, weights = (torch.randn(b, f, k, dtype=torch.float64, generator=random) for _ in range(2))
     fast, slow = values.clone().requires_grad_(), values.clone().requires_grad_()
-    interaction, inputs = share_embeddings(fast)
+    interaction, inputs = fm_and_flatten(fast)
     assert torch.equal(inputs, values.flatten(1))
     (interaction.square().sum() + (inputs * weights.flatten(1)).tanh().sum()).backward()
     (pairwise_by_definition(slow).square().sum() + (slow * weights).tanh().sum()).backward()
@@ -60,7 +60,7 @@ def test_interaction_and_inputs_of_a_deep_part_have_the_gradient_of_both(b, f, k
 def test_inputs_of_a_deep_part_are_narrow_where_its_products_are():
     v = torch.randn(2, 3, 4, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        interaction, inputs = share_embeddings(v)
+        interaction, inputs = fm_and_flatten(v)
     assert (interaction.dtype, inputs.dtype) == (torch.float32, torch.bfloat16)
     (interaction.sum() + inputs.sum()).backward()
     assert v.grad.dtype == torch.float32
@@ -139,7 +139,7 @@ def test_linear_terms_add_the_bias_and_one_weight_a_field():
 
 
 def deep_part(hidden_units=(3, 2), activation="relu", dropout=0.0, batch_norm=False, num_inputs=4):
-    return DeepPart(num_inputs, hidden_units, activation=activation, dropout=dropout, batch_norm=batch_norm)
+    return MLP(num_inputs, hidden_units, activation=activation, dropout=dropout, batch_norm=batch_norm)
 
 
 def kinds(part):

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import linear
 
 from deepfm.models import layers
-from deepfm.models.layers import DeepPart
+from deepfm.models.layers import MLP
 from deepfm.models.linear_relu import is_fused, linear_relu
 
 pytestmark = pytest.mark.skipif(
@@ -64,7 +64,7 @@ def test_a_deep_part_says_the_same_with_and_without_it(settings, num_fused, monk
     calls = []
     monkeypatch.setattr(layers, "linear_relu", lambda *inputs: calls.append(1) or linear_relu(*inputs))
     torch.manual_seed(1)
-    deep, x = DeepPart(12, (16, 8), **settings), torch.randn(64, 12)
+    deep, x = MLP(12, (16, 8), **settings), torch.randn(64, 12)
 
     def logits_and_gradients():
         deep.zero_grad()

@@ -2,7 +2,7 @@
 
 import torch
 
-from deepfm.models.lr import LR
+from deepfm.models.lr import LogisticRegression
 
 
 def lr_by_definition(one):
@@ -13,15 +13,15 @@ def lr_by_definition(one):
 
 
 def test_logit_and_gradients_are_those_of_the_weighted_sum(equals_definition):
-    equals_definition(lambda case: LR(case.num_ids), lr_by_definition)
+    equals_definition(lambda case: LogisticRegression(case.num_ids), lr_by_definition)
 
 
 def test_all_weights_start_at_zero():
-    assert {weight.abs().max().item() for weight in LR([3, 2]).parameters()} == {0.0}
+    assert {weight.abs().max().item() for weight in LogisticRegression([3, 2]).parameters()} == {0.0}
 
 
 def test_two_fields_can_be_added_by_hand():
-    lr = LR([2, 2])
+    lr = LogisticRegression([2, 2])
     lr.linear.weights.table.weight.data = torch.tensor([[1.0], [2.0], [10.0], [20.0]])
     lr.linear.bias.data.fill_(0.5)
     ids = torch.tensor([[0, 0], [1, 0], [1, 1]])

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from deepfm.errors import UserError
 from deepfm.registry import promotion
-from deepfm.registry.promotion import champion_version, history, move_champion, rollback, told
+from deepfm.registry.promotion import champion_version, format_change, history, move_champion, rollback
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_history_tells_every_move_in_order(store, model):
         (2, "3", "1"),
         (3, "2", "3"),
     ]
-    assert told(moves[1]).endswith("promote   version 3 after 1: better")
+    assert format_change(moves[1]).endswith("promote   version 3 after 1: better")
 
 
 def test_a_tag_of_somebody_elses_is_no_move(store, model):

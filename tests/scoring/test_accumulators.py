@@ -4,15 +4,15 @@ import numpy as np
 import torch
 
 from deepfm.fields import Field, FieldSet
-from deepfm.scoring.accumulators import PartTotals, total_of
+from deepfm.scoring.accumulators import PartitionAccumulator, total_of
 
 FIELDS = FieldSet([Field(name="C", kind="category")])
 
 
 def part(hashes, ids, logits):
-    totals = PartTotals(FIELDS)
+    totals = PartitionAccumulator(FIELDS)
     totals.add_read(np.array(hashes, np.int64))
-    totals.of_fields.add(torch.tensor(ids)[:, None])
+    totals.of_fields.update(torch.tensor(ids)[:, None])
     totals.add_scored(np.array(logits, np.float32))
     return totals.to_json()
 

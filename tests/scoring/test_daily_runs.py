@@ -2,19 +2,19 @@
 
 import math
 
-from deepfm.scoring.daily_runs import log_live_night, log_night, night_figures
+from deepfm.scoring.daily_runs import daily_metrics, log_live_metrics, log_scoring_day
 
 
 def log(store, name, day, version="1", **figures):
     tags = {"version": version, "flagged": str(figures.get("psi", 0) > 0.25).lower()}
-    log_night(store, name, day, tags=tags, figures=figures, page=None)
+    log_scoring_day(store, name, day, tags=tags, figures=figures, page=None)
 
 
 def test_a_row_is_a_day_with_its_drift_and_its_live_figures(store):
     log(store, "read_back", "2026-01-09", psi=0.5)
     log(store, "read_back", "2026-01-08", psi=0.01)
-    log_live_night(store, "read_back", "2026-01-08", {"auc": 0.75})
-    table = night_figures(store, "read_back")
+    log_live_metrics(store, "read_back", "2026-01-08", {"auc": 0.75})
+    table = daily_metrics(store, "read_back")
     assert table["day"].tolist() == ["2026-01-08", "2026-01-09"]
     assert table["flagged"].tolist() == [False, True]
     assert table["psi"].tolist() == [0.01, 0.5]
@@ -24,7 +24,7 @@ def test_a_row_is_a_day_with_its_drift_and_its_live_figures(store):
 def test_a_night_that_was_scored_again_counts_with_its_last_figures(store):
     for version, psi in (("1", 0.5), ("2", 0.01)):
         log(store, "scored_again", "2026-01-08", version, psi=psi)
-    (night,) = night_figures(store, "scored_again").to_dict("records")
+    (night,) = daily_metrics(store, "scored_again").to_dict("records")
     assert (night["version"], night["psi"], night["flagged"]) == ("2", 0.01, False)
 
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from deepfm.artifact.checksums import seal
+from deepfm.artifact.checksums import write_checksums
 from deepfm.scoring.live import live_metrics
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
@@ -22,7 +22,7 @@ def night(run_job, save_model, register, tmp_path, request):
     card = json.loads((folder / "model.json").read_text())
     card["data"]["columns"] = ["label", "I", "C", "id"]
     (folder / "model.json").write_text(json.dumps(card))
-    seal(f"file://{folder}")
+    write_checksums(f"file://{folder}")
     name = request.function.__name__
     version = register(folder, name)
 

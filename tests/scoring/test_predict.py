@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deepfm.artifact.artifact import load_artifact
-from deepfm.artifact.checksums import seal
+from deepfm.artifact.checksums import write_checksums
 from deepfm.click_log.click_log import find_click_log
 from deepfm.click_log.raw_rows import count_lines, raw_rows
-from deepfm.scoring.predict import scored_rows, ship_model, shipped_model
+from deepfm.scoring.predict import score_rows, ship_model, shipped_model
 from deepfm.settings.data import DataSettings
 
 DAY = "2026-01-08"
@@ -28,7 +28,7 @@ def score(spark, small_data):
     ):
         found = find_click_log(spark, f"file://{log}", settings, days=days, labelled=labelled, keep=keep)
         raw = raw_rows(spark, found, days)
-        scored = scored_rows(raw, found.row_format, ship_model(spark, str(model)), day).collect()
+        scored = score_rows(raw, found.row_format, ship_model(spark, str(model)), day).collect()
         rows = [row.asDict() for row in scored if row.kind != "totals"]
         assert len(rows) == count_lines(spark, found, days)
         return rows
@@ -66,7 +66,7 @@ def test_rows_score_as_they_do_without_spark(score, write_log, save_model):
     torch.manual_seed(1)
     weights = load_file(folder / "weights.safetensors")
     save_file({key: torch.randn_like(w) for key, w in weights.items()}, folder / "weights.safetensors")
-    seal(f"file://{folder}")
+    write_checksums(f"file://{folder}")
     model = load_artifact(f"file://{folder}")
     columns = {"I": [0, 1, None, 10**12], "C": ["b", None, "a", "new"]}
     lines = [f"0\t{'' if i is None else i}\t{c or ''}" for i, c in zip(*columns.values(), strict=True)]

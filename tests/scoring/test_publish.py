@@ -6,7 +6,7 @@ import math
 import pytest
 
 from deepfm import storage
-from deepfm.errors import JobFailed, UserError
+from deepfm.errors import JobFailedError, UserError
 from deepfm.metrics.binary import SCORE_BINS
 from deepfm.metrics.field_counts import NUM_KINDS
 from deepfm.scoring import publish
@@ -18,7 +18,7 @@ from deepfm.scoring.days import (
     published_day,
     require_keepable,
 )
-from deepfm.scoring.publish import Judgement, publish_day
+from deepfm.scoring.publish import DriftDecision, publish_day
 
 DAY = "2026-01-08"
 SCHEMA = "kind string, `keep:C` string, probability double, source_file string, text string, reason string"
@@ -33,7 +33,7 @@ UNDATED = ("undated", *BAD[1:])
 OTHER = ("other_day", None, None, None, None, None)
 _PART = {"hashes": "255", "scores": [0] * SCORE_BINS, "fields": [[0] * NUM_KINDS]}
 TOTALS = ("totals", None, None, None, json.dumps(_PART), None)
-NOTHING_TO_SAY = Judgement(())
+NOTHING_TO_SAY = DriftDecision(())
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_a_day_that_a_killed_run_was_replacing_is_put_back(publish_rows, output)
     attempt.mkdir()
     (output / f"ds={DAY}").rename(attempt / "replaced")
     with pytest.raises(UserError, match="drifted"):
-        publish_rows(scored(0.5), version="2", judgement=Judgement(("drifted",), stop=True))
+        publish_rows(scored(0.5), version="2", judgement=DriftDecision(("drifted",), stop=True))
     assert contents(output / f"ds={DAY}") == standing
     assert not list((output / "_attempts").iterdir())
 
@@ -238,7 +238,7 @@ def test_a_run_whose_work_another_one_cleared_says_so(publish_rows, output, monk
         publish._clear_attempts(f"file://{output}", DAY)
 
     monkeypatch.setattr(publish, "_describe", cleared)
-    with pytest.raises(JobFailed, match="another run of this day began meanwhile"):
+    with pytest.raises(JobFailedError, match="another run of this day began meanwhile"):
         publish_rows(scored(0.5))
     assert not (output / f"ds={DAY}").exists()
 
@@ -319,14 +319,14 @@ def test_a_key_must_be_published():
 
 
 def test_a_night_that_is_judged_to_stop_is_not_published(publish_rows, output):
-    stop = Judgement(("scores: PSI 0.3 is above 0.25",), {"psi": 0.3}, "<html>", stop=True)
+    stop = DriftDecision(("scores: PSI 0.3 is above 0.25",), {"psi": 0.3}, "<html>", stop=True)
     with pytest.raises(UserError, match="nothing was published: scores: PSI 0.3 is above 0.25"):
         publish_rows(scored(0.5), judgement=stop)
     assert published_day(f"file://{output}", DAY) is None
 
 
 def test_what_was_said_of_a_night_lies_beside_its_rows_unseen_by_readers(spark, publish_rows, output):
-    publish_rows(scored(0.5), judgement=Judgement(("late",), {"psi": 0.3}, "<p>late</p>"))
+    publish_rows(scored(0.5), judgement=DriftDecision(("late",), {"psi": 0.3}, "<p>late</p>"))
     folder = output / f"ds={DAY}"
     assert json.loads((folder / "_drift.json").read_text()) == {"psi": 0.3}
     assert (folder / "_report.html").read_text() == "<p>late</p>"

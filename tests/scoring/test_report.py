@@ -9,7 +9,7 @@ from deepfm.fields import Field, FieldSet
 from deepfm.metrics.binary import SCORE_BINS
 from deepfm.metrics.field_counts import FIRST_SHOWN, NUM_KINDS
 from deepfm.scoring.drift import measure_drift
-from deepfm.scoring.report import document, page
+from deepfm.scoring.report import document, drift_page
 
 FIELDS = FieldSet(
     [
@@ -57,10 +57,10 @@ def test_moved_values_have_their_names():
 
 def test_the_page_tells_warnings_and_escapes_the_logs_text():
     drift, reference, vocabulary, scores = night()
-    shown = page(
+    shown = drift_page(
         "2026-01-08", drift, ["C: PSI 0.9 is above 0.25"], [990, 1010], scores, reference, vocabulary
     )
     assert "C: PSI 0.9 is above 0.25" in shown
     assert "<script>" not in shown and "&lt;script&gt;" in shown
     assert "data:image/png;base64," in shown
-    assert "Within all limits." in page("x", drift, [], [], scores, reference, vocabulary)
+    assert "Within all limits." in drift_page("x", drift, [], [], scores, reference, vocabulary)

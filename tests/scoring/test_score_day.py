@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from deepfm.artifact.checksums import seal
+from deepfm.artifact.checksums import write_checksums
 
 DAY = "2026-01-08"
 LINES = ["1\t0\ta", "0\t1\tb", "1\t\t", "0\t7\tnew", "0\t123\ta", "1\tx\ta"]
@@ -23,7 +23,7 @@ def model(request, save_model, register):
     torch.manual_seed(1)
     weights = load_file(folder / "weights.safetensors")
     save_file({key: torch.randn_like(w) for key, w in weights.items()}, folder / "weights.safetensors")
-    seal(f"file://{folder}")
+    write_checksums(f"file://{folder}")
     register(folder, request.node.name)
     return request.node.name
 
@@ -106,7 +106,7 @@ def test_a_parquet_log_keeps_its_types(run_job, save_model, register, small_data
     card = json.loads((folder / "model.json").read_text())
     card["data"] |= {"format": "parquet", "columns": []}
     (folder / "model.json").write_text(json.dumps(card))
-    seal(f"file://{folder}")
+    write_checksums(f"file://{folder}")
     register(folder, "night-parquet")
     day = tmp_path / "log" / f"ds={DAY}"
     day.mkdir(parents=True)

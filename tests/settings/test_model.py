@@ -11,7 +11,7 @@ from deepfm.models.dnn import DNN
 from deepfm.models.fm import FM
 from deepfm.models.fm_dnn import FMDNN
 from deepfm.models.fnn import FNN
-from deepfm.models.lr import LR
+from deepfm.models.lr import LogisticRegression
 from deepfm.models.pnn import PNN
 from deepfm.models.wide_deep import WideDeep
 from deepfm.settings.loader import load_settings, parse_settings
@@ -41,7 +41,7 @@ def mistakes_of(model, **changes):
 @pytest.mark.parametrize(
     ("name", "model_class"),
     [
-        ("lr", LR),
+        ("lr", LogisticRegression),
         ("fm", FM),
         ("fnn", FNN),
         ("ipnn", PNN),

@@ -4,7 +4,7 @@ from itertools import chain
 
 import pytest
 
-from deepfm.spark.index_frame import places_of
+from deepfm.spark.index_frame import index_frame
 
 
 @pytest.mark.parametrize(
@@ -13,11 +13,11 @@ from deepfm.spark.index_frame import places_of
 )
 def test_tasks_fill_two_slots_in_whole_rounds(spark, num_pieces, wanted, num_tasks):
     assert spark.sparkContext.defaultParallelism == 2
-    places = places_of(spark, num_pieces, wanted).rdd.map(lambda row: row.id).glom().collect()
+    places = index_frame(spark, num_pieces, wanted).rdd.map(lambda row: row.id).glom().collect()
     assert len(places) == num_tasks
     assert list(chain.from_iterable(places)) == list(range(num_pieces))
     assert max(map(len, places)) - min(map(len, places)) <= 1
 
 
 def test_no_piece_is_no_work(spark):
-    assert places_of(spark, 0).collect() == []
+    assert index_frame(spark, 0).collect() == []

@@ -10,9 +10,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import OperationalError
 
-from deepfm.errors import JobFailed, UserError
+from deepfm.errors import JobFailedError, UserError
 from deepfm.tracking.errors import as_told, reason_of
-from deepfm.tracking.uri import StoreAway, num_retries, require_reachable, without_credentials
+from deepfm.tracking.uri import TrackingUnavailableError, num_retries, require_reachable, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,9 @@ def locked(tmp_path):
 
 def test_a_locked_file_is_tried_as_long_as_it_may_and_told(locked, tmp_path):
     started = time.monotonic()
-    with pytest.raises(StoreAway, match=r"database to write into, found after 0\.3 s: database is locked"):
+    with pytest.raises(
+        TrackingUnavailableError, match=r"database to write into, found after 0\.3 s: database is locked"
+    ):
         require_reachable(f"sqlite:///{tmp_path}/mlflow.db", 0.3)
     assert 0.25 < time.monotonic() - started < 5
 
@@ -80,22 +82,22 @@ def http_error(status: int) -> requests.exceptions.HTTPError:
     [
         (
             wrapped(requests.exceptions.ConnectionError("refused")),
-            JobFailed,
+            JobFailedError,
             "no MLflow server answers there",
         ),
         (
             MlflowException("SELECT\n1", TEMPORARILY_UNAVAILABLE),
-            JobFailed,
+            JobFailedError,
             "SELECT 1",
         ),
         (
             OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked")),
-            JobFailed,
+            JobFailedError,
             "database is locked",
         ),
         (MlflowException("no", PERMISSION_DENIED), UserError, "does not let this user"),
         (http_error(403), UserError, "does not let this user"),
-        (http_error(503), JobFailed, "503 of a file"),
+        (http_error(503), JobFailedError, "503 of a file"),
         (http_error(404), type(None), "404 of a file"),
         (MlflowException("a parameter is wrong"), type(None), "a parameter is wrong"),
         (ValueError("ours"), type(None), "ours"),

@@ -10,7 +10,7 @@ from mlflow.environment_variables import (
 from mlflow.utils.autologging_utils.logging_and_warnings import MlflowEventsAndWarningsBehaviorGlobally
 from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM, eprint
 
-from deepfm.tracking.quiet import quieten_mlflow
+from deepfm.tracking.quiet import silence_mlflow
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def mlflow_logger(monkeypatch):
 
 def test_prints_are_hidden_and_warnings_are_told(mlflow_logger, capsys, caplog):
     mlflow_logger.setLevel(logging.WARNING)
-    quieten_mlflow()
+    silence_mlflow()
     eprint("Created version '1'")
     mlflow_logger.warning("the server is old")
     assert "Created" not in capsys.readouterr().err
@@ -40,7 +40,7 @@ def test_prints_are_hidden_and_warnings_are_told(mlflow_logger, capsys, caplog):
 
 def test_a_verbose_job_hears_all(mlflow_logger, capsys):
     mlflow_logger.setLevel(logging.INFO)
-    quieten_mlflow()
+    silence_mlflow()
     eprint("Created version '1'")
     assert "Created version '1'" in capsys.readouterr().err
     assert MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.get()
@@ -49,7 +49,7 @@ def test_a_verbose_job_hears_all(mlflow_logger, capsys):
 def test_registering_a_model_prints_nothing(mlflow_logger, save_model, register, capfd):
     """While MLflow logs a model it silences itself for a moment, and afterwards lets all speak again."""
     mlflow_logger.setLevel(logging.WARNING)
-    quieten_mlflow()
+    silence_mlflow()
     folder = save_model("model")
     capfd.readouterr()
     assert register(folder, "registered-quietly") == "1"

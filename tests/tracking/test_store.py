@@ -16,8 +16,8 @@ from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
 from deepfm.tracking import run as run_module
 from deepfm.tracking.run import Run, flattened
-from deepfm.tracking.store import Store
-from deepfm.tracking.uri import StoreAway, require_reachable
+from deepfm.tracking.store import MlflowStore
+from deepfm.tracking.uri import TrackingUnavailableError, require_reachable
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = """
@@ -175,7 +175,7 @@ def test_commit_is_one_even_where_it_has_a_tag(tmp_path, monkeypatch):
 def numbered(profile_path):
     """A model with eleven versions, the third of them champion."""
     uri = f"sqlite:///{profile_path.parent}/mlflow.db"
-    client = Store(uri).client
+    client = MlflowStore(uri).client
     client.create_registered_model("numbered")
     for number in range(11):
         client.create_model_version("numbered", source=f"file:///{number}")
@@ -233,7 +233,7 @@ def test_a_server_that_does_not_answer_is_told():
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     with pytest.raises(UserError, match="no MLflow server answers there"):
-        Store(f"http://127.0.0.1:{port}", retry_s=0.1)
+        MlflowStore(f"http://127.0.0.1:{port}", retry_s=0.1)
 
 
 def test_something_that_speaks_no_http_is_told():
@@ -247,7 +247,7 @@ def test_something_that_speaks_no_http_is_told():
         thread = threading.Thread(target=greet, daemon=True)
         thread.start()
         with pytest.raises(UserError, match="no MLflow server answers there"):
-            Store(f"http://127.0.0.1:{listener.getsockname()[1]}", retry_s=0.1)
+            MlflowStore(f"http://127.0.0.1:{listener.getsockname()[1]}", retry_s=0.1)
         thread.join()
 
 
@@ -262,7 +262,7 @@ def test_a_server_in_trouble_is_told():
     with http.server.HTTPServer(("127.0.0.1", 0), Trouble) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(UserError, match="503"):
-            Store(f"http://127.0.0.1:{server.server_port}", retry_s=0.1)
+            MlflowStore(f"http://127.0.0.1:{server.server_port}", retry_s=0.1)
         server.shutdown()
 
 
@@ -272,7 +272,7 @@ def test_the_address_of_every_profile_is_of_a_known_kind(path):
     uri = load_settings(str(path), Profile).mlflow.tracking_uri
     try:
         require_reachable(uri, retry_s=0.1)
-    except StoreAway as error:
+    except TrackingUnavailableError as error:
         assert "no MLflow server answers there" in str(error)
 
 
@@ -285,7 +285,7 @@ def test_databricks_is_left_to_mlflow_to_find(uri):
     ("place", "seen"), [("s3://bucket/models", "s3://bucket/models/"), ("{}/a b", "file://{}/a%20b/")]
 )
 def test_artifacts_of_a_local_store_may_lie_in_a_folder_or_behind_a_url(tmp_path, place, seen):
-    store = Store(f"sqlite:///{tmp_path}/mlflow.db", place.format(tmp_path))
+    store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db", place.format(tmp_path))
     experiment = store.client.get_experiment(store._experiment_id("new"))
     assert f"{experiment.artifact_location}/".startswith(seen.format(tmp_path))
 
@@ -293,16 +293,16 @@ def test_artifacts_of_a_local_store_may_lie_in_a_folder_or_behind_a_url(tmp_path
 @pytest.mark.parametrize("uri", ["http://localhost:port", "http://", "ftp://host", "mlruns", ""])
 def test_an_address_of_another_kind_is_told(uri):
     with pytest.raises(UserError, match="no MLflow server answers there|expected sqlite:///FILE, http"):
-        Store(uri, retry_s=0.1)
+        MlflowStore(uri, retry_s=0.1)
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("not a database, but long enough to have a header of one\n" * 20)
     with pytest.raises(UserError, match="MLflow cannot use it"):
-        Store(f"sqlite:///{tmp_path}/notes.txt")
+        MlflowStore(f"sqlite:///{tmp_path}/notes.txt")
 
 
 def test_a_database_below_a_file_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(UserError, match="its folder cannot be made"):
-        Store(f"sqlite:///{tmp_path}/notes.txt/mlflow.db")
+        MlflowStore(f"sqlite:///{tmp_path}/notes.txt/mlflow.db")

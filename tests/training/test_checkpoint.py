@@ -9,8 +9,9 @@ from deepfm import storage
 from deepfm.errors import UserError
 from deepfm.metrics.binary import Metrics
 from deepfm.models.deepfm import DeepFM
-from deepfm.training.checkpoint import Checkpoints, load_weights, save_weights
-from deepfm.training.state import Epoch, Position, Training
+from deepfm.training.checkpoint import Checkpoints
+from deepfm.training.state import EpochResult, ResumePoint, TrainingHistory
+from deepfm.weights import load_weights, save_weights
 
 
 def weights_of_a_model():
@@ -111,8 +112,8 @@ def checkpoints_of(tmp_path, **changes):
 
 def position_at(num_epochs, step):
     metrics = Metrics(num_rows=4, logloss=0.5, auc=0.75, ctr=0.5, mean_probability=0.25, ece=0.25)
-    epochs = [Epoch(number, 0.4, metrics, 10.0, 2.0) for number in range(1, num_epochs + 1)]
-    return Position(Training(epochs, best=num_epochs), step, sum_logloss=1.5, num_rows=8)
+    epochs = [EpochResult(number, 0.4, metrics, 10.0, 2.0) for number in range(1, num_epochs + 1)]
+    return ResumePoint(TrainingHistory(epochs, best=num_epochs), step, sum_logloss=1.5, num_rows=8)
 
 
 def test_a_checkpoint_gives_back_position_weights_and_moments(tmp_path):

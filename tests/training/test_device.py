@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deepfm.training.device import choose_device, keep_freed_memory, multiplies_bf16, on_large_pages
+from deepfm.training.device import choose_device, multiplies_bf16, retain_freed_memory, use_large_pages
 
 
 def test_without_a_gpu_the_cpu_trains(monkeypatch):
@@ -46,7 +46,7 @@ def test_bfloat16_is_used_where_the_device_multiplies_it(monkeypatch):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
 def test_memory_that_a_step_frees_is_there_for_the_next_without_the_kernel():
-    keep_freed_memory()
+    retain_freed_memory()
     for _ in range(3):
         torch.ones(3_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -79,7 +79,7 @@ def test_a_table_moves_to_large_pages_with_its_values():
     code = """
 table = torch.arange(16_000_000, dtype=torch.float32).view(-1, 16)  # 64 MB
 before = kib_in_large_pages()
-assert device.on_large_pages(table) is table
+assert device.use_large_pages(table) is table
 assert torch.equal(table.flatten(), torch.arange(16_000_000, dtype=torch.float32))
 print(kib_in_large_pages() - before)
 """
@@ -89,7 +89,7 @@ print(kib_in_large_pages() - before)
 @pytest.mark.skipif(not has_large_pages(), reason="of a Linux that has large pages for who asks")
 def test_what_a_step_allocates_lies_in_large_pages():
     code = """
-device.keep_freed_memory()
+device.retain_freed_memory()
 blocks = [torch.ones(5_000_000) for _ in range(10)]  # 20 MB each
 print(kib_in_large_pages())
 """
@@ -101,8 +101,8 @@ def test_what_is_smaller_than_a_large_page_or_no_block_is_left_alone(monkeypatch
     libc = SimpleNamespace(madvise=lambda start, num_bytes, advice: advised.append(num_bytes.value))
     monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
     for tensor in (torch.ones(3), torch.ones(2000, 2000).t(), torch.empty(0, 16)):
-        on_large_pages(tensor)
+        use_large_pages(tensor)
     assert advised == []
-    on_large_pages(torch.ones(2000, 2000))  # 16 MB
+    use_large_pages(torch.ones(2000, 2000))  # 16 MB
     assert advised
     assert all(num_bytes % (2 << 20) == 0 and 8 << 20 < num_bytes <= 16_000_000 for num_bytes in advised)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepfm.models.lr import LR
+from deepfm.models.lr import LogisticRegression
 from deepfm.training.ftrl import Ftrl
 from deepfm.training.optimizer import Optimizer
 
@@ -61,7 +61,7 @@ BATCHES = [
 
 
 def trained_lr(batches, **ftrl):
-    model = LR([3, 2]).double()
+    model = LogisticRegression([3, 2]).double()
     optimizer = Optimizer(model, ALPHA, kind="ftrl", ftrl=ftrl)
     for batch in batches:
         optimizer.zero_grad()

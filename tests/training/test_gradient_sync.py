@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from deepfm.distributed.collectives import SingleWorld
+from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.layers import FieldEmbedding
-from deepfm.training.gradient_sync import Exchange
+from deepfm.training.gradient_sync import GradientSynchronizer
 
 NUM_IDS = (3, 4)
 
@@ -40,16 +40,16 @@ def of_all_rows(ids):
     return gradients(net)
 
 
-def exchanged(world, ids, num_rows, **settings):
+def exchanged(collectives, ids, num_rows, **settings):
     """This rank's gradients after the exchange, the logloss, and the exchange."""
     net = Net()
-    exchange = Exchange(net, world, **settings)
-    plans = exchange.plan(ids)
-    exchange.begin(torch.tensor([float(len(ids))], dtype=torch.float64))
+    synchronizer = GradientSynchronizer(net, collectives, **settings)
+    exchanges = synchronizer.plan_exchange(ids)
+    synchronizer.start(torch.tensor([float(len(ids))], dtype=torch.float64))
     (net(ids).sum() / num_rows).backward()
-    logloss = exchange.sum_gradients(plans, num_rows)
+    logloss = synchronizer.synchronize(exchanges, num_rows)
     assert all(part.table.weight.grad.is_coalesced() for part in (net.first, net.second, net.narrow))
-    return gradients(net), logloss, exchange
+    return gradients(net), logloss, synchronizer
 
 
 IDS = torch.tensor([[0, 1], [2, 1], [2, 3], [2, 0], [1, 1], [2, 3]])
@@ -61,9 +61,14 @@ def assert_close(found, expected, rtol=1e-6):
 
 
 def test_one_rank_has_the_gradients_of_autograd_each_row_once():
-    found, logloss, exchange = exchanged(SingleWorld(), IDS, len(IDS))
+    found, logloss, synchronizer = exchanged(SingleProcess(), IDS, len(IDS))
     assert_close(found, of_all_rows(IDS))
-    assert (logloss, exchange.num_steps, exchange.dense_bytes, exchange.sparse_bytes) == (6, 1, 0, 0)
+    assert (logloss, synchronizer.num_steps, synchronizer.dense_bytes, synchronizer.sparse_bytes) == (
+        6,
+        1,
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,7 @@ def test_ranks_together_have_the_gradients_of_all_rows(in_ranks, cuts):
     shares = torch.tensor_split(IDS, cuts)
     expected = of_all_rows(IDS)
     for found, logloss, _ in in_ranks(
-        len(shares), lambda world: exchanged(world, shares[world.rank], len(IDS))
+        len(shares), lambda collectives: exchanged(collectives, shares[collectives.rank], len(IDS))
     ):
         assert_close(found, expected)
         assert logloss == 6
@@ -84,30 +89,37 @@ def test_ranks_together_have_the_gradients_of_all_rows(in_ranks, cuts):
 class Recorded:
     """A world that notes what a rank sends."""
 
-    def __init__(self, world):
-        self._world, self.rank, self.size, self.sent = world, world.rank, world.size, []
+    def __init__(self, collectives):
+        self._collectives, self.rank, self.size, self.sent = (
+            collectives,
+            collectives.rank,
+            collectives.size,
+            [],
+        )
 
-    def start_sum(self, tensors, name):
+    def all_reduce_async_(self, tensors, name):
         self.sent.append(("sum", name, [tuple(tensor.shape) for tensor in tensors]))
-        return self._world.start_sum(tensors, name)
+        return self._collectives.all_reduce_async_(tensors, name)
 
-    def start_gather(self, tensor, name):
+    def all_gather_async(self, tensor, name):
         self.sent.append(("gather", name, tuple(tensor.shape), str(tensor.dtype)))
-        return self._world.start_gather(tensor, name)
+        return self._collectives.all_gather_async(tensor, name)
 
 
 def sent_by_rank(in_ranks, shares, **settings):
-    def work(world):
-        recorded = Recorded(world)
-        found, _, exchange = exchanged(recorded, shares[world.rank], sum(map(len, shares)), **settings)
-        return recorded.sent, found, exchange
+    def work(collectives):
+        recorded = Recorded(collectives)
+        found, _, synchronizer = exchanged(
+            recorded, shares[collectives.rank], sum(map(len, shares)), **settings
+        )
+        return recorded.sent, found, synchronizer
 
     return in_ranks(len(shares), work)
 
 
 def test_rows_that_ranks_do_not_share_are_gathered_once_each_for_all_tables_of_the_same_ids(in_ranks):
     shares = [torch.tensor([[0, 0], [0, 0]]), torch.tensor([[1, 1], [2, 2]])]
-    (sent, found, exchange), (other, _, _) = sent_by_rank(in_ranks, shares)
+    (sent, found, synchronizer), (other, _, _) = sent_by_rank(in_ranks, shares)
     ids = [("gather", "rows.2.1", (2,), "torch.int32"), ("gather", "rows.1.2", (1,), "torch.int32")]
     dense = ("sum", "dense", [(2 + 2,)])  # the logloss, a wish for a checkpoint and the dense weights
     values = [
@@ -117,24 +129,24 @@ def test_rows_that_ranks_do_not_share_are_gathered_once_each_for_all_tables_of_t
     assert sent == [*ids, dense, *values]
     assert [entry[2] for entry in other] == [(4,), (2,), [(4,)], (4, 3), (2, 3)]
     assert_close(found, of_all_rows(torch.cat(shares)))
-    assert exchange.sparse_bytes == 4 * 3 * (2 + 1)
-    assert exchange.dense_bytes == 4 * (2 + 2)  # by a ring of two, a rank sends all once
+    assert synchronizer.sparse_bytes == 4 * 3 * (2 + 1)
+    assert synchronizer.dense_bytes == 4 * (2 + 2)  # by a ring of two, a rank sends all once
 
 
 def test_rows_that_most_ranks_share_are_summed_by_an_all_reduce_over_their_union(in_ranks):
     shares = [torch.tensor([[0, 0], [1, 1]])] * 3
-    for sent, found, exchange in sent_by_rank(in_ranks, shares):
+    for sent, found, synchronizer in sent_by_rank(in_ranks, shares):
         assert [entry[:3] for entry in sent[3:]] == [
             ("sum", "values.2", [(4, 3)]),
             ("sum", "values.1", [(2, 3)]),
         ]
         assert_close(found, of_all_rows(torch.cat(shares)))
-        assert exchange.sparse_bytes == 4 * 3 * (4 + 2) * 4 // 3
+        assert synchronizer.sparse_bytes == 4 * 3 * (4 + 2) * 4 // 3
 
 
 def test_rows_may_travel_in_16_bits_and_are_summed_in_32(in_ranks):
     shares = [torch.tensor([[0, 0], [0, 0]]), torch.tensor([[1, 1], [2, 0]])]
-    (sent, found, exchange), (_, same, _) = sent_by_rank(in_ranks, shares, wire="bf16")
+    (sent, found, synchronizer), (_, same, _) = sent_by_rank(in_ranks, shares, gradient_compression="bf16")
     assert sent[3:] == [
         ("gather", "values.2", (2, 3), "torch.int16"),
         ("gather", "values.1", (1, 3), "torch.int16"),
@@ -143,17 +155,17 @@ def test_rows_may_travel_in_16_bits_and_are_summed_in_32(in_ranks):
     assert_close(found, expected, rtol=2**-8)
     assert any(not torch.equal(found[key], expected[key]) for key in expected)
     assert all(torch.equal(found[key], same[key]) for key in found)
-    assert exchange.sparse_bytes == 2 * 3 * (2 + 1)
+    assert synchronizer.sparse_bytes == 2 * 3 * (2 + 1)
 
 
 def test_a_penalty_holds_each_row_back_as_often_as_all_ranks_look_it_up(in_ranks):
-    def held_back(world, ids):
+    def held_back(collectives, ids):
         net = Net()
-        exchange = Exchange(net, world, l2=[(net.second, 0.3)])
-        plans = exchange.plan(ids)
-        exchange.begin(torch.zeros(1))
+        synchronizer = GradientSynchronizer(net, collectives, l2=[(net.second, 0.3)])
+        exchanges = synchronizer.plan_exchange(ids)
+        synchronizer.start(torch.zeros(1))
         (0 * net(ids).sum()).backward()
-        exchange.sum_gradients(plans, len(IDS))
+        synchronizer.synchronize(exchanges, len(IDS))
         return gradients(net)
 
     table, expected = Net().second.table.weight.detach(), torch.zeros(7, 2)
@@ -161,25 +173,25 @@ def test_a_penalty_holds_each_row_back_as_often_as_all_ranks_look_it_up(in_ranks
         for row in (of_a, 3 + of_b):
             expected[row] += 0.3 * table[row] / len(IDS)
     shares = IDS[:2], IDS[2:]
-    alone = held_back(SingleWorld(), IDS)
-    for found in (alone, *in_ranks(2, lambda world: held_back(world, shares[world.rank]))):
+    alone = held_back(SingleProcess(), IDS)
+    for found in (alone, *in_ranks(2, lambda collectives: held_back(collectives, shares[collectives.rank]))):
         torch.testing.assert_close(found["second.table.weight"], expected)
         assert not found["first.table.weight"].any()
         assert not found["dense"].any()
 
 
 def test_dense_gradients_leave_as_soon_as_the_last_of_them_is_there(in_ranks):
-    def order_of(world):
-        recorded = Recorded(world)
+    def order_of(collectives):
+        recorded = Recorded(collectives)
         net = Net()
-        exchange = Exchange(net, recorded)
-        plans = exchange.plan(IDS)
+        synchronizer = GradientSynchronizer(net, recorded)
+        exchanges = synchronizer.plan_exchange(IDS)
         net.narrow.table.weight.register_post_accumulate_grad_hook(
             lambda weight: recorded.sent.append("the gradients of a table are there")
         )
-        exchange.begin(torch.ones(1))
+        synchronizer.start(torch.ones(1))
         net(IDS).sum().backward()
-        exchange.sum_gradients(plans, 2 * len(IDS))
+        synchronizer.synchronize(exchanges, 2 * len(IDS))
         return [entry if isinstance(entry, str) else entry[1] for entry in recorded.sent]
 
     for order in in_ranks(2, order_of):
@@ -191,12 +203,12 @@ def test_the_ids_of_the_next_batch_are_on_their_way_while_a_batch_is_used(in_ran
         def __init__(self, ids):
             self.ids = ids
 
-    def order_of(world):
-        recorded, order = Recorded(world), []
-        for batch, plans in Exchange(Net(), recorded).with_plans(
+    def order_of(collectives):
+        recorded, order = Recorded(collectives), []
+        for batch, exchanges in GradientSynchronizer(Net(), recorded).with_exchanges(
             [Share(IDS[:2]), Share(IDS[2:4]), Share(IDS)]
         ):
-            order.append((len(batch.ids), plans[2].rows.tolist(), len(recorded.sent) // 2))
+            order.append((len(batch.ids), exchanges[2].rows.tolist(), len(recorded.sent) // 2))
         return order
 
     rows = [sorted({*ids[:, 0].tolist(), *(3 + ids[:, 1]).tolist()}) for ids in (IDS[:2], IDS[2:4], IDS)]

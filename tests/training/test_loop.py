@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from deepfm.distributed.collectives import SingleWorld
+from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.loop import (
-    LoopSettings,
+    LoopConfig,
+    build_synchronizer,
     forward_backward,
-    make_exchange,
     train,
     train_epoch,
     train_step,
@@ -23,7 +23,7 @@ from deepfm.training.loop import (
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.schedule import Schedule
 
-ONE_EPOCH = LoopSettings(max_epochs=1, patience=1)
+ONE_EPOCH = LoopConfig(max_epochs=1, patience=1)
 
 
 @dataclass
@@ -59,11 +59,11 @@ def assert_same_weights(one, other, atol=0.0):
         torch.testing.assert_close(one[name], other[name], rtol=0, atol=atol)
 
 
-def train_on(net, world, settings, batches, valid=None, learning_rate=0.01, **calls):
+def train_on(net, collectives, settings, batches, valid=None, learning_rate=0.01, **calls):
     return train(
         net,
         Optimizer(net, learning_rate),
-        world,
+        collectives,
         settings,
         read_train=lambda epoch, num_done: batches,
         read_valid=lambda: valid or batches,
@@ -91,7 +91,7 @@ def test_values_reach_the_model_in_training_and_evaluation():
     without, with_ones, with_others = (Batch(ids, labels, 8, x) for x in (None, ones, others))
     for logloss in (
         lambda batch: forward_backward(net, ONE_EPOCH, batch).item(),
-        lambda batch: evaluate(net, SingleWorld(), [batch]).logloss,
+        lambda batch: evaluate(net, SingleProcess(), [batch]).logloss,
     ):
         assert logloss(with_ones) == pytest.approx(logloss(without), rel=1e-12)
         assert logloss(with_others) != pytest.approx(logloss(without), rel=1e-6)
@@ -100,10 +100,10 @@ def test_values_reach_the_model_in_training_and_evaluation():
 def test_l2_is_added_to_the_gradient_of_the_mean_loss_and_not_to_the_logloss_told():
     ids, labels = rows(8)
     ours, theirs = model(), model()
-    settings, batch = LoopSettings(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels)
-    exchange = make_exchange(ours, SingleWorld(), settings)
-    forward_backward(ours, settings, batch, exchange.begin)
-    sum_logloss = exchange.sum_gradients(exchange.plan(ids), 8)
+    settings, batch = LoopConfig(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels)
+    synchronizer = build_synchronizer(ours, SingleProcess(), settings)
+    forward_backward(ours, settings, batch, synchronizer.start)
+    sum_logloss = synchronizer.synchronize(synchronizer.plan_exchange(ids), 8)
     logloss = binary_cross_entropy_with_logits(theirs(ids), labels)
     of_fields = ids + torch.tensor([0, 4])
     w, v = theirs.linear.weights.table(of_fields), theirs.embedding.table(of_fields)
@@ -115,18 +115,21 @@ def test_l2_is_added_to_the_gradient_of_the_mean_loss_and_not_to_the_logloss_tol
 
 @pytest.mark.parametrize("cut", [5, 4, 8], ids=["5 and 3 rows", "4 and 4", "8 and none"])
 def test_two_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_ranks, cut):
-    settings = LoopSettings(1, 1, w_reg=0.1, v_reg=0.1)
+    settings = LoopConfig(1, 1, w_reg=0.1, v_reg=0.1)
     global_batches = [rows(8, seed) for seed in range(3)]
     alone, together = model(), [model(), model()]
     optimizer = Optimizer(alone, 0.01)
-    exchange = make_exchange(alone, SingleWorld(), settings)
-    losses = [train_step(alone, optimizer, exchange, settings, batch_of(*b)) for b in global_batches]
+    synchronizer = build_synchronizer(alone, SingleProcess(), settings)
+    losses = [train_step(alone, optimizer, synchronizer, settings, batch_of(*b)) for b in global_batches]
 
-    def work(world):
-        net, mine = together[world.rank], slice(None, cut) if world.rank == 0 else slice(cut, None)
-        optimizer, exchange = Optimizer(net, 0.01), make_exchange(net, world, settings)
+    def work(collectives):
+        net, mine = (
+            together[collectives.rank],
+            slice(None, cut) if collectives.rank == 0 else slice(cut, None),
+        )
+        optimizer, synchronizer = Optimizer(net, 0.01), build_synchronizer(net, collectives, settings)
         return [
-            train_step(net, optimizer, exchange, settings, batch_of(ids[mine], labels[mine], 8))
+            train_step(net, optimizer, synchronizer, settings, batch_of(ids[mine], labels[mine], 8))
             for ids, labels in global_batches
         ]
 
@@ -139,7 +142,12 @@ def test_two_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_rank
 def test_ranks_start_from_the_weights_of_rank_zero(in_ranks):
     nets = [model(seed=1), model(seed=2)]
     shares = [[batch_of(*rows(4, seed), 8)] for seed in range(2)]
-    in_ranks(2, lambda world: train_on(nets[world.rank], world, ONE_EPOCH, shares[world.rank]))
+    in_ranks(
+        2,
+        lambda collectives: train_on(
+            nets[collectives.rank], collectives, ONE_EPOCH, shares[collectives.rank]
+        ),
+    )
     assert_same_weights(nets[0].state_dict(), nets[1].state_dict())
 
 
@@ -148,7 +156,7 @@ def test_the_same_seed_gives_bit_identical_weights():
     for _ in range(2):
         net = model(dropout=0.5, batch_norm=True).float()
         batches = [batch_of(ids, labels.float()) for ids, labels in (rows(8, 0), rows(8, 1))]
-        train_on(net, SingleWorld(), LoopSettings(3, 3), batches)
+        train_on(net, SingleProcess(), LoopConfig(3, 3), batches)
         trained.append(weights_of(net))
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
@@ -156,7 +164,7 @@ def test_the_same_seed_gives_bit_identical_weights():
 def test_training_learns_what_neither_field_says_alone():
     net, batch = model(hidden_units=(8,)), batch_of(*rows(64))
     training = train_on(
-        net, SingleWorld(), LoopSettings(2, 2), [batch] * 40, valid=[batch], learning_rate=0.05
+        net, SingleProcess(), LoopConfig(2, 2), [batch] * 40, valid=[batch], learning_rate=0.05
     )
     assert training.epochs[0].train_logloss > 0.2
     assert training.epochs[1].valid.logloss < 0.1
@@ -171,14 +179,14 @@ def test_an_epochs_logloss_is_the_mean_over_rows_and_not_over_batches():
     optimizer = Optimizer(net, 1e-12)  # hardly moves the weights
     batches = [batch_of(ids[:7], labels[:7]), batch_of(ids[7:], labels[7:])]
     expected = binary_cross_entropy_with_logits(net(ids), labels).item()
-    exchange = make_exchange(net, SingleWorld(), ONE_EPOCH)
-    found, _ = train_epoch(net, optimizer, exchange, ONE_EPOCH, batches, on_step=lambda *_: None)
+    synchronizer = build_synchronizer(net, SingleProcess(), ONE_EPOCH)
+    found, _ = train_epoch(net, optimizer, synchronizer, ONE_EPOCH, batches, on_step=lambda *_: None)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_step_is_told_with_its_epoch_and_number_from_one():
     told, batches = [], [batch_of(*rows(4, seed)) for seed in range(2)]
-    train_on(model(), SingleWorld(), LoopSettings(2, 2), batches, on_step=lambda *step: told.append(step))
+    train_on(model(), SingleProcess(), LoopConfig(2, 2), batches, on_step=lambda *step: told.append(step))
     assert [step[:2] for step in told] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert all(0 < logloss < 2 and samples_per_s > 0 for _, _, logloss, samples_per_s in told)
 
@@ -188,10 +196,13 @@ def test_every_step_is_told_with_its_epoch_and_number_from_one():
 
 def test_metrics_of_two_ranks_are_those_of_all_rows_on_both(in_ranks):
     net, (ids, labels) = model().eval(), rows(9)
-    alone = evaluate(net, SingleWorld(), [batch_of(ids, labels)])
+    alone = evaluate(net, SingleProcess(), [batch_of(ids, labels)])
     shares = [slice(None, 4), slice(4, None)]
     found = in_ranks(
-        2, lambda world: evaluate(net, world, [batch_of(ids[shares[world.rank]], labels[shares[world.rank]])])
+        2,
+        lambda collectives: evaluate(
+            net, collectives, [batch_of(ids[shares[collectives.rank]], labels[shares[collectives.rank]])]
+        ),
     )
     for metrics in found:
         assert (metrics.num_rows, metrics.auc, metrics.ctr) == (9, alone.auc, alone.ctr)
@@ -201,7 +212,7 @@ def test_metrics_of_two_ranks_are_those_of_all_rows_on_both(in_ranks):
 def test_evaluation_drops_out_nothing_and_leaves_the_statistics_of_batch_norm_alone():
     net, batch = model(dropout=0.5, batch_norm=True).train(), batch_of(*rows(8))
     before = weights_of(net)
-    one, other = (evaluate(net, SingleWorld(), [batch]) for _ in range(2))
+    one, other = (evaluate(net, SingleProcess(), [batch]) for _ in range(2))
     assert one == other
     assert_same_weights(before, net.state_dict())
 
@@ -211,7 +222,7 @@ def test_batch_norms_statistics_become_the_mean_over_ranks_and_its_counter_stays
     nets[0].running_mean.data = torch.tensor([1.0, 2.0])
     nets[1].running_mean.data = torch.tensor([3.0, 6.0])
     nets[0].num_batches_tracked.data = nets[1].num_batches_tracked.data = torch.tensor(7)
-    in_ranks(2, lambda world: average_buffers(nets[world.rank], world))
+    in_ranks(2, lambda collectives: average_buffers(nets[collectives.rank], collectives))
     for net in nets:
         assert net.running_mean.tolist() == [2.0, 4.0]
         assert net.running_var.tolist() == [1.0, 1.0]
@@ -220,7 +231,7 @@ def test_batch_norms_statistics_become_the_mean_over_ranks_and_its_counter_stays
 
 def test_offsets_of_the_tables_are_no_statistics_and_stay(in_ranks):
     nets = [model(batch_norm=True), model(batch_norm=True)]
-    in_ranks(2, lambda world: average_buffers(nets[world.rank], world))
+    in_ranks(2, lambda collectives: average_buffers(nets[collectives.rank], collectives))
     assert nets[1].embedding.offsets.tolist() == [0, 4]
 
 
@@ -229,18 +240,18 @@ def test_offsets_of_the_tables_are_no_statistics_and_stay(in_ranks):
 
 def course(in_ranks, num_ranks, position=None, from_states=None, dropout=0.5):
     """Weights at the end, the training, and all checkpoints with the weights and moments of then."""
-    settings = LoopSettings(3, 3, seed=5, checkpoint_every_n_steps=2)
+    settings = LoopConfig(3, 3, seed=5, checkpoint_every_n_steps=2)
     shares = [
         [batch_of(ids[rank::num_ranks], labels[rank::num_ranks].float(), 12) for ids, labels in batches]
         for rank in range(num_ranks)
         for batches in [[rows(12, seed) for seed in range(5)]]
     ]
 
-    def work(world):
+    def work(collectives):
         net = model(dropout=dropout, batch_norm=True, seed=3).float()
         optimizer, kept = Optimizer(net, 0.01), []
         if from_states:
-            weights, moments = from_states[world.rank]
+            weights, moments = from_states[collectives.rank]
             net.load_state_dict(weights)
             optimizer.load_state(moments)
 
@@ -251,10 +262,10 @@ def course(in_ranks, num_ranks, position=None, from_states=None, dropout=0.5):
         training = train(
             net,
             optimizer,
-            world,
+            collectives,
             settings,
-            read_train=lambda epoch, num_done: shares[world.rank][num_done:],
-            read_valid=lambda: shares[world.rank],
+            read_train=lambda epoch, num_done: shares[collectives.rank][num_done:],
+            read_valid=lambda: shares[collectives.rank],
             on_step=lambda *_: None,
             on_epoch=lambda *_: None,
             on_checkpoint=keep,
@@ -267,7 +278,7 @@ def course(in_ranks, num_ranks, position=None, from_states=None, dropout=0.5):
 
 def test_a_training_that_goes_on_ends_with_the_weights_of_one_that_was_never_cut(in_ranks):
     ((weights, epochs, kept),) = course(in_ranks, 1)
-    places = [(len(place.training.epochs), place.step) for place, _, _ in kept]
+    places = [(len(place.history.epochs), place.step) for place, _, _ in kept]
     # Of five steps an epoch, after every second, and after the epoch.
     assert places == [(0, 2), (0, 4), (1, 0), (1, 2), (1, 4), (2, 0), (2, 2), (2, 4), (3, 0)]
     for place, *state in kept:
@@ -289,19 +300,19 @@ def test_two_ranks_go_on_from_what_they_had(in_ranks):
 
 
 def test_rank_zeros_clock_makes_all_ranks_write_a_checkpoint_after_the_same_step(in_ranks, monkeypatch):
-    settings = LoopSettings(1, 1, checkpoint_every_s=1e-9)
+    settings = LoopConfig(1, 1, checkpoint_every_s=1e-9)
     ids, labels = rows(12)
 
-    def work(world):
+    def work(collectives):
         # Another rank's own clock is not asked.
-        mine = settings if world.rank == 0 else dataclasses.replace(settings, checkpoint_every_s=0.0)
-        share, places = slice(world.rank, None, 2), []
+        mine = settings if collectives.rank == 0 else dataclasses.replace(settings, checkpoint_every_s=0.0)
+        share, places = slice(collectives.rank, None, 2), []
         train_on(
             model(batch_norm=True),
-            world,
+            collectives,
             mine,
             [batch_of(ids[share], labels[share], 12)] * 3,
-            on_checkpoint=lambda place: places.append((len(place.training.epochs), place.step)),
+            on_checkpoint=lambda place: places.append((len(place.history.epochs), place.step)),
         )
         return places
 
@@ -325,8 +336,8 @@ def test_rates_fall_where_epochs_brought_no_progress_also_after_going_on():
         train(
             net,
             Recorded(net, 0.1),
-            SingleWorld(),
-            LoopSettings(max_epochs, 9, schedule=schedule, steps_per_epoch=1),
+            SingleProcess(),
+            LoopConfig(max_epochs, 9, schedule=schedule, steps_per_epoch=1),
             read_train=lambda epoch, num_done: [batch_of(ids, labels)],
             read_valid=lambda: [batch_of(ids, 1 - labels)],
             on_step=lambda *_: None,
@@ -350,7 +361,7 @@ def test_a_step_in_bfloat16_has_nearly_the_gradients_of_one_in_float32_and_evalu
     nets = [model(seed=4, hidden_units=(16, 16)).float() for _ in range(2)]
     batch = batch_of(ids, labels.float())
     for net, bf16 in zip(nets, (False, True), strict=True):
-        logloss = forward_backward(net, LoopSettings(1, 1, bf16=bf16), batch)
+        logloss = forward_backward(net, LoopConfig(1, 1, bf16=bf16), batch)
         assert logloss.dtype == torch.float64
     pairs = [(one.grad, other.grad) for one, other in zip(*(net.parameters() for net in nets), strict=True)]
     for exact, rounded in pairs:
@@ -358,7 +369,7 @@ def test_a_step_in_bfloat16_has_nearly_the_gradients_of_one_in_float32_and_evalu
         exact, rounded = exact.to_dense(), rounded.to_dense()
         assert (rounded - exact).norm() < 0.02 * exact.norm() + 1e-6
     assert any(not torch.equal(exact.to_dense(), rounded.to_dense()) for exact, rounded in pairs)
-    assert evaluate(nets[1], SingleWorld(), [batch]) == evaluate(nets[0], SingleWorld(), [batch])
+    assert evaluate(nets[1], SingleProcess(), [batch]) == evaluate(nets[0], SingleProcess(), [batch])
 
 
 def test_logits_of_a_step_in_bfloat16_are_not_rounded_to_its_eight_bits():

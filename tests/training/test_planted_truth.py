@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from deepfm.distributed.collectives import SingleWorld
-from deepfm.metrics.binary import Tally
+from deepfm.distributed.collectives import SingleProcess
+from deepfm.metrics.binary import BinaryMetrics
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.fm import FM
-from deepfm.models.lr import LR
+from deepfm.models.lr import LogisticRegression
 from deepfm.synthetic.truth import CATEGORIES, Truth, draw_codes, sigmoid
 from deepfm.training.evaluation import evaluate
-from deepfm.training.loop import LoopSettings, make_exchange, train_epoch
+from deepfm.training.loop import LoopConfig, build_synchronizer, train_epoch
 from deepfm.training.optimizer import Optimizer
 
 #: Those of the pairs and the triple, and two that have first-order weights only. All other fields hold one
@@ -57,17 +57,17 @@ def click_log(logit_of, seed=1):
 
 def best_auc(test):
     """Of the true logits, on the same rows: but for chance, no model can beat it."""
-    tally = Tally()
-    tally.add(test.true_logits, test.labels)
-    return tally.metrics().auc
+    tally = BinaryMetrics()
+    tally.update(test.true_logits, test.labels)
+    return tally.compute().auc
 
 
 def auc_after_training(model, train, test, num_epochs=2):
-    optimizer, settings = Optimizer(model, 0.02), LoopSettings(num_epochs, num_epochs)
-    exchange = make_exchange(model, SingleWorld(), settings)
+    optimizer, settings = Optimizer(model, 0.02), LoopConfig(num_epochs, num_epochs)
+    synchronizer = build_synchronizer(model, SingleProcess(), settings)
     for _ in range(num_epochs):
-        train_epoch(model, optimizer, exchange, settings, train.batches(), on_step=lambda *_: None)
-    return evaluate(model, SingleWorld(), [test]).auc
+        train_epoch(model, optimizer, synchronizer, settings, train.batches(), on_step=lambda *_: None)
+    return evaluate(model, SingleProcess(), [test]).auc
 
 
 @pytest.fixture(autouse=True)
@@ -83,14 +83,14 @@ def test_fm_finds_the_planted_pairs_that_lr_cannot():
     train, test = click_log(lambda truth, codes: truth.pairwise(codes))
     best = best_auc(test)
     # Over logs drawn anew LR's AUC has a standard deviation of 0.005.
-    assert auc_after_training(LR(NUM_IDS), train, test) == pytest.approx(0.5, abs=0.015)
+    assert auc_after_training(LogisticRegression(NUM_IDS), train, test) == pytest.approx(0.5, abs=0.015)
     assert 0.5 + 0.8 * (best - 0.5) < auc_after_training(FM(NUM_IDS, 4), train, test) < best + 0.005
 
 
 def test_each_order_finds_more_of_the_truth_and_none_beats_it():
     train, test = click_log(lambda truth, codes: truth.logit(codes))
     best = best_auc(test)
-    lr = auc_after_training(LR(NUM_IDS), train, test)
+    lr = auc_after_training(LogisticRegression(NUM_IDS), train, test)
     fm = auc_after_training(FM(NUM_IDS, 4), train, test)
     deepfm = auc_after_training(DeepFM(NUM_IDS, 4, hidden_units=(32, 32)), train, test)
     # Over logs drawn anew the two steps are 0.06 and 0.09, with a standard deviation of 0.01.

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from deepfm.training.prefetch import ahead
+from deepfm.training.prefetch import prefetch
 
 
 def num_threads():
@@ -21,13 +21,13 @@ def wait_until(holds):
 
 
 def test_items_come_in_their_order():
-    assert list(ahead(iter(range(100)), depth=2)) == list(range(100))
-    assert list(ahead([])) == []
+    assert list(prefetch(iter(range(100)), depth=2)) == list(range(100))
+    assert list(prefetch([])) == []
 
 
 def test_items_are_made_before_they_are_asked_for_but_no_more_than_depth_of_them():
     made = []
-    items = ahead((made.append(number) or number for number in range(10)), depth=2)
+    items = prefetch((made.append(number) or number for number in range(10)), depth=2)
     assert next(items) == 0
     # One was taken, two wait, and one more is made before its maker waits.
     assert wait_until(lambda: made == [0, 1, 2, 3])
@@ -41,7 +41,7 @@ def test_an_error_comes_in_its_place():
         yield 1
         raise ValueError("no second item")
 
-    items = ahead(broken())
+    items = prefetch(broken())
     assert next(items) == 1
     with pytest.raises(ValueError, match="no second item"):
         next(items)
@@ -57,7 +57,7 @@ def test_who_leaves_early_closes_what_makes_the_items_and_no_thread_stays():
         finally:
             closed.set()
 
-    items = ahead(endless(), depth=1)
+    items = prefetch(endless(), depth=1)
     next(items)
     items.close()
     assert closed.wait(10)
@@ -68,7 +68,7 @@ def test_what_makes_the_items_takes_one_core_and_leaves_the_others_to_who_uses_t
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert list(ahead(torch.get_num_threads() for _ in range(2))) == [1, 1]
+        assert list(prefetch(torch.get_num_threads() for _ in range(2))) == [1, 1]
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -5,11 +5,11 @@ import json
 
 import torch
 
-from deepfm.training.profiler import TABLE, TRACE, StepTrace
+from deepfm.training.profiler import TABLE, TRACE, StepProfiler
 
 
 def test_so_many_steps_after_the_first_ones_are_traced(tmp_path):
-    with StepTrace(f"file://{tmp_path}", 2) as trace:
+    with StepProfiler(f"file://{tmp_path}", 2) as trace:
         for _ in range(8):
             torch.ones(30, 30) @ torch.ones(30, 30)
             trace.step()
@@ -19,7 +19,7 @@ def test_so_many_steps_after_the_first_ones_are_traced(tmp_path):
 
 
 def test_a_training_of_fewer_steps_is_traced_as_far_as_it_goes(tmp_path):
-    with StepTrace(f"file://{tmp_path}", 100) as trace:
+    with StepProfiler(f"file://{tmp_path}", 100) as trace:
         for _ in range(5):
             torch.ones(30, 30) @ torch.ones(30, 30)
             trace.step()
@@ -27,7 +27,7 @@ def test_a_training_of_fewer_steps_is_traced_as_far_as_it_goes(tmp_path):
 
 
 def test_a_training_of_no_more_than_the_first_steps_leaves_none(tmp_path):
-    with StepTrace(f"file://{tmp_path}", 100) as trace:
+    with StepProfiler(f"file://{tmp_path}", 100) as trace:
         for _ in range(3):
             torch.ones(30, 30) @ torch.ones(30, 30)
             trace.step()

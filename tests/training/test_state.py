@@ -3,7 +3,7 @@
 import pytest
 
 from deepfm.metrics.binary import Metrics
-from deepfm.training.state import Epoch, Training
+from deepfm.training.state import EpochResult, TrainingHistory
 
 
 def metrics(logloss, auc=0.5):
@@ -12,13 +12,13 @@ def metrics(logloss, auc=0.5):
 
 def training(*loglosses, best=1):
     epochs = [
-        Epoch(n, 0.5, metrics(logloss, auc=logloss), 1.0, 1.0) for n, logloss in enumerate(loglosses, 1)
+        EpochResult(n, 0.5, metrics(logloss, auc=logloss), 1.0, 1.0) for n, logloss in enumerate(loglosses, 1)
     ]
-    return Training(epochs, best)
+    return TrainingHistory(epochs, best)
 
 
 def test_the_first_epoch_is_an_improvement_and_then_what_is_better_than_the_best():
-    assert Training().is_improved_by(metrics(9.0), "logloss")
+    assert TrainingHistory().is_improved_by(metrics(9.0), "logloss")
     assert training(0.5, 0.6).is_improved_by(metrics(0.49), "logloss")
     assert not training(0.5, 0.6).is_improved_by(metrics(0.55), "logloss")
     assert training(0.5, 0.6, best=2).is_improved_by(metrics(0.7, auc=0.61), "auc")
@@ -41,10 +41,10 @@ def test_a_plateau_is_so_many_epochs_in_a_row_without_a_better_one(loglosses, pa
 
 
 def test_curves_have_a_point_of_gauc_only_where_it_was_measured():
-    epoch = Epoch(2, 0.5, metrics(0.4), 10.0, 3.0)
+    epoch = EpochResult(2, 0.5, metrics(0.4), 10.0, 3.0)
     assert epoch.curves("fm_") == {
         "epoch": 2, "fm_train_logloss": 0.5, "fm_valid_logloss": 0.4, "fm_valid_auc": 0.5,
         "fm_valid_calibration": 1.0, "fm_samples_per_s": 10.0, "fm_epoch_seconds": 3.0,
     }  # fmt: skip
     with_gauc = Metrics(num_rows=1, logloss=0.4, auc=0.5, ctr=0.5, mean_probability=0.5, ece=0.0, gauc=0.7)
-    assert Epoch(2, 0.5, with_gauc, 10.0, 3.0).curves()["valid_gauc"] == 0.7
+    assert EpochResult(2, 0.5, with_gauc, 10.0, 3.0).curves()["valid_gauc"] == 0.7

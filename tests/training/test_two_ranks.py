@@ -10,21 +10,19 @@ import pytest
 import torch
 
 from deepfm.dataset.manifest import read_manifest, write_manifest
-from deepfm.distributed.collectives import SingleWorld
-from deepfm.launch.job_spec import WEIGHTS, WorkOrder
+from deepfm.distributed.collectives import SingleProcess
+from deepfm.launch.job_spec import WEIGHTS, TrainJob
 from deepfm.launch.worker import run_worker
 from deepfm.settings.model import ModelSettings
 
 
 @pytest.fixture
-def order(dataset_url, tmp_path):
+def job(dataset_url, tmp_path):
     def make(dataset_url=dataset_url, slice_fields=(), deep=(), **training):
         training = {"batch_size": 8, "max_epochs": 2, "learning_rate": 0.01, **training}
         model = {"model": "deepfm", "embedding_dim": 2, "deep": {"hidden_units": [4], **dict(deep)}}
         settings = ModelSettings.model_validate({**model, "training": training})
-        return WorkOrder(
-            dataset_url, f"file://{tmp_path}", settings, num_threads=1, slice_fields=slice_fields
-        )
+        return TrainJob(dataset_url, f"file://{tmp_path}", settings, num_threads=1, slice_fields=slice_fields)
 
     return make
 
@@ -33,10 +31,10 @@ def order(dataset_url, tmp_path):
 def begun(tmp_path):
     """An order that goes on from weights in a file: ranks that are threads share torch's random numbers."""
 
-    def begin(order):
+    def begin(job):
         (tmp_path / "start").mkdir()
-        run_worker(replace(order, run_url=f"file://{tmp_path}/start"), SingleWorld())
-        return replace(order, start_url=f"file://{tmp_path}/start")
+        run_worker(replace(job, run_url=f"file://{tmp_path}/start"), SingleProcess())
+        return replace(job, start_url=f"file://{tmp_path}/start")
 
     return begin
 
@@ -53,23 +51,23 @@ def sampled_url(dataset_url, tmp_path):
     return f"file://{folder}"
 
 
-def test_slices_and_kinds_of_ids_are_of_the_test_rows_of_both_ranks(order, in_ranks):
-    one, other = in_ranks(2, lambda world: run_worker(order(slice_fields=("A",)), world))
+def test_slices_and_kinds_of_ids_are_of_the_test_rows_of_both_ranks(job, in_ranks):
+    one, other = in_ranks(2, lambda collectives: run_worker(job(slice_fields=("A",)), collectives))
     assert sum(part.num_rows for part in one.test_slices["A"]) == 20
     assert [sum(kinds) for kinds in one.test_fields] == [20, 20]
     assert sum(count for bucket in one.test_scores for count in bucket) == 20
     assert (one.test_slices, one.test_fields) == (other.test_slices, other.test_fields)
 
 
-def test_both_ranks_measure_the_best_epochs_weights(order, begun, in_ranks):
+def test_both_ranks_measure_the_best_epochs_weights(job, begun, in_ranks):
     # Clicks by chance, and large steps: what is learnt last is worse.
-    ordered = begun(order(learning_rate=0.5, max_epochs=6, patience=6))
-    for outcome in in_ranks(2, lambda world: run_worker(ordered, world)):
-        assert outcome.training.best < 6
-        assert outcome.valid == outcome.best_epoch.valid
+    ordered = begun(job(learning_rate=0.5, max_epochs=6, patience=6))
+    for result in in_ranks(2, lambda collectives: run_worker(ordered, collectives)):
+        assert result.history.best < 6
+        assert result.valid == result.best_epoch.valid
 
 
-def test_each_rank_drops_out_units_of_its_own_and_others_in_every_step(order, in_ranks, monkeypatch):
+def test_each_rank_drops_out_units_of_its_own_and_others_in_every_step(job, in_ranks, monkeypatch):
     seeds, seed = defaultdict(list), torch.manual_seed
 
     def seed_and_tell(number):
@@ -77,7 +75,7 @@ def test_each_rank_drops_out_units_of_its_own_and_others_in_every_step(order, in
         return seed(number)
 
     monkeypatch.setattr(torch, "manual_seed", seed_and_tell)
-    in_ranks(2, lambda world: run_worker(order(deep={"dropout": 0.5}, seed=5), world))
+    in_ranks(2, lambda collectives: run_worker(job(deep={"dropout": 0.5}, seed=5), collectives))
     (fresh, *one), (fresh_too, *other) = seeds.values()
     assert fresh == fresh_too == 5
     # 31 rows a rank in batches of at most 8, twice.
@@ -85,12 +83,12 @@ def test_each_rank_drops_out_units_of_its_own_and_others_in_every_step(order, in
     assert len({*one, *other}) == 16
 
 
-def test_when_checkpoints_are_written_changes_nothing_of_what_comes_out(order, begun, in_ranks, tmp_path):
-    ordered = begun(order(deep={"batch_norm": True}, keep="last"))
+def test_when_checkpoints_are_written_changes_nothing_of_what_comes_out(job, begun, in_ranks, tmp_path):
+    ordered = begun(job(deep={"batch_norm": True}, keep="last"))
 
     def weights_of(**checkpoints):
         going_on = replace(ordered, **checkpoints)
-        in_ranks(2, lambda world: run_worker(going_on, world))
+        in_ranks(2, lambda collectives: run_worker(going_on, collectives))
         return (tmp_path / WEIGHTS).read_bytes()
 
     without = weights_of()
@@ -103,8 +101,8 @@ def test_when_checkpoints_are_written_changes_nothing_of_what_comes_out(order, b
     assert weights_of(checkpoint_every_n_steps=0, resume=True) == without
 
 
-def test_what_is_measured_at_the_end_is_corrected_for_negatives_that_were_left_out(order, sampled_url):
-    whole, sampled = (run_worker(one, SingleWorld()) for one in (order(), order(sampled_url)))
+def test_what_is_measured_at_the_end_is_corrected_for_negatives_that_were_left_out(job, sampled_url):
+    whole, sampled = (run_worker(one, SingleProcess()) for one in (job(), job(sampled_url)))
     assert sampled.valid == sampled.best_epoch.valid
     # Half of the rows have a click; odds of about 1 become a tenth of it.
     assert whole.test.mean_probability == pytest.approx(0.5, abs=0.1)

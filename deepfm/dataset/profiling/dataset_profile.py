@@ -33,7 +33,7 @@ class Rows(Settings):
     ctr: float
 
 
-class SetAside(Settings):
+class RejectedRows(Settings):
     """Rows that do not fit, for one reason."""
 
     reason: str
@@ -49,7 +49,7 @@ class DatasetProfile(Settings):
     log_url: str
     splits: tuple[Rows, ...]
     days: tuple[Rows, ...]  # none where the log has no days
-    set_aside: tuple[SetAside, ...]
+    set_aside: tuple[RejectedRows, ...]
     fields: tuple[FieldProfile, ...]
     warnings: tuple[Finding, ...]
 
@@ -107,7 +107,7 @@ def profile_dataset(
         splits=[rows for name, days in log.counts.by_day.items() for rows in _in_all(name, days)],
         days=_by_day(log.counts),
         set_aside=[
-            SetAside(reason=reason, num_rows=num, examples=log.examples.get(reason, ()))
+            RejectedRows(reason=reason, num_rows=num, examples=log.examples.get(reason, ()))
             for reason, num in by_reason.items()
         ],
         fields=fields,

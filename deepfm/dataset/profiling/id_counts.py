@@ -14,7 +14,7 @@ from deepfm import storage
 from deepfm.click_log.split import SPLITS
 from deepfm.dataset.manifest import Manifest
 from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, PADDING, Field, FieldSet
-from deepfm.spark.index_frame import places_of, scratch_rows
+from deepfm.spark.index_frame import index_frame, scratch_rows
 from deepfm.spark.scratch import MAX_COUNTS_ON_DRIVER, read_table, write_table
 
 #: Known values that are shown of a field that may have very many.
@@ -133,7 +133,7 @@ def _count_files(
                     yield _kept(counts, scratch_url)
         yield _kept(counts, scratch_url)
 
-    tasks = places_of(spark, len(files)).mapInArrow(count_files, "name string, num long")
+    tasks = index_frame(spark, len(files)).mapInArrow(count_files, "name string, num long")
     return {row.name: row.num for row in tasks.collect()}
 
 

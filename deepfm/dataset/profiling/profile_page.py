@@ -91,20 +91,20 @@ dataset that has grown those of the one it began with.</p>
 """
 
 
-def page(profile: DatasetProfile) -> str:
+def profile_page(profile: DatasetProfile) -> str:
     """The profile -> HTML with its plots inside."""
-    return pages.page(
+    return pages.render_page(
         f"Dataset {profile.digest}",
         _BODY,
         profile=profile,
-        day_plot=pages.image(_day_plot(profile.days)) if profile.days else "",
-        bucket_plots={f.name: pages.image(_bucket_plot(f)) for f in profile.fields if f.buckets},
+        day_plot=pages.image_data_uri(_day_plot(profile.days)) if profile.days else "",
+        bucket_plots={f.name: pages.image_data_uri(_bucket_plot(f)) for f in profile.fields if f.buckets},
     )
 
 
 def write_page(url: str, profile: DatasetProfile) -> None:
     """Write profile.html into a dataset's folder."""
-    storage.write_bytes(f"{url}/{PAGE}", page(profile).encode())
+    storage.write_bytes(f"{url}/{PAGE}", profile_page(profile).encode())
 
 
 def _day_plot(days: tuple[Rows, ...]) -> Figure:

@@ -13,15 +13,15 @@ from pyspark.sql import SparkSession
 from deepfm import storage
 from deepfm.experiments.compare.plan import Comparison
 from deepfm.experiments.train_run import start_of_run
-from deepfm.launch.job_spec import WorkOrder
+from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.launch import launch
-from deepfm.launch.progress import watched
+from deepfm.launch.progress import monitor_progress
 from deepfm.lock import lock_file, locked
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
-from deepfm.tracking.store import Store
-from deepfm.training.result import Outcome
+from deepfm.tracking.store import MlflowStore
+from deepfm.training.result import TrainingResult
 
 _KEY, _RESULT = "comparison", "result"
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class ModelResult:
 
 
 def locked_comparison(
-    store: Store, experiment: str, comparison: Comparison, work_url: str
+    store: MlflowStore, experiment: str, comparison: Comparison, work_url: str
 ) -> AbstractContextManager[None]:
     """For the block no other process does this comparison; UserError where one does.
 
@@ -70,7 +70,7 @@ def locked_comparison(
 
 def train_in_turn(
     spark: SparkSession | None,
-    store: Store,
+    store: MlflowStore,
     experiment: str,
     comparison: Comparison,
     workers: WorkerSettings,
@@ -98,7 +98,7 @@ def train_in_turn(
 
 @contextmanager
 def _parent_run(
-    store: Store, experiment: str, comparison: Comparison, work_url: str
+    store: MlflowStore, experiment: str, comparison: Comparison, work_url: str
 ) -> Iterator[tuple[Run, dict[str, ModelResult]]]:
     """The parent run, taken up again where it was interrupted, and what it has finished by model."""
     condition = f"tags.{_KEY} = '{comparison.key}' and attributes.status != 'FINISHED'"
@@ -147,19 +147,19 @@ def _train_seeds(
         training = settings.training.model_copy(update={"seed": seed, "save_optimizer": False})
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
-        order = WorkOrder(
+        job = TrainJob(
             comparison.dataset_url,
             run_url,
             settings.model_copy(update={"training": training}),
             workers.threads_per_worker,
         )
         try:
-            with watched(run_url, _curves_of_seed(run, seed)):
-                outcome = launch(spark, order, comparison.num_workers, workers)
+            with monitor_progress(run_url, _curves_of_seed(run, seed)):
+                result = launch(spark, job, comparison.num_workers, workers)
         finally:
             storage.remove(run_url)
-        results.append(_measured(outcome, comparison.manifest.splits["train"].num_rows))
-    result = ModelResult(settings.model, outcome.num_weights, tuple(results))
+        results.append(_measured(result, comparison.manifest.splits["train"].num_rows))
+    result = ModelResult(settings.model, result.num_weights, tuple(results))
     run.wait()
     run.complete_curves([], [])
     run.log_metrics({name: result.mean(name) for name in asdict(results[0])})
@@ -174,13 +174,13 @@ def _curves_of_seed(run: Run, seed: int) -> Callable[[dict[str, float]], None]:
     return log_epoch
 
 
-def _measured(outcome: Outcome, num_rows: int) -> SeedResult:
-    stages = [outcome.training] + ([outcome.first_stage] if outcome.first_stage else [])
+def _measured(result: TrainingResult, num_rows: int) -> SeedResult:
+    stages = [result.history] + ([result.first_stage] if result.first_stage else [])
     epochs = [epoch for stage in stages for epoch in stage.epochs]
     return SeedResult(
-        test_auc=outcome.test.auc,
-        test_logloss=outcome.test.logloss,
+        test_auc=result.test.auc,
+        test_logloss=result.test.logloss,
         epochs=len(epochs),
         train_seconds=sum(num_rows / epoch.samples_per_s for epoch in epochs),
-        samples_per_s=outcome.samples_per_s,
+        samples_per_s=result.samples_per_s,
     )

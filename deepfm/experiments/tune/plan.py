@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
-class Plan:
+class TuningPlan:
     """What all trials share, and what they differ in."""
 
     dataset_url: str
@@ -60,7 +60,7 @@ class Plan:
         return asked
 
 
-def make_plan(
+def build_plan(
     dataset_url: str,
     manifest: Manifest,
     base: ModelSettings,
@@ -68,7 +68,7 @@ def make_plan(
     *,
     num_workers: int,
     num_seeds: int,
-) -> Plan:
+) -> TuningPlan:
     """The plan; UserError where the model's settings refuse a value, before anything trains."""
     if num_seeds > 1 and space.search != "grid":
         raise UserError(
@@ -76,10 +76,10 @@ def make_plan(
             "leave --seeds out, and train the best settings with several seeds afterwards"
         )
     space.check(base, "--space")
-    return Plan(dataset_url, manifest, base, space, num_workers, num_seeds)
+    return TuningPlan(dataset_url, manifest, base, space, num_workers, num_seeds)
 
 
-def study_name(given: str | None, plan: Plan, title: str) -> str:
+def study_name(given: str | None, plan: TuningPlan, title: str) -> str:
     """The name given, else one that the same plan always has; UserError where it cannot name a file."""
     name = given or f"{plan.base.model}-{title}-{_digest(plan.identity)[:8]}"
     if not _NAME.fullmatch(name):

@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.visualization import matplotlib as plots
 
-from deepfm.experiments.tune.plan import Plan
+from deepfm.experiments.tune.plan import TuningPlan
 from deepfm.experiments.tune.results import Combination, best
 from deepfm.experiments.tune.space import Label
 
 
-def figures(study: optuna.Study, found: Sequence[Combination], plan: Plan) -> dict[str, Figure]:
+def study_figures(study: optuna.Study, found: Sequence[Combination], plan: TuningPlan) -> dict[str, Figure]:
     """By file name: of a grid one a parameter, else Optuna's; none where no trial is complete."""
     complete = [one for one in found if one.is_complete]
     if not complete:
@@ -44,7 +44,7 @@ def _by_optuna(plot: Callable, study: optuna.Study, **settings) -> Figure:
     return figure
 
 
-def of_parameter(complete: Sequence[Combination], plan: Plan, name: str) -> Figure:
+def of_parameter(complete: Sequence[Combination], plan: TuningPlan, name: str) -> Figure:
     """AUC and logloss by one parameter: mean and standard deviation over all else that was tried."""
     tried = {one.choice[name] for one in complete}
     labels = [label for label in plan.space.parameters[name].labels if label in tried]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from deepfm.experiments.tune.plan import Plan, of_seed
+from deepfm.experiments.tune.plan import TuningPlan, of_seed
 from deepfm.experiments.tune.space import SEED, Choice
 from deepfm.experiments.tune.study import TrialResult
 from deepfm.settings.loader import yaml_text
@@ -50,7 +50,7 @@ class Combination:
         return [trial.metrics[figure] for trial in self.trials if figure in trial.metrics]
 
 
-def combinations(trials: Iterable[TrialResult], plan: Plan) -> list[Combination]:
+def combinations(trials: Iterable[TrialResult], plan: TuningPlan) -> list[Combination]:
     """Trials by what they tried; of a grid in the space's order, else the best first.
 
     Those that failed and were tried again are told by their successors.
@@ -69,12 +69,12 @@ def combinations(trials: Iterable[TrialResult], plan: Plan) -> list[Combination]
     return sorted(found, key=lambda one: _rank(one, plan))
 
 
-def best(found: Sequence[Combination], plan: Plan) -> Combination | None:
+def best(found: Sequence[Combination], plan: TuningPlan) -> Combination | None:
     """The best on the validation rows, of those complete; None where none is."""
     return min((one for one in found if one.is_complete), key=lambda one: _rank(one, plan), default=None)
 
 
-def _rank(combination: Combination, plan: Plan) -> tuple[bool, float]:
+def _rank(combination: Combination, plan: TuningPlan) -> tuple[bool, float]:
     """Lower is better; what is not complete comes last."""
     value = combination.mean(f"valid_{plan.goal}")
     if value is None:
@@ -82,7 +82,7 @@ def _rank(combination: Combination, plan: Plan) -> tuple[bool, float]:
     return not combination.is_complete, -value if plan.goal == "auc" else value
 
 
-def best_yaml(chosen: Combination, plan: Plan) -> str:
+def best_yaml(chosen: Combination, plan: TuningPlan) -> str:
     """The settings as a model's YAML, ready for train.py."""
     tried = ", ".join(f"{name} = {label}" for name, label in chosen.choice.items())
     value = chosen.mean(f"valid_{plan.goal}")
@@ -105,7 +105,7 @@ def counts(trials: Sequence[TrialResult]) -> dict[str, int]:
     return {state: states[state] for state in ("complete", "pruned", "diverged", "failed")}
 
 
-def markdown(found: Sequence[Combination], plan: Plan) -> str:
+def markdown(found: Sequence[Combination], plan: TuningPlan) -> str:
     """The table for people; the best in bold."""
     names = list(plan.space.parameters)
     titles = ["validation: AUC", "logloss", "test: AUC", "logloss", "epochs"]
@@ -122,7 +122,7 @@ def markdown(found: Sequence[Combination], plan: Plan) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def csv_text(trials: Sequence[TrialResult], plan: Plan) -> str:
+def csv_text(trials: Sequence[TrialResult], plan: TuningPlan) -> str:
     """The table for machines: a row a trial."""
     names = [*plan.space.parameters, *([SEED] if plan.space.search == "grid" else [])]
     figures = (*FIGURES, "epochs", "samples_per_s", "num_weights")

@@ -12,14 +12,14 @@ from optuna.trial import Trial
 from pyspark.sql import SparkSession
 
 from deepfm import storage
-from deepfm.errors import OutOfMemory, UserError, WorkersLost
+from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments.train_run import start_of_run
-from deepfm.experiments.tune.plan import Plan
+from deepfm.experiments.tune.plan import TuningPlan
 from deepfm.experiments.tune.study import (
     METRICS,
     REASON,
     RUN_ID,
-    CutOff,
+    TrialInterruptedError,
     TrialResult,
     choose,
     mark_diverged,
@@ -28,17 +28,17 @@ from deepfm.experiments.tune.study import (
     results_of,
     run_trials,
 )
-from deepfm.launch.job_spec import WorkOrder
+from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.launch import check_slots, launch
-from deepfm.launch.progress import watched
-from deepfm.launch.prune_signal import give_verdict
+from deepfm.launch.progress import monitor_progress
+from deepfm.launch.prune_signal import answer_prune_signal
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.settings.loader import yaml_text
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
-from deepfm.tracking.store import Store
+from deepfm.tracking.store import MlflowStore
 from deepfm.training.loop import NotFiniteError
-from deepfm.training.result import Outcome
+from deepfm.training.result import TrainingResult
 
 _STATE = "trial.state"
 _LOOK_EVERY_S = 0.2  # while rank 0 waits for a verdict
@@ -51,14 +51,14 @@ class Site:
     """Where trials are trained and told of."""
 
     spark: SparkSession | None
-    store: Store
+    store: MlflowStore
     experiment: str
     workers: WorkerSettings
     work_url: str  # the driver and every worker reach it
 
 
 def search(
-    site: Site, plan: Plan, study: optuna.Study, num_trials: int, max_minutes: float | None
+    site: Site, plan: TuningPlan, study: optuna.Study, num_trials: int, max_minutes: float | None
 ) -> Iterator[tuple[Run, list[TrialResult]]]:
     """The parent run and what became of all trials so far: at once, and after each trial.
 
@@ -77,7 +77,7 @@ def search(
             yield parent, results
 
 
-def _tell(results: list[TrialResult], plan: Plan, so_far: str) -> None:
+def _tell(results: list[TrialResult], plan: TuningPlan, so_far: str) -> None:
     last = next(result for result in reversed(results) if result.state != "waiting")
     tried = ", ".join(f"{name} = {label}" for name, label in last.choice.items())
     figures = "".join(f", {name} {last.metrics[name]:.5f}" for name in _figures(plan) if name in last.metrics)
@@ -85,12 +85,12 @@ def _tell(results: list[TrialResult], plan: Plan, so_far: str) -> None:
     logger.info("trial %d, %s: %s%s%s; %s", last.number, tried, last.state, figures, told, so_far)
 
 
-def _figures(plan: Plan) -> tuple[str, str]:
+def _figures(plan: TuningPlan) -> tuple[str, str]:
     return ("valid_auc", "valid_logloss") if plan.goal == "auc" else ("valid_logloss", "valid_auc")
 
 
 @contextmanager
-def _parent_run(site: Site, plan: Plan, study: optuna.Study) -> Iterator[Run]:
+def _parent_run(site: Site, plan: TuningPlan, study: optuna.Study) -> Iterator[Run]:
     """The run that all trials are children of: that of the study, else a new one."""
     found = site.store.find_run(study.user_attrs.get(RUN_ID, ""))
     if found is None or found.info.lifecycle_stage != "active":
@@ -112,7 +112,7 @@ def _parent_run(site: Site, plan: Plan, study: optuna.Study) -> Iterator[Run]:
 class _Objective:
     """Trains what a trial tries -> its validation figure."""
 
-    def __init__(self, site: Site, plan: Plan, deadline: float):
+    def __init__(self, site: Site, plan: TuningPlan, deadline: float):
         self._site, self._plan, self._deadline = site, plan, deadline
 
     def is_time_over(self) -> bool:
@@ -126,10 +126,10 @@ class _Objective:
             run_url = f"{self._site.work_url}/{run.run_id}"
             judge = _Judge(run, run_url, trial, self._plan.goal, self.is_time_over)
             try:
-                outcome = self._train(run, run_url, settings, judge)
-                state = judge.reason if outcome.training.stopped else "complete"
-                _log_outcome(run, trial, outcome)
-            except (WorkersLost, OutOfMemory) as error:
+                result = self._train(run, run_url, settings, judge)
+                state = judge.reason if result.history.stopped else "complete"
+                _log_result(run, trial, result)
+            except (WorkersLostError, OutOfMemoryError) as error:
                 mark_lost(trial, str(error))
                 raise
             except NotFiniteError as error:
@@ -139,28 +139,28 @@ class _Objective:
         # Outside of the run, which has not failed.
         if state == "cut off":
             trial.set_user_attr(REASON, "the time was over; it is tried again when the study goes on")
-            raise CutOff
+            raise TrialInterruptedError
         if state != "complete":
             raise optuna.TrialPruned
-        return _value(outcome, self._plan.goal)
+        return _value(result, self._plan.goal)
 
-    def _train(self, run: Run, run_url: str, settings: ModelSettings, judge: "_Judge") -> Outcome:
+    def _train(self, run: Run, run_url: str, settings: ModelSettings, judge: "_Judge") -> TrainingResult:
         plan, site = self._plan, self._site
         run.log_start(*start_of_run(settings, plan.manifest, plan.dataset_url, plan.num_workers))
         # Nothing goes on from these trainings.
         training = settings.training.model_copy(update={"save_optimizer": False})
-        order = WorkOrder(
+        job = TrainJob(
             plan.dataset_url,
             run_url,
             settings.model_copy(update={"training": training}),
             site.workers.threads_per_worker,
-            asks_driver=plan.space.pruner != "none" or math.isfinite(self._deadline),
+            asks_prune_signal=plan.space.pruner != "none" or math.isfinite(self._deadline),
         )
         storage.make_folder(run_url)
         try:
-            look_every_s = _LOOK_EVERY_S if order.asks_driver else None
-            with watched(run_url, judge, run.log_steps, look_every_s):
-                return launch(site.spark, order, plan.num_workers, site.workers)
+            look_every_s = _LOOK_EVERY_S if job.asks_prune_signal else None
+            with monitor_progress(run_url, judge, run.log_steps, look_every_s):
+                return launch(site.spark, job, plan.num_workers, site.workers)
         finally:
             storage.remove(run_url)
 
@@ -183,26 +183,26 @@ class _Judge:
             self.reason = "cut off"
         elif self._trial.should_prune():
             self.reason = "pruned"
-        give_verdict(self._run_url, epoch, not self.reason)
+        answer_prune_signal(self._run_url, epoch, not self.reason)
 
 
-def _log_outcome(run: Run, trial: Trial, outcome: Outcome) -> None:
+def _log_result(run: Run, trial: Trial, result: TrainingResult) -> None:
     """What the training came to, in its run and in the study; no test figures where it was stopped."""
     metrics = {
-        "valid_logloss": outcome.valid.logloss,
-        "valid_auc": outcome.valid.auc,
-        "epochs": len(outcome.training.epochs),
-        "samples_per_s": round(outcome.samples_per_s),
-        "num_weights": outcome.num_weights,
+        "valid_logloss": result.valid.logloss,
+        "valid_auc": result.valid.auc,
+        "epochs": len(result.history.epochs),
+        "samples_per_s": round(result.samples_per_s),
+        "num_weights": result.num_weights,
     }
-    if outcome.test is not None:
-        metrics |= {"test_logloss": outcome.test.logloss, "test_auc": outcome.test.auc}
+    if result.test is not None:
+        metrics |= {"test_logloss": result.test.logloss, "test_auc": result.test.auc}
     trial.set_user_attr(METRICS, metrics)
     run.log_metrics({f"best_{name}": float(value) for name, value in metrics.items()})
 
 
-def _value(outcome: Outcome, goal: str) -> float:
-    value = getattr(outcome.valid, goal)
+def _value(result: TrainingResult, goal: str) -> float:
+    value = getattr(result.valid, goal)
     if not math.isfinite(value):
         raise UserError(
             f"training.monitor {goal}: expected a number on the validation rows, found {value}: all "

@@ -12,8 +12,8 @@ from optuna.samplers import BaseSampler, GridSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from deepfm.errors import OutOfMemory, UserError, WorkersLost
-from deepfm.experiments.tune.plan import Plan
+from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
+from deepfm.experiments.tune.plan import TuningPlan
 from deepfm.experiments.tune.space import SEED, Choice, number_type
 from deepfm.lock import locked
 
@@ -23,7 +23,7 @@ _DIVERGED, _LOST, _TRIES, _AGAIN = "diverged", "lost", "tries", "again"
 _MAX_TRIES = 3  # of a trial whose workers were lost or ran out of memory: for want of it they will again
 
 
-class CutOff(Exception):
+class TrialInterruptedError(Exception):
     """The time that the study may take is over; the trial is tried again when the study goes on."""
 
 
@@ -40,7 +40,7 @@ class TrialResult:
 
 
 @contextmanager
-def opened_study(folder: str, name: str, plan: Plan) -> Iterator[optuna.Study]:
+def opened_study(folder: str, name: str, plan: TuningPlan) -> Iterator[optuna.Study]:
     """The study of that name, new or as it was left; for one process at a time.
 
     What ran when its process ended has failed. UserError where it is another plan's, in use, or broken.
@@ -76,7 +76,7 @@ def study_path(folder: str, name: str) -> Path:
     return Path(folder) / f"{name}.db"
 
 
-def _require_same_plan(study: optuna.Study, plan: Plan, name: str) -> None:
+def _require_same_plan(study: optuna.Study, plan: TuningPlan, name: str) -> None:
     begun = study.user_attrs.get("identity")
     if begun is None:
         study.set_user_attr("identity", plan.identity)
@@ -89,7 +89,7 @@ def _require_same_plan(study: optuna.Study, plan: Plan, name: str) -> None:
         )
 
 
-def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
+def _pruner(plan: TuningPlan) -> optuna.pruners.BasePruner:
     space = plan.space
     if space.pruner == "median":
         return optuna.pruners.MedianPruner(space.startup_trials, space.warmup_epochs)
@@ -102,7 +102,7 @@ def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _sampler(plan: Plan, num_done: int) -> BaseSampler:
+def _sampler(plan: TuningPlan, num_done: int) -> BaseSampler:
     if plan.space.search == "grid":
         grid = {name: list(parameter.labels) for name, parameter in plan.space.parameters.items()}
         return GridSampler(grid | {SEED: list(plan.seeds)}, seed=plan.space.seed)
@@ -111,7 +111,7 @@ def _sampler(plan: Plan, num_done: int) -> BaseSampler:
     return TPESampler(seed=int(chance.generate_state(1)[0]))
 
 
-def choose(trial: Trial, plan: Plan) -> Choice:
+def choose(trial: Trial, plan: TuningPlan) -> Choice:
     """What a trial tries."""
     choice: Choice = {}
     for name, parameter in plan.space.parameters.items():
@@ -131,7 +131,7 @@ def choose(trial: Trial, plan: Plan) -> Choice:
 
 def run_trials(
     study: optuna.Study,
-    plan: Plan,
+    plan: TuningPlan,
     num_trials: int,
     objective: Callable[[Trial], float],
     is_time_over: Callable[[], bool],
@@ -144,7 +144,9 @@ def run_trials(
     while (done := num_done(study)) < num_trials and not is_time_over():
         _try_failed_again(study)
         study.sampler = _sampler(plan, done)
-        study.optimize(objective, n_trials=1, catch=(WorkersLost, OutOfMemory, CutOff))
+        study.optimize(
+            objective, n_trials=1, catch=(WorkersLostError, OutOfMemoryError, TrialInterruptedError)
+        )
         yield
 
 

@@ -30,7 +30,7 @@ def _thresholds() -> np.ndarray:
 _LIMITS = _thresholds()
 
 
-def bucketize(counts: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def count_buckets(counts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """(n,) int64 counts without nulls -> (n,) int64 buckets.
 
     x < 0 -> -1; 0, 1, 2 -> itself; x > 2 -> floor(log(x)^2) + 2, which is 3 for x = 3 and 4 and at most 1908.

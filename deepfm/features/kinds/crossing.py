@@ -12,7 +12,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-def crossed_ids(parts: Sequence[np.ndarray], buckets: int) -> np.ndarray:
+def cross_ids(parts: Sequence[np.ndarray], buckets: int) -> np.ndarray:
     """F' arrays (B,) of int32 ids, in the order of the cross -> (B,) int32 ids from 0 to `buckets` - 1."""
     mixed = np.zeros(len(parts[0]), np.uint64)
     for ids in parts:

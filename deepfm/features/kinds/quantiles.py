@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 
-def rounded(numbers: pa.Array) -> pa.Array:
+def round_significant(numbers: pa.Array) -> pa.Array:
     """(n,) float64 without nulls -> (n,) strings such as 1.235e+03: 4 digits, correctly rounded."""
     # + 0.0: -0.0 is the same number as 0.0.
     return pa.array([f"{number + 0.0:.3e}" for number in numbers.to_pylist()], pa.string())

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from deepfm.click_log.lists import first_values
 from deepfm.features.dictionary import dictionary_encoded
 from deepfm.features.kinds.scaling import Scaling
-from deepfm.features.vocabulary.stored import Header, Piece, write_vocabulary
-from deepfm.features.vocabulary.vocabulary import KnownPart, Vocabulary
+from deepfm.features.vocabulary.stored import Header, VocabularyChunk, write_vocabulary
+from deepfm.features.vocabulary.vocabulary import Vocabulary, VocabularySubset
 from deepfm.fields import Field, FieldSet
 from deepfm.spark.scratch import read_table
 
@@ -23,7 +23,7 @@ _HELD_APART = 8
 
 
 @dataclass(frozen=True)
-class StoredPiece:
+class StoredChunk:
     """A table (value, num) of consecutive known values of a field."""
 
     field: int  # index
@@ -32,12 +32,12 @@ class StoredPiece:
 
 
 @dataclass
-class LargeVocabulary:
+class ChunkedVocabulary:
     """In the place of a Vocabulary while a dataset is built; `values` are each field's first ones."""
 
     header: Header
     scratch_url: str
-    pieces: tuple[StoredPiece, ...]  # in the order of fields and ids
+    pieces: tuple[StoredChunk, ...]  # in the order of fields and ids
     values: list[pa.Array] = field(init=False)
 
     def __post_init__(self):
@@ -75,7 +75,7 @@ class LargeVocabulary:
         """Write the files that Vocabulary.save writes, byte for byte."""
         write_vocabulary(folder_url, self.header, self.fingerprint, map(self._read, self.pieces))
 
-    def part(self, tables: Iterable[pa.Table]) -> KnownPart:
+    def part(self, tables: Iterable[pa.Table]) -> VocabularySubset:
         """What the values of some rows (see parse.ParsedRows.raw) need; reads a piece at a time."""
         cut = [
             (index, of_field)
@@ -95,20 +95,20 @@ class LargeVocabulary:
                     places[np.asarray(found.drop_null())] = piece.start + np.flatnonzero(is_found)
             values[index] = texts.filter(pa.array(places >= 0))
             ids[of_field.name] = (of_field.first_known_id + places[places >= 0]).astype(np.int32)
-        return KnownPart(self.fields, values, ids, self.scalings, self.boundaries)
+        return VocabularySubset(self.fields, values, ids, self.scalings, self.boundaries)
 
     def whole(self) -> Vocabulary:
         """All of it in this process."""
-        return Vocabulary.of_pieces(self.header, map(self._read, self.pieces))
+        return Vocabulary.from_chunks(self.header, map(self._read, self.pieces))
 
-    def _read(self, piece: StoredPiece) -> Piece:
+    def _read(self, piece: StoredChunk) -> VocabularyChunk:
         table = read_table(self.scratch_url, piece.name).combine_chunks()
         values, counts = (table.column(name).combine_chunks() for name in ("value", "num"))
-        return Piece(piece.field, piece.start, values, counts)
+        return VocabularyChunk(piece.field, piece.start, values, counts)
 
 
 #: What a dataset is built with.
-AnyVocabulary = Vocabulary | LargeVocabulary
+AnyVocabulary = Vocabulary | ChunkedVocabulary
 
 
 def _distinct(tables: Iterable[pa.Table], fields: list[Field]) -> dict[str, pa.Array]:

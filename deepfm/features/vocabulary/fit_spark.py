@@ -12,12 +12,12 @@ from pyspark.sql import functions as F
 from deepfm.errors import UserError
 from deepfm.features.kinds.quantiles import fit_boundaries
 from deepfm.features.kinds.scaling import Scaling
-from deepfm.features.statistics import Survey
-from deepfm.features.vocabulary.chunked import AnyVocabulary, LargeVocabulary, StoredPiece
+from deepfm.features.statistics import LogStatistics
+from deepfm.features.vocabulary.chunked import AnyVocabulary, ChunkedVocabulary, StoredChunk
 from deepfm.features.vocabulary.rare_values import num_rare_groups, rare_tables
-from deepfm.features.vocabulary.stored import PIECE, Header, Piece, StoredVocabulary
+from deepfm.features.vocabulary.stored import CHUNK_SIZE, Header, StoredVocabulary, VocabularyChunk
 from deepfm.fields import FieldSet
-from deepfm.spark.index_frame import places_of, scratch_rows
+from deepfm.spark.index_frame import index_frame, scratch_rows
 from deepfm.spark.rebatch import rebatched
 from deepfm.spark.scratch import read_table, write_table
 
@@ -27,7 +27,7 @@ MAX_TEXT_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Learnt:
+class FittedVocabulary:
     """What ids come from, and what stays unknown."""
 
     vocabulary: AnyVocabulary
@@ -35,9 +35,9 @@ class Learnt:
     num_values: dict[int, int]  # by field: distinct values of the training rows
 
 
-def learn_by_spark(
-    spark: SparkSession, found: Survey, fields: FieldSet, old: StoredVocabulary | None
-) -> Learnt:
+def fit_vocabulary_on_spark(
+    spark: SparkSession, found: LogStatistics, fields: FieldSet, old: StoredVocabulary | None
+) -> FittedVocabulary:
     """The same ids as Vocabulary.fit gives, the same rare values; what is known stays in scratch tables."""
     # Each step below reads the sums again.
     counts = _all_counts(spark, found, old).persist(StorageLevel.DISK_ONLY)
@@ -46,7 +46,7 @@ def learn_by_spark(
             row["field"]: row["count"] for row in counts.filter("is_here").groupBy("field").count().collect()
         }
         boundaries = old.header.boundaries if old else _boundaries(counts, fields)
-        known, rare = _told_apart(spark, counts, fields, old)
+        known, rare = _split_known_rare(spark, counts, fields, old)
         pieces, nums = _write_known(known, found.scratch_url, fields)
         rare_names = _write_rare(rare, found.scratch_url)
     finally:
@@ -58,10 +58,10 @@ def learn_by_spark(
     )
     header = Header.of(fields, nums, scalings, boundaries)
     rare_read = (read_table(found.scratch_url, name) for name in rare_names)
-    return Learnt(LargeVocabulary(header, found.scratch_url, pieces), rare_read, num_values)
+    return FittedVocabulary(ChunkedVocabulary(header, found.scratch_url, pieces), rare_read, num_values)
 
 
-def _all_counts(spark: SparkSession, found: Survey, old: StoredVocabulary | None) -> DataFrame:
+def _all_counts(spark: SparkSession, found: LogStatistics, old: StoredVocabulary | None) -> DataFrame:
     """field, value, num, place, is_here: a row a value.
 
     `place`: how many values of its field come before it, where it is known already; `is_here`: whether the
@@ -91,10 +91,10 @@ def _old_counts(spark: SparkSession, old: StoredVocabulary) -> DataFrame:
             for table in tables:
                 yield from table.to_batches()
 
-    return places_of(spark, num_groups).mapInArrow(read, "field int, value string, num long, place long")
+    return index_frame(spark, num_groups).mapInArrow(read, "field int, value string, num long, place long")
 
 
-def _placed(piece: Piece) -> pa.Table:
+def _placed(piece: VocabularyChunk) -> pa.Table:
     num_values = len(piece.values)
     fields = pa.array([piece.field] * num_values, pa.int32())
     places = pa.array(range(piece.start, piece.start + num_values), pa.int64())
@@ -112,7 +112,7 @@ def _boundaries(counts: DataFrame, fields: FieldSet) -> dict[str, tuple[float, .
     return found
 
 
-def _told_apart(
+def _split_known_rare(
     spark: SparkSession, counts: DataFrame, fields: FieldSet, old: StoredVocabulary | None
 ) -> tuple[DataFrame, DataFrame]:
     """Known values (field, place, value, num) and rare ones (field, value, num)."""
@@ -138,7 +138,7 @@ def _told_apart(
 
 def _write_known(
     known: DataFrame, scratch_url: str, fields: FieldSet
-) -> tuple[tuple[StoredPiece, ...], list[int]]:
+) -> tuple[tuple[StoredChunk, ...], list[int]]:
     """The pieces in the order of fields and ids, and how many values each field has."""
 
     def write(values: pa.Table) -> pa.Table:
@@ -151,7 +151,7 @@ def _write_known(
 
     numbers = [(name, pa.int64()) for name in ("start", "num_values", "num_bytes")]
     written = pa.schema([("field", pa.int32()), *numbers, ("name", pa.string())])
-    of_piece = known.withColumn("piece", F.floor(F.col("place") / PIECE))
+    of_piece = known.withColumn("piece", F.floor(F.col("place") / CHUNK_SIZE))
     in_spark = "field int, start long, num_values long, num_bytes long, name string"
     rows = of_piece.groupBy("field", "piece").applyInArrow(write, in_spark).collect()
     nums, sizes = [0] * len(fields), [0] * len(fields)
@@ -165,7 +165,7 @@ def _write_known(
                 f"{num_bytes}; raise its min_count, or give it max_size or hash_buckets"
             )
     rows.sort(key=lambda row: (row.field, row.start))
-    return tuple(StoredPiece(row.field, row.start, row.name) for row in rows), nums
+    return tuple(StoredChunk(row.field, row.start, row.name) for row in rows), nums
 
 
 def _write_rare(rare: DataFrame, scratch_url: str) -> list[str]:
@@ -173,7 +173,7 @@ def _write_rare(rare: DataFrame, scratch_url: str) -> list[str]:
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = TaskContext.get().partitionId()
-        for number, table in enumerate(rebatched(batches, PIECE)):
+        for number, table in enumerate(rebatched(batches, CHUNK_SIZE)):
             place = {"task": task, "number": number, "name": write_table(scratch_url, table)}
             yield pa.RecordBatch.from_pylist([place])
 

@@ -21,7 +21,7 @@ from deepfm.features.kinds.scaling import Scaling
 from deepfm.fields import PRESENT_ID, Field, FieldSet
 
 #: Values of a piece at the most.
-PIECE = 1 << 18
+CHUNK_SIZE = 1 << 18
 #: Values that the fingerprint takes at a time.
 _DIGESTED = 1 << 16
 _HEADER, _VALUES = "vocabulary.json", "vocabulary.parquet"
@@ -30,7 +30,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class Piece(NamedTuple):
+class VocabularyChunk(NamedTuple):
     """Known values of one field, one after the other in the order of their ids."""
 
     field: int  # index
@@ -80,7 +80,7 @@ class Header:
             return field.first_known_id + len(self.boundaries[field.name]) + 1
         return field.first_known_id + (field.hash_buckets or num_known)
 
-    def fingerprint(self, pieces: Iterable[Piece]) -> str:
+    def fingerprint(self, pieces: Iterable[VocabularyChunk]) -> str:
         """64 bits, as hex, of all that decides an id or x: names, kinds, values in order, and so on.
 
         `pieces` come in the order of the fields and their ids, as many values of each as `num_known` says.
@@ -128,7 +128,9 @@ class Header:
         return {"scaling": asdict(self.scalings[field.name])} if field.kind == "value" else {}
 
 
-def write_vocabulary(folder_url: str, header: Header, fingerprint: str, pieces: Iterable[Piece]) -> None:
+def write_vocabulary(
+    folder_url: str, header: Header, fingerprint: str, pieces: Iterable[VocabularyChunk]
+) -> None:
     """Write both files into a folder that exists; the pieces in order, a row group each."""
     with storage.writing(f"{folder_url}/{_VALUES}") as file, pq.ParquetWriter(file, _SCHEMA) as writer:
         for piece in pieces:
@@ -140,7 +142,7 @@ def write_vocabulary(folder_url: str, header: Header, fingerprint: str, pieces: 
                 pa.array(first_id + np.arange(num_values, dtype=np.int32)),
                 piece.counts,
             ]
-            writer.write_table(pa.table(columns, schema=_SCHEMA), row_group_size=PIECE)
+            writer.write_table(pa.table(columns, schema=_SCHEMA), row_group_size=CHUNK_SIZE)
     storage.write_json(f"{folder_url}/{_HEADER}", header.document(fingerprint))
 
 
@@ -161,7 +163,7 @@ class StoredVocabulary:
         with _opened(self.url) as parquet:
             return parquet.num_row_groups
 
-    def pieces(self, row_groups: Iterable[int] | None = None) -> Iterator[Piece]:
+    def pieces(self, row_groups: Iterable[int] | None = None) -> Iterator[VocabularyChunk]:
         """All pieces in order, or those of some row groups."""
         with _opened(self.url) as parquet:
             for group in range(parquet.num_row_groups) if row_groups is None else row_groups:
@@ -173,27 +175,27 @@ class StoredVocabulary:
         try:
             found = self.header.fingerprint(self.pieces())
         except ReadErrors as error:
-            raise unreadable(self.url, error) from error
+            raise unreadable_vocabulary(self.url, error) from error
         if found != self.fingerprint:
-            raise changed(self.url, self.fingerprint, found)
+            raise changed_vocabulary(self.url, self.fingerprint, found)
 
 
 #: What reading a vocabulary raises where it is missing or something else.
 ReadErrors = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
-def unreadable(url: str, error: Exception) -> UserError:
+def unreadable_vocabulary(url: str, error: Exception) -> UserError:
     return UserError(f"{url}: expected a vocabulary, found {error}; build the dataset again")
 
 
-def changed(url: str, expected: str, found: str) -> UserError:
+def changed_vocabulary(url: str, expected: str, found: str) -> UserError:
     return UserError(
         f"{url}: expected a vocabulary with fingerprint {expected}, found {found}; the file was changed: "
         "build the dataset again"
     )
 
 
-def stored_vocabulary(folder_url: str) -> StoredVocabulary:
+def open_stored_vocabulary(folder_url: str) -> StoredVocabulary:
     """The vocabulary in a folder, of which only vocabulary.json is read; UserError where that is none."""
     try:
         document = storage.read_json(f"{folder_url}/{_HEADER}")
@@ -208,7 +210,7 @@ def stored_vocabulary(folder_url: str) -> StoredVocabulary:
             for field, said in zip(known, fields, strict=True)
         ]
     except ReadErrors as error:
-        raise unreadable(folder_url, error) from error
+        raise unreadable_vocabulary(folder_url, error) from error
     return StoredVocabulary(folder_url, Header.of(known, nums, scalings, boundaries), fingerprint)
 
 
@@ -218,7 +220,7 @@ def _opened(folder_url: str) -> Iterator[pq.ParquetFile]:
         yield pq.ParquetFile(file)
 
 
-def _in_order(pieces: Iterator[Piece], index: int, num_known: int) -> Iterator[pa.Array]:
+def _in_order(pieces: Iterator[VocabularyChunk], index: int, num_known: int) -> Iterator[pa.Array]:
     """The next `num_known` values, which must be those of a field from its first on, _DIGESTED at a time."""
     held, num_seen = pa.array([], pa.string()), 0
     while num_seen < num_known:
@@ -234,7 +236,7 @@ def _in_order(pieces: Iterator[Piece], index: int, num_known: int) -> Iterator[p
         yield held
 
 
-def _pieces_of(table: pa.Table, fields: FieldSet) -> Iterator[Piece]:
+def _pieces_of(table: pa.Table, fields: FieldSet) -> Iterator[VocabularyChunk]:
     """A row group may hold the values of several fields, one field after the other, or none."""
     if not table.num_rows:
         return
@@ -247,4 +249,4 @@ def _pieces_of(table: pa.Table, fields: FieldSet) -> Iterator[Piece]:
         of_field = table.slice(start, stop - start).combine_chunks()
         values, counts = (of_field.column(name).combine_chunks() for name in ("value", "count"))
         first_id = of_field.column("id")[0].as_py()
-        yield Piece(index, first_id - fields[index].first_known_id, values, counts)
+        yield VocabularyChunk(index, first_id - fields[index].first_known_id, values, counts)

@@ -11,20 +11,20 @@ import pyarrow.compute as pc
 from deepfm.features.kinds.quantiles import fit_boundaries
 from deepfm.features.kinds.scaling import Moments, Scaling
 from deepfm.features.vocabulary.stored import (
-    PIECE,
+    CHUNK_SIZE,
     Header,
-    Piece,
     ReadErrors,
-    changed,
-    stored_vocabulary,
-    unreadable,
+    VocabularyChunk,
+    changed_vocabulary,
+    open_stored_vocabulary,
+    unreadable_vocabulary,
     write_vocabulary,
 )
 from deepfm.fields import Field, FieldSet
 
 
 @dataclass(frozen=True)
-class KnownPart:
+class VocabularySubset:
     """Of a vocabulary what the values of some rows need: an Encoder takes it in its place."""
 
     fields: FieldSet
@@ -114,7 +114,7 @@ class Vocabulary:
         write_vocabulary(folder_url, self.header, self.fingerprint, self._pieces())
 
     @classmethod
-    def of_pieces(cls, header: Header, pieces: Iterable[Piece]) -> "Vocabulary":
+    def from_chunks(cls, header: Header, pieces: Iterable[VocabularyChunk]) -> "Vocabulary":
         """All known values in this process; the pieces come in order."""
         values: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in header.fields]
         counts: list[list[pa.Array]] = [[pa.array([], pa.int64())] for _ in header.fields]
@@ -127,19 +127,21 @@ class Vocabulary:
     @classmethod
     def load(cls, folder_url: str) -> "Vocabulary":
         """Read what `save` wrote; UserError where a file is missing or is not what was written."""
-        stored = stored_vocabulary(folder_url)
+        stored = open_stored_vocabulary(folder_url)
         try:
-            vocabulary = cls.of_pieces(stored.header, stored.pieces())
+            vocabulary = cls.from_chunks(stored.header, stored.pieces())
         except ReadErrors as error:
-            raise unreadable(folder_url, error) from error
+            raise unreadable_vocabulary(folder_url, error) from error
         if vocabulary.fingerprint != stored.fingerprint:
-            raise changed(folder_url, stored.fingerprint, vocabulary.fingerprint)
+            raise changed_vocabulary(folder_url, stored.fingerprint, vocabulary.fingerprint)
         return vocabulary
 
-    def _pieces(self) -> Iterator[Piece]:
+    def _pieces(self) -> Iterator[VocabularyChunk]:
         for index, (values, counts) in enumerate(zip(self.values, self.counts, strict=True)):
-            for start in range(0, len(values), PIECE):
-                yield Piece(index, start, values.slice(start, PIECE), counts.slice(start, PIECE))
+            for start in range(0, len(values), CHUNK_SIZE):
+                yield VocabularyChunk(
+                    index, start, values.slice(start, CHUNK_SIZE), counts.slice(start, CHUNK_SIZE)
+                )
 
 
 def _of_old(old: Vocabulary | None, index: int) -> tuple[pa.Array, pa.Array]:

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from deepfm.dataset.profiling.dataset_profile import DatasetProfile, Rows, SetAside
+from deepfm.dataset.profiling.dataset_profile import DatasetProfile, RejectedRows, Rows
 from deepfm.dataset.profiling.field_profile import FieldProfile, Finding, ValueRows
-from deepfm.dataset.profiling.profile_page import draw_ctr, page
+from deepfm.dataset.profiling.profile_page import draw_ctr, profile_page
 from deepfm.dataset.profiling.value_names import printable
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\" ' {{ 7 * 7 }} $\\frac"
@@ -50,7 +50,7 @@ def profile(**changes):
             Rows(day=f"2026-01-{day:02}", split=split, num_rows=10, ctr=0.5)
             for day, split in enumerate(["train"] * 30 + ["outside"], start=1)
         ],
-        "set_aside": [SetAside(reason="not_utf8", num_rows=7, examples=(HOSTILE, "second"))],
+        "set_aside": [RejectedRows(reason="not_utf8", num_rows=7, examples=(HOSTILE, "second"))],
         "fields": FIELDS,
         "warnings": [Finding(name="constant", field="C", text=f"C: the same value, {HOSTILE}")],
     }
@@ -89,7 +89,7 @@ class Parsed(HTMLParser):
 
 @pytest.fixture(scope="module")
 def html():
-    return page(profile())
+    return profile_page(profile())
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_numbers_are_written_for_people(parsed):
 
 
 def test_a_page_says_where_there_is_nothing_to_tell():
-    parsed = Parsed(page(profile(warnings=(), set_aside=(), days=())))
+    parsed = Parsed(profile_page(profile(warnings=(), set_aside=(), days=())))
     text = "".join(parsed.text)
     assert "No warnings." in text
     assert "Rows set aside\n<p>None" not in text and "None." in text

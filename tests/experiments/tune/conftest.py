@@ -3,7 +3,7 @@
 import pytest
 
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
-from deepfm.experiments.tune.plan import make_plan
+from deepfm.experiments.tune.plan import build_plan
 from deepfm.experiments.tune.space import SearchSpace
 from deepfm.settings.loader import parse_settings
 from deepfm.settings.model import ModelSettings
@@ -48,6 +48,6 @@ def plan_of(base, manifest):
         )
         training = base.training.model_copy(update={"monitor": monitor})
         model = base.model_copy(update={"training": training})
-        return make_plan("file:///dataset", manifest, model, space, num_workers=2, num_seeds=seeds)
+        return build_plan("file:///dataset", manifest, model, space, num_workers=2, num_seeds=seeds)
 
     return make

@@ -5,7 +5,7 @@ import io
 import matplotlib
 import pytest
 
-from deepfm.experiments.tune.plots import figures
+from deepfm.experiments.tune.plots import study_figures
 from deepfm.experiments.tune.results import combinations
 from deepfm.experiments.tune.study import METRICS, choose, opened_study, results_of, run_trials
 
@@ -43,7 +43,7 @@ def test_numbers_stand_at_their_place_and_are_joined_with_means_over_seeds(plan_
     with opened_study(str(tmp_path), "study", plan) as study:
         values = {2: 0.4, 4: 0.2, 16: 0.3}
         found = found_by(study, plan, 6, lambda c: values[c["embedding_dim"]] + c["training.seed"] / 100)
-        (file, figure), *others = figures(study, found, plan).items()
+        (file, figure), *others = study_figures(study, found, plan).items()
     assert (file, others) == ("embedding_dim.png", [])
     (_, of_auc, _), (ticks, of_logloss, joined) = drawn(figure)
     assert (ticks, joined) == (["2", "4", "16"], True)
@@ -61,7 +61,7 @@ def test_names_stand_side_by_side_and_are_not_joined(plan_of, tmp_path):
     plan = plan_of({"deep.activation": parameter})
     with opened_study(str(tmp_path), "study", plan) as study:
         found = found_by(study, plan, 2, lambda c: {"relu": 0.2, "tanh": 0.3}[c["deep.activation"]])
-        figure = figures(study, found, plan)["deep.activation.png"]
+        figure = study_figures(study, found, plan)["deep.activation.png"]
     ticks, curves, joined = drawn(figure)[1]
     assert (ticks, joined, curves["validation"]) == (["relu", "tanh"], False, [(0.0, 0.2), (1.0, 0.3)])
     assert figure.axes[0].get_xlabel() == "activation"
@@ -74,7 +74,7 @@ def test_a_search_is_drawn_by_optuna_and_leaves_no_style_behind(plan_of, tmp_pat
     style = dict(matplotlib.rcParams)
     with opened_study(str(tmp_path), "study", plan) as study:
         found = found_by(study, plan, 4, lambda choice: 0.2 + choice["deep.dropout"])
-        files = figures(study, found, plan)
+        files = study_figures(study, found, plan)
     assert set(files) == {"history.png", "importances.png", "slice.png", "epochs.png"}
     assert dict(matplotlib.rcParams) == style
     for figure in files.values():
@@ -86,5 +86,5 @@ def test_a_search_is_drawn_by_optuna_and_leaves_no_style_behind(plan_of, tmp_pat
 def test_one_complete_trial_is_drawn_and_without_one_nothing(plan_of, tmp_path):
     plan = plan_of({"deep.dropout": {"low": 0.0, "high": 0.5}, "embedding_dim": [2, 4]}, search="tpe")
     with opened_study(str(tmp_path), "study", plan) as study:
-        assert figures(study, [], plan) == {}
-        assert len(figures(study, found_by(study, plan, 1, lambda choice: 0.2), plan)) == 4
+        assert study_figures(study, [], plan) == {}
+        assert len(study_figures(study, found_by(study, plan, 1, lambda choice: 0.2), plan)) == 4

@@ -3,9 +3,9 @@
 import optuna
 import pytest
 
-from deepfm.errors import OutOfMemory, UserError, WorkersLost
+from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments.tune.study import (
-    CutOff,
+    TrialInterruptedError,
     choose,
     mark_diverged,
     mark_lost,
@@ -119,7 +119,7 @@ def test_an_error_stops_the_search_and_what_it_stopped_is_tried_again(study_of, 
     assert sorted(choice["embedding_dim"] for choice in tried) == [2, 4, 8]
 
 
-@pytest.mark.parametrize("error", [WorkersLost("killed"), OutOfMemory("rank 0 ran out of memory")])
+@pytest.mark.parametrize("error", [WorkersLostError("killed"), OutOfMemoryError("rank 0 ran out of memory")])
 def test_a_trial_that_loses_its_workers_is_tried_three_times_and_then_given_up(study_of, plan_of, error):
     plan = plan_of({"embedding_dim": [2, 4, 8]})
 
@@ -141,7 +141,7 @@ def test_what_the_budget_cut_off_is_tried_again_and_never_given_up(study_of, pla
     plan = plan_of({"embedding_dim": [2]})
 
     def cut(choice, trial):
-        raise CutOff
+        raise TrialInterruptedError
 
     for _ in range(4):
         with study_of(plan) as study:

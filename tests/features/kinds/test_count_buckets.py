@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.kinds.count_buckets import bucket_start, bucketize
+from deepfm.features.kinds.count_buckets import bucket_start, count_buckets
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
 def bucket(count: int) -> int:
-    return int(bucketize(pa.array([count], pa.int64()))[0])
+    return int(count_buckets(pa.array([count], pa.int64()))[0])
 
 
 def test_small_counts_keep_a_bucket_each():
@@ -28,7 +28,7 @@ def test_all_negative_counts_share_a_bucket_of_their_own():
 
 def test_larger_counts_fall_into_the_floor_of_their_squared_logarithm():
     counts = range(3, 20_000)
-    assert bucketize(pa.array(counts)).tolist() == [math.floor(math.log(x) ** 2) + 2 for x in counts]
+    assert count_buckets(pa.array(counts)).tolist() == [math.floor(math.log(x) ** 2) + 2 for x in counts]
 
 
 def test_the_largest_count_falls_into_the_last_bucket():
@@ -46,7 +46,7 @@ def test_every_int64_falls_into_its_bucket(x):
 
 @given(st.lists(INT64, max_size=20))
 def test_a_larger_count_never_falls_into_a_smaller_bucket(counts):
-    buckets = bucketize(pa.array(sorted(counts), pa.int64()))
+    buckets = count_buckets(pa.array(sorted(counts), pa.int64()))
     assert (np.diff(buckets) >= 0).all()
 
 
@@ -64,5 +64,5 @@ def test_a_bucket_starts_with_its_smallest_count(number):
 
 
 def test_chunks_of_a_column_are_bucketed_as_the_whole():
-    assert bucketize(pa.chunked_array([[0, 5], [], [-7]], pa.int64())).tolist() == [0, 4, -1]
-    assert bucketize(pa.chunked_array([], pa.int64())).tolist() == []
+    assert count_buckets(pa.chunked_array([[0, 5], [], [-7]], pa.int64())).tolist() == [0, 4, -1]
+    assert count_buckets(pa.chunked_array([], pa.int64())).tolist() == []

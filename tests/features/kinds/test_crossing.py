@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from deepfm.features.kinds.crossing import crossed_ids, splitmix64
+from deepfm.features.kinds.crossing import cross_ids, splitmix64
 
 
 def crossed(*parts, buckets=1000):
-    return crossed_ids([np.array(ids, np.int32) for ids in parts], buckets).tolist()
+    return cross_ids([np.array(ids, np.int32) for ids in parts], buckets).tolist()
 
 
 def test_the_mix_is_splitmix64_as_published():
@@ -50,5 +50,5 @@ def test_combinations_spread_evenly_over_the_buckets():
 
 def test_ids_are_int32_also_of_no_rows():
     empty = np.array([], np.int32)
-    assert crossed_ids([empty, empty], 5).dtype == np.int32
+    assert cross_ids([empty, empty], 5).dtype == np.int32
     assert crossed([], []) == []

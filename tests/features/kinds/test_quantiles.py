@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.kinds.quantiles import fit_boundaries, quantile_buckets, rounded
+from deepfm.features.kinds.quantiles import fit_boundaries, quantile_buckets, round_significant
 
 
 def texts(*numbers):
-    return rounded(pa.array(numbers, pa.float64())).to_pylist()
+    return round_significant(pa.array(numbers, pa.float64())).to_pylist()
 
 
 def boundaries(numbers, num_buckets):
     """Of numbers, which may be there several times."""
-    counted = rounded(pa.array(numbers, pa.float64())).value_counts()
+    counted = round_significant(pa.array(numbers, pa.float64())).value_counts()
     return fit_boundaries(counted.field("values"), counted.field("counts"), num_buckets)
 
 

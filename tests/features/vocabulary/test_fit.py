@@ -10,16 +10,16 @@ from deepfm.errors import UserError
 from deepfm.features.counting import COUNTS
 from deepfm.features.encode import Encoder
 from deepfm.features.kinds.scaling import Moments
-from deepfm.features.statistics import RowCounts, Survey
+from deepfm.features.statistics import LogStatistics, RowCounts
 from deepfm.features.vocabulary import chunked as large_vocabulary
 from deepfm.features.vocabulary import fit as learn_module
-from deepfm.features.vocabulary import fit_spark as learn_by_spark
+from deepfm.features.vocabulary import fit_spark as fit_vocabulary_on_spark
 from deepfm.features.vocabulary import stored as vocabulary_file
 from deepfm.features.vocabulary import vocabulary
-from deepfm.features.vocabulary.chunked import LargeVocabulary
-from deepfm.features.vocabulary.fit import learn
+from deepfm.features.vocabulary.chunked import ChunkedVocabulary
+from deepfm.features.vocabulary.fit import fit_vocabulary
 from deepfm.features.vocabulary.rare_values import rare_tables, write_rare
-from deepfm.features.vocabulary.stored import stored_vocabulary
+from deepfm.features.vocabulary.stored import open_stored_vocabulary
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
 from deepfm.spark.scratch import write_table
@@ -64,17 +64,17 @@ def learn_nights(spark, folder, most):
         (folder / f"{most}-{night}").mkdir()
         counted = {write_table(url, table): table.num_rows for table in counts_of(night)}
         moments = {4: Moments(4, 2.0 + night, 16.0)}
-        found = Survey(url, RowCounts({}, {}), moments, {}, (), counted, ())
+        found = LogStatistics(url, RowCounts({}, {}), moments, {}, (), counted, ())
         with pytest.MonkeyPatch.context() as patch:
             # Several pieces a field, and more values than are held.
-            for module in (vocabulary_file, vocabulary, learn_by_spark):
-                patch.setattr(module, "PIECE", 7)
+            for module in (vocabulary_file, vocabulary, fit_vocabulary_on_spark):
+                patch.setattr(module, "CHUNK_SIZE", 7)
             patch.setattr(large_vocabulary, "NUM_HELD", 4)
             patch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", most)
-            learnt = learn(spark, found, FIELDS, old)
+            learnt = fit_vocabulary(spark, found, FIELDS, old)
             learnt.vocabulary.save(url)
             write_rare(url, learnt.rare)
-        old = stored_vocabulary(url)
+        old = open_stored_vocabulary(url)
         old.check()
         nights.append((url, learnt))
     return nights
@@ -95,7 +95,7 @@ def files(url):
 def test_spark_learns_what_the_driver_learns_byte_for_byte_and_night_after_night(both):
     for (url, by_driver), (spark_url, by_spark) in both:
         assert isinstance(by_driver.vocabulary, Vocabulary)
-        assert isinstance(by_spark.vocabulary, LargeVocabulary)
+        assert isinstance(by_spark.vocabulary, ChunkedVocabulary)
         assert files(spark_url) == files(url)
         assert by_spark.num_values == by_driver.num_values
         assert by_spark.vocabulary.num_ids == by_driver.vocabulary.num_ids
@@ -144,10 +144,10 @@ def test_rows_get_the_same_ids_from_the_part_that_they_need(both):
 def test_where_few_of_many_counts_are_known_the_vocabulary_is_held_whole(spark, tmp_path, monkeypatch):
     url = f"file://{tmp_path}"
     counted = {write_table(url, table): table.num_rows for table in counts_of(0)}
-    found = Survey(url, RowCounts({}, {}), {}, {}, (), counted, ())
-    expected = learn(spark, found, FIELDS, None).vocabulary
+    found = LogStatistics(url, RowCounts({}, {}), {}, {}, (), counted, ())
+    expected = fit_vocabulary(spark, found, FIELDS, None).vocabulary
     monkeypatch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", sum(counted.values()) - 1)
-    found_by_spark = learn(spark, found, FIELDS, None).vocabulary
+    found_by_spark = fit_vocabulary(spark, found, FIELDS, None).vocabulary
     assert isinstance(found_by_spark, Vocabulary)
     assert found_by_spark.fingerprint == expected.fingerprint
     assert [nums.to_pylist() for nums in found_by_spark.counts] == [
@@ -159,16 +159,16 @@ def test_more_text_than_a_field_can_hold_is_told(spark, tmp_path, monkeypatch):
     url = f"file://{tmp_path}"
     counted = {write_table(url, table): table.num_rows for table in counts_of(0)}
     monkeypatch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", 0)
-    monkeypatch.setattr(learn_by_spark, "MAX_TEXT_BYTES", 100)
+    monkeypatch.setattr(fit_vocabulary_on_spark, "MAX_TEXT_BYTES", 100)
     with pytest.raises(
         UserError, match="field T: expected at most 100 bytes of known values, found 107; raise"
     ):
-        learn(spark, Survey(url, RowCounts({}, {}), {}, {}, (), counted, ()), FIELDS, None)
+        fit_vocabulary(spark, LogStatistics(url, RowCounts({}, {}), {}, {}, (), counted, ()), FIELDS, None)
 
 
 def test_a_log_that_counts_nothing_has_an_empty_vocabulary(spark, tmp_path, monkeypatch):
     monkeypatch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", -1)
-    found = Survey(f"file://{tmp_path}", RowCounts({}, {}), {}, {}, (), {}, ())
-    learnt = learn(spark, found, FIELDS, None)
+    found = LogStatistics(f"file://{tmp_path}", RowCounts({}, {}), {}, {}, (), {}, ())
+    learnt = fit_vocabulary(spark, found, FIELDS, None)
     assert learnt.vocabulary.num_ids == Vocabulary.fit(FIELDS, COUNTS.empty_table()).num_ids
     assert (list(learnt.rare), learnt.num_values) == ([], {})

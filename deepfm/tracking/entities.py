@@ -1,0 +1,7 @@
+"""MLflow's classes that other stages name in signatures, so that only tracking and artifact import mlflow."""
+
+from mlflow.entities import Run as MlflowRun
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+__all__ = ["MlflowException", "MlflowRun", "ModelVersion", "RegisteredModel"]
