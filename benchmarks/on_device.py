@@ -13,8 +13,7 @@ from deepfm.dataset.read import Batch, Shard, read_batches
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.device import multiplies_bf16, retain_freed_memory
-from deepfm.training.gradient_sync import GradientSynchronizer
-from deepfm.training.loop import LoopConfig, build_synchronizer, train_epoch
+from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.unique_rows import unique_rows_of
 
@@ -33,10 +32,10 @@ def measure(dataset_url: str, device: torch.device) -> dict[str, float]:
     model = DeepFM(manifest.num_ids, DIM, hidden_units=HIDDEN).to(device)
     settings = LoopConfig(1, 1, bf16=multiplies_bf16(device))
     optimizer = Optimizer(model, 0.001, kind="adagrad", table_learning_rate=0.02)
-    synchronizer = build_synchronizer(model, SingleProcess(), settings)
+    loop = TrainingLoop(model, optimizer, SingleProcess(), settings)
 
     def speed(batches: Iterable[Batch]) -> float:
-        return _samples_per_s(model, optimizer, synchronizer, settings, batches, device)
+        return _samples_per_s(loop, batches, device)
 
     def read(epoch: int) -> Iterable[Batch]:
         batches = read_batches(dataset_url, manifest, "train", shard, epoch=epoch, seed=1)
@@ -55,14 +54,7 @@ def measure(dataset_url: str, device: torch.device) -> dict[str, float]:
     }
 
 
-def _samples_per_s(
-    model: DeepFM,
-    optimizer: Optimizer,
-    synchronizer: GradientSynchronizer,
-    settings: LoopConfig,
-    batches: Iterable[Batch],
-    device: torch.device,
-) -> float:
+def _samples_per_s(loop: TrainingLoop, batches: Iterable[Batch], device: torch.device) -> float:
     num_rows = 0
 
     def counted() -> Iterable[Batch]:
@@ -71,10 +63,7 @@ def _samples_per_s(
             num_rows += len(batch.ids)
             yield batch
 
-    def work() -> None:
-        train_epoch(model, optimizer, synchronizer, settings, counted(), on_step=lambda *_: None)
-
-    seconds = _seconds(work, device)
+    seconds = _seconds(lambda: loop.run_epoch(counted()), device)
     return num_rows / seconds
 
 

@@ -33,7 +33,7 @@ from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url, local_path
 from deepfm.training.device import retain_freed_memory
-from deepfm.training.loop import LoopConfig, build_synchronizer, train_step
+from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 
 BATCH, NUM_FIELDS = 4096, 39
@@ -74,17 +74,17 @@ class Stepper:
             torch.nn.init.normal_(weight, std=0.05)
         self.settings = LoopConfig(1, 1, bf16=True)
         self.optimizer = Optimizer(self.model, 0.001, kind=kind)
-        self.synchronizer = build_synchronizer(self.model, SingleProcess(), self.settings)
+        self.loop = TrainingLoop(self.model, self.optimizer, SingleProcess(), self.settings)
         self.batches = [Batch.draw(random, of_field) for _ in range(8)]
 
     def seconds(self) -> list[float]:
-        """Of a step, each."""
-        found = []
+        """Time each step."""
+        seconds = []
         for batch in self.batches:
             started = time.perf_counter()
-            train_step(self.model, self.optimizer, self.synchronizer, self.settings, batch)
-            found.append(time.perf_counter() - started)
-        return found
+            self.loop.step(batch)
+            seconds.append(time.perf_counter() - started)
+        return seconds
 
 
 def time_tables(sizes: list[int], num_rounds: int, kind: str) -> dict[int, dict]:

@@ -28,7 +28,7 @@ from deepfm.distributed.collectives import HorovodCollectives, SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url
 from deepfm.training.device import retain_freed_memory
-from deepfm.training.loop import LoopConfig, build_synchronizer, train_epoch
+from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 
 BATCH, NUM_STEPS = 4096, 16
@@ -47,10 +47,10 @@ def take_turns(dataset_url: str, num_rounds: int) -> dict | None:
 
     def speed(collectives, gradient_compression="fp32"):
         settings = LoopConfig(1, 1, bf16=True, gradient_compression=gradient_compression)
-        synchronizer = build_synchronizer(model, collectives, settings)
+        loop = TrainingLoop(model, optimizer, collectives, settings)
         started = time.perf_counter()
-        train_epoch(model, optimizer, synchronizer, settings, iter(batches), on_step=lambda *_: None)
-        sent[gradient_compression] = synchronizer.sent_bytes_per_step
+        loop.run_epoch(iter(batches))
+        sent[gradient_compression] = loop.synchronizer.sent_bytes_per_step
         return BATCH * NUM_STEPS / (time.perf_counter() - started)
 
     speeds: dict[str, list[float]] = {"one worker": [], **{way: [] for way in WAYS}}

@@ -1,4 +1,4 @@
-"""The only door to the other workers; Horovod behind it, or nobody."""
+"""Collective operations between the workers of one training: Horovod's, or none for a single process."""
 
 import time
 from collections.abc import Callable
@@ -7,37 +7,37 @@ from typing import Protocol
 
 from torch import Tensor
 
-_LOOK_EVERY_S = 0.0002
+_POLL_EVERY_S = 0.0002
 
 
 class Collectives(Protocol):
-    """The workers that train together.
+    """Collective operations of the workers that train together.
 
-    Every rank must call the same methods with the same names, in the same order in each of its threads.
+    Every rank must call the same operations with the same names, in the same order within each thread.
     """
 
     rank: int
     size: int
-    gpu: int | None  # the GPU that Spark gave this worker, else its place on its host; None: CPU only
+    gpu: int | None  # GPU that Spark assigned to this worker, else its local rank; None: CPU only
 
     def all_reduce_(self, tensors: list[Tensor], name: str) -> None:
         """Replace each tensor by its sum over all ranks, in place."""
 
     def all_reduce_async_(self, tensors: list[Tensor], name: str) -> Callable[[], None]:
-        """Begin to do so -> what waits until it is done."""
+        """Start all_reduce_ and return a function that waits for it."""
 
     def all_gather_async(self, tensor: Tensor, name: str) -> Callable[[], Tensor]:
-        """Begin to gather -> what waits for the tensors of all ranks, one after another.
+        """Start to gather a tensor; the returned function waits for the concatenated tensors of all ranks.
 
         Their first dimension may differ by rank.
         """
 
     def broadcast_(self, tensors: list[Tensor], name: str) -> None:
-        """Replace each tensor by rank 0's, in place."""
+        """Replace each tensor by that of rank 0, in place."""
 
 
 class SingleProcess:
-    """One process by itself."""
+    """Collectives of a single process: every operation returns its input."""
 
     rank = 0
     size = 1
@@ -57,19 +57,20 @@ class SingleProcess:
 
 
 class HorovodCollectives:
-    """The processes of one Horovod run; made once in each of them."""
+    """Collectives of the processes of one Horovod run; created once in each of them."""
 
     def __init__(self):
-        import horovod.torch as hvd  # here: only a process that Horovod started can load and use it
+        # Imported here: the library can only be used in a process that Horovod started.
+        import horovod.torch as hvd
         from horovod.spark.task import get_available_devices
 
         hvd.init()
         self._hvd = hvd
         self.rank, self.size = hvd.rank(), hvd.size()
-        given = get_available_devices()  # Spark's task resource "gpu"
-        self.gpu = int(given[0]) if given else hvd.local_rank()
+        devices = get_available_devices()  # Spark's task resource "gpu"
+        self.gpu = int(devices[0]) if devices else hvd.local_rank()
         if not hvd.nccl_built():
-            self.gpu = None  # Gloo alone does not take tensors that lie on a GPU
+            self.gpu = None  # Gloo alone does not accept GPU tensors
 
     def all_reduce_(self, tensors: list[Tensor], name: str) -> None:
         self.all_reduce_async_(tensors, name)()
@@ -81,15 +82,16 @@ class HorovodCollectives:
         return partial(self._wait, self._hvd.allgather_async(tensor, name=name))
 
     def _wait(self, handle: int):
-        # Horovod's own wait spins: of two threads that wait and compute on one core, it takes half the core.
+        # Horovod's own wait spins: with one waiting and one computing thread on a core it takes half the
+        # core.
         while not self._hvd.poll(handle):
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_EVERY_S)
         return self._hvd.synchronize(handle)
 
     def broadcast_(self, tensors: list[Tensor], name: str) -> None:
         handles = [
-            self._hvd.broadcast_async_(tensor, root_rank=0, name=f"{name}.{place}")
-            for place, tensor in enumerate(tensors)
+            self._hvd.broadcast_async_(tensor, root_rank=0, name=f"{name}.{index}")
+            for index, tensor in enumerate(tensors)
         ]
         for handle in handles:
             self._hvd.synchronize(handle)

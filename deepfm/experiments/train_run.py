@@ -16,7 +16,7 @@ from deepfm.experiments.warm_start import TRAINING_STATE
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
 from deepfm.launch.job_spec import FIRST_STAGE, OPTIMIZER, WEIGHTS, TrainJob
-from deepfm.launch.progress import read_curve
+from deepfm.launch.progress import read_step_metrics
 from deepfm.settings.deployment import Profile
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
@@ -111,7 +111,7 @@ def register_result(
     The registration comes last: a job that fails before it leaves a FAILED run and no version.
     """
     run.wait()
-    run.complete_curves(_curves(result), read_curve(job.run_url))
+    run.complete_curves(_curves(result), read_step_metrics(job.run_url))
     finals = {
         "best_epoch": float(result.history.best),
         "best_train_logloss": result.best_epoch.train_logloss,

@@ -1,4 +1,4 @@
-"""What a model's settings mean for its loop and its optimizer."""
+"""Optimizer and loop configuration built from settings."""
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from deepfm.training.schedule import Schedule, scale_of
 
 
 def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
-    """The optimizer that the settings name."""
+    """Build the optimizer that the settings describe."""
     ftrl = settings.ftrl.model_dump() if settings.ftrl else None
     return Optimizer(
         model,
@@ -37,7 +37,7 @@ def build_loop_config(
     num_workers: int,
     num_steps: int,
 ) -> LoopConfig:
-    """How the loop trains this model; `num_steps`: of an epoch."""
+    """Build the loop configuration of a model; `num_steps`: per epoch."""
     training = settings.training
     schedule = Schedule(
         training.schedule,
@@ -67,20 +67,24 @@ def build_loop_config(
 
 
 def require_rows_to_norm(settings: ModelSettings, manifest: Manifest, num_workers: int) -> None:
-    """UserError where a worker would have a single training row, over which batch norm has nothing to say.
+    """Raise UserError if batch norm is used and a worker would train on a single row.
 
-    With two or more it never has: `batch_size` is 4 at the least, and its steps are of almost equal size.
+    With two or more rows per worker no step has a single row: `batch_size` is at least 4, and the steps of an
+    epoch differ by at most one row.
     """
     num_rows = manifest.splits["train"].num_rows
     if settings.deep and settings.deep.batch_norm and num_rows < 2 * num_workers:
         raise UserError(
             f"deep.batch_norm: expected at least 2 training rows for each of {num_workers} workers, found "
-            f"{num_rows} in all; give fewer --num-workers, choose more days, or leave batch_norm out"
+            f"{num_rows} in total; lower --num-workers, choose more days, or remove batch_norm"
         )
 
 
 def gauc_groups(settings: ModelSettings, fields: FieldSet) -> Groups | None:
-    """Whose GAUC is measured; None where no field is named, UserError where it is none to go by."""
+    """Return the groups of the GAUC, or None if no field is configured.
+
+    Raises UserError if the field is not a category of the dataset.
+    """
     name = settings.training.gauc_field
     if name is None:
         return None

@@ -1,105 +1,86 @@
-"""Signs of life: each worker leaves one every few seconds, and the driver says whose stay away."""
+"""Heartbeats of workers, from which the driver detects a rank that is stopped or on a host that hangs."""
 
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
-from deepfm import storage
+from deepfm.launch.run_channel import RunChannel, background_thread, polling
 
-
-def heartbeat_url(run_url: str, rank: int) -> str:
-    """Where a rank leaves its signs of life."""
-    return f"{run_url}/pulse-{rank}.json"
+MESSAGE = "heartbeat"
 
 
 @contextmanager
-def heartbeat(run_url: str, rank: int, every_s: float) -> Iterator[None]:
-    """Leave a sign of life while the block runs; a process that is stopped or lost leaves none."""
+def heartbeat(channel: RunChannel, rank: int, every_s: float) -> Iterator[None]:
+    """Send heartbeats of a rank during the block; a process that is stopped or lost sends none."""
 
-    def beat(stop: threading.Event) -> None:
+    def send_all(stop: threading.Event) -> None:
         number = 0
         while True:
-            # A shared filesystem that is away for a moment is no reason to stop a training.
+            # A shared filesystem that fails for a moment is no reason to stop a training.
             with suppress(OSError):
-                sign = {"beat": number, "host": socket.gethostname(), "over": False}
-                storage.write_json(heartbeat_url(run_url, rank), sign)
+                beat = {"number": number, "host": socket.gethostname(), "is_over": False}
+                channel.send(MESSAGE, beat, rank)
             number += 1
             if stop.wait(every_s):
                 return
 
     try:
-        with background_thread(beat, "pulse"):
+        with background_thread(send_all, "heartbeat"):
             yield
     finally:
-        # What the block came to must not be lost for want of a last sign.
+        # A failing last heartbeat must not replace the result of the block.
         with suppress(OSError):
-            storage.write_json(heartbeat_url(run_url, rank), {"beat": -1, "host": "", "over": True})
-
-
-@contextmanager
-def background_thread(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
-    """Do some work beside the block; the event that it is given says that the block is over."""
-    stop = threading.Event()
-    thread = threading.Thread(target=work, args=(stop,), daemon=True, name=name)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+            channel.send(MESSAGE, {"number": -1, "host": "", "is_over": True}, rank)
 
 
 class HeartbeatMonitor:
-    """What the driver knows of the workers' signs of life, by its own clock: theirs may differ."""
+    """Tracks the heartbeats of all ranks by the clock of the driver; the workers' clocks may differ."""
 
-    def __init__(self, run_url: str, num_workers: int):
-        """Forgets those that an earlier try left."""
-        self._urls = {rank: heartbeat_url(run_url, rank) for rank in range(num_workers)}
-        for url in self._urls.values():
-            storage.remove(url)
-        self._seen: dict[int, tuple[dict, float]] = {}  # the last sign, and when it was new
+    def __init__(self, channel: RunChannel, num_workers: int):
+        """Start to track, and remove the heartbeats of an earlier attempt."""
+        self._channel, self._num_workers = channel, num_workers
+        channel.clear(MESSAGE, num_workers)
+        self._latest: dict[
+            int, tuple[dict, float]
+        ] = {}  # the latest heartbeat and the time it was first seen
 
-    def silent(self, now: float | None = None) -> dict[int, tuple[str, float]]:
-        """Of the ranks that have begun and not ended: {rank: (host, seconds since its last sign)}."""
+    def silent_ranks(self, now: float | None = None) -> dict[int, tuple[str, float]]:
+        """Map each rank that has started and not ended to (host, seconds since its latest heartbeat)."""
         now = time.monotonic() if now is None else now
-        for rank, url in self._urls.items():
-            if storage.exists(url):
-                sign = storage.read_json(url)
-                if rank not in self._seen or self._seen[rank][0] != sign:
-                    self._seen[rank] = (sign, now)
-        return {rank: (sign["host"], now - at) for rank, (sign, at) in self._seen.items() if not sign["over"]}
+        for rank, beat in self._channel.receive_from_ranks(MESSAGE, self._num_workers).items():
+            if rank not in self._latest or self._latest[rank][0] != beat:
+                self._latest[rank] = (beat, now)
+        return {
+            rank: (beat["host"], now - seen_at)
+            for rank, (beat, seen_at) in self._latest.items()
+            if not beat["is_over"]
+        }
 
 
-@contextmanager
 def monitor_heartbeats(
-    pulses: HeartbeatMonitor,
+    monitor: HeartbeatMonitor,
     *,
     warn_after_s: float,
     give_up_after_s: float,
     on_warning: Callable[[str], None],
     give_up: Callable[[str], None],
-) -> Iterator[None]:
-    """While the block runs, tell of each rank that falls silent, and once that it is given up."""
+) -> AbstractContextManager[None]:
+    """During the block, warn about each silent rank and call `give_up` once for one that stays silent."""
+    warned: set[int] = set()
 
-    def watch(stop: threading.Event) -> None:
-        told: set[int] = set()
-        while not stop.wait(warn_after_s / 6):
-            try:
-                silent = pulses.silent()
-            except OSError:
-                continue  # the workers' folder is away for a moment; so are their signs
-            for rank, (host, seconds) in silent.items():
-                where = f"rank {rank} on {host} has shown no sign of life for {seconds:.0f} s"
-                if seconds >= give_up_after_s:
-                    give_up(where)
-                    return
-                if seconds >= warn_after_s and rank not in told:
-                    on_warning(f"{where}; the others wait for it, for {give_up_after_s:.0f} s at most")
-                    told.add(rank)
-                if seconds < warn_after_s:
-                    told.discard(rank)
+    def check() -> bool:
+        for rank, (host, seconds) in monitor.silent_ranks().items():
+            message = f"rank {rank} on {host} has sent no heartbeat for {seconds:.0f} s"
+            if seconds >= give_up_after_s:
+                give_up(message)
+                return True
+            if seconds >= warn_after_s and rank not in warned:
+                on_warning(f"{message}; the other ranks wait for it, for at most {give_up_after_s:.0f} s")
+                warned.add(rank)
+            if seconds < warn_after_s:
+                warned.discard(rank)
+        return False
 
-    with background_thread(watch, "silence"):
-        yield
+    return polling(check, warn_after_s / 6, "heartbeat monitor")

@@ -1,11 +1,11 @@
-"""Workers from Spark: Horovod starts a process in each of `num_workers` tasks; with none, this one trains."""
+"""Start of the workers: Horovod runs one process in each of `num_workers` Spark tasks, or none for 0."""
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
 import horovod.spark
 from horovod.common.exceptions import HorovodInternalError
@@ -15,14 +15,17 @@ from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import require_rows
 from deepfm.distributed.collectives import Collectives, HorovodCollectives, SingleProcess
 from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
+from deepfm.launch import heartbeat as heartbeats
+from deepfm.launch import peer_loss, worker_errors
 from deepfm.launch.dry_run import DryRunResult, dry_run, dry_run_from_json, dry_run_to_json
 from deepfm.launch.factory import gauc_groups, require_rows_to_norm
 from deepfm.launch.heartbeat import HeartbeatMonitor, heartbeat, monitor_heartbeats
+from deepfm.launch.horovod_patches import silence_horovod_threads, stop_on_signals
 from deepfm.launch.job_spec import TrainJob
-from deepfm.launch.peer_loss import clear_peer_loss, close_connections_to, monitor_peer_loss, report_peer_loss
-from deepfm.launch.signals import silence_horovod_threads, stop_on_signals
+from deepfm.launch.peer_loss import close_connections_to, monitor_peer_loss, report_peer_loss
+from deepfm.launch.run_channel import RunChannel
 from deepfm.launch.worker import run_worker
-from deepfm.launch.worker_errors import clear_worker_errors, read_worker_errors, report_worker_error
+from deepfm.launch.worker_errors import read_worker_errors, report_worker_error
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.training.loop import NotFiniteError
 from deepfm.training.result import TrainingResult, result_from_json, result_to_json
@@ -38,12 +41,12 @@ def launch(
     *,
     num_retries: int = 0,
 ) -> TrainingResult:
-    """Train with `num_workers` Horovod processes (0: in this one, without Horovod); wait for the outcome.
+    """Train with `num_workers` Horovod processes (0: in this process, without Horovod) and return the result.
 
-    Where a worker is lost, all are started again from the last checkpoint, `num_retries` times.
+    If a worker is lost, all are restarted from the last checkpoint, up to `num_retries` times.
 
-    UserError where Spark has fewer slots than workers, or a worker stopped for a reason the user can mend;
-    WorkersLostError where one was lost once too often.
+    Raises UserError if Spark has fewer slots than workers or a worker stopped for a reason the user can fix,
+    and WorkersLostError if a worker was lost and no retries are left.
     """
     _require_trainable(job, max(num_workers, 1))
     if num_workers == 0:
@@ -54,15 +57,15 @@ def launch(
         except WorkersLostError as error:
             if not num_left:
                 raise
-            logger.warning("%s; trying again from the last checkpoint, %d tries left", error, num_left)
+            logger.warning("%s; retrying from the last checkpoint, retries_left=%d", error, num_left)
             job = replace(job, resume=True)
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 def launch_dry_run(
     spark: SparkSession | None, job: TrainJob, num_workers: int, workers: WorkerSettings
 ) -> DryRunResult:
-    """Like `launch`, but nothing is trained: what it would take."""
+    """Start workers like `launch` and measure a few steps without training."""
     _require_trainable(job, max(num_workers, 1))
     if num_workers == 0:
         return dry_run(job, SingleProcess())
@@ -70,14 +73,14 @@ def launch_dry_run(
 
 
 def _require_trainable(job: TrainJob, num_ranks: int) -> None:
-    """What each rank would find out, the last of it only when all is trained."""
+    """Check on the driver what each rank would otherwise detect, in part only after the training."""
     manifest = read_manifest(job.dataset_url)
     require_rows(job.dataset_url, manifest, num_ranks)
     require_rows_to_norm(job.model, manifest, num_ranks)
     gauc_groups(job.model, manifest.fields)
 
 
-#: What each rank does with its order -> a text; that of rank 0 comes back.
+#: Work of each rank; returns a text, of which that of rank 0 is sent to the driver.
 Work = Callable[[TrainJob, Collectives], str]
 
 
@@ -93,13 +96,10 @@ def _run_on_workers(
     work: Work, spark: SparkSession, job: TrainJob, num_workers: int, workers: WorkerSettings
 ) -> str:
     check_slots(spark, num_workers, workers.start_timeout_s)
-    clear_worker_errors(job.run_url, num_workers)
-    clear_peer_loss(job.run_url, num_workers)
-    logger.info("starting %d workers", num_workers)
-    given_up: list[str] = []
+    supervisor = _Supervisor(spark, job.run_url, num_workers, workers)
+    logger.info("starting num_workers=%d", num_workers)
     try:
-        watched = _watched(spark, job.run_url, num_workers, workers, given_up)
-        with watched as give_up, stop_on_signals(give_up):
+        with supervisor.watch() as give_up, stop_on_signals(give_up):
             results = horovod.spark.run(
                 _work_as_rank,
                 args=(work, replace(job, heartbeat_every_s=workers.stall_warning_s / 6)),
@@ -107,98 +107,110 @@ def _run_on_workers(
                 start_timeout=workers.start_timeout_s,
                 use_gloo=True,
                 nics=workers.network_interface and {workers.network_interface},
-                executable=spark.sparkContext.pythonExec,  # the executors', which need not be the driver's
-                # What workers print is progress, not the job's summary, which is alone on stdout.
+                executable=spark.sparkContext.pythonExec,  # the executors' Python, not the driver's
+                # The workers' output is progress; stdout is reserved for the summary of the job.
                 stdout=sys.stderr,
                 stderr=sys.stderr,
                 verbose=1 if logging.getLogger("horovod").isEnabledFor(logging.INFO) else 0,
             )
     except Exception as error:
-        raise _told_by_workers(job, num_workers, str(error), given_up) from error
+        raise supervisor.to_error(str(error)) from error
     if None in results:
-        raise _told_by_workers(job, num_workers, "a rank lost the others", given_up)
+        raise supervisor.to_error("a rank lost the other ranks")
     return results[0]
 
 
-@contextmanager
-def _watched(
-    spark: SparkSession, run_url: str, num_workers: int, workers: WorkerSettings, given_up: list[str]
-) -> Iterator[Callable[[str], None]]:
-    """Where a rank falls silent or ranks lose each other, end the block; `given_up` gets the reason.
+@dataclass(frozen=True)
+class _Supervisor:
+    """Watches the workers of one attempt and gives them up when they are silent or unreachable."""
 
-    What ends it is given to the block, too.
-    """
+    spark: SparkSession
+    run_url: str
+    num_workers: int
+    settings: WorkerSettings
+    given_up: list[str] = field(default_factory=list)  # reasons
 
-    def executors() -> list[tuple[str, int]]:
-        tracker = spark.sparkContext._jsc.sc().statusTracker()
+    @property
+    def channel(self) -> RunChannel:
+        return RunChannel(self.run_url)
+
+    @contextmanager
+    def watch(self) -> Iterator[Callable[[str], None]]:
+        """Watch the workers during the block; yields the function that gives them up, with the reason."""
+        for message in (heartbeats.MESSAGE, peer_loss.MESSAGE, worker_errors.MESSAGE):
+            self.channel.clear(message, self.num_workers)
+        with ExitStack() as stack:
+            stack.enter_context(silence_horovod_threads(self.given_up))
+            close_connections = stack.enter_context(close_connections_to(self._executors))
+
+            def give_up(reason: str) -> None:
+                self.given_up.append(reason)
+                # Horovod and its processes end with their Spark job, unless it waits for an unreachable host.
+                self.spark.sparkContext.cancelAllJobs()
+                close_connections()
+
+            heartbeat_monitor = monitor_heartbeats(
+                HeartbeatMonitor(self.channel, self.num_workers),
+                warn_after_s=self.settings.stall_warning_s,
+                give_up_after_s=self.settings.stall_limit_s,
+                on_warning=logger.warning,
+                give_up=give_up,
+            )
+            stack.enter_context(heartbeat_monitor)
+            stack.enter_context(monitor_peer_loss(self.channel, self.num_workers, self._executors, give_up))
+            yield give_up
+
+    def _executors(self) -> list[tuple[str, int]]:
+        tracker = self.spark.sparkContext._jsc.sc().statusTracker()
         return [(executor.host(), executor.port()) for executor in tracker.getExecutorInfos()]
 
-    def give_up(reason: str) -> None:
-        given_up.append(reason)
-        spark.sparkContext.cancelAllJobs()  # Horovod ends with its Spark job, and its processes with it
-        hang_up()  # but not while a host that is gone owes it an answer
-
-    silence = monitor_heartbeats(
-        HeartbeatMonitor(run_url, num_workers),
-        warn_after_s=workers.stall_warning_s,
-        give_up_after_s=workers.stall_limit_s,
-        on_warning=logger.warning,
-        give_up=give_up,
-    )
-    contact = monitor_peer_loss(run_url, num_workers, executors, give_up)
-    with silence_horovod_threads(given_up), close_connections_to(executors) as hang_up, silence, contact:
-        yield give_up
+    def to_error(self, otherwise: str) -> Exception:
+        """Return the most informative error of the ranks, else the give-up reason, else `otherwise`."""
+        for error in read_worker_errors(self.channel, self.num_workers):
+            for known in (NotFiniteError, OutOfMemoryError):
+                if error["type"] == known.__name__:
+                    return known(error["message"])
+            if error["is_user_error"]:
+                return UserError(error["message"])
+            return RuntimeError(f"rank {error['rank']} failed: {error['type']}: {error['message']}")
+        if self.given_up:
+            return WorkersLostError(f"{self.given_up[0]}; the workers were stopped")
+        return WorkersLostError(f"the workers failed: {' '.join(otherwise.split())}")
 
 
 def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
-    """UserError unless Spark can run `num_workers` tasks at once: Horovod would wait for them in silence.
+    """Raise UserError unless Spark can run `num_workers` tasks at once: Horovod would wait silently.
 
-    Those of a cluster come one by one as executors register, and are waited for.
+    The executors of a cluster register one by one and are waited for.
     """
     context = spark.sparkContext._jsc.sc()
     profile = context.resourceProfileManager().defaultResourceProfile()
-    deadline, told = time.monotonic() + (0 if context.isLocal() else within_s), False
+    deadline, is_logged = time.monotonic() + (0 if context.isLocal() else within_s), False
     while (num_slots := context.maxNumConcurrentTasks(profile)) < num_workers and time.monotonic() < deadline:
-        if not told:
-            logger.info("waiting for %d task slots, %d are there", num_workers, num_slots)
-        told = True
+        if not is_logged:
+            logger.info("waiting for task slots: expected=%d available=%d", num_workers, num_slots)
+        is_logged = True
         time.sleep(0.5)
     if num_slots < num_workers:
         raise UserError(
             f"--num-workers {num_workers}: expected that many task slots, found {num_slots} on "
-            f"{spark.sparkContext.master}; give fewer workers, or more slots (spark.master local[N], "
+            f"{spark.sparkContext.master}; lower --num-workers, or add slots (spark.master local[N], "
             "executors, cores)"
         )
 
 
 def _work_as_rank(work: Work, job: TrainJob) -> str | None:
-    """What the work gives; None where this rank stopped without a fault of its own."""
-    collectives = HorovodCollectives()
-    with heartbeat(job.run_url, collectives.rank, job.heartbeat_every_s):
+    """Run the work of a rank; returns None if it stopped because of another rank or reported a user error."""
+    collectives, channel = HorovodCollectives(), RunChannel(job.run_url)
+    with heartbeat(channel, collectives.rank, job.heartbeat_every_s):
         try:
             return work(job, collectives)
         except HorovodInternalError:
-            report_peer_loss(job.run_url, collectives.rank)
-            return None  # Another rank stopped and tells why, or its host is out of reach.
+            report_peer_loss(channel, collectives.rank)
+            return None  # Another rank stopped and reports the reason, or its host is unreachable.
         except UserError as error:
-            report_worker_error(job.run_url, collectives.rank, error, by_user=True)
-            return None  # The driver tells it in one line; a raise would print Horovod's and Spark's traces.
+            report_worker_error(channel, collectives.rank, error, is_user_error=True)
+            return None  # The driver reports it in one line; raising would print traces of Horovod and Spark.
         except Exception as error:
-            report_worker_error(job.run_url, collectives.rank, error, by_user=False)
+            report_worker_error(channel, collectives.rank, error, is_user_error=False)
             raise
-
-
-def _told_by_workers(
-    job: TrainJob, num_workers: int, otherwise: str, given_up: Sequence[str] = ()
-) -> Exception:
-    """The error of the rank that tells most; else why they were given up; else `otherwise`."""
-    for failure in read_worker_errors(job.run_url, num_workers):
-        for known in (NotFiniteError, OutOfMemoryError):
-            if failure["type"] == known.__name__:
-                return known(failure["message"])
-        if failure["by_user"]:
-            return UserError(failure["message"])
-        return RuntimeError(f"rank {failure['rank']} failed: {failure['type']}: {failure['message']}")
-    if given_up:
-        return WorkersLostError(f"{given_up[0]}, and was given up")
-    return WorkersLostError(f"the workers failed: {' '.join(otherwise.split())}")

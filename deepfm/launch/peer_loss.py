@@ -1,73 +1,56 @@
-"""Hosts that no longer reach each other: workers say so, and the driver waits for none of them for ever."""
+"""Loss of contact between workers: ranks report it, and the driver stops waiting for unreachable hosts."""
 
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import psutil
 
-from deepfm import storage
-from deepfm.launch.heartbeat import background_thread
+from deepfm.launch.run_channel import RunChannel, polling
 
-#: A rank that fails ends the others too, and Horovod by itself; only where it does not, contact is lost.
-_END_WITHIN_S = 5.0
-_LOOK_EVERY_S = 1.0
+MESSAGE = "peer_loss"
+#: A rank that fails ends the others too, and Horovod by itself. Only if that does not happen, hosts are
+#: unreachable.
+_GRACE_S = 5.0
+_POLL_EVERY_S = 1.0
 
-#: (host, port) of each executor; the port is not positive until it listens.
+#: Returns (host, port) of each executor; the port is not positive until the executor listens.
 Executors = Callable[[], list[tuple[str, int]]]
 
 
-def peer_loss_url(run_url: str, rank: int) -> str:
-    """Where a rank says that it lost the others."""
-    return f"{run_url}/lost-{rank}.json"
+def report_peer_loss(channel: RunChannel, rank: int) -> None:
+    """Report that a collective operation of this rank failed because another rank is missing."""
+    channel.send(MESSAGE, {"rank": rank, "host": socket.gethostname()}, rank)
 
 
-def report_peer_loss(run_url: str, rank: int) -> None:
-    """This rank's part in a sum or a gathering failed for want of another's."""
-    storage.write_json(peer_loss_url(run_url, rank), {"rank": rank, "host": socket.gethostname()})
-
-
-def clear_peer_loss(run_url: str, num_workers: int) -> None:
-    """Before another try."""
-    for rank in range(num_workers):
-        storage.remove(peer_loss_url(run_url, rank))
-
-
-@contextmanager
 def monitor_peer_loss(
-    run_url: str, num_workers: int, executors: Executors, give_up: Callable[[str], None]
-) -> Iterator[None]:
-    """Give up once where ranks lost the others and the block has still not ended some seconds later."""
+    channel: RunChannel, num_workers: int, executors: Executors, give_up: Callable[[str], None]
+) -> AbstractContextManager[None]:
+    """Call `give_up` once if ranks reported a peer loss and the block still runs some seconds later."""
+    reported_at: list[float] = []
 
-    def watch(stop: threading.Event) -> None:
-        told_at = None
-        while not stop.wait(_LOOK_EVERY_S):
-            with suppress(OSError):  # the folder is away for a moment
-                told = _told(run_url, num_workers)
-                told_at = told_at or (time.monotonic() if told else None)
-                if told_at and time.monotonic() - told_at >= _END_WITHIN_S:
-                    give_up(f"{told} lost the other workers{_silent(executors)}")
-                    return
+    def check() -> bool:
+        reports = channel.receive_from_ranks(MESSAGE, num_workers)
+        if reports and not reported_at:
+            reported_at.append(time.monotonic())
+        if not reported_at or time.monotonic() - reported_at[0] < _GRACE_S:
+            return False
+        ranks = ", ".join(f"rank {report['rank']} on {report['host']}" for report in reports.values())
+        give_up(f"{ranks} lost the other workers{_unreachable_hosts(executors)}")
+        return True
 
-    with background_thread(watch, "contact"):
-        yield
-
-
-def _told(run_url: str, num_workers: int) -> str:
-    urls = [peer_loss_url(run_url, rank) for rank in range(num_workers)]
-    lost = [storage.read_json(url) for url in urls if storage.exists(url)]
-    return ", ".join(f"rank {found['rank']} on {found['host']}" for found in lost)
+    return polling(check, _POLL_EVERY_S, "peer loss monitor")
 
 
-def _silent(executors: Executors) -> str:
-    silent = sorted({host for host, port in executors() if port > 0 and not _answers(host, port)})
-    return f"; no answer to the driver from {', '.join(silent)}" if silent else ""
+def _unreachable_hosts(executors: Executors) -> str:
+    hosts = sorted({host for host, port in executors() if port > 0 and not _accepts_connections(host, port)})
+    return f"; the driver cannot reach {', '.join(hosts)}" if hosts else ""
 
 
-def _answers(host: str, port: int) -> bool:
+def _accepts_connections(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=3).close()
     except OSError:
@@ -77,35 +60,34 @@ def _answers(host: str, port: int) -> bool:
 
 @contextmanager
 def close_connections_to(executors: Executors) -> Iterator[Callable[[], None]]:
-    """What ends, from then on, this process's connections to executors on other machines, as they come.
+    """Yield a function that closes this process's connections to other executors until the block ends.
 
-    Horovod's driver asks each worker how it ended, and waits for the answer of a host that is gone without a
-    limit; cut off, it takes the worker for failed.
+    Horovod's driver asks each worker for its exit status and waits for an unreachable host without a limit.
+    When the connection is closed, it counts the worker as failed.
     """
-    begun, hosts = threading.Event(), set()
+    is_started, hosts = threading.Event(), set()
 
-    def begin() -> None:
+    def start() -> None:
         hosts.update(host for host, _ in executors())
-        begun.set()
+        is_started.set()
 
-    def work(stop: threading.Event) -> None:
-        while not stop.wait(_LOOK_EVERY_S):
-            if begun.is_set():
-                _shut_down_connections(
-                    {address for host in hosts for address in _resolved(host)} - _own_addresses()
-                )
+    def close() -> bool:
+        if is_started.is_set():
+            addresses = {address for host in hosts for address in _resolve(host)}
+            _shut_down_connections(addresses - _local_addresses())
+        return False
 
-    with background_thread(work, "hanging up"):
-        yield begin
-
-
-def _own_addresses() -> set[str]:
-    return {found.address for interface in psutil.net_if_addrs().values() for found in interface}
+    with polling(close, _POLL_EVERY_S, "close connections"):
+        yield start
 
 
-def _resolved(host: str) -> list[str]:
+def _local_addresses() -> set[str]:
+    return {entry.address for interface in psutil.net_if_addrs().values() for entry in interface}
+
+
+def _resolve(host: str) -> list[str]:
     try:
-        return [found[4][0] for found in socket.getaddrinfo(host, None, family=socket.AF_INET)]
+        return [entry[4][0] for entry in socket.getaddrinfo(host, None, family=socket.AF_INET)]
     except OSError:
         return []
 
@@ -113,5 +95,5 @@ def _resolved(host: str) -> list[str]:
 def _shut_down_connections(addresses: set[str]) -> None:
     for connection in psutil.Process().net_connections("tcp4"):
         if connection.raddr and connection.raddr.ip in addresses:
-            with suppress(OSError), socket.socket(fileno=os.dup(connection.fd)) as found:
-                found.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fd)) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)

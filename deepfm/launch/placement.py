@@ -1,4 +1,4 @@
-"""Which worker trains where."""
+"""Placement of the workers: host and device of each rank."""
 
 import json
 import socket
@@ -14,40 +14,42 @@ from deepfm.errors import UserError
 
 @dataclass(frozen=True)
 class WorkerPlacement:
-    """One worker's."""
+    """Host and device of one rank."""
 
     rank: int
     host: str
-    device: str  # such as cuda:0 NVIDIA H100, or cpu with 4 threads
-    gpu: str | None = None  # its uuid: cuda:0 may be another one in each process
+    device: str  # such as "cuda:0 NVIDIA H100, 4 threads" or "cpu, 4 threads"
+    gpu: str | None = None  # UUID: cuda:0 can be a different GPU in each process
 
 
 def gather_placement(collectives: Collectives, device: torch.device) -> list[WorkerPlacement]:
-    """The places of all ranks, by rank; the same on every rank. UserError where two have one GPU."""
+    """Gather the placement of all ranks, in order, on every rank.
+
+    Raises UserError if two ranks share a GPU.
+    """
     name, gpu = "cpu", None
     if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        name, gpu = f"{device} {found.name}", str(found.uuid)
-    own = WorkerPlacement(
+        properties = torch.cuda.get_device_properties(device)
+        name, gpu = f"{device} {properties.name}", str(properties.uuid)
+    local = WorkerPlacement(
         collectives.rank, socket.gethostname(), f"{name}, {torch.get_num_threads()} threads", gpu
     )
-    line = bytearray((json.dumps(asdict(own)) + "\n").encode())
-    lines = collectives.all_gather_async(torch.frombuffer(line, dtype=torch.uint8), "roll call")()
-    places = [WorkerPlacement(**json.loads(line)) for line in bytes(lines.tolist()).decode().splitlines()]
-    require_own_gpus(places)
-    return sorted(places, key=lambda place: place.rank)
+    line = bytearray((json.dumps(asdict(local)) + "\n").encode())
+    lines = collectives.all_gather_async(torch.frombuffer(line, dtype=torch.uint8), "placement")()
+    placements = [WorkerPlacement(**json.loads(line)) for line in bytes(lines.tolist()).decode().splitlines()]
+    require_separate_gpus(placements)
+    return sorted(placements, key=lambda placement: placement.rank)
 
 
-def require_own_gpus(places: Sequence[WorkerPlacement]) -> None:
-    """UserError where two ranks have one GPU: NCCL, which all that train on GPUs have, refuses that."""
-    on_gpu = defaultdict(list)
-    for place in places:
-        if place.gpu is not None:
-            on_gpu[place.host, place.gpu].append(place)
-    for sharing in on_gpu.values():
+def require_separate_gpus(placements: Sequence[WorkerPlacement]) -> None:
+    """Raise UserError if two ranks share a GPU: NCCL refuses that."""
+    by_gpu = defaultdict(list)
+    for placement in placements:
+        if placement.gpu is not None:
+            by_gpu[placement.host, placement.gpu].append(placement)
+    for sharing in by_gpu.values():
         if len(sharing) > 1:
-            place = f"{sharing[0].host}, {sharing[0].device}"
             raise UserError(
-                f"expected a GPU for each worker, found {len(sharing)} workers on one GPU of {place}; give "
-                "fewer --num-workers (1 for one GPU), or more GPUs"
+                f"expected one GPU per worker, found {len(sharing)} workers on one GPU of {sharing[0].host}, "
+                f"{sharing[0].device}; lower --num-workers (1 for one GPU), or add GPUs"
             )

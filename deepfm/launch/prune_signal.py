@@ -1,46 +1,46 @@
-"""Whether a training is worth another epoch: rank 0 asks the driver, by a file in the run's folder."""
+"""Early stopping by the driver: rank 0 asks after each epoch whether to train another one."""
 
 import logging
-import time
 
 import torch
 
-from deepfm import storage
 from deepfm.distributed.collectives import Collectives
+from deepfm.launch.run_channel import RunChannel, wait_until
 
-_FILE = "verdict.json"
-_LOOK_EVERY_S = 0.2
-#: A driver that is gone takes its workers along; one that only cannot answer must not cost the training.
-_ANSWER_WITHIN_S = 120.0
+MESSAGE = "prune_signal"
+_POLL_EVERY_S = 0.2
+#: The workers of a driver that is lost end with it. One that cannot answer must not stop the training.
+_TIMEOUT_S = 120.0
 
 logger = logging.getLogger(__name__)
 
 
-def answer_prune_signal(run_url: str, epoch: int, go_on: bool) -> None:
-    """The driver's side: what becomes of the training after an epoch."""
-    storage.write_json(f"{run_url}/{_FILE}", {"epoch": epoch, "go_on": go_on})
+def answer_prune_signal(channel: RunChannel, epoch: int, should_continue: bool) -> None:
+    """Answer, on the driver, whether to train another epoch after `epoch`."""
+    channel.send(MESSAGE, {"epoch": epoch, "should_continue": should_continue})
 
 
-def should_continue(run_url: str, collectives: Collectives, epoch: int) -> bool:
-    """Every rank's side: wait until the driver has judged an epoch -> whether to go on, the same on all.
+def should_continue(channel: RunChannel, collectives: Collectives, epoch: int) -> bool:
+    """Wait, on every rank, for the answer of the driver after `epoch`; the same on all ranks.
 
-    Rank 0 alone looks: on a shared folder ranks could see different files, and those that go on would wait
-    for ever for those that stop.
+    Only rank 0 reads it: ranks could see different files in a shared folder, and those that continue would
+    wait forever for those that stop.
     """
-    go_on = torch.ones(1, dtype=torch.int64)
+    answer = torch.ones(1, dtype=torch.int64)
     if collectives.rank == 0:
-        go_on[0] = _wait_for_verdict(f"{run_url}/{_FILE}", epoch)
-    collectives.broadcast_([go_on], "verdict")
-    return bool(go_on[0])
+        answer[0] = _wait_for_answer(channel, epoch)
+    collectives.broadcast_([answer], "prune_signal")
+    return bool(answer[0])
 
 
-def _wait_for_verdict(url: str, epoch: int) -> bool:
-    deadline = time.monotonic() + _ANSWER_WITHIN_S
-    while time.monotonic() < deadline:
-        if storage.exists(url):
-            verdict = storage.read_json(url)
-            if verdict["epoch"] == epoch:
-                return verdict["go_on"]
-        time.sleep(_LOOK_EVERY_S)
-    logger.warning("epoch %d was not judged within %.0f s; training goes on", epoch, _ANSWER_WITHIN_S)
+def _wait_for_answer(channel: RunChannel, epoch: int) -> bool:
+    def is_answered() -> bool:
+        message = channel.receive(MESSAGE)
+        return message is not None and message["epoch"] == epoch
+
+    if wait_until(is_answered, _TIMEOUT_S, _POLL_EVERY_S):
+        return channel.receive(MESSAGE)["should_continue"]
+    logger.warning(
+        "no answer of the driver for epoch %d within %.0f s; the training continues", epoch, _TIMEOUT_S
+    )
     return True

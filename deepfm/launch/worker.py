@@ -1,7 +1,8 @@
-"""What one worker does, from a dataset's address to metrics: the glue between dataset, model and loop."""
+"""Work of one rank: read the dataset, train the model, evaluate it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -15,18 +16,19 @@ from deepfm.distributed.collectives import Collectives
 from deepfm.features.sampling import logit_correction
 from deepfm.launch.factory import build_loop_config, build_optimizer, gauc_groups
 from deepfm.launch.job_spec import FIRST_STAGE, FIRST_STAGE_WEIGHTS, OPTIMIZER, WEIGHTS, TrainJob
-from deepfm.launch.oom import explain_out_of_memory
 from deepfm.launch.placement import gather_placement
 from deepfm.launch.progress import ProgressWriter
 from deepfm.launch.prune_signal import should_continue
+from deepfm.launch.run_channel import RunChannel
+from deepfm.launch.worker_errors import explain_out_of_memory
 from deepfm.metrics.field_counts import FieldValueCounts
-from deepfm.metrics.slices import Details, SliceAccumulator
+from deepfm.metrics.slices import DetailedCounts, SliceAccumulator
 from deepfm.model_factory import build_model
 from deepfm.settings.model import ModelSettings
 from deepfm.training.checkpoint import Checkpoints
 from deepfm.training.device import choose_device, retain_freed_memory
-from deepfm.training.evaluation import buffers_of_ranks, evaluate_rows
-from deepfm.training.loop import LoopConfig, train
+from deepfm.training.evaluation import evaluate_rows, gather_buffers
+from deepfm.training.loop import Callbacks, LoopConfig, TrainingData, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.profiler import StepProfiler
 from deepfm.training.result import TrainingResult
@@ -35,7 +37,7 @@ from deepfm.weights import load_weights, save_weights
 
 
 def run_worker(job: TrainJob, collectives: Collectives) -> TrainingResult:
-    """Train, then measure the best epoch's weights on validation and test rows; the same on every rank."""
+    """Train, then evaluate the kept weights on validation and test rows; the same result on every rank."""
     worker = Worker(job, collectives)
     with explain_out_of_memory(collectives.rank, job.model, worker.manifest.num_ids):
         return _train_all_stages(job, worker)
@@ -43,45 +45,45 @@ def run_worker(job: TrainJob, collectives: Collectives) -> TrainingResult:
 
 def _train_all_stages(job: TrainJob, worker: "Worker") -> TrainingResult:
     if job.model.model != "fnn" or job.start_url:
-        model, training = worker.train(job.model, WEIGHTS)
-        return worker.result(model, training)
+        return worker.result(*worker.train(job.model, WEIGHTS))
     if job.init_url:
-        # By every rank, though the broadcast at the start of the training takes rank 0's.
+        # Read by every rank, although the broadcast before the training uses those of rank 0.
         fm_weights, first_stage = load_weights(job.init_url), None
     else:
         fm, first_stage = worker.train(job.model.first_stage(), FIRST_STAGE_WEIGHTS, FIRST_STAGE)
         fm_weights = fm.state_dict()
-    model, training = worker.train(job.model, WEIGHTS, start_from=fm_weights)
-    return worker.result(model, training, first_stage)
+    model, history = worker.train(job.model, WEIGHTS, start_from=fm_weights)
+    return worker.result(model, history, first_stage)
 
 
 class Worker:
-    """One rank's dataset, device and progress, for as many trainings as the order takes."""
+    """Dataset, device and progress of one rank, for all trainings of a job."""
 
     def __init__(self, job: TrainJob, collectives: Collectives):
         torch.set_num_threads(job.num_threads)
         retain_freed_memory()
-        self.job, self._collectives = job, collectives
+        self.job, self.collectives = job, collectives
+        self.channel = RunChannel(job.run_url)
         self.manifest = read_manifest(job.dataset_url)
         self.device = choose_device(collectives.gpu)
-        self.places = gather_placement(collectives, self.device)
-        self._progress = ProgressWriter(job.run_url, self.places) if collectives.rank == 0 else None
+        self.placements = gather_placement(collectives, self.device)
+        self.progress = ProgressWriter(self.channel, self.placements) if collectives.rank == 0 else None
 
     def read(
         self, settings: ModelSettings, split: str, epoch: int = 0, num_done: int = 0, seed: int | None = None
     ) -> Iterator[Batch]:
-        """This rank's batches of a split, after the first `num_done`; see dataset.read.read_batches."""
-        shard = Shard(self._collectives.rank, self._collectives.size, settings.training.batch_size)
+        """Yield this rank's batches of a split after the first `num_done`; see dataset.read.read_batches."""
+        shard = Shard(self.collectives.rank, self.collectives.size, settings.training.batch_size)
         batches = read_batches(self.job.dataset_url, self.manifest, split, shard, epoch=epoch, seed=seed)
         return (batch.to(self.device) for batch in islice(batches, num_done, None))
 
     def num_steps(self, settings: ModelSettings) -> int:
-        """Of an epoch."""
-        shard = Shard(0, self._collectives.size, settings.training.batch_size)
+        """Number of steps per epoch."""
+        shard = Shard(0, self.collectives.size, settings.training.batch_size)
         return shard.num_steps(self.manifest.splits["train"].num_rows)
 
     def new_model(self, settings: ModelSettings) -> tuple[nn.Module, Optimizer]:
-        """A model of fresh weights on this rank's device, the same on every rank, and what will train it."""
+        """Create a model with fresh weights, equal on every rank, on this device, and its optimizer."""
         torch.manual_seed(settings.training.seed)
         fields = self.manifest.fields
         model = build_model(settings, self.manifest.num_ids, fields.num_crossed, fields.num_slots)
@@ -89,97 +91,62 @@ class Worker:
         return model, build_optimizer(model, settings.training)
 
     def loop_config(self, settings: ModelSettings) -> LoopConfig:
-        """How the loop trains this model on this dataset and device."""
+        """Build the loop configuration of this model on this dataset and device."""
         return build_loop_config(
-            self.job, settings, self.manifest, self.device, self._collectives.size, self.num_steps(settings)
+            self.job, settings, self.manifest, self.device, self.collectives.size, self.num_steps(settings)
         )
 
     def train(
         self,
         settings: ModelSettings,
         weights_name: str,
-        curves: str = "",
+        prefix: str = "",
         start_from: dict[str, Tensor] | None = None,
     ) -> tuple[nn.Module, TrainingHistory]:
-        """A model with its best epoch's weights, kept in the run's folder; `curves`: their names' prefix."""
-        weights_url = f"{self.job.run_url}/{weights_name}"
+        """Train a model and return it with the weights to keep, which are also saved in the run folder.
+
+        `prefix`: of the metric names. `start_from`: weights of an FM for an FNN.
+        """
         model, optimizer = self.new_model(settings)
         config = self.loop_config(settings)
         if start_from is not None:
             model.start_from(start_from)
         if self.job.start_url:
-            self._go_on(model, optimizer, config)
+            self._warm_start(model, optimizer, config)
         checkpoints = self._checkpoints(settings, Path(weights_name).stem)
         position = self._restore(checkpoints, model, optimizer) if self.job.resume else None
-        progress = self._progress
-        if progress:
-            progress.begin(
-                num_steps=config.steps_per_epoch,
-                max_epochs=config.max_epochs,
-                curves=curves,
-            )
-
-        def keep(epoch: EpochResult, is_best: bool) -> None:
-            if self._collectives.rank == 0 and is_best:
-                save_weights(weights_url, model.state_dict())
-                # An FNN's FM is not what a later training goes on from.
-                if settings.training.save_optimizer and weights_name == WEIGHTS:
-                    save_weights(f"{self.job.run_url}/{OPTIMIZER}", optimizer.state())
-            if progress:
-                progress.epoch(epoch.curves(curves))
-
-        def save_checkpoint(position: ResumePoint) -> None:
-            if self.job.checkpoint_every_n_steps is None:
-                return
-            # Averaged, batch norm's statistics would depend on when checkpoints were written.
-            of_ranks = buffers_of_ranks(model, self._collectives)
-            if self._collectives.rank == 0:
-                checkpoints.save(position, model.state_dict(), optimizer.state(), of_ranks)
-
-        def go_on(epoch: EpochResult) -> bool:
-            # An FNN's first stage has curves of its own, which say nothing of what the model will be.
-            is_asked = self.job.asks_prune_signal and not curves
-            return not is_asked or should_continue(self.job.run_url, self._collectives, epoch.number)
-
-        with self._traced(curves) as trace:
-
-            def on_step(*figures) -> None:
-                if progress:
-                    progress.step(*figures)
-                if trace:
-                    trace.step()
-
-            training = train(
-                model,
-                optimizer,
-                self._collectives,
-                config,
-                read_train=lambda epoch, num_done: self.read(
-                    settings, "train", epoch, num_done, settings.training.seed
-                ),
-                read_valid=lambda: self.read(settings, "valid"),
-                on_step=on_step,
-                on_epoch=keep,
-                on_checkpoint=save_checkpoint,
-                go_on=go_on,
-                describe=lambda batch: describe_batch(batch, self.manifest.fields),
-                position=position,
-            )
+        if self.progress:
+            self.progress.start(num_steps=config.steps_per_epoch, max_epochs=config.max_epochs, prefix=prefix)
+        with self._profiler(prefix) as profiler:
+            # No training starts from the FM of an FNN, so its optimizer state is not saved.
+            saves_optimizer = settings.training.save_optimizer and weights_name == WEIGHTS
+            output = _Output(weights_name, prefix, saves_optimizer, checkpoints, profiler)
+            callbacks = _WorkerCallbacks(self, model, optimizer, output)
+            loop = TrainingLoop(model, optimizer, self.collectives, config, callbacks)
+            history = loop.run(self._training_data(settings), position)
         # Only rank 0 reads: on a shared filesystem the others might still see an older file.
-        if self._collectives.rank == 0:
-            model.load_state_dict(load_weights(weights_url))
-        self._collectives.broadcast_(list(model.state_dict().values()), "best")
-        return model, training
+        if self.collectives.rank == 0:
+            model.load_state_dict(load_weights(f"{self.job.run_url}/{weights_name}"))
+        self.collectives.broadcast_(list(model.state_dict().values()), "best")
+        return model, history
 
-    def _traced(self, prefix: str) -> AbstractContextManager[StepProfiler | None]:
-        if self._collectives.rank == 0 and self.job.profile_steps:
+    def _training_data(self, settings: ModelSettings) -> TrainingData:
+        seed = settings.training.seed
+        return TrainingData(
+            read_train=lambda epoch, num_done: self.read(settings, "train", epoch, num_done, seed),
+            read_valid=lambda: self.read(settings, "valid"),
+            describe=lambda batch: describe_batch(batch, self.manifest.fields),
+        )
+
+    def _profiler(self, prefix: str) -> AbstractContextManager[StepProfiler | None]:
+        if self.collectives.rank == 0 and self.job.profile_steps:
             return StepProfiler(self.job.run_url, self.job.profile_steps, prefix)
         return nullcontext()
 
     def _checkpoints(self, settings: ModelSettings, stage: str) -> Checkpoints:
         fingerprint = {
             "dataset": self.manifest.digest,
-            "workers": self._collectives.size,
+            "workers": self.collectives.size,
             "model": settings.model_dump(mode="json"),
         }
         return Checkpoints(self.job.run_url, stage, fingerprint)
@@ -187,57 +154,105 @@ class Worker:
     def _restore(
         self, checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer
     ) -> ResumePoint | None:
-        """Take up the last checkpoint; None where there is none yet."""
-        # Which one rank 0 says: listing a shared folder, ranks could see different ones.
-        place = torch.tensor(checkpoints.latest())
-        self._collectives.broadcast_([place], f"{checkpoints.stage}.checkpoint")
-        if place[0] < 0:
+        """Load the last checkpoint; None if there is none yet."""
+        # Rank 0 decides which one: ranks could list different files in a shared folder.
+        latest = torch.tensor(checkpoints.latest())
+        self.collectives.broadcast_([latest], f"{checkpoints.stage}.checkpoint")
+        if latest[0] < 0:
             return None
-        position, weights, moments = checkpoints.load(tuple(place.tolist()), self._collectives.rank)
+        position, weights, state = checkpoints.load(tuple(latest.tolist()), self.collectives.rank)
         model.load_state_dict(weights)
-        optimizer.load_state({key: value.to(self.device) for key, value in moments.items()})
+        optimizer.load_state({key: value.to(self.device) for key, value in state.items()})
         return position
 
-    def _go_on(self, model: nn.Module, optimizer: Optimizer, settings: LoopConfig) -> None:
-        """Take up another training's weights and what its optimizer remembers, where that was kept."""
+    def _warm_start(self, model: nn.Module, optimizer: Optimizer, config: LoopConfig) -> None:
+        """Load the weights of another training, and its optimizer state if it was saved."""
         url = self.job.start_url
         model.load_state_dict(load_weights(f"{url}/{WEIGHTS}"))
         if storage.exists(f"{url}/{OPTIMIZER}"):
             state = load_weights(f"{url}/{OPTIMIZER}")
             optimizer.load_state({key: value.to(self.device) for key, value in state.items()})
-        optimizer.set_rate(settings.schedule.factor(1))
+        optimizer.set_rate(config.schedule.factor(1))
         optimizer.refit_state_to_weights()
 
     def result(
-        self, model: nn.Module, training: TrainingHistory, first_stage: TrainingHistory | None = None
+        self, model: nn.Module, history: TrainingHistory, first_stage: TrainingHistory | None = None
     ) -> TrainingResult:
-        """The finished model, measured; of one that was stopped what its best epoch came to."""
+        """Evaluate the finished model; for a training stopped early, return the metrics of its best epoch."""
         num_weights = sum(weight.numel() for weight in model.parameters())
-        if training.stopped:
-            return TrainingResult(
-                training, training.epochs[training.best - 1].valid, None, num_weights, first_stage
-            )
+        if history.stopped:
+            valid = history.epochs[history.best - 1].valid
+            return TrainingResult(history, valid, None, num_weights, first_stage)
         fields = self.manifest.fields
-        of_fields = FieldValueCounts(fields, self.device)
-        of_slices = SliceAccumulator(fields, self.job.slice_fields, self.device)
+        counts = FieldValueCounts(fields, self.device)
+        slices = SliceAccumulator(fields, self.job.slice_fields, self.device)
         (valid, valid_gauc), (test, test_gauc) = (
             evaluate_rows(
                 model,
-                self._collectives,
+                self.collectives,
                 self.read(self.job.model, split),
                 logit_correction(self.manifest.data.keep_negatives),
                 gauc_groups(self.job.model, fields),
                 details,
             )
-            for split, details in (("valid", None), ("test", Details(of_fields, of_slices)))
+            for split, details in (("valid", None), ("test", DetailedCounts(counts, slices)))
         )
         return TrainingResult(
-            training,
+            history,
             valid.compute(valid_gauc),
             test.compute(test_gauc),
             num_weights,
             first_stage,
             test.score_counts(),
-            of_fields.counts.tolist(),
-            of_slices.compute(),
+            counts.counts.tolist(),
+            slices.compute(),
         )
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Files and names that one training writes."""
+
+    weights_name: str
+    prefix: str  # of the metric names
+    saves_optimizer: bool
+    checkpoints: Checkpoints
+    profiler: StepProfiler | None
+
+
+class _WorkerCallbacks(Callbacks):
+    """Saves weights and checkpoints, sends progress, and asks the driver whether to continue."""
+
+    def __init__(self, worker: Worker, model: nn.Module, optimizer: Optimizer, output: _Output):
+        self._worker, self._model, self._optimizer, self._output = worker, model, optimizer, output
+        self._is_rank_0 = worker.collectives.rank == 0
+
+    def on_step(self, epoch: int, step: int, logloss: float, samples_per_s: float) -> None:
+        if self._worker.progress:
+            self._worker.progress.on_step(epoch, step, logloss, samples_per_s)
+        if self._output.profiler:
+            self._output.profiler.step()
+
+    def on_epoch(self, epoch: EpochResult, is_best: bool) -> None:
+        run_url = self._worker.job.run_url
+        if self._is_rank_0 and is_best:
+            save_weights(f"{run_url}/{self._output.weights_name}", self._model.state_dict())
+            if self._output.saves_optimizer:
+                save_weights(f"{run_url}/{OPTIMIZER}", self._optimizer.state())
+        if self._worker.progress:
+            self._worker.progress.on_epoch(epoch.curves(self._output.prefix))
+
+    def on_checkpoint(self, position: ResumePoint) -> None:
+        if self._worker.job.checkpoint_every_n_steps is None:
+            return
+        # Averaged buffers would make batch norm's statistics depend on when checkpoints are written.
+        rank_buffers = gather_buffers(self._model, self._worker.collectives)
+        if self._is_rank_0:
+            weights, state = self._model.state_dict(), self._optimizer.state()
+            self._output.checkpoints.save(position, weights, state, rank_buffers)
+
+    def should_continue(self, epoch: EpochResult) -> bool:
+        # The metrics of an FNN's first stage do not predict those of the model.
+        if not self._worker.job.asks_prune_signal or self._output.prefix:
+            return True
+        return should_continue(self._worker.channel, self._worker.collectives, epoch.number)

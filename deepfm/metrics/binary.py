@@ -1,6 +1,5 @@
-"""AUC, logloss and calibration over all rows, from tallies that add up over batches and ranks."""
+"""AUC, logloss and calibration over all rows, from sums that add up over batches and ranks."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,75 +7,85 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-#: Logits from -16 to 16 fall into bins of width 3e-5. Two rows count as tied for the AUC only within a bin.
+from deepfm.metrics.formulas import auc_from_counts, entropy
+
+#: Logits from -16 to 16 are counted in bins 3e-5 wide. Only rows in one bin count as tied for the AUC.
 _NUM_BINS = 1 << 20
 _MAX_LOGIT = 16.0
-_NUM_RANGES = 20  # of the calibration error
-#: Of a histogram of scores: equal ranges of the logit, from -16 to 16.
+_NUM_CALIBRATION_RANGES = 20
+#: Bins of a histogram of scores: equal ranges of the logit from -16 to 16.
 SCORE_BINS = 1024
-#: (2, SCORE_BINS): impressions without and with a click, by their score.
+#: (2, SCORE_BINS): number of impressions without and with a click, by score.
 ScoreCounts = list[list[int]]
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Of one model over one set of impressions."""
+    """Metrics of one model over one set of impressions."""
 
     num_rows: int
-    logloss: float  # mean natural-log loss per impression
-    auc: float  # nan where all labels are equal
+    logloss: float  # mean per impression, natural logarithm
+    auc: float  # NaN if all labels are equal
     ctr: float  # clicks per impression
     mean_probability: float
-    # Expected calibration error: |CTR - mean probability| by 20 equal ranges of the probability, weighted by
+    # Expected calibration error: |CTR - mean probability| in 20 equal ranges of the probability, weighted by
     # their rows (M. Naeini et al. 2015).
     ece: float
-    gauc: float | None = None  # AUC within each group, see training.gauc; None: not measured
+    gauc: float | None = None  # mean AUC within groups, see metrics.gauc; None: not computed
 
     @property
     def calibration(self) -> float:
-        """Mean probability / CTR: 1 is right, above 1 promises too many clicks. nan without clicks."""
+        """Mean probability / CTR: above 1 the model predicts too many clicks. NaN without clicks."""
         return self.mean_probability / self.ctr if self.ctr else float("nan")
 
     @property
     def normalised_entropy(self) -> float:
-        """Logloss / that of always saying the CTR (X. He et al. 2014): below 1 it has learnt something.
+        """Logloss / logloss of predicting the CTR for every row (X. He et al. 2014): below 1 is better.
 
-        1 less it is the relative information gain. nan where all labels are equal.
+        One minus this is the relative information gain. NaN if all labels are equal.
         """
         return self.logloss / self.ctr_logloss if self.ctr_logloss else float("nan")
 
     @property
     def ctr_logloss(self) -> float:
-        """Of always saying the CTR of these very rows: the best a model without features can do."""
-        return -sum(p * math.log(p) for p in (self.ctr, 1 - self.ctr) if p)
+        """Logloss of predicting the CTR of these rows for every row: the best without features."""
+        return entropy(self.ctr)
 
 
 class BinaryMetrics:
-    """Running sums over impressions, of a size that does not grow with them (16 MiB).
+    """Sums over impressions from which the metrics are computed; 16 MiB however many rows there are.
 
-    AUC is the share of (click, no click) pairs that are in the right order, ties counting half
-    (Mann-Whitney); from bins it is exact but for pairs within one.
+    AUC is the share of (click, no click) pairs in the right order, ties counting half (Mann-Whitney); from
+    bins it is exact except for pairs within one bin.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
         self.counts = torch.zeros(2, _NUM_BINS, dtype=torch.int64, device=device)  # (label, bin)
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # logloss, probability
 
+    @classmethod
+    def from_sums(cls, counts: np.ndarray, sum_logloss: float, sum_probability: float) -> "BinaryMetrics":
+        """Restore from (2, bins) counts by label and bin, and the two sums."""
+        metrics = cls()
+        metrics.counts += torch.from_numpy(np.asarray(counts, np.int64))
+        metrics.sums += torch.tensor([sum_logloss, sum_probability], dtype=torch.float64)
+        return metrics
+
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """(B,) logits and (B,) labels of 0 and 1."""
+        """Add a batch: (B,) logits and (B,) labels of 0 and 1."""
         logits, labels = logits.detach().double(), labels.double()
         self.sums[0] += binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         self.sums[1] += torch.sigmoid(logits).sum()
-        # Not bincount, which would fill and add all bins for every batch: 70 times as long.
-        places = bins_of(logits) + _NUM_BINS * labels.long()
-        self.counts.view(-1).index_add_(0, places, torch.ones_like(places))
+        # bincount would allocate and add all bins for every batch, which takes 70 times as long.
+        flat = bins_of(logits) + _NUM_BINS * labels.long()
+        self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
 
     def tensors(self) -> list[Tensor]:
-        """What the ranks add up, in place, to make one tally of all."""
+        """Tensors to sum over ranks, in place."""
         return [self.counts, self.sums]
 
     def compute(self, gauc: float | None = None) -> Metrics:
-        """Of all impressions added; at least one. `gauc`: measured elsewhere."""
+        """Compute the metrics of all impressions added, at least one; `gauc` is passed through."""
         num_rows, num_clicks = int(self.counts.sum()), int(self.counts[1].sum())
         return Metrics(
             num_rows=num_rows,
@@ -89,40 +98,39 @@ class BinaryMetrics:
         )
 
     def score_counts(self) -> ScoreCounts:
-        """The same tally, coarse enough to travel and to be kept."""
+        """Counts by label in SCORE_BINS bins, small enough to send and to store."""
         return self.counts.view(2, SCORE_BINS, -1).sum(dim=2).tolist()
 
     def _calibration_error(self, num_rows: int) -> float:
-        places = torch.arange(_NUM_BINS, dtype=torch.float64, device=self.counts.device) + 0.5
-        of_bin = torch.sigmoid(places * (2 * _MAX_LOGIT / _NUM_BINS) - _MAX_LOGIT)
+        centers = torch.arange(_NUM_BINS, dtype=torch.float64, device=self.counts.device) + 0.5
+        probabilities = torch.sigmoid(centers * (2 * _MAX_LOGIT / _NUM_BINS) - _MAX_LOGIT)
         rows, clicks = self.counts.sum(dim=0).double(), self.counts[1].double()
-        ranges = (of_bin * _NUM_RANGES).long()
-        gaps = torch.zeros(_NUM_RANGES, dtype=torch.float64, device=self.counts.device)
-        gaps.index_add_(0, ranges, clicks - rows * of_bin)
+        ranges = (probabilities * _NUM_CALIBRATION_RANGES).long()
+        gaps = torch.zeros(_NUM_CALIBRATION_RANGES, dtype=torch.float64, device=self.counts.device)
+        gaps.index_add_(0, ranges, clicks - rows * probabilities)
         return float(gaps.abs().sum()) / num_rows
 
 
 def score_auc(counts: Tensor) -> float:
-    """(2, bins) impressions by label and score -> AUC; nan where all labels are equal."""
-    negatives, positives = counts.double()
-    # Per bin: its clicks win against every non-click in a lower bin, and half against those in the same.
-    won = (positives * (negatives.cumsum(0) - 0.5 * negatives)).sum()
-    num_pairs = float(negatives.sum()) * float(positives.sum())
-    return float(won) / num_pairs if num_pairs else float("nan")
+    """AUC of (2, bins) counts by label and score; NaN if all labels are equal."""
+    return auc_from_counts(*counts.cpu().numpy())
 
 
 def score_bins(logits: Tensor) -> Tensor:
-    """(B,) logits -> (B,) int64: of SCORE_BINS equal ranges."""
+    """Index of each of (B,) logits among SCORE_BINS bins: (B,) int64."""
     return bins_of(logits.double()) // (_NUM_BINS // SCORE_BINS)
 
 
 def bin_logits(num_bins: int = SCORE_BINS) -> np.ndarray:
-    """(num_bins,): the logit in the middle of each."""
+    """Logit at the center of each bin: (num_bins,)."""
     return (np.arange(num_bins) + 0.5) * (2 * _MAX_LOGIT / num_bins) - _MAX_LOGIT
 
 
 def bins_of(logits: Tensor) -> Tensor:
-    """(B,) float64 logits -> (B,) int64 bins, in the same order; nan, which logloss shows, in any one."""
+    """Bin of each of (B,) float64 logits: (B,) int64, monotonic.
+
+    NaN, which the logloss shows, is in any bin.
+    """
     logits = logits.nan_to_num(nan=0.0).clamp(-_MAX_LOGIT, _MAX_LOGIT)
-    places = (logits + _MAX_LOGIT) * (_NUM_BINS / (2 * _MAX_LOGIT))
-    return places.long().clamp(max=_NUM_BINS - 1)
+    bins = (logits + _MAX_LOGIT) * (_NUM_BINS / (2 * _MAX_LOGIT))
+    return bins.long().clamp(max=_NUM_BINS - 1)

@@ -1,4 +1,4 @@
-"""How often each field's values occur among impressions, in as many numbers as one can keep and compare."""
+"""Counts of each field's values among impressions, in a fixed number of kinds."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from deepfm.fields import MISSING_ID, FieldSet
 
-#: The most frequent known values of a field are counted one by one, the others together.
+#: The most frequent known values of a field have a kind each, all others share one.
 NUM_SHOWN = 24
 MISSING, UNKNOWN, FIRST_SHOWN = 0, 1, 2
 OTHER = FIRST_SHOWN + NUM_SHOWN
@@ -14,35 +14,36 @@ NUM_KINDS = OTHER + 1
 
 
 def value_kinds(ids: Tensor, first_known: Tensor) -> Tensor:
-    """(B, S) ids and the first known id of each slot -> (B, S) kinds."""
+    """Map (B, S) ids to their kinds; `first_known`: (S,) first known id of each slot."""
     kinds = (ids + (FIRST_SHOWN - first_known)).clamp_(UNKNOWN, OTHER)
     return kinds.masked_fill_(ids == MISSING_ID, MISSING)
 
 
 class FieldValueCounts:
-    """Impressions by field and by what they hold in it: (F, NUM_KINDS) that add up over batches and ranks.
+    """Number of impressions by field and kind of value, (F, NUM_KINDS); adds up over batches and ranks.
 
-    A kind is missing, unknown, one of the NUM_SHOWN most frequent known values of training, or any other. An
-    impression counts once for each value of a list. Crossed fields are left at zero: their parts say it.
+    A kind is missing, unknown, one of the NUM_SHOWN most frequent known values of the training days, or any
+    other value. An impression counts once for each value of a list. Crossed fields stay zero, because their
+    parts are counted.
     """
 
     def __init__(self, fields: FieldSet, device: torch.device | str = "cpu"):
-        known = [field.first_known_id if field.kind != "value" else 1 for field in fields]
-        of_slot = torch.arange(len(fields)).repeat_interleave(torch.tensor(fields.num_slots))
+        first_known = [field.first_known_id if field.kind != "value" else 1 for field in fields]
+        field_of_slot = torch.arange(len(fields)).repeat_interleave(torch.tensor(fields.num_slots))
         self._num_slots = sum(fields.num_slots[: len(fields) - fields.num_crossed])
-        self._field_of_slot = of_slot[: self._num_slots].to(device)
-        self._first_known = torch.tensor(known)[of_slot][: self._num_slots].to(device)
+        self._field_of_slot = field_of_slot[: self._num_slots].to(device)
+        self._first_known = torch.tensor(first_known)[field_of_slot][: self._num_slots].to(device)
         self._has_lists = any(field.kind == "list" for field in fields)
         self.counts = torch.zeros(len(fields), NUM_KINDS, dtype=torch.int64, device=device)
 
     @staticmethod
     def zeros(num_fields: int) -> np.ndarray:
-        """(F, NUM_KINDS) where nothing was counted."""
+        """Counts of no impressions: (F, NUM_KINDS)."""
         return np.zeros((num_fields, NUM_KINDS), np.int64)
 
     def update(self, ids: Tensor) -> None:
-        """(B, S) ids, below 0 where a list has no more values."""
+        """Add a batch of (B, S) ids; a negative id is an empty slot of a list."""
         ids = ids[:, : self._num_slots]
-        places = value_kinds(ids, self._first_known) + NUM_KINDS * self._field_of_slot
-        places = places[ids >= 0] if self._has_lists else places.flatten()
-        self.counts += torch.bincount(places, minlength=self.counts.numel()).view_as(self.counts)
+        flat = value_kinds(ids, self._first_known) + NUM_KINDS * self._field_of_slot
+        flat = flat[ids >= 0] if self._has_lists else flat.flatten()
+        self.counts += torch.bincount(flat, minlength=self.counts.numel()).view_as(self.counts)

@@ -1,4 +1,4 @@
-"""A model measured by the values of a few fields: where it is worse than over all rows."""
+"""Metrics of a model by the values of single fields."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,61 +14,60 @@ from deepfm.metrics.field_counts import NUM_KINDS, FieldValueCounts, value_kinds
 
 @dataclass(frozen=True)
 class SliceMetrics:
-    """Of the impressions whose value of a field is of one kind, see training.field_tally."""
+    """Metrics of the impressions whose value of a field is of one kind, see metrics.field_counts."""
 
     kind: int
     num_rows: int
     ctr: float
     mean_probability: float
     logloss: float
-    auc: float  # to a score bin, a 32nd of a logit; nan where all labels are equal
+    auc: float  # exact up to pairs within one of SCORE_BINS bins; NaN if all labels are equal
 
     @property
     def calibration(self) -> float:
-        """Mean probability / CTR; nan without clicks."""
+        """Mean probability / CTR; NaN without clicks."""
         return self.mean_probability / self.ctr if self.ctr else float("nan")
 
 
 class SliceAccumulator:
-    """Running sums by field and kind of value, which add up over batches and ranks; 0.4 MiB a field."""
+    """Sums by field and kind of value that add up over batches and ranks; 0.4 MiB per field."""
 
     def __init__(self, fields: FieldSet, names: Sequence[str], device: torch.device | str = "cpu"):
-        """`names`: of fields that have one value an impression."""
+        """Accumulate for the fields in `names`, each of which has one value per impression."""
         self._names = tuple(names)
-        at = [fields.names.index(name) for name in self._names]
-        self._slots = [sum(fields.num_slots[:index]) for index in at]
-        known = [fields[index].first_known_id for index in at]
-        self._first_known = torch.tensor(known, dtype=torch.int64, device=device)
+        indices = [fields.names.index(name) for name in self._names]
+        self._slots = [sum(fields.num_slots[:index]) for index in indices]
+        first_known = [fields[index].first_known_id for index in indices]
+        self._first_known = torch.tensor(first_known, dtype=torch.int64, device=device)
         shape = (len(self._names), NUM_KINDS, 2)
         self.counts = torch.zeros(*shape, SCORE_BINS, dtype=torch.int64, device=device)  # by label and score
         self.sums = torch.zeros(shape, dtype=torch.float64, device=device)  # logloss, probability
 
     def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """(B, S) ids, (B,) logits and (B,) labels of 0 and 1."""
+        """Add a batch: (B, S) ids, (B,) logits and (B,) labels of 0 and 1."""
         if not self._names:
             return
         logits, labels = logits.detach().double(), labels.double()
         losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        of_row = torch.stack([losses, torch.sigmoid(logits)], dim=1)
+        row_sums = torch.stack([losses, torch.sigmoid(logits)], dim=1)
         bins = score_bins(logits) + SCORE_BINS * labels.long()
         kinds = value_kinds(ids[:, self._slots], self._first_known)  # (B, fields)
         for index in range(len(self._names)):
-            places = bins + 2 * SCORE_BINS * kinds[:, index]
-            self.counts[index].view(-1).index_add_(0, places, torch.ones_like(places))
-            self.sums[index].index_add_(0, kinds[:, index], of_row)
+            flat = bins + 2 * SCORE_BINS * kinds[:, index]
+            self.counts[index].view(-1).index_add_(0, flat, torch.ones_like(flat))
+            self.sums[index].index_add_(0, kinds[:, index], row_sums)
 
     def tensors(self) -> list[Tensor]:
-        """What the ranks add up, in place."""
+        """Tensors to sum over ranks, in place."""
         return [self.counts, self.sums] if self._names else []
 
     def compute(self) -> dict[str, list[SliceMetrics]]:
-        """By field, of every kind of value that has rows."""
-        found: dict[str, list[SliceMetrics]] = {}
+        """Compute the metrics of every kind of value that has rows, by field."""
+        metrics: dict[str, list[SliceMetrics]] = {}
         for index, name in enumerate(self._names):
-            rows = self.counts[index].sum(dim=(1, 2))
-            of_kind = [self._metrics(index, kind) for kind in rows.nonzero()[:, 0].tolist()]
-            found[name] = of_kind
-        return found
+            num_rows = self.counts[index].sum(dim=(1, 2))
+            metrics[name] = [self._metrics(index, kind) for kind in num_rows.nonzero()[:, 0].tolist()]
+        return metrics
 
     def _metrics(self, index: int, kind: int) -> SliceMetrics:
         counts = self.counts[index, kind]
@@ -78,17 +77,17 @@ class SliceAccumulator:
 
 
 @dataclass(frozen=True)
-class Details:
-    """What a tally of all rows does not tell."""
+class DetailedCounts:
+    """Counts of field values and metrics by slice, updated together."""
 
-    of_fields: FieldValueCounts
-    of_slices: SliceAccumulator
+    fields: FieldValueCounts
+    slices: SliceAccumulator
 
     def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """A batch, as SliceAccumulator.update takes it."""
-        self.of_fields.update(ids)
-        self.of_slices.update(ids, logits, labels)
+        """Add a batch, see SliceAccumulator.update."""
+        self.fields.update(ids)
+        self.slices.update(ids, logits, labels)
 
     def tensors(self) -> list[Tensor]:
-        """What the ranks add up, in place."""
-        return [self.of_fields.counts, *self.of_slices.tensors()]
+        """Tensors to sum over ranks, in place."""
+        return [self.fields.counts, *self.slices.tensors()]

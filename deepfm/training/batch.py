@@ -1,4 +1,4 @@
-"""What a step is given."""
+"""Input of one training step."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from torch import Tensor
 class Batch(Protocol):
     """One rank's share of a global batch."""
 
-    ids: Tensor  # (B, F) int64
-    x: Tensor | None  # (B, F) float32, the value of each feature; None where all are 1
+    ids: Tensor  # (B, S) int64
+    x: Tensor | None  # (B, S) float32, value of each feature; None if all are 1
     labels: Tensor  # (B,) float32
     num_rows_all_ranks: int  # of the global batch

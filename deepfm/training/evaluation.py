@@ -1,4 +1,4 @@
-"""A model measured over the rows of all ranks."""
+"""Evaluation of a model over the rows of all ranks."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from deepfm.distributed.collectives import Collectives
 from deepfm.metrics.binary import BinaryMetrics, Metrics
 from deepfm.metrics.gauc import Groups, GroupScores
-from deepfm.metrics.slices import Details
+from deepfm.metrics.slices import DetailedCounts
 from deepfm.training.batch import Batch
 
 
 @torch.no_grad()
 def average_buffers(model: nn.Module, collectives: Collectives) -> None:
-    """Batch norm's running statistics, which each rank kept of its own rows, become the mean over ranks."""
+    """Replace batch norm statistics, which each rank collects from its own rows, by their mean over ranks."""
     if collectives.size == 1:
         return
     buffers = [value for value in model.buffers() if value.is_floating_point()]
@@ -25,8 +25,8 @@ def average_buffers(model: nn.Module, collectives: Collectives) -> None:
 
 
 @torch.no_grad()
-def buffers_of_ranks(model: nn.Module, collectives: Collectives) -> dict[str, Tensor]:
-    """(R, ...) of each buffer as each of the R ranks has it."""
+def gather_buffers(model: nn.Module, collectives: Collectives) -> dict[str, Tensor]:
+    """Gather each floating point buffer from all ranks: name -> (world size, ...)."""
     return {
         name: collectives.all_gather_async(value[None], f"buffers.{name}")()
         for name, value in model.named_buffers()
@@ -41,26 +41,26 @@ def evaluate_rows(
     batches: Iterable[Batch],
     logit_correction: float = 0.0,
     groups: Groups | None = None,
-    details: Details | None = None,
+    details: DetailedCounts | None = None,
 ) -> tuple[BinaryMetrics, float | None]:
-    """The tally of the rows of all ranks, and their GAUC where there are groups; the same on every rank.
+    """Accumulate the metrics of the rows of all ranks; return them and the GAUC, the same on every rank.
 
-    `details`: filled as well, with the rows of all ranks.
+    The GAUC is None without `groups`. `details`, if given, is updated with the rows of all ranks too.
     """
     model.eval()
-    tally: BinaryMetrics | None = None
+    metrics: BinaryMetrics | None = None
     scores = GroupScores(groups) if groups else None
     for batch in batches:
-        tally = tally or BinaryMetrics(batch.ids.device)
+        metrics = metrics or BinaryMetrics(batch.ids.device)
         logits = model(batch.ids, batch.x) + logit_correction
-        tally.update(logits, batch.labels)
+        metrics.update(logits, batch.labels)
         if scores:
             scores.update(batch.ids, logits, batch.labels)
         if details:
             details.update(batch.ids, logits, batch.labels)
-    tally = tally or BinaryMetrics()
-    collectives.all_reduce_(tally.tensors() + (details.tensors() if details else []), "tally")
-    return tally, scores.gauc(collectives) if scores else None
+    metrics = metrics or BinaryMetrics()
+    collectives.all_reduce_(metrics.tensors() + (details.tensors() if details else []), "metrics")
+    return metrics, scores.gauc(collectives) if scores else None
 
 
 def evaluate(
@@ -70,6 +70,6 @@ def evaluate(
     logit_correction: float = 0.0,
     groups: Groups | None = None,
 ) -> Metrics:
-    """Metrics over the rows of all ranks."""
-    tally, gauc = evaluate_rows(model, collectives, batches, logit_correction, groups)
-    return tally.compute(gauc)
+    """Compute the metrics over the rows of all ranks."""
+    metrics, gauc = evaluate_rows(model, collectives, batches, logit_correction, groups)
+    return metrics.compute(gauc)

@@ -1,4 +1,4 @@
-"""FTRL-Proximal: weights are computed anew in each step, from what is remembered of them."""
+"""FTRL-Proximal: each step recomputes the weights from the accumulated gradients."""
 
 from collections.abc import Iterable
 
@@ -12,10 +12,10 @@ class Ftrl(torch.optim.Optimizer):
     With g the gradient and sigma = (sqrt(n + g^2) - sqrt(n)) / lr:  z += g - sigma w,  n += g^2, then
     w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2).
 
-    Weights are expected to start at zero, from where z = 0 takes them, or to be taken up by
-    `fit_to_weights`; a row without a gradient keeps its weights and its state. Our gradients are of the mean
-    over a batch where the paper's are of one impression, so n grows B^2 times slower for lone features: beta
-    and l1 are in the scale of such means.
+    Weights must start at zero, which is consistent with z = 0, or be made consistent by `fit_to_weights`. A
+    row without a gradient keeps its weights and state. Gradients here are of a mean over a batch, in the
+    paper of one impression, so n grows B^2 times slower for a feature that occurs once per batch: beta and l1
+    are in the scale of such means.
     """
 
     def __init__(
@@ -25,10 +25,11 @@ class Ftrl(torch.optim.Optimizer):
 
     @torch.no_grad()
     def fit_to_weights(self) -> None:
-        """Let z be what the weights follow from; it stays, to the bit, where they do already.
+        """Set z to a value that yields the current weights; unchanged, to the bit, if it already does.
 
-        They do not where they came without z and n, as new ids' do, or from a training by other settings. Of
-        a weight of 0 it stays as near as l1 allows: it may be on its way there.
+        It does not for weights that were loaded without z and n, such as those of new ids, or with other
+        settings. For a weight of 0, z is clamped to [-l1, l1], because it may be moving towards a non-zero
+        weight.
         """
         for group in self.param_groups:
             for w in group["params"]:
@@ -43,20 +44,20 @@ class Ftrl(torch.optim.Optimizer):
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
-                kept = (weight, *self._state_of(weight))
+                tensors = (weight, *self._state_of(weight))
                 if weight.grad.is_sparse:
                     gradient = weight.grad.coalesce()
                     rows = gradient.indices()[0]
-                    moved = _ftrl_step(*(tensor[rows] for tensor in kept), gradient.values(), group)
-                    for old, new in zip(kept, moved, strict=True):
+                    updated = _ftrl_step(*(tensor[rows] for tensor in tensors), gradient.values(), group)
+                    for old, new in zip(tensors, updated, strict=True):
                         old[rows] = new
                 else:
-                    moved = _ftrl_step(*kept, weight.grad, group)
-                    for old, new in zip(kept, moved, strict=True):
+                    updated = _ftrl_step(*tensors, weight.grad, group)
+                    for old, new in zip(tensors, updated, strict=True):
                         old.copy_(new)
 
     def _state_of(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """z and n; zeros where there are none yet."""
+        """Return z and n, created as zeros if missing."""
         state = self.state[weight]
         for name in ("z", "n"):
             if name not in state:
@@ -65,14 +66,14 @@ class Ftrl(torch.optim.Optimizer):
 
 
 def _ftrl_step(w: Tensor, z: Tensor, n: Tensor, g: Tensor, group: dict) -> tuple[Tensor, Tensor, Tensor]:
-    """w, z and n after a step; see Ftrl."""
+    """Return w, z and n after a step, see Ftrl."""
     next_n = n + g.square()
     z = z + g - (next_n.sqrt() - n.sqrt()) / group["lr"] * w
     return _weight(z, next_n, group), z, next_n
 
 
 def _weight(z: Tensor, n: Tensor, group: dict) -> Tensor:
-    # An untouched coordinate has no strength where beta and l2 are 0; its z is 0 as well.
+    # If beta and l2 are 0, an untouched coordinate has strength 0; its z is 0 as well.
     return torch.where(z.abs() <= group["l1"], 0.0, -(z - z.sign() * group["l1"]) / _strength(n, group))
 
 

@@ -1,8 +1,9 @@
-"""Gradients summed over the ranks: dense ones in one all-reduce, tables by the rows that a step touches.
+"""Gradient synchronization between ranks: dense gradients in one all-reduce, tables by the rows of a batch.
 
-The ids of a batch say which rows those are, so that much is found and exchanged ahead of the step (`plan`),
-while another step runs. In the step itself only numbers cross: each rank's rows, once each, gathered from all
-ranks, or laid into the union of all ranks' rows and summed by an all-reduce, whichever moves fewer bytes.
+The ids of a batch determine which rows of the tables it touches, so ranks exchange row numbers ahead of a
+step, while another step is computed (`plan_exchange`). Within the step only values are sent: each rank's
+rows, once each, are either gathered from all ranks, or scattered into the union of all ranks' rows and summed
+by an all-reduce, whichever sends fewer bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,24 +25,24 @@ GradientCompression = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class RowExchange:
-    """What the tables that are looked up by the same ids exchange in one step."""
+    """Rows that the tables with the same ids exchange in one step."""
 
-    own: UniqueRows  # this rank's
-    global_rows: UniqueRows | None  # of all ranks' rows, one rank after another; None: there is one rank
+    local: UniqueRows  # of this rank
+    gathered: UniqueRows | None  # of the rows of all ranks, concatenated by rank; None: a single rank
     by_all_reduce: bool
 
     @property
     def rows(self) -> Tensor:
-        """(U,): those that move in the step, on every rank."""
-        return self.own.rows if self.global_rows is None else self.global_rows.rows
+        """(U,) rows that the step changes, on every rank."""
+        return self.local.rows if self.gathered is None else self.gathered.rows
 
 
-#: By number of columns of ids: a wide part looks up crossed fields too.
+#: By the number of id columns: a wide part also looks up crossed fields.
 RowExchanges = dict[int, RowExchange]
 
 
 class GradientSynchronizer:
-    """The gradients of one model, between the backward pass and the optimizer."""
+    """Sums the gradients of one model over all ranks, between the backward pass and the optimizer."""
 
     def __init__(
         self,
@@ -56,32 +57,32 @@ class GradientSynchronizer:
         `gradient_compression` applies to rows that are gathered; sums are always fp32.
         `l2`: penalty of each table, see layers.penalties.
         """
-        self.collectives, self._gradient_compression = collectives, gradient_compression
+        self.collectives, self._compression = collectives, gradient_compression
         self._l2 = {id(embedding): strength for embedding, strength in l2}
         self._dense = dense_weights(model)
-        self._by_slots: dict[int, list[FieldEmbedding]] = {}
+        self._tables_by_slots: dict[int, list[FieldEmbedding]] = {}
         for embedding in field_embeddings(model):
-            self._by_slots.setdefault(embedding.num_slots, []).append(embedding)
+            self._tables_by_slots.setdefault(embedding.num_slots, []).append(embedding)
         self._sum_logloss: Tensor | None = None
         self._last_logloss: Tensor | None = None
-        #: Set on rank 0 before a step; after it, as rank 0 had it, on every rank.
+        #: Set on rank 0 before a step; after the step every rank has the value of rank 0.
         self.wants_checkpoint = False
         self._finish_dense: Callable[[], float] | None = None
-        self._num_ready = self._num_planned = 0
+        self._num_ready = self._num_exchanges = 0
         if self.has_others:
             for weight in self._dense:
-                weight.register_post_accumulate_grad_hook(self._ready)
-        self.num_steps = self.dense_bytes = self.sparse_bytes = 0  # that this rank sent
+                weight.register_post_accumulate_grad_hook(self._on_gradient_ready)
+        self.num_steps = self.dense_bytes = self.sparse_bytes = 0  # sent by this rank
 
     @property
     def sent_bytes_per_step(self) -> dict[str, int]:
-        """By this rank: of dense gradients and of tables' rows, without the ids that went ahead."""
+        """Bytes this rank sent per step: dense gradients and table rows, without row numbers."""
         num_steps = max(self.num_steps, 1)
         return {"dense": self.dense_bytes // num_steps, "sparse": self.sparse_bytes // num_steps}
 
     @property
     def rank(self) -> int:
-        """This worker's."""
+        """Rank of this worker."""
         return self.collectives.rank
 
     @property
@@ -90,71 +91,74 @@ class GradientSynchronizer:
         return self.collectives.size > 1
 
     def plan_exchange(self, ids: Tensor) -> RowExchanges:
-        """(B, S) ids of this rank's batch. Every rank calls it for every step, in order, from any thread."""
+        """Exchange the rows of (B, S) ids of this rank's batch.
+
+        Every rank calls it for every step, in order, from any thread.
+        """
         return self._start_exchange(ids)()
 
     def with_exchanges(self, batches: Iterable[BatchT]) -> Iterator[tuple[BatchT, RowExchanges]]:
-        """Each batch with its plans, while the ids of the one after it travel."""
-        waiting: tuple[BatchT, Callable[[], RowExchanges]] | None = None
+        """Yield each batch with its exchanges, while the rows of the next batch are being exchanged."""
+        pending: tuple[BatchT, Callable[[], RowExchanges]] | None = None
         for batch in batches:
             following = batch, self._start_exchange(batch.ids)
-            if waiting:
-                yield waiting[0], waiting[1]()
-            waiting = following
-        if waiting:
-            yield waiting[0], waiting[1]()
+            if pending:
+                yield pending[0], pending[1]()
+            pending = following
+        if pending:
+            yield pending[0], pending[1]()
 
     def _start_exchange(self, ids: Tensor) -> Callable[[], RowExchanges]:
         waits = {
-            slots: self._start_exchange_of_tables(slots, tables, ids)
-            for slots, tables in self._by_slots.items()
+            slots: self._start_table_exchange(slots, tables, ids)
+            for slots, tables in self._tables_by_slots.items()
         }
         return lambda: {slots: wait() for slots, wait in waits.items()}
 
-    def _start_exchange_of_tables(
+    def _start_table_exchange(
         self, num_slots: int, embeddings: list[FieldEmbedding], ids: Tensor
     ) -> Callable[[], RowExchange]:
-        own = unique_rows_of(embeddings[0], ids)
+        local = unique_rows_of(embeddings[0], ids)
         if not self.has_others:
-            return lambda: RowExchange(own, None, by_all_reduce=False)
-        # Half the bytes, but for a table that is too long.
-        rows = own.rows.int() if embeddings[0].table.num_embeddings < 2**31 else own.rows
-        wait = self.collectives.all_gather_async(rows, self._name("rows", num_slots))
-        return lambda: self._finish_exchange(own, wait().long())
+            return lambda: RowExchange(local, None, by_all_reduce=False)
+        # int32 halves the bytes, unless the table is too long for it.
+        rows = local.rows.int() if embeddings[0].table.num_embeddings < 2**31 else local.rows
+        wait = self.collectives.all_gather_async(rows, self._exchange_name("rows", num_slots))
+        return lambda: self._finish_table_exchange(local, wait().long())
 
-    def _name(self, what: str, num_slots: int) -> str:
-        # The ids of two batches may be on their way at once, under names of their own.
-        self._num_planned += 1
-        return f"{what}.{num_slots}.{self._num_planned % 4}"
+    def _exchange_name(self, prefix: str, num_slots: int) -> str:
+        # The rows of two batches can be in flight at once and need different names.
+        self._num_exchanges += 1
+        return f"{prefix}.{num_slots}.{self._num_exchanges % 4}"
 
-    def _finish_exchange(self, own: UniqueRows, gathered: Tensor) -> RowExchange:
-        global_rows = UniqueRows.of(gathered)
-        # What this rank receives: with a gather all rows of the others, by a ring all-reduce nearly twice
-        # the union.
-        size, width = self.collectives.size, 2 if self._gradient_compression == "bf16" else 4
-        of_gather = width * len(gathered) * (size - 1) / size
-        of_all_reduce = 4 * 2 * len(global_rows.rows) * (size - 1) / size
-        return RowExchange(own, global_rows, by_all_reduce=of_all_reduce < of_gather)
+    def _finish_table_exchange(self, local: UniqueRows, all_rows: Tensor) -> RowExchange:
+        gathered = UniqueRows.from_ids(all_rows)
+        # Bytes this rank receives: all rows of the others by a gather, nearly twice the union by a ring
+        # all-reduce.
+        size, width = self.collectives.size, 2 if self._compression == "bf16" else 4
+        gather_bytes = width * len(all_rows) * (size - 1) / size
+        all_reduce_bytes = 4 * 2 * len(gathered.rows) * (size - 1) / size
+        return RowExchange(local, gathered, by_all_reduce=all_reduce_bytes < gather_bytes)
 
     def start(self, sum_logloss: Tensor) -> None:
-        """Before the backward pass: (1,) loss of this rank's rows. Dense gradients leave during the pass."""
+        """Prepare for the backward pass of (1,) `sum_logloss`, during which dense gradients are sent."""
         self._sum_logloss, self._num_ready, self._finish_dense = sum_logloss, 0, None
 
-    def _ready(self, weight: Tensor) -> None:
+    def _on_gradient_ready(self, weight: Tensor) -> None:
         self._num_ready += 1
         if self._sum_logloss is not None and self._num_ready == len(self._dense):
             self._finish_dense = self._start_dense()
 
     def _start_dense(self) -> Callable[[], float]:
-        """Begin to sum loss and dense gradients -> what waits for the sums and gives them to the weights."""
+        """Start to sum loss and dense gradients; the result waits, assigns them and returns the loss."""
         if not self.has_others:
             return self._sum_logloss.item
-        # One buffer: Gloo takes half the time for it that it takes for a tensor a weight.
-        kind = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
+        # One buffer takes Gloo half the time of one tensor per weight.
+        dtype = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
         gradients = [weight.grad.flatten() for weight in self._dense]
-        loss = self._sum_logloss.to(kind)
-        wish = loss.new_tensor([float(self.wants_checkpoint and self.rank == 0)])
-        buffer = torch.cat([loss, wish, *gradients])
+        loss = self._sum_logloss.to(dtype)
+        checkpoint_flag = loss.new_tensor([float(self.wants_checkpoint and self.rank == 0)])
+        buffer = torch.cat([loss, checkpoint_flag, *gradients])
         self.dense_bytes += self._ring_bytes(buffer.nbytes)
         wait = self.collectives.all_reduce_async_([buffer], "dense")
 
@@ -165,95 +169,102 @@ class GradientSynchronizer:
         return finish
 
     def synchronize(self, exchanges: RowExchanges, num_rows: int) -> float:
-        """Replace each weight's gradient by its sum over all ranks -> the sum of their losses.
+        """Replace each gradient by its sum over all ranks and return the sum of their losses.
 
-        The loss rides with the gradients: no rank goes on alone after a nan. `num_rows`: of the global batch.
+        The loss is sent with the gradients, so that every rank sees a NaN. `num_rows`: of the global batch.
         """
         finish_dense = self._finish_dense or self._start_dense()
-        # Dense gradients travel while rows are summed, and rows of one table while those of another are.
-        started = [self._start(slots, exchange, num_rows) for slots, exchange in exchanges.items()]
+        # Dense gradients are in flight while rows are summed, and rows of one table while those of another
+        # are.
+        waits = [self._start_rows(slots, exchange, num_rows) for slots, exchange in exchanges.items()]
         sum_logloss = finish_dense()
-        for slots, finish in zip(exchanges, started, strict=True):
-            self._assign_gradients(self._by_slots[slots], exchanges[slots].rows, finish())
+        for slots, wait in zip(exchanges, waits, strict=True):
+            self._assign_gradients(self._tables_by_slots[slots], exchanges[slots].rows, wait())
         self.num_steps += 1
         self._last_logloss, self._sum_logloss = self._sum_logloss, None
         return sum_logloss
 
     @property
     def local_loss_is_finite(self) -> bool:
-        """Whether the loss of this rank's own rows in the last step is a number."""
+        """Whether the loss of this rank's rows was finite in the last step."""
         return bool(torch.isfinite(self._last_logloss))
 
     def describe_non_finite_ranks(self) -> str:
-        """Whose loss of the last step is no number, to be told by all ranks; empty where there is one."""
+        """Name the ranks whose last loss is not finite; called on all ranks, empty for a single process."""
         if not self.has_others:
             return ""
-        own = torch.tensor([int(self.local_loss_is_finite)])
-        are_finite = self.collectives.all_gather_async(own, "are finite")().tolist()
+        local = torch.tensor([int(self.local_loss_is_finite)])
+        are_finite = self.collectives.all_gather_async(local, "are finite")().tolist()
         bad = [str(rank) for rank, is_finite in enumerate(are_finite) if not is_finite]
         return f" (rank {', '.join(bad)} of {self.collectives.size})"
 
-    def _start(self, num_slots: int, exchange: RowExchange, num_rows: int) -> Callable[[], Sequence[Tensor]]:
-        """Begin to sum the rows of the tables of a plan -> what waits for the sums of each table."""
-        own = [self._own_sums(embedding, exchange.own, num_rows) for embedding in self._by_slots[num_slots]]
-        if exchange.global_rows is None:
-            return lambda: own
-        finish = self._start_rows(num_slots, exchange, torch.cat(own, dim=1))
-        return lambda: finish().split([of_table.shape[1] for of_table in own], dim=1)
+    def _start_rows(
+        self, num_slots: int, exchange: RowExchange, num_rows: int
+    ) -> Callable[[], Sequence[Tensor]]:
+        """Start to sum the rows of the tables of an exchange; the result waits for the sums of each table."""
+        tables = self._tables_by_slots[num_slots]
+        local = [self._local_sums(embedding, exchange.local, num_rows) for embedding in tables]
+        if exchange.gathered is None:
+            return lambda: local
+        wait = self._start_values(num_slots, exchange, torch.cat(local, dim=1))
+        return lambda: wait().split([values.shape[1] for values in local], dim=1)
 
-    def _start_rows(self, num_slots: int, exchange: RowExchange, values: Tensor) -> Callable[[], Tensor]:
-        """As _start, with the rows of all tables side by side."""
+    def _start_values(self, num_slots: int, exchange: RowExchange, values: Tensor) -> Callable[[], Tensor]:
+        """Start to sum (U, K) values of this rank's rows over ranks, all tables concatenated along K."""
         name = f"values.{num_slots}"
         if exchange.by_all_reduce:
-            union = exchange.rows
-            sums = values.new_zeros(len(union), values.shape[1])
-            sums[torch.searchsorted(union, exchange.own.rows)] = values
+            sums = values.new_zeros(len(exchange.rows), values.shape[1])
+            sums[torch.searchsorted(exchange.rows, exchange.local.rows)] = values
             wait = self.collectives.all_reduce_async_([sums], name)
             self.sparse_bytes += self._ring_bytes(sums.nbytes)
 
-            def finish_sum() -> Tensor:
+            def finish_all_reduce() -> Tensor:
                 wait()
                 return sums
 
-            return finish_sum
+            return finish_all_reduce
         dtype = values.dtype
-        if self._gradient_compression == "bf16":
-            values = values.bfloat16().view(torch.int16)  # Horovod has no name for bfloat16
+        if self._compression == "bf16":
+            values = values.bfloat16().view(torch.int16)  # Horovod has no bfloat16
         wait = self.collectives.all_gather_async(values, name)
         self.sparse_bytes += values.nbytes * (self.collectives.size - 1)
 
-        def finish() -> Tensor:
+        def finish_gather() -> Tensor:
             gathered = wait()
-            if self._gradient_compression == "bf16":
+            if self._compression == "bf16":
                 gathered = gathered.view(torch.bfloat16).to(dtype)
-            return exchange.global_rows.sums(gathered)
+            return exchange.gathered.sums(gathered)
 
-        return finish
+        return finish_gather
 
-    def _own_sums(self, embedding: FieldEmbedding, own: UniqueRows, num_rows: int) -> Tensor:
-        """(U, K): the gradients of this rank's rows, their penalty included."""
+    def _local_sums(self, embedding: FieldEmbedding, local: UniqueRows, num_rows: int) -> Tensor:
+        """(U, K) gradients of this rank's rows, with their L2 penalty."""
         weight = embedding.table.weight
-        values = own.sums(weight.grad._values())
+        values = local.sums(weight.grad._values())
         if strength := self._l2.get(id(embedding)):
-            held_back = weight.detach().index_select(0, own.rows) * own.counts[:, None]
-            values.add_(held_back, alpha=strength / num_rows)
+            penalized = weight.detach().index_select(0, local.rows) * local.counts[:, None]
+            values.add_(penalized, alpha=strength / num_rows)
         return values
 
     def _assign_dense(self, buffer: Tensor) -> float:
-        of_loss, wish, *of_weights = buffer.split([1, 1, *(weight.numel() for weight in self._dense)])
-        for weight, gradient in zip(self._dense, of_weights, strict=True):
+        loss, checkpoint_flag, *gradients = buffer.split([1, 1, *(weight.numel() for weight in self._dense)])
+        for weight, gradient in zip(self._dense, gradients, strict=True):
             weight.grad = gradient.view_as(weight)
-        self.wants_checkpoint = wish.item() > 0
-        return of_loss.item()
+        self.wants_checkpoint = checkpoint_flag.item() > 0
+        return loss.item()
 
     def _assign_gradients(
         self, embeddings: list[FieldEmbedding], rows: Tensor, values: Sequence[Tensor]
     ) -> None:
-        for embedding, of_table in zip(embeddings, values, strict=True):
+        for embedding, table_values in zip(embeddings, values, strict=True):
             embedding.table.weight.grad = torch.sparse_coo_tensor(
-                rows[None], of_table, embedding.table.weight.shape, is_coalesced=True, check_invariants=False
+                rows[None],
+                table_values,
+                embedding.table.weight.shape,
+                is_coalesced=True,
+                check_invariants=False,
             )
 
     def _ring_bytes(self, num_bytes: int) -> int:
-        """What a rank sends to all-reduce a buffer of this size."""
+        """Bytes that a rank sends in a ring all-reduce of a buffer of this size."""
         return round(2 * num_bytes * (self.collectives.size - 1) / self.collectives.size)

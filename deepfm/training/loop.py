@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, validation after each, the best epoch's weights at the end."""
+"""The training loop: epochs of steps, validation after each epoch, callbacks in between."""
 
 import math
 import time
@@ -25,208 +25,210 @@ from deepfm.training.state import EpochResult, Monitor, ResumePoint, TrainingHis
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long to train and how strongly to hold back."""
+    """Training loop configuration: duration, regularization, precision, checkpointing."""
 
     max_epochs: int
-    patience: int  # epochs in a row without a better validation logloss before stopping
-    w_reg: float = 0.0
-    v_reg: float = 0.0
-    logit_correction: float = (
-        0.0  # added when measuring; not when training, on rows of which some were left out
-    )
-    bf16: bool = False  # matrix products of a step in bfloat16; weights, sums and evaluation are not
-    gradient_compression: GradientCompression = "fp32"  # see training.exchange
-    monitor: Monitor = "logloss"  # of the validation rows: which epoch is the best
-    schedule: Schedule | None = None  # None: the learning rate stays as it is
+    patience: int  # stop after so many epochs in a row without a better validation metric
+    w_reg: float = 0.0  # L2 penalty of the first-order weights of a batch's rows
+    v_reg: float = 0.0  # L2 penalty of their embeddings
+    # Added to the logits in evaluation, never in training: it corrects for down-sampled negatives.
+    logit_correction: float = 0.0
+    bf16: bool = False  # bfloat16 matrix products in training; weights, sums and evaluation stay float32
+    gradient_compression: GradientCompression = "fp32"  # of embedding rows between ranks
+    monitor: Monitor = "logloss"  # validation metric that chooses the best epoch
+    schedule: Schedule | None = None  # None: constant learning rate
     steps_per_epoch: int = 0  # for the schedule
-    plateau_patience: int = 1  # for the schedule: epochs in a row without a better one before a reduction
-    seed: int = 0  # of what units drop out, with the rank, epoch and step
-    checkpoint_every_n_steps: int = 0  # and after every epoch; 0: only then
-    checkpoint_every_s: float = 0.0  # and so many seconds after the last one, by rank 0's clock; 0: not
-    groups: Groups | None = None  # of the GAUC; None: it is not measured
-    keep_last: bool = False  # the last epoch's weights, and all epochs; else those of the best
+    plateau_patience: int = 1  # for the schedule: epochs without improvement before a reduction
+    seed: int = 0  # of dropout, combined with rank, epoch and step
+    checkpoint_every_n_steps: int = 0  # in addition to one after every epoch; 0: none within an epoch
+    checkpoint_every_s: float = 0.0  # the same in seconds, by the clock of rank 0; 0: none
+    groups: Groups | None = None  # of the GAUC; None: not computed
+    keep_last: bool = False  # keep the weights of the last epoch and train all epochs
 
 
 class NotFiniteError(UserError):
-    """The loss of a step or of validation is nan or infinite; raised on every rank at the same place."""
+    """The loss of a step or of a validation is NaN or infinite; raised on every rank at the same step."""
 
 
-_REMEDY = "lower training.learning_rate in the model's YAML, and check the dataset if it happens at once"
+_REMEDY = "lower training.learning_rate in the model YAML; check the dataset if it happens at once"
 
 
-#: Called on every rank after each step: epoch and step from 1, mean logloss of the epoch so far, samples/s.
-OnStep = Callable[[int, int, float, float], None]
-#: Called on every rank where training could go on from later.
-OnCheckpoint = Callable[[ResumePoint], None]
-#: Called on every rank after each epoch; `is_best` says whether these weights are the ones to keep.
-OnEpoch = Callable[[EpochResult, bool], None]
-#: Called on every rank after each epoch but the last: whether another is worth it, the same on every rank.
-GoOn = Callable[[EpochResult], bool]
+@dataclass(frozen=True)
+class TrainingData:
+    """Batches of one rank.
 
-
-def train(
-    model: nn.Module,
-    optimizer: Optimizer,
-    collectives: Collectives,
-    settings: LoopConfig,
-    *,
-    read_train: Callable[[int, int], Iterable[Batch]],
-    read_valid: Callable[[], Iterable[Batch]],
-    on_step: OnStep,
-    on_epoch: OnEpoch,
-    on_checkpoint: OnCheckpoint = lambda position: None,
-    go_on: GoOn = lambda epoch: True,
-    describe: Callable[[Batch], str] = lambda batch: "",
-    position: ResumePoint | None = None,
-) -> TrainingHistory:
-    """Train until `max_epochs` or until `patience` epochs in a row were no better on the validation rows.
-
-    With `keep_last` validation decides nothing: all epochs are trained.
-
-    `read_train(epoch, num_done)` gives this rank's batches after the first `num_done` of an epoch, as many on
-    every rank, of rows that no other rank has. `describe`: where the rows of a batch come from and what they
-    hold, told of one whose loss is no number. `position`: to go on from, with the weights and the optimizer
-    of then.
+    `read_train(epoch, num_done)` yields the batches of an epoch after the first `num_done`. Every rank yields
+    the same number of batches, and no row is read by two ranks: a rank with an extra batch would wait forever
+    in the all-reduce.
     """
-    # Ranks that were seeded alike start alike; a broadcast makes it certain. Buffers are each rank's own.
-    collectives.broadcast_([weight.data for weight in model.parameters()], "weights")
-    synchronizer = build_synchronizer(model, collectives, settings)
-    position = position or ResumePoint()
-    history = position.history
-    while not (history.stopped or _is_over(history, settings)):
-        started, number = time.monotonic(), len(history.epochs) + 1
-        logloss, samples_per_s = train_epoch(
-            model,
-            optimizer,
-            synchronizer,
-            settings,
-            read_train(number, position.step),
-            on_step=on_step,
-            on_checkpoint=on_checkpoint,
-            describe=describe,
-            position=position,
+
+    read_train: Callable[[int, int], Iterable[Batch]]
+    read_valid: Callable[[], Iterable[Batch]]
+    describe: Callable[[Batch], str] = lambda batch: ""  # source files and values, for error messages
+
+
+class Callbacks:
+    """Hooks of the loop, called on every rank; the defaults do nothing."""
+
+    def on_step(self, epoch: int, step: int, logloss: float, samples_per_s: float) -> None:
+        """Handle a finished step; both count from 1, `logloss` is the mean of the epoch so far."""
+
+    def on_epoch(self, epoch: EpochResult, is_best: bool) -> None:
+        """Handle a finished epoch; `is_best`: its weights are the ones to keep."""
+
+    def on_checkpoint(self, position: ResumePoint) -> None:
+        """Save what is needed to resume at `position`."""
+
+    def should_continue(self, epoch: EpochResult) -> bool:
+        """Decide after each epoch except the last whether to train another; the same on every rank."""
+        return True
+
+
+class TrainingLoop:
+    """Trains one model on one rank, in step with the other ranks."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        collectives: Collectives,
+        config: LoopConfig,
+        callbacks: Callbacks | None = None,
+    ):
+        self.model, self.optimizer, self.config = model, optimizer, config
+        l2 = penalties(model, config.w_reg, config.v_reg)
+        self.synchronizer = GradientSynchronizer(
+            model, collectives, gradient_compression=config.gradient_compression, l2=l2
         )
-        average_buffers(model, collectives)
-        valid = evaluate(model, collectives, read_valid(), settings.logit_correction, settings.groups)
-        # The last step of an epoch can be the one that goes wrong.
+        self._collectives, self._callbacks = collectives, callbacks or Callbacks()
+
+    def run(self, data: TrainingData, position: ResumePoint | None = None) -> TrainingHistory:
+        """Train up to `max_epochs`, or until `patience` epochs in a row did not improve the validation.
+
+        With `keep_last` all epochs are trained. `position`: where to resume; model and optimizer must hold
+        the state of that position.
+        """
+        # Equal seeds give equal weights on all ranks; the broadcast guarantees it. Buffers differ by rank.
+        self._collectives.broadcast_([weight.data for weight in self.model.parameters()], "weights")
+        position = position or ResumePoint()
+        history = position.history
+        while not (history.stopped or self._is_over(history)):
+            epoch = self._train_and_validate(data, position)
+            history.epochs.append(epoch)
+            is_best = self.config.keep_last or history.is_improved_by(epoch.valid, self.config.monitor)
+            if is_best:
+                history.best = epoch.number
+            self._callbacks.on_epoch(epoch, is_best)
+            position = ResumePoint(history)
+            self._callbacks.on_checkpoint(position)
+            history.stopped = not (self._is_over(history) or self._callbacks.should_continue(epoch))
+        history.sent_bytes_per_step = self.synchronizer.sent_bytes_per_step
+        return history
+
+    def _is_over(self, history: TrainingHistory) -> bool:
+        num_epochs = len(history.epochs)
+        out_of_patience = num_epochs > 0 and num_epochs - history.best >= self.config.patience
+        return num_epochs == self.config.max_epochs or out_of_patience
+
+    def _train_and_validate(self, data: TrainingData, position: ResumePoint) -> EpochResult:
+        started, number = time.monotonic(), position.epoch
+        batches = data.read_train(number, position.step)
+        logloss, samples_per_s = self.run_epoch(batches, position, data.describe)
+        average_buffers(self.model, self._collectives)
+        config = self.config
+        valid = evaluate(
+            self.model, self._collectives, data.read_valid(), config.logit_correction, config.groups
+        )
+        # The last step of an epoch can be the one that makes the weights NaN.
         if not math.isfinite(valid.logloss):
             raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {_REMEDY}")
-        epoch = EpochResult(number, logloss, valid, samples_per_s, time.monotonic() - started)
-        history.epochs.append(epoch)
-        is_best = settings.keep_last or history.is_improved_by(valid, settings.monitor)
-        if is_best:
-            history.best = number
-        on_epoch(epoch, is_best)
-        position = ResumePoint(history)
-        on_checkpoint(position)
-        history.stopped = not (_is_over(history, settings) or go_on(epoch))
-    history.sent_bytes_per_step = synchronizer.sent_bytes_per_step
-    return history
+        return EpochResult(number, logloss, valid, samples_per_s, time.monotonic() - started)
 
+    def run_epoch(
+        self,
+        batches: Iterable[Batch],
+        position: ResumePoint | None = None,
+        describe: Callable[[Batch], str] = lambda batch: "",
+    ) -> tuple[float, float]:
+        """Train on the remaining batches of an epoch.
 
-def _is_over(history: TrainingHistory, settings: LoopConfig) -> bool:
-    num_epochs = len(history.epochs)
-    out_of_patience = num_epochs > 0 and num_epochs - history.best >= settings.patience
-    return num_epochs == settings.max_epochs or out_of_patience
+        Returns the mean logloss of the whole epoch and the samples per second of all ranks together.
+        """
+        self.model.train()
+        position = position or ResumePoint()
+        config, synchronizer = self.config, self.synchronizer
+        number, started = position.epoch, time.monotonic()
+        sum_logloss, num_rows, speed = position.sum_logloss, position.num_rows, 0.0
+        checkpoint_at = started + (config.checkpoint_every_s or math.inf)
+        num_reductions = position.history.num_reductions(config.monitor, config.plateau_patience)
+        for step, (batch, exchanges) in enumerate(self._prepared(batches), start=position.step + 1):
+            # The seed depends on nothing before this step, so a resumed training drops out the same units.
+            torch.manual_seed(_seed_of(config.seed, synchronizer.rank, number, step))
+            if config.schedule is not None:
+                global_step = (number - 1) * config.steps_per_epoch + step
+                self.optimizer.set_rate(config.schedule.factor(global_step, num_reductions))
+            synchronizer.wants_checkpoint = time.monotonic() >= checkpoint_at
+            sum_logloss += self.step(batch, exchanges)
+            num_rows += batch.num_rows_all_ranks
+            if not math.isfinite(sum_logloss):
+                raise self._not_finite(
+                    f"epoch {number}, step {step}: the loss is {sum_logloss}", batch, describe
+                )
+            speed = (num_rows - position.num_rows) / (time.monotonic() - started)
+            self._callbacks.on_step(number, step, sum_logloss / num_rows, speed)
+            every = config.checkpoint_every_n_steps
+            if synchronizer.wants_checkpoint or (every and step % every == 0):
+                self._callbacks.on_checkpoint(ResumePoint(position.history, step, sum_logloss, num_rows))
+                checkpoint_at = time.monotonic() + (config.checkpoint_every_s or math.inf)
+        return sum_logloss / num_rows, speed
 
+    def step(self, batch: Batch, exchanges: RowExchanges | None = None) -> float:
+        """Take one step and return the logloss summed over the rows of all ranks.
 
-def train_epoch(
-    model: nn.Module,
-    optimizer: Optimizer,
-    synchronizer: GradientSynchronizer,
-    settings: LoopConfig,
-    batches: Iterable[Batch],
-    *,
-    on_step: OnStep,
-    on_checkpoint: OnCheckpoint = lambda position: None,
-    describe: Callable[[Batch], str] = lambda batch: "",
-    position: ResumePoint | None = None,
-) -> tuple[float, float]:
-    """The rest of a pass over the training rows -> mean logloss of all, samples/s of all ranks together."""
-    model.train()
-    position = position or ResumePoint()
-    number, first = len(position.history.epochs) + 1, position.step + 1
-    started, sum_logloss, num_rows = time.monotonic(), position.sum_logloss, position.num_rows
-    due = started + (settings.checkpoint_every_s or math.inf)
-    num_reductions = position.history.num_reductions(settings.monitor, settings.plateau_patience)
-    prepared = synchronizer.with_exchanges(batches)
-    if synchronizer.has_others or next(model.parameters()).is_cuda:
-        # Reading, grouping ids and meeting the other ranks over them would hold up the step. On a CPU by
-        # itself there is nobody to wait for, and a thread more than cores makes those of a step wait.
-        prepared = prefetch(prepared)
-    for step, (batch, exchanges) in enumerate(prepared, start=first):
-        # Of nothing that came before, so that a training which goes on drops out what it would have.
-        torch.manual_seed(_seed_of(settings.seed, synchronizer.rank, number, step))
-        if settings.schedule is not None:
-            step_of_all = (number - 1) * settings.steps_per_epoch + step
-            optimizer.set_rate(settings.schedule.factor(step_of_all, num_reductions))
-        synchronizer.wants_checkpoint = time.monotonic() >= due
-        sum_logloss += train_step(model, optimizer, synchronizer, settings, batch, exchanges)
-        num_rows += batch.num_rows_all_ranks
-        if not math.isfinite(sum_logloss):
-            where = f"epoch {number}, step {step}: the loss is {sum_logloss}"
-            where += synchronizer.describe_non_finite_ranks()
-            rows = "" if synchronizer.local_loss_is_finite else describe(batch)
-            raise NotFiniteError(f"{where}; {rows}{'; ' * bool(rows)}{_REMEDY}")
-        samples_per_s = (num_rows - position.num_rows) / (time.monotonic() - started)
-        on_step(number, step, sum_logloss / num_rows, samples_per_s)
-        every = settings.checkpoint_every_n_steps
-        if synchronizer.wants_checkpoint or (every and step % every == 0):
-            on_checkpoint(ResumePoint(position.history, step, sum_logloss, num_rows))
-            due = time.monotonic() + (settings.checkpoint_every_s or math.inf)
-    return sum_logloss / num_rows, (num_rows - position.num_rows) / (time.monotonic() - started)
+        The sum is the same on every rank, so a NaN of one rank is seen by all. `exchanges`: those of this
+        batch if they were prepared ahead.
+        """
+        self.optimizer.zero_grad()
+        forward_backward(self.model, self.config, batch, self.synchronizer.start)
+        exchanges = exchanges or self.synchronizer.plan_exchange(batch.ids)
+        sum_logloss = self.synchronizer.synchronize(exchanges, batch.num_rows_all_ranks)
+        self.optimizer.step()
+        return sum_logloss
 
+    def _prepared(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, RowExchanges]]:
+        prepared = self.synchronizer.with_exchanges(batches)
+        if self.synchronizer.has_others or next(self.model.parameters()).is_cuda:
+            # Reading, grouping ids and exchanging them with other ranks would delay the step. A single
+            # process on a CPU has nothing to wait for, and one thread more than cores would slow its steps.
+            return prefetch(prepared)
+        return prepared
 
-def _seed_of(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def build_synchronizer(
-    model: nn.Module, collectives: Collectives, settings: LoopConfig
-) -> GradientSynchronizer:
-    """The way to the other ranks that the settings describe."""
-    l2 = penalties(model, settings.w_reg, settings.v_reg)
-    return GradientSynchronizer(model, collectives, gradient_compression=settings.gradient_compression, l2=l2)
-
-
-def train_step(
-    model: nn.Module,
-    optimizer: Optimizer,
-    synchronizer: GradientSynchronizer,
-    settings: LoopConfig,
-    batch: Batch,
-    exchanges: RowExchanges | None = None,
-) -> float:
-    """One step -> logloss summed over the rows of all ranks, which makes all ranks see a bad one.
-
-    `plans`: the exchange's for this batch, where they were made ahead.
-    """
-    optimizer.zero_grad()
-    forward_backward(model, settings, batch, synchronizer.start)
-    sum_logloss = synchronizer.synchronize(
-        exchanges or synchronizer.plan_exchange(batch.ids), batch.num_rows_all_ranks
-    )
-    optimizer.step()
-    return sum_logloss
+    def _not_finite(self, message: str, batch: Batch, describe: Callable[[Batch], str]) -> NotFiniteError:
+        message += self.synchronizer.describe_non_finite_ranks()
+        source = "" if self.synchronizer.local_loss_is_finite else describe(batch)
+        return NotFiniteError("; ".join(part for part in (message, source, _REMEDY) if part))
 
 
 def forward_backward(
     model: nn.Module,
-    settings: LoopConfig,
+    config: LoopConfig,
     batch: Batch,
     on_loss: Callable[[Tensor], None] = lambda sum_logloss: None,
 ) -> Tensor:
-    """Gradients of this rank's part of the global batch's mean loss -> (1,) logloss summed over its own rows.
+    """Compute this rank's part of the gradients of the global mean loss; return its summed logloss, (1,).
 
-    `on_loss` is given the latter before the gradients are computed.
-
-    Each rank divides by the rows of ALL ranks, so the sum of their gradients is the gradient of the global
-    mean, also where their numbers of rows differ. Penalties are the exchange's: it has each row once.
+    Each rank divides by the number of rows of ALL ranks, so the sum of their gradients is the gradient of the
+    global mean even if ranks have different numbers of rows. `on_loss` receives the summed logloss before the
+    backward pass. Penalties are added by the synchronizer, which has each row once.
     """
-    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=settings.bf16):
+    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=config.bf16):
         logits = model(batch.ids, batch.x)
     sum_logloss = binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
-    of_own_rows = sum_logloss.detach().double().reshape(1)
-    on_loss(of_own_rows)
+    local_logloss = sum_logloss.detach().double().reshape(1)
+    on_loss(local_logloss)
     (sum_logloss / batch.num_rows_all_ranks).backward()
-    return of_own_rows
+    return local_logloss
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

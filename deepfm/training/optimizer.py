@@ -1,4 +1,4 @@
-"""Adam or FTRL: dense weights densely, tables row by row, so that a step costs what the batch touches."""
+"""Optimizers: dense weights are updated densely, tables only in the rows of a batch."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,12 +12,12 @@ from deepfm.training.ftrl import Ftrl
 
 
 class Optimizer:
-    """Two optimizers that step as one: of the dense weights and of the tables.
+    """The optimizer of a model: one for dense weights and one for tables, stepped together.
 
-    By its kind, tables take LazyAdam (adam): the moments of a row that is not in the batch
-    stay as they are; Adam as published (adam_dense), which decays them and keeps moving the row, and costs as
-    much as the tables are large; or RowAdagrad (adagrad). Dense weights take Adam with all three. Ftrl (ftrl)
-    trains all weights.
+    `kind` chooses the optimizer of the tables. "adam": LazyAdam, which leaves the moments of rows outside the
+    batch unchanged. "adam_dense": Adam as published, which decays all moments, moves all rows, and costs time
+    proportional to the table size. "adagrad": RowAdagrad. Dense weights use Adam with all three. "ftrl": Ftrl
+    for all weights.
     """
 
     def __init__(
@@ -30,8 +30,11 @@ class Optimizer:
         table_l2: float = 0.0,
         ftrl: Mapping[str, float] | None = None,
     ):
-        """`table_learning_rate`: `learning_rate` where it is None; `table_l2`: of adam_dense, on all rows in
-        every step; `ftrl`: beta, l1 and l2 of Ftrl."""
+        """Create the optimizers.
+
+        `table_learning_rate` defaults to `learning_rate`; `table_l2` is the weight decay of adam_dense,
+        applied to all rows in every step; `ftrl` has beta, l1 and l2 of Ftrl.
+        """
         self.sparse, self.dense = tables(model), dense_weights(model)
         for table in self.sparse:
             use_large_pages(table.data)
@@ -43,50 +46,50 @@ class Optimizer:
             self._optimizers = [Ftrl([*self.sparse, *self.dense], lr=learning_rate, **(ftrl or {}))]
             return
         if self.sparse:
-            self._optimizers.append(_of_tables(kind, self.sparse, table_rate, table_l2))
+            self._optimizers.append(_table_optimizer(kind, self.sparse, table_rate, table_l2))
         if self.dense:
             self._optimizers.append(torch.optim.Adam(self.dense, lr=learning_rate, fused=True))
 
     def set_rate(self, factor: float) -> None:
-        """Let the next step be taken with the learning rates times `factor`."""
+        """Multiply the configured learning rates by `factor` for the next step."""
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = factor * group.setdefault("full_lr", group["lr"])
 
     def zero_grad(self) -> None:
-        """Forget the gradients of the last step."""
+        """Discard the gradients of the last step."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """What it remembers of each weight, as WEIGHT/WHAT: moments of its shape, numbers of steps."""
+        """Optimizer state by "WEIGHT/NAME": moments in the shape of the weight, and step counts."""
         return {
-            f"{self._names[id(weight)]}/{what}": torch.as_tensor(value)
+            f"{self._names[id(weight)]}/{name}": torch.as_tensor(value)
             for optimizer in self._optimizers
-            for weight, of_weight in optimizer.state.items()
-            for what, value in of_weight.items()
+            for weight, state in optimizer.state.items()
+            for name, value in state.items()
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave; weights it does not name begin anew."""
+        """Restore what `state` returned; weights that it does not name start without state."""
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 for weight in group["params"]:
                     prefix = f"{self._names[id(weight)]}/"
-                    found = {
+                    values = {
                         key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)
                     }
-                    if found:
-                        optimizer.state[weight] = {k: _as_held(optimizer, v) for k, v in found.items()}
+                    if values:
+                        optimizer.state[weight] = {k: _to_state(optimizer, v) for k, v in values.items()}
 
     def refit_state_to_weights(self) -> None:
-        """Go on from the weights as they are, with what is remembered fitted to them where it must be."""
+        """Make the state consistent with the weights, which may come from elsewhere (only FTRL needs it)."""
         for optimizer in self._optimizers:
             if isinstance(optimizer, Ftrl):
                 optimizer.fit_to_weights()
 
     def step(self) -> None:
-        """Move the weights against their gradients."""
+        """Update the weights from their gradients."""
         if self._to_dense:
             for table in self.sparse:
                 table.grad = table.grad.to_dense()
@@ -94,7 +97,7 @@ class Optimizer:
             optimizer.step()
 
 
-def _of_tables(
+def _table_optimizer(
     kind: str, weights: list[nn.Parameter], learning_rate: float, table_l2: float
 ) -> torch.optim.Optimizer:
     match kind:
@@ -104,21 +107,21 @@ def _of_tables(
             return torch.optim.Adam(weights, lr=learning_rate, weight_decay=table_l2, fused=True)
         case "adagrad":
             return RowAdagrad(weights, lr=learning_rate)
-    raise AssertionError(f"settings name an optimizer that is not here: {kind}")
+    raise AssertionError(f"unknown optimizer: {kind}")
 
 
-def _as_held(optimizer: torch.optim.Optimizer, value: Tensor) -> Tensor | int:
-    # LazyAdam counts its steps in a plain number, Adam in a tensor.
+def _to_state(optimizer: torch.optim.Optimizer, value: Tensor) -> Tensor | int:
+    # LazyAdam keeps its step count as an int, Adam as a tensor.
     is_count = isinstance(optimizer, LazyAdam) and not value.dim()
     return int(value) if is_count else use_large_pages(value.clone())
 
 
 class LazyAdam(torch.optim.Optimizer):
-    """Adam (Kingma and Ba 2015, algorithm 1) on the rows of sparse gradients; the others stay as they are.
+    """Adam (Kingma and Ba 2015, algorithm 1) on the rows of sparse gradients; all other rows are unchanged.
 
-    The rows of a batch and their moments are gathered, stepped by torch's fused Adam and put back. As in the
-    paper epsilon is added to the corrected root; torch's SparseAdam adds it before, so its first steps are
-    shorter where gradients are near epsilon.
+    The rows of a batch and their moments are gathered, updated by torch's fused Adam, and written back. As in
+    the paper, epsilon is added to the corrected root; torch's SparseAdam adds it before the correction, so
+    its first steps are shorter when gradients are near epsilon.
     """
 
     def __init__(
@@ -139,26 +142,26 @@ class LazyAdam(torch.optim.Optimizer):
                     for moment in ("exp_avg", "exp_avg_sq"):
                         state[moment] = use_large_pages(torch.zeros_like(weight))
                 rows, g = _rows_of(weight.grad)
-                kept = (weight, state["exp_avg"], state["exp_avg_sq"])
-                w, m, v = (tensor.index_select(0, rows) for tensor in kept)
-                num_steps = torch.tensor(float(state["step"]), device=rows.device)  # until now
+                tensors = (weight, state["exp_avg"], state["exp_avg_sq"])
+                w, m, v = (tensor.index_select(0, rows) for tensor in tensors)
+                num_steps = torch.tensor(float(state["step"]), device=rows.device)  # before this step
                 adam(
                     [w], [g.contiguous()], [m], [v], [], [num_steps],
                     fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
                     lr=group["lr"], beta1=beta1, beta2=beta2, eps=eps,
                 )  # fmt: skip
                 state["step"] += 1
-                for tensor, moved in zip(kept, (w, m, v), strict=True):
-                    tensor.index_copy_(0, rows, moved)
+                for tensor, updated in zip(tensors, (w, m, v), strict=True):
+                    tensor.index_copy_(0, rows, updated)
 
 
 class RowAdagrad(torch.optim.Optimizer):
-    """Adagrad with one sum of squares a row in place of one a weight, of sparse gradients only.
+    """Adagrad with one sum of squares per row instead of one per weight, for sparse gradients.
 
-    With g the gradient of a row:  n += mean of g^2,  w -= lr g / (sqrt(n) + eps)  (J. Duchi et al. 2011; a
-    row at a time in D. Mudigere et al., "Software-Hardware Co-design for Fast and Scalable Training of Deep
-    Learning Recommendation Models", 2022, sec. 4.1). It remembers K times less than Adagrad, 2 K times less
-    than Adam, and touches the rows of the batch only.
+    With g the gradient of a row:  n += mean of g^2,  w -= lr g / (sqrt(n) + eps)  (J. Duchi et al. 2011; row-
+    wise in D. Mudigere et al., "Software-Hardware Co-design for Fast and Scalable Training of Deep Learning
+    Recommendation Models", 2022, sec. 4.1). Its state is K times smaller than Adagrad's and 2 K times smaller
+    than Adam's, and only the rows of the batch are touched.
     """
 
     def __init__(self, weights: Iterable[Tensor], lr: float, *, eps: float = 1e-10):
@@ -192,16 +195,16 @@ def _rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def field_embeddings(model: nn.Module) -> list[FieldEmbedding]:
-    """All of the model's, in its order."""
+    """All embeddings of the model, in its order."""
     return [module for module in model.modules() if isinstance(module, FieldEmbedding)]
 
 
 def tables(model: nn.Module) -> list[nn.Parameter]:
-    """The weights whose gradients are sparse."""
+    """All tables: the weights with sparse gradients."""
     return [embedding.table.weight for embedding in field_embeddings(model)]
 
 
 def dense_weights(model: nn.Module) -> list[nn.Parameter]:
-    """All other weights, in the model's order."""
+    """All other weights, in the order of the model."""
     sparse: Iterable[int] = {id(weight) for weight in tables(model)}
     return [weight for weight in model.parameters() if id(weight) not in sparse]

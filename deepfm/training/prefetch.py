@@ -1,4 +1,4 @@
-"""Work done ahead of its use, by a thread."""
+"""Prefetching of an iterable by a background thread."""
 
 import queue
 import threading
@@ -13,24 +13,24 @@ _DONE = object()
 
 
 def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
-    """The same items in the same order, made by a thread that stays up to `depth` of them ahead.
+    """Yield the same items in the same order, produced by a thread that is up to `depth` items ahead.
 
-    What making them raises is raised here, in its place among the items.
+    An exception raised by `items` is raised here, at its position among the items.
     """
-    made: queue.Queue = queue.Queue(depth)
-    left = threading.Event()
+    produced: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
 
     def put(item: object) -> bool:
-        while not left.is_set():
+        while not stopped.is_set():
             try:
-                made.put(item, timeout=0.1)
+                produced.put(item, timeout=0.1)
                 return True
             except queue.Full:
                 continue
         return False
 
-    def make() -> None:
-        # Of this thread alone: a second team of as many threads as a step has would make the step's wait.
+    def produce() -> None:
+        # Applies to this thread only: more threads than cores would slow the training step.
         torch.set_num_threads(1)
         try:
             for item in items:
@@ -42,17 +42,17 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
             put((_DONE, error))
         finally:
             if hasattr(items, "close"):
-                items.close()  # a reader's threads and files, where the rest is not wanted
+                items.close()  # closes a reader's threads and files if the consumer stopped early
 
-    # A daemon: where another rank is gone, its thread may wait for that rank's ids for ever.
-    threading.Thread(target=make, daemon=True, name="ahead").start()
+    # A daemon, because it may wait forever for the ids of a rank that is lost.
+    threading.Thread(target=produce, daemon=True, name="prefetch").start()
     try:
         while True:
-            item, error = made.get()
+            item, error = produced.get()
             if error is not None:
                 raise error
             if item is _DONE:
                 return
             yield item
     finally:
-        left.set()
+        stopped.set()

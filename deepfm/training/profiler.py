@@ -1,4 +1,4 @@
-"""A few steps under PyTorch's profiler."""
+"""Profile of a few training steps by torch.profiler."""
 
 import gzip
 import tempfile
@@ -10,15 +10,15 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from deepfm import storage
 
 TRACE, TABLE = "trace.json.gz", "operations.txt"
-#: Of the first steps memory is fetched and kernels are chosen: they say nothing of the others.
+#: The first steps allocate memory and choose kernels, so they are not representative.
 NUM_STEPS_BEFORE = 3
 
 
 class StepProfiler:
-    """Of `num_steps` steps, into two files of a folder: for a trace viewer, and a table of operations.
+    """Profiles `num_steps` steps into two files of a folder: a trace for a viewer and a table of operations.
 
-    `prefix`: of their names, for trainings of one run follow each other. One of no more than the first steps
-    leaves none.
+    `prefix` distinguishes the files of several trainings of one run. A training of at most NUM_STEPS_BEFORE
+    steps writes no files.
     """
 
     def __init__(self, folder_url: str, num_steps: int, prefix: str = ""):
@@ -40,13 +40,13 @@ class StepProfiler:
         self._profile.stop()
 
     def step(self) -> None:
-        """After each step."""
+        """Mark the end of a training step."""
         self._num_steps += 1
         self._profile.step()
 
     def _write(self, traced: profile) -> None:
         if self._num_steps <= NUM_STEPS_BEFORE:
-            return  # what was between the last of them and the end was no step
+            return  # no step was profiled
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trace.json"
             traced.export_chrome_trace(str(file))

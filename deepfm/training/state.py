@@ -1,26 +1,26 @@
-"""The course of a training: its epochs, and where it stands."""
+"""State of a training: its epochs so far and the point to resume from."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from deepfm.metrics.binary import Metrics
 
-#: What tells a better epoch from a worse one, of the validation rows.
+#: Validation metric that decides which epoch is better.
 Monitor = Literal["logloss", "auc"]
 
 
 @dataclass
 class EpochResult:
-    """What one pass over the training rows came to."""
+    """Result of one pass over the training rows."""
 
     number: int  # from 1
-    train_logloss: float  # mean over the epoch's steps, while the weights moved; of the rows that were kept
+    train_logloss: float  # mean over the steps of the epoch, while the weights change; after down-sampling
     valid: Metrics
-    samples_per_s: float  # of all ranks together, validation not counted
-    seconds: float  # validation counted
+    samples_per_s: float  # all ranks together, without validation
+    seconds: float  # with validation
 
     def curves(self, prefix: str = "") -> dict[str, float]:
-        """One point of each curve, by its name in MLflow."""
+        """Metrics of this epoch by their MLflow names, each with `prefix`."""
         points = {
             "train_logloss": self.train_logloss,
             "valid_logloss": self.valid.logloss,
@@ -36,23 +36,24 @@ class EpochResult:
 
 @dataclass
 class TrainingHistory:
-    """The course of one training."""
+    """Epochs of one training."""
 
     epochs: list[EpochResult] = field(default_factory=list)
     best: int = 0  # number of the epoch whose weights are kept: best on the validation rows, or the last
-    # What a rank sent of dense gradients and of rows of tables, since it was started.
+    # Bytes that a rank sent since its process started: dense gradients and rows of tables.
     sent_bytes_per_step: dict[str, int] = field(default_factory=dict)
-    stopped: bool = False  # from outside, before it was over: not worth another epoch
+    stopped: bool = False  # ended early by a callback, such as a pruner
 
     def as_dict(self) -> dict:
+        """Convert to plain values; see history_from_dict."""
         return asdict(self)
 
     def is_improved_by(self, valid: Metrics, monitor: Monitor) -> bool:
-        """Whether an epoch with these metrics would be better than the best so far."""
+        """Whether these validation metrics are better than those of the best epoch so far."""
         return not self.best or _is_better(valid, self.epochs[self.best - 1].valid, monitor)
 
     def num_reductions(self, monitor: Monitor, patience: int) -> int:
-        """How often `patience` epochs in a row were no better than the best before them."""
+        """Count how often `patience` epochs in a row did not improve on the best epoch before them."""
         best, num_worse, reductions = None, 0, 0
         for epoch in self.epochs:
             if best is None or _is_better(epoch.valid, best, monitor):
@@ -65,22 +66,27 @@ class TrainingHistory:
 
 
 def _is_better(one: Metrics, other: Metrics, monitor: Monitor) -> bool:
-    # Where all labels are equal every AUC is nan: the first epoch stays the best.
+    # If all labels are equal, every AUC is NaN and the first epoch stays the best.
     return one.auc > other.auc if monitor == "auc" else one.logloss < other.logloss
 
 
 @dataclass
 class ResumePoint:
-    """Where a training stands between two steps."""
+    """Position of a training between two steps."""
 
-    history: TrainingHistory = field(default_factory=TrainingHistory)  # the epochs that are done
-    step: int = 0  # how many of the present epoch are done
+    history: TrainingHistory = field(default_factory=TrainingHistory)  # finished epochs
+    step: int = 0  # finished steps of the current epoch
     sum_logloss: float = 0.0  # over these steps
-    num_rows: int = 0
+    num_rows: int = 0  # over these steps, all ranks together
+
+    @property
+    def epoch(self) -> int:
+        """Number of the current epoch, from 1."""
+        return len(self.history.epochs) + 1
 
 
 def history_from_dict(document: dict) -> TrainingHistory:
-    """What Training.as_dict gave."""
+    """Rebuild a history from the result of TrainingHistory.as_dict."""
     epochs = [EpochResult(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["epochs"]]
     return TrainingHistory(
         epochs, document["best"], document["sent_bytes_per_step"], document.get("stopped", False)

@@ -1,4 +1,4 @@
-"""Which rows of a table a batch looks up: known from its ids alone, so found before its step."""
+"""Unique rows of a table among the lookups of a batch."""
 
 from dataclasses import dataclass
 
@@ -12,66 +12,66 @@ from deepfm.models.layers import FieldEmbedding
 
 @dataclass(frozen=True)
 class UniqueRows:
-    """The distinct rows of N lookups, and the lookups of each."""
+    """The U distinct rows of N lookups, and the lookups of each row."""
 
-    rows: Tensor  # (U,) int64: ascending
-    order: Tensor  # (N,) int64: places of the lookups, those of equal rows side by side
-    starts: Tensor  # (U,) int64: where each row's places begin in `order`
+    rows: Tensor  # (U,) int64, ascending
+    order: Tensor  # (N,) int64: indices of the lookups, sorted by row
+    starts: Tensor  # (U,) int64: where the lookups of each row start in `order`
 
     @classmethod
-    def of(cls, rows: Tensor) -> "UniqueRows":
-        """(N,) int64 rows; places of equal ones keep their order, so that sums are the same each time."""
+    def from_ids(cls, rows: Tensor) -> "UniqueRows":
+        """Group (N,) int64 rows; equal rows keep their order, so that sums are reproducible."""
         if rows.device.type != "cpu":
-            in_order, order = rows.sort(stable=True)
-            distinct, counts = torch.unique_consecutive(in_order, return_counts=True)
+            sorted_rows, order = rows.sort(stable=True)
+            distinct, counts = torch.unique_consecutive(sorted_rows, return_counts=True)
             return cls(distinct, order, counts.cumsum(0) - counts)
         return cls(*map(torch.from_numpy, _group(rows.numpy())))
 
     @classmethod
-    def of_columns(cls, ids: Tensor, offsets: Tensor) -> "UniqueRows":
-        """(B, F) ids on the CPU, and (F,) the row at which each column's rows begin -> the same, sooner.
+    def from_columns(cls, ids: Tensor, offsets: Tensor) -> "UniqueRows":
+        """Group (B, F) ids on the CPU, faster than `from_ids`; `offsets`: (F,) first row of each column.
 
-        A column's rows all come after those of the column before it, so each is sorted by itself.
+        The rows of a column all follow those of the column before it, so each column is sorted by itself.
         """
         return cls(*map(torch.from_numpy, _group_columns(ids.numpy(), offsets.numpy())))
 
     @property
     def counts(self) -> Tensor:
-        """(U,): how often each row is looked up."""
+        """(U,) number of lookups of each row."""
         return torch.diff(self.starts, append=self.starts.new_tensor([len(self.order)]))
 
     def sums(self, values: Tensor) -> Tensor:
-        """(N, K), a row a lookup -> (U, K), a row a distinct one.
+        """Sum (N, K) values, one per lookup, to (U, K), one per distinct row.
 
-        A bag of embeddings is just that: what coalesce() does, without sorting again for every table.
+        embedding_bag does what coalesce() does, without sorting again for every table.
         """
         return embedding_bag(self.order, values, self.starts, mode="sum")
 
 
 def unique_rows_of(embedding: FieldEmbedding, ids: Tensor) -> UniqueRows:
-    """Those of a batch's (B, S or more) ids in a table."""
+    """Group the rows of a table that (B, S or more) ids of a batch look up."""
     if embedding.field_of_slot is None and ids.device.type == "cpu":
-        return UniqueRows.of_columns(ids[:, : embedding.num_slots], embedding.offsets)
-    return UniqueRows.of(embedding.table_rows(ids))
+        return UniqueRows.from_columns(ids[:, : embedding.num_slots], embedding.offsets)
+    return UniqueRows.from_ids(embedding.table_rows(ids))
 
 
 def _group_columns(ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(B, F), (F,) -> distinct rows, places by row in the flattened (B, F), starts."""
+    """(B, F), (F,) -> distinct rows, indices into the flattened (B, F) sorted by row, starts."""
     num_rows, num_columns = ids.shape
     if not ids.size:
         return _group(np.empty(0, np.int64))
     num_bits = max(num_rows - 1, 1).bit_length()
-    # Numbers of half the bytes are sorted in half the time, where id and place fit.
-    kind = np.int32 if int(ids.max()) < 1 << (31 - num_bits) else np.int64
-    keys = ids.T.astype(kind, order="C")  # (F, B)
+    # If id and index fit into 32 bits, sorting takes half the time.
+    dtype = np.int32 if int(ids.max()) < 1 << (31 - num_bits) else np.int64
+    keys = ids.T.astype(dtype, order="C")  # (F, B)
     keys <<= num_bits
-    keys |= np.arange(num_rows, dtype=kind)
+    keys |= np.arange(num_rows, dtype=dtype)
     keys.sort(axis=1)
-    of_row = keys >> num_bits
+    sorted_ids = keys >> num_bits
     is_first = np.ones(keys.shape, bool)
-    np.not_equal(of_row[:, 1:], of_row[:, :-1], out=is_first[:, 1:])
+    np.not_equal(sorted_ids[:, 1:], sorted_ids[:, :-1], out=is_first[:, 1:])
     starts = np.flatnonzero(is_first)
-    rows = of_row.reshape(-1)[starts].astype(np.int64) + offsets[starts // num_rows]
+    rows = sorted_ids.reshape(-1)[starts].astype(np.int64) + offsets[starts // num_rows]
     keys &= (1 << num_bits) - 1
     order = keys.astype(np.int64)
     order *= num_columns
@@ -80,10 +80,10 @@ def _group_columns(ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _group(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) -> distinct rows, places by row, starts.
+    """(N,) -> distinct rows, indices sorted by row, starts.
 
-    By numpy: a thread that works ahead by torch would start as many threads of its own as the steps have,
-    and numpy sorts numbers that hold row and place twice as fast as torch sorts with places.
+    numpy, because a prefetch thread that uses torch would start as many threads as the training steps have,
+    and because numpy sorts keys that hold row and index twice as fast as torch sorts with indices.
     """
     if not len(rows):
         return rows, rows.copy(), rows.copy()
@@ -91,7 +91,7 @@ def _group(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     keys = rows << num_bits
     keys |= np.arange(len(rows))
     keys.sort()
-    in_order = keys >> num_bits
+    sorted_rows = keys >> num_bits
     keys &= (1 << num_bits) - 1
-    starts = np.flatnonzero(np.diff(in_order, prepend=in_order[0] - 1))
-    return in_order[starts], keys, starts
+    starts = np.flatnonzero(np.diff(sorted_rows, prepend=sorted_rows[0] - 1))
+    return sorted_rows[starts], keys, starts

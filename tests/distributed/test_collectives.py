@@ -10,7 +10,7 @@ import torch
 from deepfm.distributed.collectives import HorovodCollectives, SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.evaluation import average_buffers
-from deepfm.training.loop import LoopConfig, build_synchronizer, train_step
+from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 
 # Functions of this file travel to the workers, which cannot import it.
@@ -31,7 +31,7 @@ def test_one_process_by_itself_changes_nothing():
 
 
 class Share:
-    """One rank's rows of a global batch of 8; a click is an odd sum of two ids."""
+    """Rows of one rank of a global batch of 8; the label is 1 if the sum of two ids is odd."""
 
     x, num_rows_all_ranks = None, 8
 
@@ -43,10 +43,10 @@ class Share:
 def trained(collectives, shares, **deep):
     torch.manual_seed(0)
     net = DeepFM([4, 4], 2, hidden_units=(3,), **deep)
-    torch.manual_seed(collectives.rank)  # each rank drops out units of its own
+    torch.manual_seed(collectives.rank)  # dropout differs by rank
     optimizer, settings = Optimizer(net, 0.01), LoopConfig(1, 1, w_reg=0.1, v_reg=0.1)
-    exchange = build_synchronizer(net, collectives, settings)
-    losses = [train_step(net, optimizer, exchange, settings, share) for share in shares]
+    loop = TrainingLoop(net, optimizer, collectives, settings)
+    losses = [loop.step(share) for share in shares]
     average_buffers(net, collectives)
     return losses, net.state_dict()
 

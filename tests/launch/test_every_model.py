@@ -9,7 +9,7 @@ import torch
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.model_factory import build_model
 from deepfm.settings.model import ModelName, ModelSettings
-from deepfm.training.loop import LoopConfig, build_synchronizer, train_step
+from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 
 NUM_IDS, NUM_CROSSED = (4, 3, 5, 6), 1
@@ -58,7 +58,7 @@ class Batch:
 
 
 def trained(name, collectives, rows):
-    """The weights after four steps on these rows of each batch, and the loglosses told."""
+    """Weights after four steps on these rows of each batch, and the loglosses."""
     settings = {"model": name.split()[0], **MODELS[name]}
     settings["training"] = {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.05}
     model = build_model(ModelSettings.model_validate(settings), NUM_IDS, NUM_CROSSED).double()
@@ -69,14 +69,14 @@ def trained(name, collectives, rows):
     kind = name.split()[-1] if " by " in name else "adam"
     ftrl = {"beta": 1.0, "l1": 0.01, "l2": 0.1} if kind == "ftrl" else None
     optimizer = Optimizer(model, 0.05, kind=kind, table_l2=0.1 * (kind == "adam_dense"), ftrl=ftrl)
-    synchronizer = build_synchronizer(model, collectives, SETTINGS)
-    losses = [train_step(model, optimizer, synchronizer, SETTINGS, Batch.of(step)[rows]) for step in range(4)]
+    loop = TrainingLoop(model, optimizer, collectives, SETTINGS)
+    losses = [loop.step(Batch.of(step)[rows]) for step in range(4)]
     return model.state_dict(), losses
 
 
 @pytest.mark.parametrize("cuts", [(5,), (2, 4, 6)], ids=["2 ranks", "4 ranks"])
 @pytest.mark.parametrize("name", MODELS)
-def test_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_ranks, name, cuts):
+def test_ranks_with_a_share_of_the_rows_end_like_one_rank_with_all(in_ranks, name, cuts):
     alone, losses = trained(name, SingleProcess(), slice(None))
     shares = torch.arange(8).tensor_split(cuts)
     (one, one_losses), *others = in_ranks(

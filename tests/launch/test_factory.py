@@ -1,4 +1,4 @@
-"""Every setting of a model's YAML reaches the part of a training that it is for."""
+"""Every setting of a model YAML reaches its part of the training."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepfm.dataset.manifest import read_manifest
-from deepfm.launch import factory as plan
+from deepfm.launch import factory
 from deepfm.launch.factory import build_loop_config, build_optimizer
 from deepfm.launch.job_spec import TrainJob
 from deepfm.metrics.gauc import Groups
@@ -15,7 +15,7 @@ from deepfm.settings.model import ModelSettings, TrainingSettings
 from deepfm.training.optimizer import LazyAdam, RowAdagrad
 
 NUM_STEPS, NUM_WORKERS = 7, 4
-#: What no other test here looks at is looked at where it is used: `read` and `keep` of training.worker.
+#: Used by launch.worker and tested there.
 IN_THE_WORKER = {"batch_size", "save_optimizer"}
 IN_THE_LOOP = [
     ("max_epochs", 9, "max_epochs", 9),
@@ -38,16 +38,16 @@ OF_THE_SCHEDULE = [
 OF_THE_OPTIMIZER = {"learning_rate", "table_learning_rate", "optimizer", "ftrl", "table_l2"}
 
 
-def settings(training=(), **of_the_model):
+def settings(training=(), **changes):
     training = {"batch_size": 16, "max_epochs": 2, "learning_rate": 0.01, **dict(training)}
     content = {"model": "deepfm", "embedding_dim": 2, "deep": {"hidden_units": [4]}, "training": training}
-    return ModelSettings.model_validate({**content, **of_the_model})
+    return ModelSettings.model_validate({**content, **changes})
 
 
 @pytest.fixture
 def loop_of(dataset_url, monkeypatch):
-    """The loop's settings on a device that multiplies bf16, of the small dataset."""
-    monkeypatch.setattr(plan, "multiplies_bf16", lambda device: True)
+    """Build the loop configuration for the small dataset on a device with bfloat16."""
+    monkeypatch.setattr(factory, "multiplies_bf16", lambda device: True)
 
     def make(model, keep_negatives=1.0, **job):
         manifest = read_manifest(dataset_url)
@@ -65,9 +65,9 @@ def loop_of(dataset_url, monkeypatch):
     return make
 
 
-def test_every_setting_of_a_training_is_looked_at():
-    looked_at = {case[0] for case in IN_THE_LOOP + OF_THE_SCHEDULE}
-    assert looked_at | OF_THE_OPTIMIZER | IN_THE_WORKER == set(TrainingSettings.model_fields)
+def test_every_training_setting_is_tested():
+    tested = {case[0] for case in IN_THE_LOOP + OF_THE_SCHEDULE}
+    assert tested | OF_THE_OPTIMIZER | IN_THE_WORKER == set(TrainingSettings.model_fields)
 
 
 @pytest.mark.parametrize(("name", "value", "part", "expected"), IN_THE_LOOP)
@@ -84,26 +84,26 @@ def test_a_setting_reaches_the_schedule(loop_of, name, value, part, expected):
 
 @pytest.mark.parametrize("name", ["w_reg", "v_reg"])
 def test_each_penalty_reaches_the_loop_as_itself(loop_of, name):
-    found = loop_of(settings(**{name: 0.25}))
-    assert {key: getattr(found, key) for key in ("w_reg", "v_reg")} == {"w_reg": 0, "v_reg": 0, name: 0.25}
+    config = loop_of(settings(**{name: 0.25}))
+    assert {key: getattr(config, key) for key in ("w_reg", "v_reg")} == {"w_reg": 0, "v_reg": 0, name: 0.25}
 
 
-def test_a_device_without_bf16_multiplies_fp32_whatever_is_set(loop_of, monkeypatch):
-    monkeypatch.setattr(plan, "multiplies_bf16", lambda device: False)
+def test_a_device_without_bf16_uses_fp32(loop_of, monkeypatch):
+    monkeypatch.setattr(factory, "multiplies_bf16", lambda device: False)
     assert not loop_of(settings({"precision": "bf16"})).bf16
 
 
-def test_steps_of_an_epoch_are_counted_for_the_schedule(loop_of):
+def test_the_schedule_knows_the_steps_per_epoch(loop_of):
     assert loop_of(settings()).steps_per_epoch == NUM_STEPS
 
 
-def test_intervals_between_checkpoints_are_the_orders(loop_of):
-    found = loop_of(settings(), checkpoint_every_n_steps=5, checkpoint_every_min=1.5)
-    assert (found.checkpoint_every_n_steps, found.checkpoint_every_s) == (5, 90)
+def test_checkpoint_intervals_are_those_of_the_job(loop_of):
+    config = loop_of(settings(), checkpoint_every_n_steps=5, checkpoint_every_min=1.5)
+    assert (config.checkpoint_every_n_steps, config.checkpoint_every_s) == (5, 90)
     assert loop_of(settings()).checkpoint_every_n_steps == 0
 
 
-def test_what_is_measured_is_corrected_for_the_negatives_that_were_left_out(loop_of):
+def test_evaluation_is_corrected_for_down_sampled_negatives(loop_of):
     assert loop_of(settings(), keep_negatives=0.1).logit_correction == pytest.approx(math.log(0.1))
     assert loop_of(settings()).logit_correction == 0
 
@@ -111,14 +111,14 @@ def test_what_is_measured_is_corrected_for_the_negatives_that_were_left_out(loop
 # The optimizer
 
 
-def parts_of(**training):
-    """The optimizers of the tables and of the dense weights."""
+def optimizers(**training):
+    """Return the optimizers of the tables and of the dense weights."""
     return build_optimizer(DeepFM((4, 5), 2, hidden_units=(4,)), settings(training).training)._optimizers
 
 
-def test_learning_rates_of_tables_and_of_the_rest_are_told_apart():
+def test_tables_can_have_another_learning_rate():
     def rates(**training):
-        return [part.param_groups[0]["lr"] for part in parts_of(**training)]
+        return [part.param_groups[0]["lr"] for part in optimizers(**training)]
 
     assert rates(learning_rate=0.5) == [0.5, 0.5]
     assert rates(learning_rate=0.5, table_learning_rate=0.125) == [0.125, 0.5]
@@ -127,13 +127,13 @@ def test_learning_rates_of_tables_and_of_the_rest_are_told_apart():
 @pytest.mark.parametrize(
     ("name", "kind"), [("adam", LazyAdam), ("adam_dense", torch.optim.Adam), ("adagrad", RowAdagrad)]
 )
-def test_an_optimizers_name_chooses_that_of_the_tables(name, kind):
-    of_tables, of_the_rest = parts_of(optimizer=name)
-    assert (type(of_tables), type(of_the_rest)) == (kind, torch.optim.Adam)
+def test_the_optimizer_setting_chooses_that_of_the_tables(name, kind):
+    table_optimizer, dense_optimizer = optimizers(optimizer=name)
+    assert (type(table_optimizer), type(dense_optimizer)) == (kind, torch.optim.Adam)
 
 
-def test_l2_on_the_tables_holds_back_nothing_else():
+def test_table_l2_applies_to_tables_only():
     decays = [
-        part.param_groups[0]["weight_decay"] for part in parts_of(optimizer="adam_dense", table_l2=0.25)
+        part.param_groups[0]["weight_decay"] for part in optimizers(optimizer="adam_dense", table_l2=0.25)
     ]
     assert decays == [0.25, 0]

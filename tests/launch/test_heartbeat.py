@@ -1,9 +1,9 @@
-"""Signs of life: who is told of, when, and who is not."""
+"""Heartbeats: the driver warns about a silent rank, then gives it up."""
 
 import time
 
-from deepfm import storage
-from deepfm.launch.heartbeat import HeartbeatMonitor, heartbeat, heartbeat_url, monitor_heartbeats
+from deepfm.launch.heartbeat import MESSAGE, HeartbeatMonitor, heartbeat, monitor_heartbeats
+from deepfm.launch.run_channel import RunChannel
 
 
 def wait_until(condition):
@@ -13,57 +13,58 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-def sign(url, rank, beat, over=False):
-    storage.write_json(heartbeat_url(url, rank), {"beat": beat, "host": "one", "over": over})
+def beat(channel, rank, number, is_over=False):
+    channel.send(MESSAGE, {"number": number, "host": "one", "is_over": is_over}, rank)
 
 
-def test_a_rank_is_silent_since_its_last_new_sign_by_the_drivers_clock(tmp_path):
-    url = f"file://{tmp_path}"
-    pulses = HeartbeatMonitor(url, 2)
-    sign(url, 0, beat=0), sign(url, 1, beat=0)
-    assert pulses.silent(now=10) == {0: ("one", 0), 1: ("one", 0)}
-    sign(url, 0, beat=1)
-    assert pulses.silent(now=15) == {0: ("one", 0), 1: ("one", 5)}
+def test_a_rank_is_silent_since_its_last_new_heartbeat_by_the_clock_of_the_driver(tmp_path):
+    channel = RunChannel(f"file://{tmp_path}")
+    monitor = HeartbeatMonitor(channel, 2)
+    beat(channel, 0, number=0), beat(channel, 1, number=0)
+    assert monitor.silent_ranks(now=10) == {0: ("one", 0), 1: ("one", 0)}
+    beat(channel, 0, number=1)
+    assert monitor.silent_ranks(now=15) == {0: ("one", 0), 1: ("one", 5)}
 
 
-def test_ranks_that_have_not_begun_or_have_ended_are_not_silent(tmp_path):
-    url = f"file://{tmp_path}"
-    pulses = HeartbeatMonitor(url, 3)
-    sign(url, 0, beat=0), sign(url, 1, beat=7, over=True)
-    assert set(pulses.silent(now=0)) == {0}
+def test_ranks_that_have_not_started_or_have_ended_are_not_silent(tmp_path):
+    channel = RunChannel(f"file://{tmp_path}")
+    monitor = HeartbeatMonitor(channel, 3)
+    beat(channel, 0, number=0), beat(channel, 1, number=7, is_over=True)
+    assert set(monitor.silent_ranks(now=0)) == {0}
 
 
-def test_signs_of_an_earlier_try_are_forgotten(tmp_path):
-    sign(f"file://{tmp_path}", 0, beat=3)
-    assert HeartbeatMonitor(f"file://{tmp_path}", 1).silent() == {}
+def test_heartbeats_of_an_earlier_attempt_are_removed(tmp_path):
+    channel = RunChannel(f"file://{tmp_path}")
+    beat(channel, 0, number=3)
+    assert HeartbeatMonitor(channel, 1).silent_ranks() == {}
 
 
-def test_a_rank_that_beats_is_never_told_of_and_one_that_fell_silent_once_then_given_up(tmp_path):
-    url = f"file://{tmp_path}"
+def test_only_a_silent_rank_is_warned_about_and_given_up_once(tmp_path):
+    channel = RunChannel(f"file://{tmp_path}")
     warnings, given_up = [], []
     with (
         monitor_heartbeats(
-            HeartbeatMonitor(url, 2),
+            HeartbeatMonitor(channel, 2),
             warn_after_s=0.6,
             give_up_after_s=2.0,
             on_warning=warnings.append,
             give_up=given_up.append,
         ),
-        heartbeat(url, 0, every_s=0.05),
+        heartbeat(channel, 0, every_s=0.05),
     ):
-        sign(url, 1, beat=0)
+        beat(channel, 1, number=0)
         wait_until(lambda: given_up)
-    assert [text[:29] for text in warnings] == ["rank 1 on one has shown no si"]
-    assert warnings[0].endswith("the others wait for it, for 2 s at most")
-    assert given_up == ["rank 1 on one has shown no sign of life for 2 s"]
-    assert storage.read_json(heartbeat_url(url, 0))["over"]
+    assert [text[:32] for text in warnings] == ["rank 1 on one has sent no heartb"]
+    assert warnings[0].endswith("the other ranks wait for it, for at most 2 s")
+    assert given_up == ["rank 1 on one has sent no heartbeat for 2 s"]
+    assert channel.receive(MESSAGE, 0)["is_over"]
 
 
-def test_a_folder_that_is_gone_does_not_hide_what_the_block_came_to(tmp_path):
+def test_a_missing_folder_does_not_replace_the_result_of_the_block(tmp_path):
     (tmp_path / "run").mkdir()
 
     def work():
-        with heartbeat(f"file://{tmp_path}/run/x/y", 0, every_s=0.01):
+        with heartbeat(RunChannel(f"file://{tmp_path}/run/x/y"), 0, every_s=0.01):
             return "done"
 
     assert work() == "done"

@@ -1,4 +1,4 @@
-"""Workers that Spark and Horovod really start: what they return, leave behind and say when they fail."""
+"""Workers started by Spark and Horovod: their results, files and errors."""
 
 import hashlib
 import os
@@ -16,11 +16,12 @@ from deepfm.errors import OutOfMemoryError, UserError
 from deepfm.launch import launch as launching
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.launch import check_slots, launch
-from deepfm.launch.worker_errors import report_worker_error, worker_error_url
+from deepfm.launch.run_channel import RunChannel
+from deepfm.launch.worker_errors import MESSAGE, report_worker_error
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.settings.model import ModelSettings
 
-# Functions of this file travel to the workers, which cannot import it.
+# Functions of this file are pickled to the workers, which cannot import it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 WORKERS = WorkerSettings(threads_per_worker=1)
@@ -47,35 +48,35 @@ def file_of(job, name):
 
 
 def train_and_leave_a_digest(job, collectives):
-    """What a rank does, and then a digest of all its weights in the run's folder."""
+    """Train as a rank does, then write a digest of all weights to the run folder."""
     from deepfm.launch import worker
 
-    built, build_model = [], worker.build_model
+    models, build_model = [], worker.build_model
 
     def keep_model(*arguments):
-        built.append(build_model(*arguments))
-        return built[0]
+        models.append(build_model(*arguments))
+        return models[0]
 
     worker.build_model = keep_model
-    returned = launching._train(job, collectives)
+    result = launching._train(job, collectives)
     digest = hashlib.sha256()
-    for weight in built[0].state_dict().values():
+    for weight in models[0].state_dict().values():
         digest.update(weight.numpy().tobytes())
     print("a line of a worker")
     file_of(job, f"digest-{os.getpid()}").write_text(digest.hexdigest())
-    return returned
+    return result
 
 
 def test_two_workers_end_with_identical_weights(spark, job, monkeypatch, capfd):
     monkeypatch.setattr(launching, "_train", train_and_leave_a_digest)
-    ordered = replace(job(deep={"dropout": 0.5, "batch_norm": True}), checkpoint_every_n_steps=2)
-    result = launch(spark, ordered, 2, WORKERS)
-    digests = [path.read_text() for path in file_of(ordered, "").glob("digest-*")]
+    train_job = replace(job(deep={"dropout": 0.5, "batch_norm": True}), checkpoint_every_n_steps=2)
+    result = launch(spark, train_job, 2, WORKERS)
+    digests = [path.read_text() for path in file_of(train_job, "").glob("digest-*")]
     assert len(digests) == 2 and len(set(digests)) == 1
-    # The rows of both, each once.
+    # The rows of both ranks, each once.
     assert (result.valid.num_rows, result.test.num_rows) == (21, 20)
     assert result.valid == result.best_epoch.valid
-    # Standard output belongs to the job's summary.
+    # Standard output is reserved for the summary of the job.
     printed = capfd.readouterr()
     assert printed.out == ""
     assert "a line of a worker" in printed.err
@@ -84,27 +85,27 @@ def test_two_workers_end_with_identical_weights(spark, job, monkeypatch, capfd):
 def test_no_workers_and_one_worker_end_with_the_same_weights(spark, job):
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     jobs = [job(deep={"dropout": 0.5}) for _ in range(2)]
-    outcomes = [launch(spark, ordered, num_workers, WORKERS) for num_workers, ordered in enumerate(jobs)]
-    weights = [file_of(ordered, "weights.safetensors").read_bytes() for ordered in jobs]
+    results = [launch(spark, train_job, num_workers, WORKERS) for num_workers, train_job in enumerate(jobs)]
+    weights = [file_of(train_job, "weights.safetensors").read_bytes() for train_job in jobs]
     assert weights[0] == weights[1]
-    assert outcomes[0].valid == outcomes[1].valid
-    assert outcomes[0].test == outcomes[1].test
-    # Horovod would leave its own, which do nothing once the workers are gone.
+    assert results[0].valid == results[1].valid
+    assert results[0].test == results[1].test
+    # Horovod would keep its own handlers, which do nothing after the workers ended.
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_a_loss_that_is_not_finite_stops_all_workers_with_one_line_and_no_stack_trace(spark, job, capfd):
-    said = (
+    message = (
         r"^epoch 1, step 2: the loss is nan \(rank 0, 1 of 2\); its rows are among those of part-\d.*, with "
         r"A \d to \d, B \d to \d; lower training.learning_rate"
     )
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         launch(spark, job(learning_rate=1e30), 2, WORKERS)
     assert "Traceback" not in capfd.readouterr().err
 
 
 def break_on_rank_one(job, collectives):
-    """What a rank does, but rank 1 fails when the others wait for its part of the metrics."""
+    """Train as a rank does, but fail on rank 1 while the others wait for its part of the metrics."""
     from deepfm.training import loop
 
     evaluate = loop.evaluate
@@ -118,7 +119,7 @@ def break_on_rank_one(job, collectives):
     return launching._train(job, collectives)
 
 
-# The thread that waits for Spark's tasks dies with them: Horovod's way.
+# Horovod's thread that waits for the Spark tasks raises when they fail.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_that_raises_ends_the_job_with_its_message(spark, job, monkeypatch):
     monkeypatch.setattr(launching, "_train", break_on_rank_one)
@@ -133,7 +134,7 @@ def test_more_workers_than_slots_are_refused_at_once_in_one_line(spark, job):
     with pytest.raises(UserError) as caught:
         launch(spark, job(), 3, WORKERS)
     assert str(caught.value).startswith(
-        "--num-workers 3: expected that many task slots, found 2 on local[2]; give"
+        "--num-workers 3: expected that many task slots, found 2 on local[2]; lower"
     )
     assert time.monotonic() - started < 5
 
@@ -163,7 +164,7 @@ class Cluster:
         return self._slots.pop(0) if len(self._slots) > 1 else self._slots[0]
 
 
-def test_executors_that_still_register_are_waited_for():
+def test_executors_that_register_late_are_waited_for():
     check_slots(Cluster(0, 1, 2), 2, within_s=30)
 
 
@@ -172,59 +173,65 @@ def test_a_cluster_that_stays_too_small_is_refused():
         check_slots(Cluster(0, 1), 2, within_s=0.1)
 
 
-def left_by(job, rank, message, by_user):
-    document = {"rank": rank, "message": message, "type": "ValueError", "by_user": by_user}
-    storage.write_json(worker_error_url(job.run_url, rank), document)
+def error_of(job, otherwise="exit code 1"):
+    """The error that the driver raises for a job of two workers."""
+    return launching._Supervisor(None, job.run_url, 2, WORKERS).to_error(otherwise)
 
 
-def test_what_the_user_can_mend_is_told_before_faults_of_ours(job):
-    ordered = job()
-    left_by(ordered, 0, "a fault", by_user=False)
-    left_by(ordered, 1, "mend this", by_user=True)
-    told = launching._told_by_workers(ordered, 2, "exit code 1")
-    assert isinstance(told, UserError) and str(told) == "mend this"
+def send_error(job, rank, message, is_user_error):
+    document = {"rank": rank, "message": message, "type": "ValueError", "is_user_error": is_user_error}
+    RunChannel(job.run_url).send(MESSAGE, document, rank)
 
 
-def test_memory_that_a_worker_lacked_is_told_as_such(job):
-    ordered = job()
-    report_worker_error(ordered.run_url, 1, OutOfMemoryError("rank 1 ran out of memory"), by_user=True)
-    told = launching._told_by_workers(ordered, 2, "exit code 1")
-    assert isinstance(told, OutOfMemoryError) and str(told) == "rank 1 ran out of memory"
+def test_a_user_error_is_reported_before_other_errors(job):
+    train_job = job()
+    send_error(train_job, 0, "a fault", is_user_error=False)
+    send_error(train_job, 1, "fix this", is_user_error=True)
+    error = error_of(train_job)
+    assert isinstance(error, UserError) and str(error) == "fix this"
 
 
-def test_workers_that_left_no_message_are_told_in_horovods_words(job):
-    told = launching._told_by_workers(job(), 2, "Process name: 1\nExit code: -9\n")
-    assert str(told) == "the workers failed: Process name: 1 Exit code: -9"
+def test_an_out_of_memory_error_of_a_worker_keeps_its_type(job):
+    train_job = job()
+    error = OutOfMemoryError("rank 1 ran out of memory")
+    report_worker_error(RunChannel(train_job.run_url), 1, error, is_user_error=True)
+    error = error_of(train_job)
+    assert isinstance(error, OutOfMemoryError) and str(error) == "rank 1 ran out of memory"
 
 
-def test_more_workers_than_a_split_has_rows_are_refused_before_any_is_asked_for(job):
-    """The test rows are read last of all: their rank would have nothing when all is trained."""
+def test_workers_that_sent_no_error_are_reported_with_the_message_of_horovod(job):
+    error = error_of(job(), "Process name: 1\nExit code: -9\n")
+    assert str(error) == "the workers failed: Process name: 1 Exit code: -9"
+
+
+def test_more_workers_than_a_split_has_rows_are_refused_before_any_starts(job):
+    """Test rows are read last: a rank without any would fail after the training."""
     with pytest.raises(UserError, match="expected at least a row for each of 1000000 workers, found"):
         launch(None, job(), 1_000_000, None)
 
 
-def test_a_field_of_the_gauc_that_is_not_there_is_told_before_any_worker_is_asked_for(job):
-    given = job()
-    training = given.model.training.model_copy(update={"gauc_field": "nosuch"})
-    model = given.model.model_copy(update={"training": training})
+def test_an_unknown_gauc_field_is_refused_before_any_worker_starts(job):
+    train_job = job()
+    training = train_job.model.training.model_copy(update={"gauc_field": "nosuch"})
+    model = train_job.model.model_copy(update={"training": training})
     with pytest.raises(UserError, match=r"training\.gauc_field nosuch: expected a field of kind category"):
-        launch(None, replace(given, model=model), 2, None)
+        launch(None, replace(train_job, model=model), 2, None)
 
 
 @pytest.mark.parametrize("run", [launch, launching.launch_dry_run])
-def test_batch_norm_over_a_single_row_is_refused_before_any_worker_is_asked_for(job, run):
-    # 61 training rows: of 31 workers one would have a row of its own, of 30 none.
+def test_batch_norm_over_a_single_row_is_refused_before_any_worker_starts(job, run):
+    # 61 training rows: with 31 workers one would have a single row, with 30 none.
     manifest = launching.read_manifest(job().dataset_url)
     splits = {name: part.model_copy(update={"num_rows": 61}) for name, part in manifest.splits.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launching, "read_manifest", lambda url: manifest.model_copy(update={"splits": splits}))
-        patch.setattr(launching, "_run_on_workers", asked_for)
-        with pytest.raises(UserError, match=r"^deep.batch_norm: .* each of 31 workers, found 61 in all"):
+        patch.setattr(launching, "_run_on_workers", not_started)
+        with pytest.raises(UserError, match=r"^deep.batch_norm: .* each of 31 workers, found 61 in total"):
             run(None, job({"batch_norm": True}), 31, WORKERS)
         for deep, num_workers in (({"batch_norm": True}, 30), ({}, 31)):
             with pytest.raises(NotImplementedError):
                 run(None, job(deep), num_workers, WORKERS)
 
 
-def asked_for(*_):
+def not_started(*_):
     raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What a worker returns and leaves behind, without other workers but where ranks are threads."""
+"""Results and files of a worker: single, or with ranks that are threads."""
 
 import gzip
 import json
@@ -41,13 +41,13 @@ def trained(dataset_url, tmp_path):
     return train
 
 
-def test_outcome_is_measured_on_every_validation_and_test_row(trained):
+def test_the_result_covers_every_validation_and_test_row(trained):
     result = trained()
     assert (result.valid.num_rows, result.test.num_rows) == (21, 20)
 
 
 def test_weights_kept_are_those_of_the_best_epoch_and_not_of_the_last(trained, tmp_path):
-    # Clicks by chance: what is learnt from them soon makes validation worse.
+    # Labels are random, so training soon makes the validation worse.
     result = trained(learning_rate=0.5, max_epochs=6, patience=6)
     assert result.history.best < 6
     assert result.valid == result.best_epoch.valid
@@ -55,7 +55,7 @@ def test_weights_kept_are_those_of_the_best_epoch_and_not_of_the_last(trained, t
     assert load_weights(f"file://{tmp_path}/weights.safetensors")["linear.bias"].shape == (1,)
 
 
-def test_the_same_seed_leaves_the_same_bytes_and_another_seed_others(trained, tmp_path):
+def test_equal_seeds_give_equal_bytes_and_other_seeds_other_bytes(trained, tmp_path):
     contents = []
     for seed in (1, 1, 2):
         trained(seed=seed)
@@ -70,15 +70,15 @@ FNN = {
     "model": "fnn",
     "embedding_dim": 2,
     "deep": {"hidden_units": [4]},
-    # Clicks by chance, and large steps: the FM's best epoch is an early one.
+    # Random labels and large steps: the best epoch of the FM is an early one.
     "pretraining": {"batch_size": 16, "max_epochs": 6, "patience": 6, "learning_rate": 0.3},
 }
 FM_TABLES = ("linear.bias", "linear.weights.table.weight", "embedding.table.weight")
 
 
 @pytest.fixture
-def fnn_order(dataset_url, tmp_path):
-    """Its second stage is `num_epochs` long and moves no weight by more than `learning_rate` a step."""
+def fnn_job(dataset_url, tmp_path):
+    """A job whose second stage has `num_epochs` and moves no weight by more than `learning_rate` per step."""
 
     def job(num_epochs=1, learning_rate=1e-9, init_url=None, **changes):
         training = {"batch_size": 16, "max_epochs": num_epochs, "learning_rate": learning_rate}
@@ -94,16 +94,16 @@ def assert_starts_from(weights, fm_weights):
         torch.testing.assert_close(weights[name], fm_weights[name], rtol=0, atol=1e-6)
 
 
-def test_an_fnn_starts_from_the_best_epochs_weights_of_an_fm_that_is_trained_first(fnn_order, tmp_path):
-    result = run_worker(fnn_order(), SingleProcess())
+def test_an_fnn_starts_from_the_best_epochs_weights_of_an_fm_that_is_trained_first(fnn_job, tmp_path):
+    result = run_worker(fnn_job(), SingleProcess())
     fm_weights = load_weights(f"file://{tmp_path}/fm.safetensors")
     assert result.first_stage.best < len(result.first_stage.epochs) == 6
     assert fm_weights["linear.weights.table.weight"].abs().max() > 0.1  # from zero: it was trained
     assert_starts_from(load_weights(f"file://{tmp_path}/weights.safetensors"), fm_weights)
 
 
-def test_the_first_stage_is_the_fm_that_those_settings_alone_would_train(fnn_order, tmp_path):
-    job = fnn_order()
+def test_the_first_stage_is_the_fm_that_those_settings_alone_would_train(fnn_job, tmp_path):
+    job = fnn_job()
     result = run_worker(job, SingleProcess())
     (tmp_path / "alone").mkdir()
     alone_url = f"file://{tmp_path}/alone"
@@ -112,61 +112,61 @@ def test_the_first_stage_is_the_fm_that_those_settings_alone_would_train(fnn_ord
     assert (tmp_path / "fm.safetensors").read_bytes() == (tmp_path / "alone/weights.safetensors").read_bytes()
 
 
-def test_the_second_stage_trains_what_it_took_over(fnn_order, tmp_path):
-    run_worker(fnn_order(learning_rate=0.05), SingleProcess())
+def test_the_second_stage_trains_the_weights_of_the_first(fnn_job, tmp_path):
+    run_worker(fnn_job(learning_rate=0.05), SingleProcess())
     weights, fm_weights = (
         load_weights(f"file://{tmp_path}/{name}.safetensors") for name in ("weights", "fm")
     )
     assert all((weights[name] - fm_weights[name]).abs().max() > 0.01 for name in FM_TABLES)
 
 
-def test_outcome_of_an_fnn_is_that_of_its_second_stage(fnn_order):
-    result = run_worker(fnn_order(num_epochs=2, learning_rate=0.01), SingleProcess())
+def test_the_result_of_an_fnn_is_that_of_its_second_stage(fnn_job):
+    result = run_worker(fnn_job(num_epochs=2, learning_rate=0.01), SingleProcess())
     assert (len(result.first_stage.epochs), len(result.history.epochs)) == (6, 2)
     assert result.valid == result.best_epoch.valid
     # 9 ids, F = 2, K = 2: 9 (K + 1) + 1, then an MLP over 1 + F (K + 1) inputs.
     assert result.num_weights == 28 + (7 + 1) * 4 + (4 + 1)
 
 
-def test_curves_of_the_first_stage_have_a_prefix_and_come_first(fnn_order, tmp_path):
-    run_worker(fnn_order(), SingleProcess())
+def test_metrics_of_the_first_stage_have_a_prefix_and_come_first(fnn_job, tmp_path):
+    run_worker(fnn_job(), SingleProcess())
     epochs = json.loads((tmp_path / "progress.json").read_text())["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4, 5, 6, 1]
     assert ["fm_valid_auc" in epoch for epoch in epochs] == [True] * 6 + [False]
     assert ["valid_auc" in epoch for epoch in epochs] == [False] * 6 + [True]
 
 
-def test_without_settings_of_its_own_the_first_stage_has_those_of_training(fnn_order):
-    result = run_worker(fnn_order(num_epochs=2, learning_rate=0.01, pretraining=None), SingleProcess())
+def test_the_first_stage_uses_the_training_settings_by_default(fnn_job):
+    result = run_worker(fnn_job(num_epochs=2, learning_rate=0.01, pretraining=None), SingleProcess())
     assert len(result.first_stage.epochs) == 2
 
 
-def test_what_the_fms_optimizer_remembers_is_not_left_as_the_fnns(fnn_order, tmp_path):
-    job = fnn_order()
+def test_the_optimizer_state_of_the_fm_is_not_saved_as_that_of_the_fnn(fnn_job, tmp_path):
+    job = fnn_job()
     training = job.model.training.model_copy(update={"save_optimizer": False})
     run_worker(replace(job, model=job.model.model_copy(update={"training": training})), SingleProcess())
     assert not (tmp_path / OPTIMIZER).exists()
 
 
-def test_an_fnn_that_is_given_an_fm_starts_from_it_and_trains_none(fnn_order, tmp_path):
+def test_an_fnn_starts_from_a_given_fm_without_training_one(fnn_job, tmp_path):
     fm = FM((4, 5), 2)
     for weight in fm.parameters():
         torch.nn.init.normal_(weight)
     save_weights(f"file://{tmp_path}/given.safetensors", fm.state_dict())
-    result = run_worker(fnn_order(init_url=f"file://{tmp_path}/given.safetensors"), SingleProcess())
+    result = run_worker(fnn_job(init_url=f"file://{tmp_path}/given.safetensors"), SingleProcess())
     assert result.first_stage is None
     assert not (tmp_path / "fm.safetensors").exists()
     assert_starts_from(load_weights(f"file://{tmp_path}/weights.safetensors"), fm.state_dict())
 
 
-def test_two_ranks_train_both_stages_to_one_outcome(fnn_order, in_ranks):
-    # Not their speed, which each takes by its own clock.
-    def found(result):
+def test_two_ranks_train_both_stages_to_one_result(fnn_job, in_ranks):
+    # Speed is excluded: each rank uses its own clock.
+    def comparable(result):
         stages = (result.first_stage, result.history)
         return result.valid, result.test, [[epoch.valid for epoch in stage.epochs] for stage in stages]
 
-    one, other = in_ranks(2, lambda collectives: run_worker(fnn_order(learning_rate=0.01), collectives))
-    assert found(one) == found(other)
+    one, other = in_ranks(2, lambda collectives: run_worker(fnn_job(learning_rate=0.01), collectives))
+    assert comparable(one) == comparable(other)
 
 
 # Optimizers
@@ -186,34 +186,32 @@ def test_an_lr_is_trained_by_ftrl(dataset_url, tmp_path):
     ftrl = {"optimizer": "ftrl", "ftrl": {"l1": 100.0}}
     lr = ModelSettings(model="lr", training=training_settings(**ftrl))
     result = run_worker(TrainJob(dataset_url, f"file://{tmp_path}", lr, num_threads=1), SingleProcess())
-    # l1 so strong holds every weight at zero, which Adam would not.
+    # Such a large l1 keeps every weight at zero, unlike Adam.
     assert result.valid.logloss == pytest.approx(math.log(2), rel=1e-6)
     assert result.num_weights == 9 + 1
 
 
-@pytest.mark.parametrize("is_kept", [True, False], ids=["moments", "no-moments"])
-def test_an_lr_goes_on_by_ftrl_from_its_weights_whatever_the_settings_were(
-    dataset_url, tmp_path, in_ranks, is_kept
-):
+@pytest.mark.parametrize("is_kept", [True, False], ids=["with state", "without state"])
+def test_ftrl_continues_from_the_weights_of_other_settings(dataset_url, tmp_path, in_ranks, is_kept):
     def job(name, learning_rate, beta, **changes):
         training = {"optimizer": "ftrl", "ftrl": {"beta": beta}, "scale_learning_rate": "linear"}
         lr = ModelSettings(model="lr", training=training_settings(learning_rate=learning_rate, **training))
         (tmp_path / name).mkdir()
         return TrainJob(dataset_url, f"file://{tmp_path}/{name}", lr, num_threads=1, **changes)
 
-    run_worker(job("begun", 0.5, 0.01), SingleProcess())
+    run_worker(job("first", 0.5, 0.01), SingleProcess())
     if not is_kept:
-        (tmp_path / "begun" / OPTIMIZER).unlink()
-    # A beta so large makes steps of next to nothing; two workers double the rate.
-    going_on = job("on", 0.1, 1e6, start_url=f"file://{tmp_path}/begun")
-    in_ranks(2, lambda collectives: run_worker(going_on, collectives))
-    before, after = (load_weights(f"file://{tmp_path}/{name}/{WEIGHTS}") for name in ("begun", "on"))
+        (tmp_path / "first" / OPTIMIZER).unlink()
+    # Such a large beta makes the steps negligible; two workers double the rate.
+    second = job("second", 0.1, 1e6, start_url=f"file://{tmp_path}/first")
+    in_ranks(2, lambda collectives: run_worker(second, collectives))
+    before, after = (load_weights(f"file://{tmp_path}/{name}/{WEIGHTS}") for name in ("first", "second"))
     assert before["linear.weights.table.weight"].abs().max() > 0.1
     for name in before:
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-4)
 
 
-def test_gauc_by_a_field_is_measured_on_validation_and_test_rows(trained):
+def test_the_gauc_of_a_field_is_computed_on_validation_and_test_rows(trained):
     result, without = trained(gauc_field="A"), trained()
     for metrics in (result.valid, result.test):
         assert 0 < metrics.gauc < 1
@@ -221,23 +219,21 @@ def test_gauc_by_a_field_is_measured_on_validation_and_test_rows(trained):
     assert without.valid.gauc is None
 
 
-def test_a_training_that_is_profiled_leaves_its_trace(dataset_url, tmp_path):
+def test_a_profiled_training_writes_its_trace(dataset_url, tmp_path):
     job = TrainJob(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, profile_steps=2)
     run_worker(job, SingleProcess())
     assert {path.name for path in tmp_path.iterdir()} >= {TRACE, TABLE}
 
 
-def test_both_stages_of_an_fnn_leave_their_traces(fnn_order, tmp_path):
-    run_worker(replace(fnn_order(num_epochs=2), profile_steps=2), SingleProcess())
+def test_both_stages_of_an_fnn_write_their_traces(fnn_job, tmp_path):
+    run_worker(replace(fnn_job(num_epochs=2), profile_steps=2), SingleProcess())
     assert {path.name for path in tmp_path.glob("*trace*")} == {TRACE, f"fm_{TRACE}"}
     fm, fnn = (gzip.decompress((tmp_path / name).read_bytes()).decode() for name in (f"fm_{TRACE}", TRACE))
     # Only the FNN has a hidden layer.
     assert ("aten::relu" in fm, "aten::relu" in fnn) == (False, True)
 
 
-def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
-    dataset_url, tmp_path, monkeypatch
-):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(dataset_url, tmp_path, monkeypatch):
     def job(name, **changes):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
@@ -253,18 +249,18 @@ def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
     whole = run_worker(job("whole"), SingleProcess())
     save, saved = Checkpoints.save, []
 
-    def save_and_fall(self, position, *state):
+    def save_and_interrupt(self, position, *state):
         save(self, position, *state)
         saved.append(position.step)
         if len(saved) == 7:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Checkpoints, "save", save_and_fall)
+        patched.setattr(Checkpoints, "save", save_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run_worker(job("cut"), SingleProcess())
-    again = run_worker(job("cut", resume=True), SingleProcess())
-    weights = [load_weights(f"file://{tmp_path}/{name}/weights.safetensors") for name in ("whole", "cut")]
+            run_worker(job("resumed"), SingleProcess())
+    again = run_worker(job("resumed", resume=True), SingleProcess())
+    weights = [load_weights(f"file://{tmp_path}/{name}/weights.safetensors") for name in ("whole", "resumed")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert (again.valid, again.test, again.history.best) == (whole.valid, whole.test, whole.history.best)
     assert [epoch.train_logloss for epoch in again.history.epochs] == [
@@ -272,11 +268,11 @@ def test_a_cut_off_run_goes_on_in_its_folder_and_ends_as_if_it_was_not_cut(
     ]
 
 
-def test_to_resume_without_a_checkpoint_is_to_begin(dataset_url, tmp_path):
+def test_resuming_without_a_checkpoint_starts_from_the_beginning(dataset_url, tmp_path):
     job = TrainJob(dataset_url, f"file://{tmp_path}", settings(), num_threads=1, resume=True)
     assert len(run_worker(job, SingleProcess()).history.epochs) == 2
 
 
-def test_without_the_order_no_checkpoint_is_written(dataset_url, tmp_path):
+def test_no_checkpoint_is_written_by_default(dataset_url, tmp_path):
     run_worker(TrainJob(dataset_url, f"file://{tmp_path}", settings(), num_threads=1), SingleProcess())
     assert not list(tmp_path.glob("*.checkpoint.*"))

@@ -166,13 +166,13 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, told):
 
 
 @pytest.mark.parametrize(
-    "state", [b"{}", b"no json", b'{"fingerprint": {}, "rows": 1, "training": {}}', None]
+    "state", [b"{}", b"no json", b'{"fingerprint": {}, "rows": 1, "history": {}}', None]
 )
-def test_what_is_no_checkpoint_is_refused(tmp_path, state):
+def test_another_file_is_refused(tmp_path, state):
     checkpoints = checkpoints_of(tmp_path)
     tensors = {} if state is None else {"state": torch.frombuffer(bytearray(state), dtype=torch.uint8)}
     save_weights(f"file://{tmp_path}/weights-00000-000000005.checkpoint.safetensors", tensors)
-    with pytest.raises(UserError, match="expected a checkpoint, found something else"):
+    with pytest.raises(UserError, match="expected a checkpoint, found another safetensors file"):
         checkpoints.load(checkpoints.latest())
 
 

@@ -1,4 +1,4 @@
-"""The loop on one rank, and on ranks that are threads: what it optimises, and what ranks share."""
+"""The training loop on one rank, and on ranks that are threads."""
 
 import copy
 import dataclasses
@@ -12,16 +12,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.evaluation import average_buffers, evaluate
-from deepfm.training.loop import (
-    LoopConfig,
-    build_synchronizer,
-    forward_backward,
-    train,
-    train_epoch,
-    train_step,
-)
+from deepfm.training.loop import Callbacks, LoopConfig, TrainingData, TrainingLoop, forward_backward
 from deepfm.training.optimizer import Optimizer
 from deepfm.training.schedule import Schedule
+from deepfm.training.state import ResumePoint
 
 ONE_EPOCH = LoopConfig(max_epochs=1, patience=1)
 
@@ -35,7 +29,7 @@ class Batch:
 
 
 def rows(num_rows, seed=0):
-    """Ids of two fields and labels; a click is an odd sum of ids."""
+    """Ids of two fields and labels; the label is 1 if the sum of ids is odd."""
     ids = torch.randint(0, 4, (num_rows, 2), generator=torch.Generator().manual_seed(seed))
     return ids, (ids.sum(dim=1) % 2).double()
 
@@ -45,7 +39,7 @@ def batch_of(ids, labels, num_rows_all_ranks=None):
 
 
 def model(seed=0, **deep):
-    """In float64, so that sums in another order are the same to 1e-12."""
+    """A DeepFM in float64, so that sums in another order are equal to 1e-12."""
     torch.manual_seed(seed)
     return DeepFM([4, 4], 2, **{"hidden_units": (3,), **deep}).double()
 
@@ -59,22 +53,28 @@ def assert_same_weights(one, other, atol=0.0):
         torch.testing.assert_close(one[name], other[name], rtol=0, atol=atol)
 
 
-def train_on(net, collectives, settings, batches, valid=None, learning_rate=0.01, **calls):
-    return train(
-        net,
-        Optimizer(net, learning_rate),
-        collectives,
-        settings,
-        read_train=lambda epoch, num_done: batches,
-        read_valid=lambda: valid or batches,
-        **{"on_step": lambda *_: None, "on_epoch": lambda *_: None, **calls},
-    )
+class Recorder(Callbacks):
+    """Records steps, and checkpoints as (finished epochs, step)."""
+
+    def __init__(self):
+        self.steps, self.checkpoints = [], []
+
+    def on_step(self, *step):
+        self.steps.append(step)
+
+    def on_checkpoint(self, position):
+        self.checkpoints.append((len(position.history.epochs), position.step))
 
 
-# What a step optimises
+def train_on(net, collectives, config, batches, valid=None, learning_rate=0.01, callbacks=None):
+    data = TrainingData(lambda epoch, num_done: batches, lambda: valid or batches)
+    return TrainingLoop(net, Optimizer(net, learning_rate), collectives, config, callbacks).run(data)
 
 
-def test_a_step_follows_the_gradient_of_the_mean_loss():
+# Gradients of a step
+
+
+def test_the_gradient_is_that_of_the_mean_loss():
     ids, labels = rows(8)
     ours, theirs = model(), model()
     sum_logloss = forward_backward(ours, ONE_EPOCH, batch_of(ids, labels))
@@ -97,16 +97,16 @@ def test_values_reach_the_model_in_training_and_evaluation():
         assert logloss(with_others) != pytest.approx(logloss(without), rel=1e-6)
 
 
-def test_l2_is_added_to_the_gradient_of_the_mean_loss_and_not_to_the_logloss_told():
+def test_l2_is_added_to_the_gradient_and_not_to_the_reported_logloss():
     ids, labels = rows(8)
     ours, theirs = model(), model()
     settings, batch = LoopConfig(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels)
-    synchronizer = build_synchronizer(ours, SingleProcess(), settings)
+    synchronizer = TrainingLoop(ours, Optimizer(ours, 0.01), SingleProcess(), settings).synchronizer
     forward_backward(ours, settings, batch, synchronizer.start)
     sum_logloss = synchronizer.synchronize(synchronizer.plan_exchange(ids), 8)
     logloss = binary_cross_entropy_with_logits(theirs(ids), labels)
-    of_fields = ids + torch.tensor([0, 4])
-    w, v = theirs.linear.weights.table(of_fields), theirs.embedding.table(of_fields)
+    rows_of_ids = ids + torch.tensor([0, 4])
+    w, v = theirs.linear.weights.table(rows_of_ids), theirs.embedding.table(rows_of_ids)
     (logloss + 0.5 * (0.3 * w.square().sum() + 0.2 * v.square().sum()) / 8).backward()
     assert sum_logloss == pytest.approx(8 * logloss.item())
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -114,27 +114,23 @@ def test_l2_is_added_to_the_gradient_of_the_mean_loss_and_not_to_the_logloss_tol
 
 
 @pytest.mark.parametrize("cut", [5, 4, 8], ids=["5 and 3 rows", "4 and 4", "8 and none"])
-def test_two_ranks_with_a_share_each_do_what_one_rank_does_with_all_rows(in_ranks, cut):
+def test_two_ranks_with_half_the_rows_each_end_like_one_rank_with_all(in_ranks, cut):
     settings = LoopConfig(1, 1, w_reg=0.1, v_reg=0.1)
     global_batches = [rows(8, seed) for seed in range(3)]
     alone, together = model(), [model(), model()]
-    optimizer = Optimizer(alone, 0.01)
-    synchronizer = build_synchronizer(alone, SingleProcess(), settings)
-    losses = [train_step(alone, optimizer, synchronizer, settings, batch_of(*b)) for b in global_batches]
+    loop = TrainingLoop(alone, Optimizer(alone, 0.01), SingleProcess(), settings)
+    losses = [loop.step(batch_of(*batch)) for batch in global_batches]
 
     def work(collectives):
         net, mine = (
             together[collectives.rank],
             slice(None, cut) if collectives.rank == 0 else slice(cut, None),
         )
-        optimizer, synchronizer = Optimizer(net, 0.01), build_synchronizer(net, collectives, settings)
-        return [
-            train_step(net, optimizer, synchronizer, settings, batch_of(ids[mine], labels[mine], 8))
-            for ids, labels in global_batches
-        ]
+        loop = TrainingLoop(net, Optimizer(net, 0.01), collectives, settings)
+        return [loop.step(batch_of(ids[mine], labels[mine], 8)) for ids, labels in global_batches]
 
-    for found in in_ranks(2, work):
-        assert found == pytest.approx(losses, rel=1e-12)
+    for rank_losses in in_ranks(2, work):
+        assert rank_losses == pytest.approx(losses, rel=1e-12)
     assert_same_weights(together[0].state_dict(), together[1].state_dict())
     assert_same_weights(together[0].state_dict(), alone.state_dict(), atol=1e-12)
 
@@ -161,7 +157,7 @@ def test_the_same_seed_gives_bit_identical_weights():
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
-def test_training_learns_what_neither_field_says_alone():
+def test_training_learns_an_interaction_of_two_fields():
     net, batch = model(hidden_units=(8,)), batch_of(*rows(64))
     training = train_on(
         net, SingleProcess(), LoopConfig(2, 2), [batch] * 40, valid=[batch], learning_rate=0.05
@@ -171,45 +167,44 @@ def test_training_learns_what_neither_field_says_alone():
     assert training.epochs[1].valid.auc == 1.0
 
 
-# What is told
+# Reported values
 
 
-def test_an_epochs_logloss_is_the_mean_over_rows_and_not_over_batches():
+def test_the_logloss_of_an_epoch_is_the_mean_over_rows_and_not_over_batches():
     net, (ids, labels) = model(), rows(8)
-    optimizer = Optimizer(net, 1e-12)  # hardly moves the weights
+    optimizer = Optimizer(net, 1e-12)  # changes the weights negligibly
     batches = [batch_of(ids[:7], labels[:7]), batch_of(ids[7:], labels[7:])]
     expected = binary_cross_entropy_with_logits(net(ids), labels).item()
-    synchronizer = build_synchronizer(net, SingleProcess(), ONE_EPOCH)
-    found, _ = train_epoch(net, optimizer, synchronizer, ONE_EPOCH, batches, on_step=lambda *_: None)
-    assert found == pytest.approx(expected, rel=1e-6)
+    logloss, _ = TrainingLoop(net, optimizer, SingleProcess(), ONE_EPOCH).run_epoch(batches)
+    assert logloss == pytest.approx(expected, rel=1e-6)
 
 
-def test_every_step_is_told_with_its_epoch_and_number_from_one():
-    told, batches = [], [batch_of(*rows(4, seed)) for seed in range(2)]
-    train_on(model(), SingleProcess(), LoopConfig(2, 2), batches, on_step=lambda *step: told.append(step))
-    assert [step[:2] for step in told] == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert all(0 < logloss < 2 and samples_per_s > 0 for _, _, logloss, samples_per_s in told)
+def test_every_step_is_reported_with_epoch_and_step_from_one():
+    recorder, batches = Recorder(), [batch_of(*rows(4, seed)) for seed in range(2)]
+    train_on(model(), SingleProcess(), LoopConfig(2, 2), batches, callbacks=recorder)
+    assert [step[:2] for step in recorder.steps] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert all(0 < logloss < 2 and samples_per_s > 0 for _, _, logloss, samples_per_s in recorder.steps)
 
 
-# What ranks share
+# Metrics and buffers of several ranks
 
 
 def test_metrics_of_two_ranks_are_those_of_all_rows_on_both(in_ranks):
     net, (ids, labels) = model().eval(), rows(9)
     alone = evaluate(net, SingleProcess(), [batch_of(ids, labels)])
     shares = [slice(None, 4), slice(4, None)]
-    found = in_ranks(
+    results = in_ranks(
         2,
         lambda collectives: evaluate(
             net, collectives, [batch_of(ids[shares[collectives.rank]], labels[shares[collectives.rank]])]
         ),
     )
-    for metrics in found:
+    for metrics in results:
         assert (metrics.num_rows, metrics.auc, metrics.ctr) == (9, alone.auc, alone.ctr)
         assert metrics.logloss == pytest.approx(alone.logloss, rel=1e-12)
 
 
-def test_evaluation_drops_out_nothing_and_leaves_the_statistics_of_batch_norm_alone():
+def test_evaluation_uses_no_dropout_and_keeps_batch_norm_statistics():
     net, batch = model(dropout=0.5, batch_norm=True).train(), batch_of(*rows(8))
     before = weights_of(net)
     one, other = (evaluate(net, SingleProcess(), [batch]) for _ in range(2))
@@ -217,7 +212,7 @@ def test_evaluation_drops_out_nothing_and_leaves_the_statistics_of_batch_norm_al
     assert_same_weights(before, net.state_dict())
 
 
-def test_batch_norms_statistics_become_the_mean_over_ranks_and_its_counter_stays(in_ranks):
+def test_batch_norm_statistics_become_the_mean_over_ranks(in_ranks):
     nets = [nn.BatchNorm1d(2), nn.BatchNorm1d(2)]
     nets[0].running_mean.data = torch.tensor([1.0, 2.0])
     nets[1].running_mean.data = torch.tensor([3.0, 6.0])
@@ -229,17 +224,17 @@ def test_batch_norms_statistics_become_the_mean_over_ranks_and_its_counter_stays
         assert net.num_batches_tracked.item() == 7
 
 
-def test_offsets_of_the_tables_are_no_statistics_and_stay(in_ranks):
+def test_table_offsets_are_not_averaged(in_ranks):
     nets = [model(batch_norm=True), model(batch_norm=True)]
     in_ranks(2, lambda collectives: average_buffers(nets[collectives.rank], collectives))
     assert nets[1].embedding.offsets.tolist() == [0, 4]
 
 
-# Going on where a training was cut off
+# Resuming
 
 
-def course(in_ranks, num_ranks, position=None, from_states=None, dropout=0.5):
-    """Weights at the end, the training, and all checkpoints with the weights and moments of then."""
+def run_training(in_ranks, num_ranks, position=None, from_states=None, dropout=0.5):
+    """Final weights, epochs, and all checkpoints with their weights and optimizer states, by rank."""
     settings = LoopConfig(3, 3, seed=5, checkpoint_every_n_steps=2)
     shares = [
         [batch_of(ids[rank::num_ranks], labels[rank::num_ranks].float(), 12) for ids, labels in batches]
@@ -249,77 +244,66 @@ def course(in_ranks, num_ranks, position=None, from_states=None, dropout=0.5):
 
     def work(collectives):
         net = model(dropout=dropout, batch_norm=True, seed=3).float()
-        optimizer, kept = Optimizer(net, 0.01), []
+        optimizer, checkpoints = Optimizer(net, 0.01), []
         if from_states:
-            weights, moments = from_states[collectives.rank]
+            weights, state = from_states[collectives.rank]
             net.load_state_dict(weights)
-            optimizer.load_state(moments)
+            optimizer.load_state(state)
 
-        def keep(place):
-            moments = {name: value.clone() for name, value in optimizer.state().items()}
-            kept.append((copy.deepcopy(place), weights_of(net), moments))
+        class Keep(Callbacks):
+            def on_checkpoint(self, position):
+                state = {name: value.clone() for name, value in optimizer.state().items()}
+                checkpoints.append((copy.deepcopy(position), weights_of(net), state))
 
-        training = train(
-            net,
-            optimizer,
-            collectives,
-            settings,
-            read_train=lambda epoch, num_done: shares[collectives.rank][num_done:],
-            read_valid=lambda: shares[collectives.rank],
-            on_step=lambda *_: None,
-            on_epoch=lambda *_: None,
-            on_checkpoint=keep,
-            position=copy.deepcopy(position),
-        )
-        return weights_of(net), [(e.number, e.train_logloss, e.valid) for e in training.epochs], kept
+        share = shares[collectives.rank]
+        data = TrainingData(lambda epoch, num_done: share[num_done:], lambda: share)
+        loop = TrainingLoop(net, optimizer, collectives, settings, Keep())
+        history = loop.run(data, copy.deepcopy(position))
+        epochs = [(epoch.number, epoch.train_logloss, epoch.valid) for epoch in history.epochs]
+        return weights_of(net), epochs, checkpoints
 
     return in_ranks(num_ranks, work)
 
 
-def test_a_training_that_goes_on_ends_with_the_weights_of_one_that_was_never_cut(in_ranks):
-    ((weights, epochs, kept),) = course(in_ranks, 1)
-    places = [(len(place.history.epochs), place.step) for place, _, _ in kept]
-    # Of five steps an epoch, after every second, and after the epoch.
-    assert places == [(0, 2), (0, 4), (1, 0), (1, 2), (1, 4), (2, 0), (2, 2), (2, 4), (3, 0)]
-    for place, *state in kept:
-        ((again, same_epochs, _),) = course(in_ranks, 1, place, [state])
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(in_ranks):
+    ((weights, epochs, checkpoints),) = run_training(in_ranks, 1)
+    positions = [(len(position.history.epochs), position.step) for position, _, _ in checkpoints]
+    # Five steps per epoch: after every second step, and after the epoch.
+    assert positions == [(0, 2), (0, 4), (1, 0), (1, 2), (1, 4), (2, 0), (2, 2), (2, 4), (3, 0)]
+    for position, *state in checkpoints:
+        ((again, same_epochs, _),) = run_training(in_ranks, 1, position, [state])
         assert all(torch.equal(weights[name], again[name]) for name in weights)
         assert same_epochs == epochs
 
 
-def test_two_ranks_go_on_from_what_they_had(in_ranks):
-    # Ranks that are threads share torch's random numbers: without dropout.
-    (weights, _, kept), (same, _, kept_too) = course(in_ranks, 2, dropout=0.0)
+def test_two_ranks_resume_with_their_own_buffers(in_ranks):
+    # Ranks that are threads share torch's random numbers, so there is no dropout.
+    (weights, _, checkpoints), (same, _, other_checkpoints) = run_training(in_ranks, 2, dropout=0.0)
     assert all(torch.equal(weights[name], same[name]) for name in weights)
-    place, *state = kept[4]
-    # Batch norm's statistics are each rank's own until the epoch ends.
-    states = [state, kept_too[4][1:]]
-    for again, same_epochs, _ in course(in_ranks, 2, place, states, dropout=0.0):
+    position, *state = checkpoints[4]
+    # Batch norm statistics differ by rank until the epoch ends.
+    states = [state, other_checkpoints[4][1:]]
+    for again, same_epochs, _ in run_training(in_ranks, 2, position, states, dropout=0.0):
         assert all(torch.equal(again[name], weights[name]) for name in weights)
         assert [number for number, _, _ in same_epochs] == [1, 2, 3]
 
 
-def test_rank_zeros_clock_makes_all_ranks_write_a_checkpoint_after_the_same_step(in_ranks, monkeypatch):
+def test_the_clock_of_rank_0_decides_when_all_ranks_write_a_checkpoint(in_ranks, monkeypatch):
     settings = LoopConfig(1, 1, checkpoint_every_s=1e-9)
     ids, labels = rows(12)
 
     def work(collectives):
-        # Another rank's own clock is not asked.
+        # The clock of another rank does not count.
         mine = settings if collectives.rank == 0 else dataclasses.replace(settings, checkpoint_every_s=0.0)
-        share, places = slice(collectives.rank, None, 2), []
-        train_on(
-            model(batch_norm=True),
-            collectives,
-            mine,
-            [batch_of(ids[share], labels[share], 12)] * 3,
-            on_checkpoint=lambda place: places.append((len(place.history.epochs), place.step)),
-        )
-        return places
+        share, recorder = slice(collectives.rank, None, 2), Recorder()
+        batches = [batch_of(ids[share], labels[share], 12)] * 3
+        train_on(model(batch_norm=True), collectives, mine, batches, callbacks=recorder)
+        return recorder.checkpoints
 
     assert in_ranks(2, work) == [[(0, 1), (0, 2), (0, 3), (1, 0)]] * 2
 
 
-def test_rates_fall_where_epochs_brought_no_progress_also_after_going_on():
+def test_the_learning_rate_falls_on_plateaus_also_after_resuming():
     (ids, labels), rates = rows(8), []
 
     class Recorded(Optimizer):
@@ -327,36 +311,27 @@ def test_rates_fall_where_epochs_brought_no_progress_also_after_going_on():
             rates.append(factor)
             super().set_rate(factor)
 
-    # A valid loss that never gets better: of labels turned round.
+    # The validation labels are inverted, so the validation loss never improves.
     schedule = Schedule("plateau", reduction=0.5)
     net = model()
 
     def run(position=None, max_epochs=4):
-        kept = []
-        train(
-            net,
-            Recorded(net, 0.1),
-            SingleProcess(),
-            LoopConfig(max_epochs, 9, schedule=schedule, steps_per_epoch=1),
-            read_train=lambda epoch, num_done: [batch_of(ids, labels)],
-            read_valid=lambda: [batch_of(ids, 1 - labels)],
-            on_step=lambda *_: None,
-            on_epoch=lambda *_: None,
-            on_checkpoint=lambda place: kept.append(copy.deepcopy(place)),
-            position=position,
+        config = LoopConfig(max_epochs, 9, schedule=schedule, steps_per_epoch=1)
+        data = TrainingData(
+            lambda epoch, num_done: [batch_of(ids, labels)], lambda: [batch_of(ids, 1 - labels)]
         )
-        return kept
+        return TrainingLoop(net, Recorded(net, 0.1), SingleProcess(), config).run(data, position)
 
-    kept = run(max_epochs=3)
+    history = run(max_epochs=3)
     assert rates == [1, 1, 0.5]
-    run(kept[-1])
+    run(ResumePoint(history))
     assert rates == [1, 1, 0.5, 0.25]
 
 
 # Precision
 
 
-def test_a_step_in_bfloat16_has_nearly_the_gradients_of_one_in_float32_and_evaluation_is_not_in_it():
+def test_bfloat16_changes_gradients_little_and_evaluation_not_at_all():
     ids, labels = rows(64)
     nets = [model(seed=4, hidden_units=(16, 16)).float() for _ in range(2)]
     batch = batch_of(ids, labels.float())
@@ -372,7 +347,7 @@ def test_a_step_in_bfloat16_has_nearly_the_gradients_of_one_in_float32_and_evalu
     assert evaluate(nets[1], SingleProcess(), [batch]) == evaluate(nets[0], SingleProcess(), [batch])
 
 
-def test_logits_of_a_step_in_bfloat16_are_not_rounded_to_its_eight_bits():
+def test_logits_of_a_bfloat16_step_are_not_rounded_to_bfloat16():
     net, (ids, _) = model(seed=4, hidden_units=(16,)).float(), rows(64)
     with torch.autocast("cpu", torch.bfloat16):
         logits = net.deep(net.embedding(ids).flatten(1))

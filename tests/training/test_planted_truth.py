@@ -13,7 +13,7 @@ from deepfm.models.fm import FM
 from deepfm.models.lr import LogisticRegression
 from deepfm.synthetic.truth import CATEGORIES, Truth, draw_codes, sigmoid
 from deepfm.training.evaluation import evaluate
-from deepfm.training.loop import LoopConfig, build_synchronizer, train_epoch
+from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 
 #: Those of the pairs and the triple, and two that have first-order weights only. All other fields hold one
@@ -44,7 +44,7 @@ class Rows:
 
 
 def click_log(logit_of, seed=1):
-    """Rows that are clicked by the probabilities of `logit_of(truth, codes)`: for training, for the test."""
+    """Training and test rows whose labels are drawn with the logits `logit_of(truth, codes)`."""
     truth, random = Truth.from_seed(1), np.random.default_rng(seed)
     codes = draw_codes(random, NUM_TRAIN + NUM_TEST)
     codes = {name: column if name in FIELDS else 0 * column for name, column in codes.items()}
@@ -56,17 +56,17 @@ def click_log(logit_of, seed=1):
 
 
 def best_auc(test):
-    """Of the true logits, on the same rows: but for chance, no model can beat it."""
-    tally = BinaryMetrics()
-    tally.update(test.true_logits, test.labels)
-    return tally.compute().auc
+    """AUC of the true logits on the same rows, which no model can beat except by chance."""
+    metrics = BinaryMetrics()
+    metrics.update(test.true_logits, test.labels)
+    return metrics.compute().auc
 
 
 def auc_after_training(model, train, test, num_epochs=2):
     optimizer, settings = Optimizer(model, 0.02), LoopConfig(num_epochs, num_epochs)
-    synchronizer = build_synchronizer(model, SingleProcess(), settings)
+    loop = TrainingLoop(model, optimizer, SingleProcess(), settings)
     for _ in range(num_epochs):
-        train_epoch(model, optimizer, synchronizer, settings, train.batches(), on_step=lambda *_: None)
+        loop.run_epoch(train.batches())
     return evaluate(model, SingleProcess(), [test]).auc
 
 

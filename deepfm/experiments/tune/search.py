@@ -32,6 +32,7 @@ from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.launch import check_slots, launch
 from deepfm.launch.progress import monitor_progress
 from deepfm.launch.prune_signal import answer_prune_signal
+from deepfm.launch.run_channel import RunChannel
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.settings.loader import yaml_text
 from deepfm.settings.model import ModelSettings
@@ -41,7 +42,7 @@ from deepfm.training.loop import NotFiniteError
 from deepfm.training.result import TrainingResult
 
 _STATE = "trial.state"
-_LOOK_EVERY_S = 0.2  # while rank 0 waits for a verdict
+_POLL_EVERY_S = 0.2  # while rank 0 waits for an answer
 
 logger = logging.getLogger(__name__)
 
@@ -158,8 +159,8 @@ class _Objective:
         )
         storage.make_folder(run_url)
         try:
-            look_every_s = _LOOK_EVERY_S if job.asks_prune_signal else None
-            with monitor_progress(run_url, judge, run.log_steps, look_every_s):
+            poll_every_s = _POLL_EVERY_S if job.asks_prune_signal else 1.0
+            with monitor_progress(run_url, judge, run.log_steps, poll_every_s):
                 return launch(site.spark, job, plan.num_workers, site.workers)
         finally:
             storage.remove(run_url)
@@ -183,7 +184,7 @@ class _Judge:
             self.reason = "cut off"
         elif self._trial.should_prune():
             self.reason = "pruned"
-        answer_prune_signal(self._run_url, epoch, not self.reason)
+        answer_prune_signal(RunChannel(self._run_url), epoch, not self.reason)
 
 
 def _log_result(run: Run, trial: Trial, result: TrainingResult) -> None:

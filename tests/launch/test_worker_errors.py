@@ -1,11 +1,11 @@
-"""What is said where memory runs out: an allocation that really fails."""
+"""An allocation that fails is reported with what to lower."""
 
 import numpy as np
 import pytest
 import torch
 
 from deepfm.errors import OutOfMemoryError
-from deepfm.launch.oom import explain_out_of_memory
+from deepfm.launch.worker_errors import explain_out_of_memory
 from deepfm.settings.model import ModelSettings
 
 SETTINGS = ModelSettings.model_validate(
@@ -18,7 +18,7 @@ SETTINGS = ModelSettings.model_validate(
 
 
 @pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)])
-def test_an_allocation_that_fails_says_what_to_lower(allocate):
+def test_a_failed_allocation_names_what_to_lower(allocate):
     with (
         pytest.raises(
             OutOfMemoryError, match=r"^rank 3 ran out of memory: .*batch_size \(now 4096\).*1,000 ids"
@@ -28,6 +28,6 @@ def test_an_allocation_that_fails_says_what_to_lower(allocate):
         allocate()
 
 
-def test_other_errors_stay_as_they_are():
+def test_other_errors_are_unchanged():
     with pytest.raises(RuntimeError, match="^something else$"), explain_out_of_memory(0, SETTINGS, [1]):
         raise RuntimeError("something else")

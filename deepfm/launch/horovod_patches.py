@@ -1,0 +1,69 @@
+"""Workarounds for Horovod 0.28.1: its signal handlers and the stack traces of its threads.
+
+They use private names of Horovod; tests/test_vendor_versions.py fails when its version changes.
+"""
+
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from horovod.runner import gloo_run
+
+
+@contextmanager
+def stop_on_signals(give_up: Callable[[str], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the workers, then the block, as they would without Horovod.
+
+    Horovod replaces both handlers, treats a signal as a lost worker, and keeps its handlers after the
+    training.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    received: list[int] = []
+    register = gloo_run.register_shutdown_event
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        # In another thread, because this one may be in the middle of a call to Java.
+        threading.Thread(target=give_up, args=("the job received a signal to stop",), daemon=True).start()
+
+    def register_and_replace() -> threading.Event:
+        event = register()
+        for number in handlers:
+            signal.signal(number, handle)
+        return event
+
+    gloo_run.register_shutdown_event = register_and_replace
+    try:
+        yield
+    finally:
+        gloo_run.register_shutdown_event = register
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if received and callable(handler := handlers[received[0]]):
+            handler(received[0], None)
+
+
+@contextmanager
+def silence_horovod_threads(given_up: list[str]) -> Iterator[None]:
+    """Suppress the stack traces of Horovod's threads once workers were given up; the job reports the reason.
+
+    The thread that waits for the Spark tasks always ends with three stack traces when a worker is lost. After
+    the connections were closed, the threads that stream the workers' output do too, some after the block.
+    """
+    original_hook = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        files = [frame.filename for frame in traceback.extract_tb(arguments.exc_traceback)]
+        is_expected = given_up and any("horovod" in Path(file).parts for file in files)
+        if not is_expected and "run_spark" not in getattr(arguments.thread, "name", ""):
+            original_hook(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        if not given_up:
+            threading.excepthook = original_hook
