@@ -119,7 +119,7 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_resume_finishes_it(tra
     assert time.monotonic() - killed_at < 60
     assert process.returncode == 1
     (told,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert told.endswith(f"; the same command with --resume {run_id} goes on")
+    assert told.endswith(f"; resume with the same command and --resume {run_id}")
     assert "Traceback" not in stderr
     assert not stay_behind(family)
 
@@ -154,7 +154,7 @@ def test_a_training_that_is_told_to_stop_stops_at_once_and_resume_finishes(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
-    assert f"the training was stopped; the same command with --resume {run_id} goes on" in stderr
+    assert f"the training was stopped; resume with the same command and --resume {run_id}" in stderr
     assert "Traceback" not in stderr, stderr
     assert not stay_behind(family)
     assert MlflowStore(trainings.uri, None).find_run(run_id).info.status == "KILLED"
@@ -176,11 +176,13 @@ def test_a_worker_that_stalls_is_told_of_by_rank_and_then_given_up_with_the_job(
     assert time.monotonic() - stalled_at < 60
     assert process.returncode == 1
     assert re.search(
-        rf"WARNING rank {rank} on \S+ has shown no sign of life for \d+ s; the others wait", stderr
+        rf"WARNING rank {rank} on \S+ has sent no heartbeat for \d+ s; the other ranks wait", stderr
     )
     (told,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert re.match(rf"error: rank {rank} on \S+ has shown no sign of life for \d+ s, and was given up", told)
-    assert told.endswith(f"; the same command with --resume {run_id} goes on")
+    assert re.match(
+        rf"error: rank {rank} on \S+ has sent no heartbeat for \d+ s; the workers were stopped", told
+    )
+    assert told.endswith(f"; resume with the same command and --resume {run_id}")
     assert not stay_behind(family)
     assert trainings.weights(trainings.run("--resume", run_id)) == trainings.weights(undisturbed)
 
@@ -200,5 +202,5 @@ def test_only_a_run_that_was_cut_off_is_resumed(trainings, undisturbed):
         process = trainings.start("--resume", run_id)
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 2
-        assert f"error: --resume {run_id}: expected a run that was cut off" in stderr
+        assert f"error: --resume {run_id}: expected an interrupted run" in stderr
         assert found in stderr

@@ -24,9 +24,10 @@ from deepfm.cli.job import (
 )
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_parts
-from deepfm.experiments.compare.comparison import locked_comparison, train_in_turn
+from deepfm.experiments.compare.comparison import locked_comparison, train_models
 from deepfm.experiments.compare.plan import Comparison, load_models
 from deepfm.experiments.compare.table import bar_chart, csv_text, markdown, table_rows
+from deepfm.experiments.train_run import TrainingSite
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.store import open_store
@@ -58,7 +59,8 @@ def compare(
     session = spark_session(profile, "compare") if num_workers else nullcontext()
     work_url = storage.absolute_url(profile.work_dir)
     with locked_comparison(store, experiment, plan, work_url), session as spark:
-        for parent, results in train_in_turn(spark, store, experiment, plan, profile.workers, work_url):
+        site = TrainingSite(spark, num_workers, profile.workers, store, experiment, work_url)
+        for parent, results in train_models(site, plan):
             rows = table_rows(results)
             parent.log_text(markdown(rows), "comparison.md")
             parent.log_text(csv_text(rows), "comparison.csv")

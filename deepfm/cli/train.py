@@ -24,11 +24,10 @@ from deepfm.dataset.manifest import read_parts
 from deepfm.errors import UserError
 from deepfm.experiments import run_folder
 from deepfm.experiments import train_run as training_run
-from deepfm.experiments.warm_start import handed_over, read_start
+from deepfm.experiments.warm_start import read_start, start_options
 from deepfm.launch.dry_run import log_dry_run
 from deepfm.launch.job_spec import TrainJob
-from deepfm.launch.launch import launch, launch_dry_run
-from deepfm.launch.progress import monitor_progress
+from deepfm.launch.launch import launch_dry_run
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.store import open_store
@@ -66,31 +65,31 @@ def train(
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
     if trained_folder:
         resumed_run = run_folder.run_to_register(trained_folder, work_url)
-    begun = run_folder.resume_spec(settings, manifest, num_workers, init_from, warm_start)
+    spec = run_folder.resume_spec(settings, manifest, num_workers, init_from, warm_start)
     if resumed_run:
-        run_folder.require_resumable(store, resumed_run, work_url, begun)
+        run_folder.require_resumable(store, resumed_run, work_url, spec)
     else:
         start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
-    of_run = training_run.of_profile(profile, manifest.fields) | {"profile_steps": profile_steps}
+    options = training_run.job_options(profile, manifest.fields) | {"profile_steps": profile_steps}
     session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()
     if dry_run:
         with session as spark, storage.scratch_folder(work_url) as run_url:
             train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker)
             return log_dry_run(launch_dry_run(spark, train_job, num_workers, workers))
-    run_name = training_run.name_of_run(settings, manifest)
+    run_name = training_run.run_name(settings, manifest)
     opened = run_folder.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
     with session as spark, opened as (run, run_url):
         if not resumed_run:
-            run.log_start(*training_run.start_of_run(settings, manifest, dataset_url, num_workers))
-            run_folder.begin(run, run_url, begun, start)
-        of_run |= {"resume": bool(resumed_run), **handed_over(run_url, init_from, warm_start)}
-        train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker, **of_run)
+            run.log_start(*training_run.run_parameters(settings, manifest, dataset_url, num_workers))
+            run_folder.start_run(run, run_url, spec, start)
+        options |= {"resume": bool(resumed_run), **start_options(run_url, init_from, warm_start)}
+        train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker, **options)
         result = run_folder.load_result(run_url)
         if result is None:
-            with monitor_progress(run_url, run.log_epoch, run.log_steps):
-                result = launch(spark, train_job, num_workers, workers, num_retries=num_retries)
+            site = training_run.TrainingSite(spark, num_workers, workers, store, experiment or name, work_url)
+            result = site.train(train_job, run.log_epoch, run.log_steps, num_retries=num_retries)
             run_folder.save_result(run_url, result)
         version = training_run.register_result(run, result, train_job, manifest, vocabulary, name)
-        storage.remove(run_url)  # not where registering failed: the trained weights are there
+        storage.remove(run_url)  # kept if registration failed, with the trained weights
     kept = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
-    return {**kept, **training_run.summary_of(result)}
+    return {**kept, **training_run.result_summary(result)}

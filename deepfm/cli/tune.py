@@ -26,18 +26,19 @@ from deepfm.cli.job import (
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_parts
 from deepfm.errors import UserError
+from deepfm.experiments.train_run import TrainingSite
 from deepfm.experiments.tune.plan import build_plan, study_name
 from deepfm.experiments.tune.plots import study_figures
 from deepfm.experiments.tune.results import (
     best,
+    best_summary,
     best_yaml,
     combinations,
     counts,
     csv_text,
     markdown,
-    summary_of,
 )
-from deepfm.experiments.tune.search import Site, search
+from deepfm.experiments.tune.search import search
 from deepfm.experiments.tune.space import SearchSpace
 from deepfm.experiments.tune.study import num_done, opened_study, study_path
 from deepfm.settings.loader import load_settings
@@ -85,7 +86,7 @@ def tune(
     best_path = study_path(folder, name).with_suffix(".yaml")
     session = spark_session(profile, "tune") if num_workers else nullcontext()
     with opened_study(folder, name, plan) as opened, session as spark:
-        site = Site(spark, store, experiment, profile.workers, work_url)
+        site = TrainingSite(spark, num_workers, profile.workers, store, experiment, work_url)
         for run, trials in search(site, plan, opened, num_trials, max_minutes):
             found = combinations(trials, plan)
             chosen = best(found, plan)
@@ -100,4 +101,4 @@ def tune(
     click.echo(markdown(found, plan))
     study_file = str(study_path(folder, name))
     kept = {"run_id": run.run_id, "study": name, "study_path": study_file, "num_workers": num_workers}
-    return {**kept, "trials": counts(trials) | {"left": left}, **summary_of(chosen, best_path)}
+    return {**kept, "trials": counts(trials) | {"left": left}, **best_summary(chosen, best_path)}

@@ -1,6 +1,6 @@
-"""The model card of a registered version: what it learnt from, how good it is, what it is not for.
+"""Model card of a registered version: training data, metrics, intended use and limits.
 
-After M. Mitchell et al., "Model Cards for Model Reporting", 2019.
+Based on M. Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
 
 import math
@@ -19,7 +19,7 @@ _ROWS = (
     ("impressions", lambda metrics: f"{metrics.num_rows:,}"),
     ("CTR", lambda metrics: f"{metrics.ctr:.5f}"),
     ("logloss", lambda metrics: f"{metrics.logloss:.5f}"),
-    ("logloss of always the CTR", lambda metrics: f"{metrics.ctr_logloss:.5f}"),
+    ("logloss of predicting the CTR", lambda metrics: f"{metrics.ctr_logloss:.5f}"),
     ("normalised entropy", lambda metrics: f"{metrics.normalised_entropy:.5f}"),
     ("AUC", lambda metrics: f"{metrics.auc:.5f}"),
     ("GAUC", lambda metrics: "" if metrics.gauc is None else f"{metrics.gauc:.5f}"),
@@ -27,14 +27,13 @@ _ROWS = (
     ("expected calibration error", lambda metrics: f"{metrics.ece:.5f}"),
 )
 _INTENDED_USE = (
-    "Probabilities that an impression of this log is clicked: to rank, to bid, to forecast, on days like "
-    "those it learnt from. Differences between people that the log's fields do not show are not in them."
+    "Click probabilities of impressions of this log, for ranking, bidding and forecasting, on days similar "
+    "to the training days. Differences that the fields of the log do not contain are not modelled."
 )
 _LIMITS = (
-    "What was not in the training days is one value to it: a new advertiser, a new user, a new word.",
-    "A click is not a purchase, and what was never shown was never clicked: it knows only what earlier "
-    "systems chose to show.",
-    "It was measured on the days named above, the next ones may differ: watch the nightly report.",
+    "Values that did not occur in the training days, such as new advertisers, are all treated alike.",
+    "A click is not a purchase. The training data contains only impressions that earlier systems showed.",
+    "The metrics are those of the test days. Later days can differ: monitor the daily drift report.",
 )
 _MARKDOWN = """# {{ title }}
 
@@ -53,8 +52,8 @@ _MARKDOWN = """# {{ title }}
 
 | field | value | impressions | CTR | logloss | AUC | mean probability / CTR |
 |---|---|---:|---:|---:|---:|---:|
-{% for field, value, figures in slices %}
-| {{ field | cell }} | {{ value | cell }} | {{ figures | join(" | ") }} |
+{% for field, value, metrics in slices %}
+| {{ field | cell }} | {{ value | cell }} | {{ metrics | join(" | ") }} |
 {% endfor %}
 
 {% endif %}
@@ -81,9 +80,9 @@ _HTML = """
 <table>
 <tr><th>field</th><th class="text">value</th><th>impressions</th><th>CTR</th><th>logloss</th><th>AUC</th>
 <th>mean probability / CTR</th></tr>
-{% for field, value, figures in slices %}
+{% for field, value, metrics in slices %}
 <tr><td>{{ field }}</td><td class="text"><code>{{ value }}</code></td>
-{% for figure in figures %}<td>{{ figure }}</td>{% endfor %}</tr>
+{% for metric in metrics %}<td>{{ metric }}</td>{% endfor %}</tr>
 {% endfor %}
 </table>{% endif %}
 <h2>Intended use</h2>
@@ -96,22 +95,22 @@ _HTML = """
 
 
 def markdown(card: dict) -> str:
-    """What `content` says, as text."""
+    """Render the result of `content` as Markdown."""
     environment = jinja2.Environment(trim_blocks=True, autoescape=False)
     environment.filters["cell"] = _cell
     return environment.from_string(_MARKDOWN).render(card)
 
 
-def html(card: dict, drawn: dict[str, Figure]) -> str:
-    """What `content` says, as a page, with the pictures of registry.figures."""
-    pictures = [(file, pages.image_data_uri(figure)) for file, figure in drawn.items()]
+def html(card: dict, plots: dict[str, Figure]) -> str:
+    """Render the result of `content` as an HTML page with plots, by file name."""
+    pictures = [(file, pages.image_data_uri(figure)) for file, figure in plots.items()]
     return pages.render_page(
         card["title"], _HTML, pictures=pictures, **{k: v for k, v in card.items() if k != "title"}
     )
 
 
 def _cell(text: str) -> str:
-    """What came as data must neither end a cell nor be read as Markdown or HTML."""
+    """Escape a value from the data, so that it neither ends a cell nor is read as Markdown or HTML."""
     return "".join(f"\\{c}" if c in r"\`*_[]|<>#&" else c for c in text)
 
 
@@ -122,7 +121,7 @@ def content(
     result: TrainingResult,
     slices: Sequence[tuple[str, str, SliceMetrics]] = (),
 ) -> dict:
-    """What the card says; `slices`: see registry.slices."""
+    """Content of the card; `slices`: see slice_names.named_slices."""
     log = manifest.input
     kinds = [field.kind for field in manifest.fields]
     facts = [
@@ -130,21 +129,21 @@ def content(
         ("Fields", ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))),
         ("Log", log.url),
         *((f"Days of {part}", " to ".join(dict.fromkeys(days))) for part, days in log.days.items()),
-        *((f"Impressions of {part}", f"{found.num_rows:,}") for part, found in manifest.splits.items()),
+        *((f"Impressions of {name}", f"{part.num_rows:,}") for name, part in manifest.splits.items()),
         ("Dataset", manifest.digest),
-        ("Epochs", f"{len(result.history.epochs)}, of which {result.history.best} is kept"),
+        ("Epochs", f"{len(result.history.epochs)}, epoch {result.history.best} is kept"),
         ("Seed", str(settings.training.seed)),
     ]
     return {
         "title": f"Model {name}",
         "facts": facts,
         "metrics": [(row, text(result.valid), text(result.test)) for row, text in _ROWS],
-        "slices": [(field, value, _slice_figures(found)) for field, value, found in slices],
+        "slices": [(field, value, _slice_cells(metrics)) for field, value, metrics in slices],
         "intended_use": _INTENDED_USE,
         "limits": _LIMITS,
     }
 
 
-def _slice_figures(found: SliceMetrics) -> tuple[str, ...]:
-    figures = (found.ctr, found.logloss, found.auc, found.calibration)
-    return f"{found.num_rows:,}", *("" if math.isnan(figure) else f"{figure:.4f}" for figure in figures)
+def _slice_cells(metrics: SliceMetrics) -> tuple[str, ...]:
+    values = (metrics.ctr, metrics.logloss, metrics.auc, metrics.calibration)
+    return f"{metrics.num_rows:,}", *("" if math.isnan(value) else f"{value:.4f}" for value in values)

@@ -1,4 +1,4 @@
-"""The folder that a run shares with its workers: what its training began with, and what it came to."""
+"""Folder of a run, shared with its workers: resume specification, checkpoints and result."""
 
 import logging
 from collections.abc import Iterator
@@ -20,29 +20,31 @@ from deepfm.training.result import TrainingResult, result_from_json, result_to_j
 
 logger = logging.getLogger(__name__)
 
-_BEGUN_WITH, _OUTCOME = "resume_spec.json", "outcome.json"
+_RESUME_SPEC, _RESULT = "resume_spec.json", "result.json"
 
 
 @contextmanager
 def run_with_folder(
     store: MlflowStore, experiment: str, run_name: str, work_url: str, resumed_run: str | None
 ) -> Iterator[tuple[Run, str]]:
-    """A new run, or one that was cut off, and its folder.
+    """Open a new run, or an interrupted one, and its folder; yields both.
 
-    The folder stays where the block fails and the training can go on, or is over; not after a mistake that
-    comes before the first checkpoint of a new run, nor after a loss that is no number, to which the same
-    training would come again. NotRegisteredError where the store is away when the model is trained. UserError
-    where another process has the run: the store would take one that was killed for one that still trains.
+    If the block fails, the folder is kept if the training can be resumed or is finished. It is removed after
+    an error before the first checkpoint of a new run, and after a NaN loss, which the same training would
+    reach again.
+
+    Raises NotRegisteredError if MLflow is unreachable once the model is trained, and UserError if another
+    process uses the run: MLflow cannot tell a run that was killed from one that still trains.
     """
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if resumed_run:
-            # Before the run is opened, for whoever opens it also ends it.
-            held.enter_context(_only_here(work_url, resumed_run))
-            _require_unfinished(store, resumed_run, work_url)  # it may have been ended since it was asked
-            run = held.enter_context(store.resumed(resumed_run, system_metrics=True))
+            # Locked before the run is opened, because closing it changes its status.
+            stack.enter_context(_exclusive_run(work_url, resumed_run))
+            _require_unfinished(store, resumed_run, work_url)  # may have ended since the first check
+            run = stack.enter_context(store.resumed(resumed_run, system_metrics=True))
         else:
-            run = held.enter_context(store.run(experiment, name=run_name, system_metrics=True))
-            held.enter_context(_only_here(work_url, run.run_id))
+            run = stack.enter_context(store.run(experiment, name=run_name, system_metrics=True))
+            stack.enter_context(_exclusive_run(work_url, run.run_id))
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
         try:
@@ -50,25 +52,25 @@ def run_with_folder(
         except (UserError, *FAILURES) as error:
             if load_result(run_url) is not None and isinstance(error, (TrackingUnavailableError, *FAILURES)):
                 raise _not_registered(store, run_url, error) from error
-            goes_on = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
-            if not (resumed_run or goes_on or load_result(run_url)):
+            is_resumable = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
+            if not (resumed_run or is_resumable or load_result(run_url)):
                 storage.remove(run_url)
-            if goes_on and isinstance(error, UserError):
-                told = (
-                    f"{error}; its checkpoints are kept: with the same settings --resume {run.run_id} goes on"
-                )
-                raise type(error)(told) from error
+            if is_resumable and isinstance(error, UserError):
+                remedy = f"its checkpoints are kept; resume with the same command and --resume {run.run_id}"
+                raise type(error)(f"{error}; {remedy}") from error
             raise
         except WorkersLostError as error:
-            told = f"{error}; the same command with --resume {run.run_id} goes on"
-            raise WorkersLostError(told) from error
+            remedy = f"resume with the same command and --resume {run.run_id}"
+            raise WorkersLostError(f"{error}; {remedy}") from error
         except KeyboardInterrupt:
-            logger.warning("the training was stopped; the same command with --resume %s goes on", run.run_id)
+            logger.warning(
+                "the training was stopped; resume with the same command and --resume %s", run.run_id
+            )
             raise
 
 
-def _only_here(work_url: str, run_id: str) -> AbstractContextManager[None]:
-    return locked(lock_file(work_url, run_id), f"run {run_id}", "train anew")
+def _exclusive_run(work_url: str, run_id: str) -> AbstractContextManager[None]:
+    return locked(lock_file(work_url, run_id), f"run {run_id}", "start a new training")
 
 
 def _has_checkpoint(run_url: str) -> bool:
@@ -79,12 +81,12 @@ def _not_registered(store: MlflowStore, run_url: str, error: Exception) -> NotRe
     reason = str(error).partition(";")[0] if isinstance(error, TrackingUnavailableError) else reason_of(error)
     reason = reason.removeprefix(f"{store.uri}: ")
     return NotRegisteredError(
-        f"the model is trained, but {store.uri} did not register it: {reason}; it is kept: the same command "
-        f"with --register-only {run_url} does it later"
+        f"the model is trained, but {store.uri} did not register it: {reason}; the weights are kept: "
+        f"register them with the same command and --register-only {run_url}"
     )
 
 
-# --- what a training began with
+# --- resume specification
 
 
 def resume_spec(
@@ -94,78 +96,78 @@ def resume_spec(
     init_from: str | None = None,
     warm_start: str | None = None,
 ) -> dict:
-    """All that decides what a training comes to, as JSON.
+    """Everything that determines the result of a training, as JSON values.
 
-    What it starts from goes by the words it was given in: an alias may name another version by the time the
-    run is taken up, which goes on from the weights in its folder all the same.
+    The model to start from is recorded as given: an alias may point to another version when the run is
+    resumed, but the run then continues from the weights in its folder.
     """
     start = {"--init-from": init_from, "--warm-start": warm_start}
     shape = {"dataset": manifest.digest, "--num-workers": num_workers, **start}
     return {**shape, **settings.model_dump(mode="json")}
 
 
-def begin(run: Run, run_url: str, begun: dict, start: Start | None) -> None:
-    """Leave in a new run's folder what its training begins with."""
+def start_run(run: Run, run_url: str, spec: dict, start: Start | None) -> None:
+    """Write the weights to start from and the resume specification to the folder of a new run."""
     if start:
-        start.hand_over(run, run_url)
-    # Last: a folder without it has not all that there is to take up.
-    storage.write_json(f"{run_url}/{_BEGUN_WITH}", begun)
+        start.save(run, run_url)
+    # Written last: without it the folder is incomplete.
+    storage.write_json(f"{run_url}/{_RESUME_SPEC}", spec)
 
 
-def require_resumable(store: MlflowStore, run_id: str, work_url: str, begun: dict) -> None:
-    """UserError where the run is not there, is finished, or began with something else than is given now."""
+def require_resumable(store: MlflowStore, run_id: str, work_url: str, spec: dict) -> None:
+    """Raise UserError if the run does not exist, is finished, or was started with other settings."""
     _require_unfinished(store, run_id, work_url)
-    where = f"{work_url}/{run_id}/{_BEGUN_WITH}"
+    where = f"{work_url}/{run_id}/{_RESUME_SPEC}"
     if not storage.exists(where):
         raise UserError(
-            f"--resume {run_id}: expected {where}, which says what the run began with, found none: it was "
-            "cut off before it had anything to go on from; train anew"
+            f"--resume {run_id}: expected {where}, found none: the run was interrupted before it could be "
+            "resumed; start a new training"
         )
-    before = storage.read_json(where)
-    for key, now in begun.items():
-        if before.get(key) != now:
+    original = storage.read_json(where)
+    for key, value in spec.items():
+        if original.get(key) != value:
             raise UserError(
-                f"{where}: expected {key} {before.get(key)}, with which the run began, found {now}; give "
-                "what the run was begun with, or train anew"
+                f"{where}: expected {key} {original.get(key)} of the original run, found {value}; "
+                "use the original settings, or start a new training"
             )
 
 
 def _require_unfinished(store: MlflowStore, run_id: str, work_url: str) -> None:
     run = store.find_run(run_id)
     if run is None:
-        found = "none of that id"
+        found = "no run with this id"
     elif run.info.status == "FINISHED":
-        found = "one that is finished"
+        found = "a finished run"
     elif not storage.exists(f"{work_url}/{run_id}"):
-        found = "one without"
+        found = "a run without a folder"
     else:
         return
     raise UserError(
-        f"--resume {run_id}: expected a run that was cut off, with its folder in {work_url}, found {found}; "
-        "give the id that the job's error named, or train anew"
+        f"--resume {run_id}: expected an interrupted run with its folder in {work_url}, found {found}; "
+        "use the id that the error of the job named, or start a new training"
     )
 
 
-# --- what it came to
+# --- result
 
 
 def save_result(run_url: str, result: TrainingResult) -> None:
-    """Beside the trained weights, until they are registered."""
-    storage.write_bytes(f"{run_url}/{_OUTCOME}", result_to_json(result).encode())
+    """Save the result next to the trained weights, until they are registered."""
+    storage.write_bytes(f"{run_url}/{_RESULT}", result_to_json(result).encode())
 
 
 def load_result(run_url: str) -> TrainingResult | None:
-    """What a training of this run came to; None where it has not ended."""
-    where = f"{run_url}/{_OUTCOME}"
+    """Load the result of the training of this run; None if it has not finished."""
+    where = f"{run_url}/{_RESULT}"
     return result_from_json(storage.read_bytes(where).decode()) if storage.exists(where) else None
 
 
 def run_to_register(folder: str, work_url: str) -> str:
-    """The run whose folder it is; UserError where no finished training lies there."""
+    """Return the id of the run in `folder`; UserError unless it contains a finished training."""
     run_url = storage.absolute_url(folder)
     if run_url.rpartition("/")[0] != work_url or load_result(run_url) is None:
         raise UserError(
-            f"--register-only {folder}: expected the folder in {work_url} of a run that was trained and not "
-            "registered, found none; give the one that the job's error named"
+            f"--register-only {folder}: expected the folder in {work_url} of a trained, unregistered run, "
+            "found none; use the folder that the error of the job named"
         )
     return run_url.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The slices that a profile names: which fields can be, and what their values are called."""
+"""Slices of the profile: which fields are allowed, and display names of their values."""
 
 from collections.abc import Sequence
 
@@ -13,34 +13,34 @@ _NAMES = {MISSING: "(missing)", UNKNOWN: "(unknown)", OTHER: "(all others)"}
 
 
 def require_categories(names: Sequence[str], fields: FieldSet, where: str) -> None:
-    """UserError for a slice that is no field of kind category of `where`."""
+    """Raise UserError if a slice is not a field of kind category; `where` is named in the error."""
     kinds = {field.name: field.kind for field in fields}
     for name in names:
         if kinds.get(name) != "category":
-            found = f"one of kind {kinds[name]}" if name in kinds else "none"
+            found = f"a field of kind {kinds[name]}" if name in kinds else "no such field"
             raise UserError(
-                f"promotion.slices {name}: expected a field of kind category in {where}, found {found}; mend "
-                "the profile"
+                f"promotion.slices {name}: expected a field of kind category in {where}, found {found}; "
+                "change the profile"
             )
 
 
 def named_slices(
     slices: dict[str, list[SliceMetrics]], vocabulary: Vocabulary, min_rows: int
 ) -> list[tuple[str, str, SliceMetrics]]:
-    """(field, value, figures) of the slices with enough rows, the largest of a field first."""
+    """(field, value, metrics) of the slices with at least `min_rows`, the largest of each field first."""
     named = []
-    for name, of_field in slices.items():
+    for name, field_slices in slices.items():
         index = vocabulary.fields.names.index(name)
-        enough = [found for found in of_field if found.num_rows >= min_rows]
-        for found in sorted(enough, key=lambda one: (-one.num_rows, one.kind)):
-            named.append((name, _value(vocabulary, index, found.kind), found))
+        large = [metrics for metrics in field_slices if metrics.num_rows >= min_rows]
+        for metrics in sorted(large, key=lambda metrics: (-metrics.num_rows, metrics.kind)):
+            named.append((name, _value(vocabulary, index, metrics.kind), metrics))
     return named
 
 
 def _value(vocabulary: Vocabulary, index: int, kind: int) -> str:
     if kind in _NAMES:
         return _NAMES[kind]
-    field, place = vocabulary.fields[index], kind - FIRST_SHOWN
+    field, value_index = vocabulary.fields[index], kind - FIRST_SHOWN
     if field.hash_buckets:
-        return f"bucket {place}"
-    return value_name(vocabulary, index, field.first_known_id + place)
+        return f"bucket {value_index}"
+    return value_name(vocabulary, index, field.first_known_id + value_index)

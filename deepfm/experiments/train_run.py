@@ -1,9 +1,13 @@
-"""A training in MLflow's terms: what its run says at the start, and the version it ends in."""
+"""One training as an MLflow run: parameters, progress, metrics and the registered version."""
 
 import logging
 import os
 import tempfile
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+from pyspark.sql import SparkSession
 
 from deepfm import storage
 from deepfm.artifact.artifact import save_artifact
@@ -16,10 +20,12 @@ from deepfm.experiments.warm_start import TRAINING_STATE
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
 from deepfm.launch.job_spec import FIRST_STAGE, OPTIMIZER, WEIGHTS, TrainJob
-from deepfm.launch.progress import read_step_metrics
-from deepfm.settings.deployment import Profile
+from deepfm.launch.launch import launch
+from deepfm.launch.progress import monitor_progress, read_step_metrics
+from deepfm.settings.deployment import Profile, WorkerSettings
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
+from deepfm.tracking.store import MlflowStore
 from deepfm.training.profiler import NUM_STEPS_BEFORE, TABLE, TRACE
 from deepfm.training.result import TrainingResult
 from deepfm.weights import load_weights
@@ -27,10 +33,52 @@ from deepfm.weights import load_weights
 logger = logging.getLogger(__name__)
 
 
-def start_of_run(
+@dataclass(frozen=True)
+class TrainingSite:
+    """Resources that trainings run on, and where they are tracked."""
+
+    spark: SparkSession | None  # None with num_workers 0
+    num_workers: int
+    workers: WorkerSettings
+    store: MlflowStore
+    experiment: str
+    work_url: str  # reachable by the driver and every worker
+
+    def train(
+        self,
+        job: TrainJob,
+        on_epoch: Callable[[dict[str, float]], None],
+        on_steps: Callable[[list[dict[str, float]]], None] = lambda points: None,
+        *,
+        num_retries: int = 0,
+        poll_every_s: float = 1.0,
+    ) -> TrainingResult:
+        """Train a job on the workers, and pass its metrics on while it runs."""
+        with monitor_progress(job.run_url, on_epoch, on_steps, poll_every_s):
+            return launch(self.spark, job, self.num_workers, self.workers, num_retries=num_retries)
+
+    @contextmanager
+    def temporary_run_folder(self, run: Run) -> Iterator[str]:
+        """Create the folder of a run for the block; nothing in it is needed afterwards."""
+        run_url = f"{self.work_url}/{run.run_id}"
+        storage.make_folder(run_url)
+        try:
+            yield run_url
+        finally:
+            storage.remove(run_url)
+
+    def end_interrupted_children(self, parent_id: str) -> None:
+        """Mark the RUNNING children of an interrupted run as KILLED and remove their folders."""
+        condition = f"tags.mlflow.parentRunId = '{parent_id}' and attributes.status = 'RUNNING'"
+        for child in self.store.find_runs(self.experiment, condition):
+            self.store.client.set_terminated(child.info.run_id, "KILLED")
+            storage.remove(f"{self.work_url}/{child.info.run_id}")
+
+
+def run_parameters(
     settings: ModelSettings, manifest: Manifest, dataset_url: str, num_workers: int
 ) -> tuple[dict, dict]:
-    """(settings, manifest) for Run.log_start."""
+    """Return (parameters, manifest document) for Run.log_start."""
     dataset = {"url": dataset_url, "digest": manifest.digest, "vocabulary": manifest.vocabulary}
     dataset |= {f"rows_{split}": part.num_rows for split, part in manifest.splits.items()}
     dataset["num_ids"] = sum(manifest.num_ids)
@@ -38,26 +86,29 @@ def start_of_run(
     return {**settings.model_dump(), "num_workers": num_workers, "dataset": dataset}, document
 
 
-def name_of_run(settings: ModelSettings, manifest: Manifest) -> str:
-    """By which people tell the runs of an experiment apart: the model and the days it learnt from."""
+def run_name(settings: ModelSettings, manifest: Manifest) -> str:
+    """Name of a run in MLflow: the model and its training days."""
     days = manifest.input.days.get("train")
     return f"{settings.model}, {' to '.join(dict.fromkeys(days))}" if days else settings.model
 
 
-def of_profile(profile: Profile, fields: FieldSet) -> dict:
-    """What a TrainJob says of the profile; UserError for a slice that is no category of the dataset."""
-    slices, workers = profile.promotion, profile.workers
-    require_categories(slices.slices, fields, "the dataset")
+def job_options(profile: Profile, fields: FieldSet) -> dict:
+    """Options of a TrainJob from the profile.
+
+    Raises UserError if a slice is not a category of the dataset.
+    """
+    promotion, workers = profile.promotion, profile.workers
+    require_categories(promotion.slices, fields, "the dataset")
     return {
         "checkpoint_every_n_steps": workers.checkpoint_every_n_steps,
         "checkpoint_every_min": workers.checkpoint_every_min,
-        "slice_fields": slices.slices,
-        "min_slice_rows": slices.min_slice_rows,
+        "slice_fields": promotion.slices,
+        "min_slice_rows": promotion.min_slice_rows,
     }
 
 
-def summary_of(result: TrainingResult) -> dict:
-    """What a job says of a training."""
+def result_summary(result: TrainingResult) -> dict:
+    """Summary of a training for the output of a job."""
     gauc = {} if result.test.gauc is None else {"test_gauc": result.test.gauc}
     return {
         "epochs": len(result.history.epochs),
@@ -74,8 +125,8 @@ def summary_of(result: TrainingResult) -> dict:
     }
 
 
-def _curves(result: TrainingResult) -> list[dict[str, float]]:
-    """All points that were to be logged after epochs."""
+def _epoch_metrics(result: TrainingResult) -> list[dict[str, float]]:
+    """Metrics of all epochs, as they should have been logged."""
     first = result.first_stage.epochs if result.first_stage else []
     return [*(epoch.curves(FIRST_STAGE) for epoch in first), *(e.curves() for e in result.history.epochs)]
 
@@ -84,20 +135,20 @@ def _description(result: TrainingResult, manifest: Manifest) -> str:
     test, days = result.test, manifest.input.days.get("test")
     when = f" of {' to '.join(dict.fromkeys(days))}" if days else ""
     return (
-        f"AUC {test.auc:.4f}, logloss {test.logloss:.4f} (always the CTR: {test.ctr_logloss:.4f}), "
+        f"AUC {test.auc:.4f}, logloss {test.logloss:.4f} (predicting the CTR: {test.ctr_logloss:.4f}), "
         f"calibration {test.calibration:.3f} on {test.num_rows:,} test rows{when}."
     )
 
 
 def _log_traces(run: Run, job: TrainJob) -> None:
-    """The traces that rank 0 left; a warning where they were asked for and it took too few steps."""
+    """Log the profiler traces of rank 0; warn if they were requested and it took too few steps."""
     files = [f"{stage}{file}" for stage in (FIRST_STAGE, "") for file in (TRACE, TABLE)]
-    found = [file for file in files if storage.exists(f"{job.run_url}/{file}")]
-    for file in found:
+    traces = [file for file in files if storage.exists(f"{job.run_url}/{file}")]
+    for file in traces:
         run.log_bytes(storage.read_bytes(f"{job.run_url}/{file}"), f"profile/{file}")
-    if job.profile_steps and TRACE not in found:
+    if job.profile_steps and TRACE not in traces:
         logger.warning(
-            "--profile-steps %d: no step was traced: the first %d never are, and there were no more",
+            "--profile-steps %d: no step was profiled: the first %d steps never are, and there were no more",
             job.profile_steps,
             NUM_STEPS_BEFORE,
         )
@@ -106,35 +157,35 @@ def _log_traces(run: Run, job: TrainJob) -> None:
 def register_result(
     run: Run, result: TrainingResult, job: TrainJob, manifest: Manifest, vocabulary: Vocabulary, name: str
 ) -> str:
-    """Log the final metrics, then make the best epoch's weights a version of `name` -> the version.
+    """Log the final metrics and register the kept weights as a version of `name`; returns the version.
 
-    The registration comes last: a job that fails before it leaves a FAILED run and no version.
+    Registration is the last step: a job that fails before it leaves a FAILED run and no version.
     """
     run.wait()
-    run.complete_curves(_curves(result), read_step_metrics(job.run_url))
+    run.complete_curves(_epoch_metrics(result), read_step_metrics(job.run_url))
     finals = {
         "best_epoch": float(result.history.best),
         "best_train_logloss": result.best_epoch.train_logloss,
         "num_weights": float(result.num_weights),
     }
     for split, metrics in (("valid", result.valid), ("test", result.test)):
-        known = {key: value for key, value in asdict(metrics).items() if value is not None}
-        finals |= {f"best_{split}_{key}": float(value) for key, value in known.items()}
+        values = {key: value for key, value in asdict(metrics).items() if value is not None}
+        finals |= {f"best_{split}_{key}": float(value) for key, value in values.items()}
         finals[f"best_{split}_calibration"] = metrics.calibration
     run.log_metrics(finals)
     _log_traces(run, job)
-    drawn = result_figures(result)
-    for file, figure in drawn.items():
+    plots = result_figures(result)
+    for file, figure in plots.items():
         run.log_figure(figure, f"plots/{file}")
     slices = named_slices(result.test_slices, vocabulary, job.min_slice_rows)
     card = model_card.content(name, job.model, manifest, result, slices)
     run.log_text(model_card.markdown(card), "model_card.md")
-    run.log_text(model_card.html(card, drawn), "model_card.html")
+    run.log_text(model_card.html(card, plots), "model_card.html")
     description = _description(result, manifest)
-    run.describe(f"{description} `model_card.html` among the artifacts says more.")
+    run.describe(f"{description} See `model_card.html` in the artifacts.")
     weights = load_weights(f"{job.run_url}/{WEIGHTS}")
     with tempfile.TemporaryDirectory() as parent:
-        folder = f"{parent}/{job.model.model}"  # its name is seen in MLflow
+        folder = f"{parent}/{job.model.model}"  # MLflow shows this name
         os.mkdir(folder)
         reference = reference_of(result, manifest.fields.names)
         save_artifact(f"file://{folder}", job.model, manifest, vocabulary, weights, reference)

@@ -1,4 +1,4 @@
-"""compare.py: every model on the same rows, one parent run, a child a model; interrupted, it goes on."""
+"""compare.py: every model on the same rows, one parent run with a child per model; it can be resumed."""
 
 import csv
 import io
@@ -7,14 +7,14 @@ import itertools
 import mlflow
 import pytest
 
-from deepfm.experiments.compare import comparison
+from deepfm.experiments import train_run
 
 NUMBERS = itertools.count()
 
 
 @pytest.fixture
 def compare(run_job, small_dataset, models):
-    """compare("lr,fm") -> the finished job; each in an experiment of its own unless one is given."""
+    """compare("lr,fm") runs the job, in a separate experiment unless one is given."""
 
     def run(names="lr,fm", *flags, folder=None, experiment=None):
         experiment = experiment or f"compare {next(NUMBERS)}"
@@ -26,21 +26,21 @@ def compare(run_job, small_dataset, models):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Names of the models that were trained, in order; interrupt_at(name) stops the job at one."""
+    """Names of the trained models, in order; the job is interrupted at `interrupted_at`."""
 
     class Trained(list):
         interrupted_at = None
 
     trained = Trained()
 
-    def launch(spark, order, num_workers, workers):
-        if order.model.model == trained.interrupted_at:
+    def launch(spark, job, num_workers, workers, **options):
+        if job.model.model == trained.interrupted_at:
             raise KeyboardInterrupt
-        trained.append(order.model.model)
-        return real(spark, order, num_workers, workers)
+        trained.append(job.model.model)
+        return real(spark, job, num_workers, workers, **options)
 
-    real = comparison.launch
-    monkeypatch.setattr(comparison, "launch", launch)
+    real = train_run.launch
+    monkeypatch.setattr(train_run, "launch", launch)
     return trained
 
 
@@ -49,7 +49,7 @@ def children(store, run_id):
     return store.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'")
 
 
-def test_every_model_is_measured_on_the_same_rows_and_is_a_child_of_one_run(compare, store):
+def test_every_model_is_evaluated_on_the_same_rows_in_a_child_run(compare, store):
     summary = compare("lr,fm,deepfm").summary
     assert [row["model"] for row in summary["models"]] == ["lr", "fm", "deepfm"]
     assert store.client.get_run(summary["run_id"]).info.status == "FINISHED"
@@ -62,7 +62,7 @@ def test_every_model_is_measured_on_the_same_rows_and_is_a_child_of_one_run(comp
         assert "seed_1/valid_logloss" in child.data.metrics
 
 
-def test_table_comes_before_the_summary_and_is_kept_with_the_run(compare, store):
+def test_the_table_is_printed_before_the_summary_and_logged(compare, store):
     done = compare("lr,deepfm")
     table = done.stdout.rpartition("\n{")[0].strip()
     artifacts = store.client.get_run(done.summary["run_id"]).info.artifact_uri
@@ -81,7 +81,7 @@ def test_seeds_give_a_mean_and_a_spread(compare):
     assert three["logloss"] != one["logloss"]
 
 
-def test_an_interrupted_comparison_goes_on_at_the_first_model_not_done(compare, trained, models, store):
+def test_an_interrupted_comparison_resumes_at_the_first_unfinished_model(compare, trained, models, store):
     folder = models()
     trained.interrupted_at = "fm"
     stopped = compare("lr,fm,deepfm", folder=folder, experiment="interrupted")
@@ -95,25 +95,23 @@ def test_an_interrupted_comparison_goes_on_at_the_first_model_not_done(compare, 
     assert store.client.get_run(parent.info.run_id).info.status == "FINISHED"
 
 
-def test_a_comparison_that_is_still_running_is_not_taken_for_an_interrupted_one(
-    compare, trained, models, store, monkeypatch
-):
-    folder, told = models(), []
+def test_a_running_comparison_is_not_resumed_by_another_process(compare, trained, models, store, monkeypatch):
+    folder, errors = models(), []
 
-    def launch_beside_another(*order):
-        if not told:
-            told.append(compare("lr,fm", folder=folder, experiment="beside").mistake)
-        return once(*order)
+    def launch_with_another(*arguments, **options):
+        if not errors:
+            errors.append(compare("lr,fm", folder=folder, experiment="concurrent").mistake)
+        return once(*arguments, **options)
 
-    once = comparison.launch
-    monkeypatch.setattr(comparison, "launch", launch_beside_another)
-    summary = compare("lr,fm", folder=folder, experiment="beside").summary
-    assert "in experiment beside: expected it to be free, found process" in told[0]
+    once = train_run.launch
+    monkeypatch.setattr(train_run, "launch", launch_with_another)
+    summary = compare("lr,fm", folder=folder, experiment="concurrent").summary
+    assert "in experiment concurrent: expected it to be free, found process" in errors[0]
     assert trained == ["lr", "fm"]
     assert {child.info.status for child in children(store, summary["run_id"])} == {"FINISHED"}
 
 
-def test_what_was_compared_under_other_settings_is_not_taken_over(compare, trained, models):
+def test_results_of_other_settings_are_not_reused(compare, trained, models):
     trained.interrupted_at = "fm"
     compare(folder=models(), experiment="changed")
     trained.interrupted_at = None
@@ -121,32 +119,33 @@ def test_what_was_compared_under_other_settings_is_not_taken_over(compare, train
     assert trained == ["lr", "lr", "fm"]
 
 
-def test_a_finished_comparison_is_not_gone_on_with(compare, models):
+def test_a_finished_comparison_is_not_resumed(compare, models):
     folder = models()
     runs = {compare("lr", folder=folder, experiment="twice").summary["run_id"] for _ in range(2)}
     assert len(runs) == 2
 
 
-def test_time_of_fnn_counts_its_first_stage(compare):
+def test_the_time_of_fnn_includes_its_first_stage(compare):
     (row,) = compare("fnn").summary["models"]
     assert row["epochs"] == 4
 
 
-def test_models_are_made_alike_on_demand(compare, models):
+def test_like_gives_all_models_the_settings_of_one(compare, models):
     folder = models(deepfm={"embedding_dim": 3})
     (row,) = compare("fm", "--like", folder / "deepfm.yaml", folder=folder).summary["models"]
     # 5 + 4 ids: missing, unknown and those of the values 0, 1, 2 and a, b.
     assert row["num_weights"] == 9 * (3 + 1) + 1
 
 
-def test_models_of_different_sizes_are_not_compared(compare, models):
+def test_models_of_different_sizes_are_refused(compare, models):
     folder = models(deepfm={"embedding_dim": 3})
     mistake = compare("fm,deepfm", folder=folder).mistake
     assert "embedding_dim" in mistake and "'fm': 2" in mistake and "'deepfm': 3" in mistake
 
 
 @pytest.mark.parametrize(
-    ("names", "told"), [("lr,lr", "found lr again"), ("lr,gbdt", "gbdt.yaml: expected a readable YAML file")]
+    ("names", "message"),
+    [("lr,lr", "found lr again"), ("lr,gbdt", "gbdt.yaml: expected a readable")],
 )
-def test_a_wrong_list_of_models_is_told(compare, names, told):
-    assert told in compare(names).mistake
+def test_a_wrong_list_of_models_is_refused(compare, names, message):
+    assert message in compare(names).mistake

@@ -96,8 +96,8 @@ def test_a_champion_that_is_gone_does_not_keep_a_trained_model_from_being_regist
 
 def test_other_settings_are_refused_before_the_first_checkpoint_too(train, name, monkeypatch):
     run_id = cut_off(monkeypatch, train, "deepfm", name)
-    told = train("deepfm", name, "--resume", run_id, deepfm={"embedding_dim": 3}).mistake
-    assert "resume_spec.json: expected embedding_dim 2, with which the run began, found 3" in told
+    error = train("deepfm", name, "--resume", run_id, deepfm={"embedding_dim": 3}).mistake
+    assert "resume_spec.json: expected embedding_dim 2 of the original run, found 3" in error
     assert train("deepfm", name, "--resume", run_id).summary["run_id"] == run_id
 
 
@@ -112,9 +112,9 @@ def test_memory_that_runs_out_in_the_second_epoch_leaves_the_first_to_go_on_from
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", save_and_run_out)
-        told = train("deepfm", name).mistake
-    assert "ran out of memory; its checkpoints are kept: with the same settings --resume" in told
-    run_id = told.rpartition("--resume ")[2].split()[0]
+        error = train("deepfm", name).mistake
+    assert "ran out of memory; its checkpoints are kept; resume with the same command and --resume" in error
+    run_id = error.rpartition("--resume ")[2].split()[0]
     summary = train("deepfm", name, "--resume", run_id).summary
     assert (summary["epochs"], summary["test_logloss"]) == (2, train("deepfm", name).summary["test_logloss"])
     assert not (runs / run_id).exists()
@@ -126,8 +126,8 @@ def test_what_is_found_wrong_with_the_test_rows_costs_no_training(train, name, m
 
     with monkeypatch.context() as patch:
         patch.setattr(worker.Worker, "result", damaged)
-        told = train("deepfm", name).mistake
-    run_id = told.rpartition("--resume ")[2].split()[0]
+        error = train("deepfm", name).mistake
+    run_id = error.rpartition("--resume ")[2].split()[0]
     assert load_result(f"file://{runs}/{run_id}") is None
     with monkeypatch.context() as patch:
         patch.setattr(worker.Worker, "read", only_measured(worker.Worker.read))

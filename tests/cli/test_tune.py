@@ -1,4 +1,4 @@
-"""tune.py: trials as children of one run, given up where they lag, gone on with after an interruption."""
+"""tune.py: trials as children of one run, pruned, and resumed after an interruption."""
 
 import itertools
 from pathlib import Path
@@ -7,7 +7,7 @@ import mlflow
 import pytest
 import yaml
 
-from deepfm.experiments.tune import search
+from deepfm.experiments import train_run
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
 
@@ -16,7 +16,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def tune(run_job, small_dataset, models, tmp_path):
-    """tune({"deep.dropout": [0.1]}, "--seeds", 2) -> the finished job, of a study of its own unless given."""
+    """tune({"deep.dropout": [0.1]}, "--seeds", 2) runs the job, in a separate study unless one is given."""
 
     def run(parameters, *flags, study=None, training=None, **space):
         parameters = {
@@ -37,20 +37,20 @@ def tune(run_job, small_dataset, models, tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Embedding sizes that were trained, in order; trained.by(work) does something else in place of one."""
+    """Embedding sizes that were trained, in order; `work` is called before each training."""
 
     class Trained(list):
         work = None
 
-    trained, real = Trained(), search.launch
+    trained, real = Trained(), train_run.launch
 
-    def launch(spark, order, num_workers, workers):
-        trained.append(order.model.embedding_dim)
+    def launch(spark, job, num_workers, workers, **options):
+        trained.append(job.model.embedding_dim)
         if trained.work:
             trained.work(len(trained))
-        return real(spark, order, num_workers, workers)
+        return real(spark, job, num_workers, workers, **options)
 
-    monkeypatch.setattr(search, "launch", launch)
+    monkeypatch.setattr(train_run, "launch", launch)
     return trained
 
 
@@ -59,7 +59,7 @@ def children(store, run_id):
     return store.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'")
 
 
-def test_trials_are_children_of_one_run_which_has_table_plot_and_the_best_settings(tune, store):
+def test_trials_are_children_of_one_run_with_table_plot_and_best_settings(tune, store):
     done = tune({"embedding_dim": [1, 2]})
     summary = done.summary
     assert summary["trials"] == {"complete": 2, "pruned": 0, "diverged": 0, "failed": 0, "left": 0}
@@ -70,10 +70,12 @@ def test_trials_are_children_of_one_run_which_has_table_plot_and_the_best_settin
     for child in trials.values():
         assert child.info.status == "FINISHED" and child.data.tags["trial.state"] == "complete"
         assert len(store.client.get_metric_history(child.info.run_id, "valid_logloss")) == 2
-    of_best = trials[str(summary["best"]["embedding_dim"])].data.metrics
-    assert of_best["best_valid_logloss"] == pytest.approx(summary["valid_logloss"])
-    assert of_best["best_valid_logloss"] == min(t.data.metrics["best_valid_logloss"] for t in trials.values())
-    assert of_best["best_test_auc"] == pytest.approx(summary["test_auc"])
+    best_metrics = trials[str(summary["best"]["embedding_dim"])].data.metrics
+    assert best_metrics["best_valid_logloss"] == pytest.approx(summary["valid_logloss"])
+    assert best_metrics["best_valid_logloss"] == min(
+        t.data.metrics["best_valid_logloss"] for t in trials.values()
+    )
+    assert best_metrics["best_test_auc"] == pytest.approx(summary["test_auc"])
     artifacts = parent.info.artifact_uri
     assert (
         mlflow.artifacts.load_text(f"{artifacts}/trials.md").strip()
@@ -86,7 +88,7 @@ def test_trials_are_children_of_one_run_which_has_table_plot_and_the_best_settin
     assert mlflow.artifacts.load_text(f"{artifacts}/best.yaml") == Path(summary["best_model"]).read_text()
 
 
-def test_the_best_settings_train_as_the_best_trial_did(tune, run_job, small_dataset):
+def test_the_best_settings_give_the_metrics_of_the_best_trial(tune, run_job, small_dataset):
     summary = tune({"training.learning_rate": [0.01, 0.05]}).summary
     flags = ["--dataset", small_dataset, "--model", summary["best_model"], "--name", "tuned"]
     trained = run_job("train", *flags, "--num-workers", 0).summary
@@ -94,9 +96,9 @@ def test_the_best_settings_train_as_the_best_trial_did(tune, run_job, small_data
     assert trained["test_auc"] == summary["test_auc"]
 
 
-def test_an_interrupted_study_goes_on_with_its_run_and_what_it_had_not_done(tune, trained, store):
-    def interrupt(num_begun):
-        if num_begun == 2:
+def test_an_interrupted_study_resumes_in_its_run(tune, trained, store):
+    def interrupt(num_started):
+        if num_started == 2:
             raise KeyboardInterrupt
 
     trained.work = interrupt
@@ -112,20 +114,20 @@ def test_an_interrupted_study_goes_on_with_its_run_and_what_it_had_not_done(tune
     assert len(trained) == 4 and again["best"] == summary["best"]
 
 
-def test_a_run_and_a_folder_that_a_killed_job_left_are_closed(tune, store, profile_path):
+def test_the_run_and_folder_of_a_killed_job_are_cleaned_up(tune, store, profile_path):
     summary = tune({"embedding_dim": [1, 2]}, "--trials", 1, study="killed").summary
     tags = {"mlflow.parentRunId": summary["run_id"]}
     experiment = store.client.get_experiment_by_name("killed").experiment_id
-    left = store.client.create_run(experiment, tags=tags).info.run_id
-    folder = Path(yaml.safe_load(profile_path.read_text())["work_dir"]) / left
+    child = store.client.create_run(experiment, tags=tags).info.run_id
+    folder = Path(yaml.safe_load(profile_path.read_text())["work_dir"]) / child
     folder.mkdir()
     assert tune({"embedding_dim": [1, 2]}, study="killed").summary["trials"]["complete"] == 2
-    assert store.client.get_run(left).info.status == "KILLED"
+    assert store.client.get_run(child).info.status == "KILLED"
     assert not folder.exists()
 
 
-def test_a_trial_that_lags_is_given_up_after_its_epoch_without_a_look_at_the_test_rows(tune, store):
-    # In the order of the grid's seed; what hardly learns comes after what does.
+def test_a_bad_trial_is_pruned_after_its_epoch_without_test_metrics(tune, store):
+    # In the order of the grid's seed: the low learning rate comes second.
     rates = {"training.learning_rate": [0.1, 1e-9]}
     summary = tune(rates, pruner="median", startup_trials=1, seed=1, training={"max_epochs": 4}).summary
     assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 0, "left": 0}
@@ -138,19 +140,19 @@ def test_a_trial_that_lags_is_given_up_after_its_epoch_without_a_look_at_the_tes
     assert summary["best"] == {"training.learning_rate": 0.1}
 
 
-def test_a_trial_whose_loss_is_no_number_does_not_stop_the_search(tune):
+def test_a_diverged_trial_does_not_stop_the_search(tune):
     summary = tune({"training.learning_rate": [0.01, 1e30]}).summary
     assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 1, "failed": 0, "left": 0}
     assert summary["best"] == {"training.learning_rate": 0.01}
 
 
-def test_a_trial_that_no_memory_holds_does_not_stop_the_search(tune, trained):
+def test_a_trial_that_runs_out_of_memory_does_not_stop_the_search(tune, trained):
     summary = tune({"embedding_dim": [2, 10**13]}).summary
     assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 0, "failed": 3, "left": 0}
     assert sorted(trained) == [2, 10**13, 10**13, 10**13]
 
 
-def test_beyond_its_minutes_a_study_ends_with_the_running_epoch(tune, trained):
+def test_a_study_ends_with_the_running_epoch_after_its_time_limit(tune, trained):
     long = {"max_epochs": 10**6, "patience": 10**6}
     summary = tune({"embedding_dim": [1, 2]}, "--max-minutes", 0.03, training=long).summary
     assert len(trained) == 1
@@ -159,7 +161,7 @@ def test_beyond_its_minutes_a_study_ends_with_the_running_epoch(tune, trained):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "flags", "space", "told"),
+    ("parameters", "flags", "space", "message"),
     [
         (
             {"deep.dropuot": [0.1]},
@@ -179,6 +181,6 @@ def test_beyond_its_minutes_a_study_ends_with_the_running_epoch(tune, trained):
         ({"embedding_dim": [1]}, ("--study-dir", "s3://there"), {}, "--study-dir: expected a local folder"),
     ],
 )
-def test_a_mistake_is_told_before_anything_trains(tune, trained, parameters, flags, space, told):
-    assert told in tune(parameters, *flags, **space).mistake
+def test_an_error_is_reported_before_anything_trains(tune, trained, parameters, flags, space, message):
+    assert message in tune(parameters, *flags, **space).mistake
     assert trained == []

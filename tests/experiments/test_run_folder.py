@@ -1,4 +1,4 @@
-"""What a run's folder says that its training began with, what it keeps, and when it stays."""
+"""The folder of a run: resume specification, result, and when it is kept."""
 
 import json
 import os
@@ -9,12 +9,12 @@ import torch
 from deepfm import storage
 from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments.run_folder import (
-    begin,
     load_result,
     require_resumable,
     resume_spec,
     run_with_folder,
     save_result,
+    start_run,
 )
 from deepfm.metrics.binary import Metrics
 from deepfm.settings.model import ModelSettings
@@ -24,13 +24,13 @@ from deepfm.training.result import TrainingResult
 from deepfm.training.state import EpochResult, ResumePoint, TrainingHistory
 
 METRICS = Metrics(num_rows=2, logloss=0.5, auc=0.75, ctr=0.5, mean_probability=0.25, ece=0.25)
-OUTCOME = TrainingResult(
+RESULT = TrainingResult(
     TrainingHistory([EpochResult(1, 0.6, METRICS, 100.0, 1.0)], best=1), METRICS, METRICS, 7
 )
 
 
 class Manifest:
-    """All of it that tells datasets apart."""
+    """The part of a manifest that identifies the dataset."""
 
     def __init__(self, digest="d"):
         self.digest = digest
@@ -42,7 +42,7 @@ def settings(learning_rate=0.01, **deep):
     return ModelSettings.model_validate({**content, "training": training})
 
 
-BEGUN = resume_spec(settings(), Manifest(), 2, warm_start="models:/m@champion")
+SPEC = resume_spec(settings(), Manifest(), 2, warm_start="models:/m@champion")
 
 
 @pytest.fixture
@@ -56,112 +56,119 @@ def opened(store, tmp_path):
 
 
 @pytest.fixture
-def cut_off(opened):
-    """The id of a run that began, and was cut off before its first checkpoint."""
-    with pytest.raises(WorkersLostError) as lost, opened() as (run, run_url):
-        begin(run, run_url, BEGUN, None)
+def interrupted(opened):
+    """Id of a run that was interrupted before its first checkpoint."""
+    with pytest.raises(WorkersLostError) as caught, opened() as (run, run_url):
+        start_run(run, run_url, SPEC, None)
         raise WorkersLostError("a worker was lost")
-    assert str(lost.value) == f"a worker was lost; the same command with --resume {run.run_id} goes on"
+    assert str(caught.value) == f"a worker was lost; resume with the same command and --resume {run.run_id}"
     return run.run_id
 
 
-def leave_checkpoint(run_url):
+def write_checkpoint(run_url):
     Checkpoints(run_url, "weights", {}).save(ResumePoint(), {"w": torch.ones(1)}, {})
 
 
-def test_an_outcome_that_was_kept_comes_back(tmp_path):
-    save_result(f"file://{tmp_path}", OUTCOME)
-    assert load_result(f"file://{tmp_path}") == OUTCOME
+def test_a_saved_result_is_loaded(tmp_path):
+    save_result(f"file://{tmp_path}", RESULT)
+    assert load_result(f"file://{tmp_path}") == RESULT
 
 
-def test_a_run_goes_on_with_what_it_began_with(store, tmp_path, cut_off):
-    require_resumable(store, cut_off, f"file://{tmp_path}", BEGUN)
+def test_a_run_can_be_resumed_with_its_original_settings(store, tmp_path, interrupted):
+    require_resumable(store, interrupted, f"file://{tmp_path}", SPEC)
 
 
 @pytest.mark.parametrize(
-    ("now", "told"),
+    ("spec", "message"),
     [
-        (resume_spec(settings(), Manifest("e"), 2, None, "models:/m@champion"), "dataset d, .* found e"),
-        (resume_spec(settings(), Manifest(), 3, None, "models:/m@champion"), "--num-workers 2, .* found 3"),
-        (resume_spec(settings(), Manifest(), 2), "--warm-start models:/m@champion, .* found None"),
-        (resume_spec(settings(), Manifest(), 2, "models:/m@champion"), "--init-from None, .* found models:"),
+        (
+            resume_spec(settings(), Manifest("e"), 2, None, "models:/m@champion"),
+            "dataset d of the .* found e",
+        ),
+        (
+            resume_spec(settings(), Manifest(), 3, None, "models:/m@champion"),
+            "--num-workers 2 of the .* found 3",
+        ),
+        (resume_spec(settings(), Manifest(), 2), "--warm-start models:/m@champion of the .* found None"),
+        (
+            resume_spec(settings(), Manifest(), 2, "models:/m@champion"),
+            "--init-from None of the .* found models:",
+        ),
         (
             resume_spec(settings(activation="tanh"), Manifest(), 2, None, "models:/m@champion"),
-            "deep {.*'relu'.*}, .* found {.*'tanh'",
+            "deep {.*'relu'.*} of the .* found {.*'tanh'",
         ),
         (
             resume_spec(settings(0.02), Manifest(), 2, None, "models:/m@champion"),
-            "training {.*0.01.*}, .* found {.*0.02",
+            "training {.*0.01.*} of the .* found {.*0.02",
         ),
     ],
     ids=["dataset", "workers", "start", "other-start", "model", "training"],
 )
-def test_a_run_without_a_checkpoint_does_not_go_on_as_another(store, tmp_path, cut_off, now, told):
-    with pytest.raises(UserError, match=f"resume_spec.json: expected {told}"):
-        require_resumable(store, cut_off, f"file://{tmp_path}", now)
+def test_a_run_is_not_resumed_with_other_settings(store, tmp_path, interrupted, spec, message):
+    with pytest.raises(UserError, match=f"resume_spec.json: expected {message}"):
+        require_resumable(store, interrupted, f"file://{tmp_path}", spec)
 
 
-def test_a_run_that_was_cut_off_before_it_began_has_nothing_to_go_on_from(store, tmp_path, cut_off):
-    (tmp_path / cut_off / "resume_spec.json").unlink()
-    with pytest.raises(UserError, match="cut off before it had anything to go on from; train anew"):
-        require_resumable(store, cut_off, f"file://{tmp_path}", BEGUN)
+def test_a_run_without_a_resume_specification_is_not_resumed(store, tmp_path, interrupted):
+    (tmp_path / interrupted / "resume_spec.json").unlink()
+    with pytest.raises(UserError, match="interrupted before it could be resumed; start a new"):
+        require_resumable(store, interrupted, f"file://{tmp_path}", SPEC)
 
 
-@pytest.mark.parametrize("mistake", [OutOfMemoryError, UserError], ids=["memory", "a-file-that-is-damaged"])
-def test_a_mistake_after_a_checkpoint_leaves_it_and_says_how_to_go_on(store, tmp_path, opened, mistake):
-    with pytest.raises(mistake) as told, opened() as (run, run_url):
-        begin(run, run_url, BEGUN, None)
-        leave_checkpoint(run_url)
-        raise mistake("told in a line")
-    assert str(told.value) == (
-        f"told in a line; its checkpoints are kept: with the same settings --resume {run.run_id} goes on"
+@pytest.mark.parametrize("error_class", [OutOfMemoryError, UserError], ids=["out of memory", "damaged file"])
+def test_an_error_after_a_checkpoint_keeps_it_and_says_how_to_resume(store, tmp_path, opened, error_class):
+    with pytest.raises(error_class) as caught, opened() as (run, run_url):
+        start_run(run, run_url, SPEC, None)
+        write_checkpoint(run_url)
+        raise error_class("one line")
+    assert str(caught.value) == (
+        f"one line; its checkpoints are kept; resume with the same command and --resume {run.run_id}"
     )
-    require_resumable(store, run.run_id, f"file://{tmp_path}", BEGUN)
+    require_resumable(store, run.run_id, f"file://{tmp_path}", SPEC)
 
 
-def test_a_run_that_still_trains_is_not_taken_up_and_trains_on(store, opened):
-    """For the store it looks like one that was killed."""
-    told = (
-        f"run .*: expected it to be free, found process {os.getpid()} using it; wait for that, or train anew"
-    )
+def test_a_run_that_still_trains_is_not_resumed(store, opened):
+    """MLflow cannot tell it from a run that was killed."""
+    message = f"run .*: expected it to be free, found process {os.getpid()} using it; wait for that, or start"
     with opened() as (run, run_url):
-        begin(run, run_url, BEGUN, None)
-        leave_checkpoint(run_url)
-        with pytest.raises(UserError, match=told), opened(run.run_id):
+        start_run(run, run_url, SPEC, None)
+        write_checkpoint(run_url)
+        with pytest.raises(UserError, match=message), opened(run.run_id):
             pass
         assert store.find_run(run.run_id).info.status == "RUNNING"
 
 
-def test_of_two_that_take_up_a_run_one_does(store, opened, cut_off):
-    with opened(cut_off), pytest.raises(UserError, match="expected it to be free"), opened(cut_off):
+def test_only_one_of_two_processes_resumes_a_run(store, opened, interrupted):
+    with opened(interrupted), pytest.raises(UserError, match="expected it to be free"), opened(interrupted):
         pass
-    assert store.find_run(cut_off).info.status == "FINISHED"
+    assert store.find_run(interrupted).info.status == "FINISHED"
 
 
-def test_a_run_that_another_finished_in_the_meantime_is_not_trained_again(tmp_path, opened, cut_off):
-    late = opened(cut_off)
-    with opened(cut_off) as (_, run_url):
+def test_a_run_that_another_process_finished_is_not_trained_again(tmp_path, opened, interrupted):
+    late = opened(interrupted)
+    with opened(interrupted) as (_, run_url):
         storage.remove(run_url)
-    with pytest.raises(UserError, match="found one that is finished"), late:
+    with pytest.raises(UserError, match="found a finished run"), late:
         pass
-    assert not (tmp_path / cut_off).exists()
+    assert not (tmp_path / interrupted).exists()
 
 
-def test_a_mistake_before_the_first_checkpoint_leaves_nothing(tmp_path, opened):
+def test_an_error_before_the_first_checkpoint_removes_the_folder(tmp_path, opened):
     with pytest.raises(UserError, match="^too few slots$"), opened() as (run, run_url):
-        begin(run, run_url, BEGUN, None)
+        start_run(run, run_url, SPEC, None)
         raise UserError("too few slots")
     assert not (tmp_path / run.run_id).exists()
 
 
-def test_a_loss_that_is_no_number_leaves_nothing_for_it_would_come_again(tmp_path, opened):
+def test_a_nan_loss_removes_the_folder(tmp_path, opened):
     with pytest.raises(NotFiniteError, match="^nan$"), opened() as (run, run_url):
-        leave_checkpoint(run_url)
+        write_checkpoint(run_url)
         raise NotFiniteError("nan")
     assert not (tmp_path / run.run_id).exists()
 
 
-def test_a_run_that_was_resumed_keeps_its_folder_whatever_comes(tmp_path, opened, cut_off):
-    with pytest.raises(UserError, match="^too few slots$"), opened(cut_off):
+def test_a_resumed_run_always_keeps_its_folder(tmp_path, opened, interrupted):
+    with pytest.raises(UserError, match="^too few slots$"), opened(interrupted):
         raise UserError("too few slots")
-    assert json.loads((tmp_path / cut_off / "resume_spec.json").read_text()) == BEGUN
+    assert json.loads((tmp_path / interrupted / "resume_spec.json").read_text()) == SPEC

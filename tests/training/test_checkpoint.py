@@ -165,9 +165,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, told):
         other.load(other.latest())
 
 
-@pytest.mark.parametrize(
-    "state", [b"{}", b"no json", b'{"fingerprint": {}, "rows": 1, "history": {}}', None]
-)
+@pytest.mark.parametrize("state", [b"{}", b"no json", b'{"fingerprint": {}, "rows": 1, "history": {}}', None])
 def test_another_file_is_refused(tmp_path, state):
     checkpoints = checkpoints_of(tmp_path)
     tensors = {} if state is None else {"state": torch.frombuffer(bytearray(state), dtype=torch.uint8)}

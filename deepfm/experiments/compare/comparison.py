@@ -1,4 +1,4 @@
-"""Models in turn on the same rows: a parent run in MLflow, a child a model; interrupted, it goes on."""
+"""Comparison of models trained on the same rows: one MLflow run with a child per model."""
 
 import hashlib
 import json
@@ -8,16 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
-from pyspark.sql import SparkSession
-
-from deepfm import storage
 from deepfm.experiments.compare.plan import Comparison
-from deepfm.experiments.train_run import start_of_run
+from deepfm.experiments.train_run import TrainingSite, run_parameters
 from deepfm.launch.job_spec import TrainJob
-from deepfm.launch.launch import launch
-from deepfm.launch.progress import monitor_progress
 from deepfm.lock import lock_file, locked
-from deepfm.settings.deployment import WorkerSettings
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
 from deepfm.tracking.store import MlflowStore
@@ -29,67 +23,61 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One training of a model, measured on the test rows."""
+    """Test metrics of one training."""
 
     test_auc: float
     test_logloss: float
     epochs: int
-    train_seconds: float  # all epochs, an FNN's first stage included, validation not
+    train_seconds: float  # all epochs with an FNN's first stage, without validation
     samples_per_s: float
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """All trainings of a model."""
+    """Results of all seeds of a model."""
 
     model: str
     num_weights: int
     seeds: tuple[SeedResult, ...]
 
-    def mean(self, figure: str) -> float:
-        return fmean(getattr(seed, figure) for seed in self.seeds)
+    def mean(self, metric: str) -> float:
+        """Mean over the seeds."""
+        return fmean(getattr(seed, metric) for seed in self.seeds)
 
-    def spread(self, figure: str) -> float | None:
-        """Standard deviation over the seeds; None of one."""
-        return stdev(getattr(seed, figure) for seed in self.seeds) if len(self.seeds) > 1 else None
+    def spread(self, metric: str) -> float | None:
+        """Standard deviation over the seeds; None for a single seed."""
+        return stdev(getattr(seed, metric) for seed in self.seeds) if len(self.seeds) > 1 else None
 
 
 def locked_comparison(
     store: MlflowStore, experiment: str, comparison: Comparison, work_url: str
 ) -> AbstractContextManager[None]:
-    """For the block no other process does this comparison; UserError where one does.
+    """Own this comparison during the block; UserError if another process runs it.
 
-    It would take the other's run for one that was interrupted. Known is what runs on this machine, or on
-    one that has the work_dir among its own files.
+    Otherwise one process would take the run of the other for an interrupted one. Detected are processes on
+    this machine and, with a local work_dir, on machines that share it.
     """
     content = json.dumps([store.uri, experiment, comparison.key])
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
-    told = f"the comparison of these models in experiment {experiment}"
-    return locked(lock_file(work_url, f"comparison_{name}"), told, "give another --experiment")
+    description = f"the comparison of these models in experiment {experiment}"
+    return locked(lock_file(work_url, f"comparison_{name}"), description, "choose another --experiment")
 
 
-def train_in_turn(
-    spark: SparkSession | None,
-    store: MlflowStore,
-    experiment: str,
-    comparison: Comparison,
-    workers: WorkerSettings,
-    work_url: str,
-) -> Iterator[tuple[Run, list[ModelResult]]]:
-    """Train model after model -> the parent run and the results so far, after each.
+def train_models(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[Run, list[ModelResult]]]:
+    """Train one model after the other; yields the parent run and the results so far after each.
 
-    What an interrupted comparison of the same key has finished is taken from it.
+    Finished models of an interrupted comparison with the same key are not trained again.
     """
-    with _parent_run(store, experiment, comparison, work_url) as (parent, finished):
+    with _parent_run(site, comparison) as (parent, finished):
         results = []
         for settings in comparison.models:
             if settings.model in finished:
-                logger.info("%s was finished before the interruption", settings.model)
+                logger.info("model=%s was finished before the interruption", settings.model)
             else:
                 child = {"name": settings.model, "tags": {"model": settings.model}, "nested": True}
-                with store.run(experiment, **child) as run:
-                    result = _train_seeds(spark, run, comparison, settings, workers, work_url)
-                    # Last of all: a child with it is a finished one.
+                with site.store.run(site.experiment, **child) as run:
+                    result = _train_seeds(site, run, comparison, settings)
+                    # Set last: it marks the child as finished.
                     run.set_tag(_RESULT, json.dumps(asdict(result)))
                 finished[settings.model] = result
             results.append(finished[settings.model])
@@ -97,10 +85,9 @@ def train_in_turn(
 
 
 @contextmanager
-def _parent_run(
-    store: MlflowStore, experiment: str, comparison: Comparison, work_url: str
-) -> Iterator[tuple[Run, dict[str, ModelResult]]]:
-    """The parent run, taken up again where it was interrupted, and what it has finished by model."""
+def _parent_run(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[Run, dict[str, ModelResult]]]:
+    """Open the parent run, resumed if it was interrupted; yields it and its finished results by model."""
+    store, experiment = site.store, site.experiment
     condition = f"tags.{_KEY} = '{comparison.key}' and attributes.status != 'FINISHED'"
     interrupted = store.find_runs(experiment, condition)
     if not interrupted:
@@ -113,10 +100,8 @@ def _parent_run(
         if _RESULT in child.data.tags:
             result = _result_from_json(child.data.tags[_RESULT])
             finished[result.model] = result
-        elif child.info.status == "RUNNING":
-            store.client.set_terminated(child.info.run_id, "KILLED")
-            storage.remove(f"{work_url}/{child.info.run_id}")
-    logger.info("going on with run %s, which was interrupted", run_id)
+    site.end_interrupted_children(run_id)
+    logger.info("resuming run_id=%s, which was interrupted", run_id)
     with store.resumed(run_id) as parent:
         yield parent, finished
 
@@ -128,37 +113,23 @@ def _result_from_json(text: str) -> ModelResult:
 
 
 def _train_seeds(
-    spark: SparkSession | None,
-    run: Run,
-    comparison: Comparison,
-    settings: ModelSettings,
-    workers: WorkerSettings,
-    work_url: str,
+    site: TrainingSite, run: Run, comparison: Comparison, settings: ModelSettings
 ) -> ModelResult:
-    """The model trained with each seed in turn, logged into its run."""
+    """Train a model with each seed and log the trainings into its run."""
     run.log_start(
-        *start_of_run(settings, comparison.manifest, comparison.dataset_url, comparison.num_workers)
+        *run_parameters(settings, comparison.manifest, comparison.dataset_url, comparison.num_workers)
     )
     results = []
     for number in range(comparison.num_seeds):
         seed = settings.training.seed + number
-        logger.info("%s, seed %d, %d of %d", settings.model, seed, number + 1, comparison.num_seeds)
-        # Nothing goes on from these trainings.
+        logger.info("model=%s seed=%d training=%d/%d", settings.model, seed, number + 1, comparison.num_seeds)
+        # No training continues from these, so their optimizer state is not saved.
         training = settings.training.model_copy(update={"seed": seed, "save_optimizer": False})
-        run_url = f"{work_url}/{run.run_id}"
-        storage.make_folder(run_url)
-        job = TrainJob(
-            comparison.dataset_url,
-            run_url,
-            settings.model_copy(update={"training": training}),
-            workers.threads_per_worker,
-        )
-        try:
-            with monitor_progress(run_url, _curves_of_seed(run, seed)):
-                result = launch(spark, job, comparison.num_workers, workers)
-        finally:
-            storage.remove(run_url)
-        results.append(_measured(result, comparison.manifest.splits["train"].num_rows))
+        model = settings.model_copy(update={"training": training})
+        with site.temporary_run_folder(run) as run_url:
+            job = TrainJob(comparison.dataset_url, run_url, model, site.workers.threads_per_worker)
+            result = site.train(job, _log_epoch_of_seed(run, seed))
+        results.append(_seed_result(result, comparison.manifest.splits["train"].num_rows))
     result = ModelResult(settings.model, result.num_weights, tuple(results))
     run.wait()
     run.complete_curves([], [])
@@ -166,7 +137,7 @@ def _train_seeds(
     return result
 
 
-def _curves_of_seed(run: Run, seed: int) -> Callable[[dict[str, float]], None]:
+def _log_epoch_of_seed(run: Run, seed: int) -> Callable[[dict[str, float]], None]:
     def log_epoch(metrics: dict[str, float]) -> None:
         curves = {f"seed_{seed}/{name}": value for name, value in metrics.items() if name != "epoch"}
         run.log_epoch({"epoch": metrics["epoch"], **curves})
@@ -174,7 +145,7 @@ def _curves_of_seed(run: Run, seed: int) -> Callable[[dict[str, float]], None]:
     return log_epoch
 
 
-def _measured(result: TrainingResult, num_rows: int) -> SeedResult:
+def _seed_result(result: TrainingResult, num_rows: int) -> SeedResult:
     stages = [result.history] + ([result.first_stage] if result.first_stage else [])
     epochs = [epoch for stage in stages for epoch in stage.epochs]
     return SeedResult(

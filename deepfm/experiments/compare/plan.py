@@ -1,4 +1,4 @@
-"""What a comparison trains: every model with the same embedding size, deep part and budget."""
+"""Plan of a comparison: models with the same embedding size, deep part and budget."""
 
 import hashlib
 import json
@@ -10,14 +10,14 @@ from deepfm.errors import UserError
 from deepfm.settings.loader import load_settings, parse_settings
 from deepfm.settings.model import INIT_STD, ModelSettings, has_first_order
 
-_OF_THE_OPTIMIZER = (
+_OPTIMIZER_SETTINGS = (
     "optimizer", "learning_rate", "ftrl", "table_learning_rate", "table_l2", "schedule", "warmup_steps",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: the same rows, workers and seeds for every model."""
+    """Models to compare on the same rows, with the same number of workers and seeds."""
 
     dataset_url: str
     manifest: Manifest
@@ -27,49 +27,49 @@ class Comparison:
 
     @property
     def key(self) -> str:
-        """Equal for comparisons whose results can stand in one table."""
+        """Digest that is equal for comparisons whose results belong into one table."""
         models = [settings.model_dump(mode="json") for settings in self.models]
         content = [self.manifest.digest, models, self.num_seeds, self.num_workers]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -> tuple[ModelSettings, ...]:
-    """The settings FOLDER/NAME.yaml of each model, made alike `like` if it is given.
+    """Load FOLDER/NAME.yaml of each model, with the shared settings of `like` if it is given.
 
-    UserError for a kind of model named twice, or where embedding dimension, hidden units or budget differ.
+    Raises UserError if a model is named twice, or if embedding dimension, hidden units or budget differ.
     """
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise UserError(f"--models: expected each model once, found {', '.join(repeated)} again")
+        raise UserError(f"--models: expected each model once, found {', '.join(repeated)} twice")
     models = [load_settings(f"{folder}/{name}.yaml", ModelSettings) for name in names]
     kinds = [settings.model for settings in models]
     if twice := [name for name, kind in zip(names, kinds, strict=True) if kinds.count(kind) > 1]:
-        # A table has a row a kind; settings of one kind are compared by a search.
+        # The table has one row per kind of model; settings of one kind are compared by tune.py.
         raise UserError(
-            f"--models: expected each kind of model once, found {' and '.join(twice)}; leave all but one "
-            "out, or compare their settings by jobs/tune.py"
+            f"--models: expected each kind of model once, found {' and '.join(twice)}; keep one of "
+            "them, or compare their settings with tune.py"
         )
     if like is not None:
-        models = [alike(settings, like) for settings in models]
+        models = [with_shared_settings(settings, like) for settings in models]
     _require_same_budget(names, models)
     return tuple(models)
 
 
-def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
-    """The model under another's settings; its own stay the form of its products and FTRL with its rate.
+def with_shared_settings(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
+    """Replace the settings that all models share by those of `like`; FTRL keeps its optimizer settings.
 
-    UserError where the other has not what the model needs.
+    Raises UserError if `like` lacks a setting that the model needs.
     """
-    for part in ("embedding_dim", "deep"):
-        if getattr(settings, part) and not getattr(like, part):
+    for name in ("embedding_dim", "deep"):
+        if getattr(settings, name) and not getattr(like, name):
             raise UserError(
-                f"--like: expected the YAML of a model with {part}, which {settings.model} needs, found "
-                f"{like.model} without; give one that has it, such as deepfm's, or leave {settings.model} out"
+                f"--like: expected the YAML of a model with {name}, which {settings.model} needs, found "
+                f"{like.model}; use that of another model, such as deepfm, or remove {settings.model}"
             )
     training = like.training
     if settings.training.optimizer == "ftrl":
-        own = {name: getattr(settings.training, name) for name in _OF_THE_OPTIMIZER}
-        training = training.model_copy(update=own)
+        optimizer = {name: getattr(settings.training, name) for name in _OPTIMIZER_SETTINGS}
+        training = training.model_copy(update=optimizer)
     shared = {
         "embedding_dim": settings.embedding_dim and like.embedding_dim,
         "init_std": like.init_std if settings.embedding_dim else INIT_STD,
@@ -79,12 +79,12 @@ def alike(settings: ModelSettings, like: ModelSettings) -> ModelSettings:
         "training": training,
         "pretraining": None,
     }
-    made = settings.model_copy(update=shared)
-    return parse_settings(made.model_dump(), ModelSettings, f"--like {like.model}, for {settings.model}")
+    combined = settings.model_copy(update=shared)
+    return parse_settings(combined.model_dump(), ModelSettings, f"--like {like.model}, for {settings.model}")
 
 
 def _require_same_budget(names: Sequence[str], models: Sequence[ModelSettings]) -> None:
-    found: dict[str, dict] = {}
+    values_by_key: dict[str, dict] = {}
     for name, settings in zip(names, models, strict=True):
         shared = {"embedding_dim": settings.embedding_dim}
         shared["deep.hidden_units"] = settings.deep and settings.deep.hidden_units
@@ -94,10 +94,10 @@ def _require_same_budget(names: Sequence[str], models: Sequence[ModelSettings]) 
         }
         for key, value in shared.items():
             if value is not None:
-                found.setdefault(key, {})[name] = value
-    differing = {key: values for key, values in found.items() if len(set(values.values())) > 1}
+                values_by_key.setdefault(key, {})[name] = value
+    differing = {key: values for key, values in values_by_key.items() if len(set(values.values())) > 1}
     if differing:
         raise UserError(
             f"--models: expected one embedding size and budget for all, found {differing}; "
-            "change the YAMLs, or give --like one of them"
+            "change the YAMLs, or use --like with one of them"
         )

@@ -1,4 +1,4 @@
-"""The results of a comparison as Markdown, CSV and bar charts, the DeepFM paper's own figures beside them."""
+"""Results of a comparison as Markdown, CSV and bar charts, next to the values of the DeepFM paper."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from deepfm.experiments.compare.comparison import ModelResult
 
-#: As the DeepFM paper writes them.
+#: Names of the models in the DeepFM paper.
 TITLES = {
     "lr": "LR",
     "fm": "FM",
@@ -36,11 +36,11 @@ PAPER = {
 
 
 def table_rows(results: Sequence[ModelResult]) -> list[dict]:
-    """A row a model: means over the seeds, `_spread` their standard deviation (None of one seed).
+    """One row per model: means over the seeds, and in `_spread` their standard deviation (None for one seed).
 
-    `time_over_lr` is the whole training's time over LR's, None where LR is not among the models.
+    `time_over_lr` is the training time divided by that of LR, or None without LR.
     """
-    of_lr = next((result.mean("train_seconds") for result in results if result.model == "lr"), None)
+    lr_seconds = next((result.mean("train_seconds") for result in results if result.model == "lr"), None)
     rows = []
     for result in results:
         paper_auc, paper_logloss = PAPER.get(result.model, (None, None))
@@ -52,7 +52,7 @@ def table_rows(results: Sequence[ModelResult]) -> list[dict]:
                 "logloss": result.mean("test_logloss"),
                 "logloss_spread": result.spread("test_logloss"),
                 "train_seconds": result.mean("train_seconds"),
-                "time_over_lr": of_lr and result.mean("train_seconds") / of_lr,
+                "time_over_lr": lr_seconds and result.mean("train_seconds") / lr_seconds,
                 "epochs": result.mean("epochs"),
                 "samples_per_s": result.mean("samples_per_s"),
                 "num_weights": result.num_weights,
@@ -64,7 +64,7 @@ def table_rows(results: Sequence[ModelResult]) -> list[dict]:
 
 
 def markdown(rows: Sequence[dict]) -> str:
-    """The table for people."""
+    """Table in Markdown."""
     head = ["", "AUC", "logloss", "time / LR", "epochs", "samples/s", "weights", "paper: AUC", "logloss"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for row in rows:
@@ -85,7 +85,7 @@ def markdown(rows: Sequence[dict]) -> str:
 
 
 def csv_text(rows: Sequence[dict]) -> str:
-    """The table for machines."""
+    """Table in CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -94,8 +94,8 @@ def csv_text(rows: Sequence[dict]) -> str:
 
 
 def bar_chart(rows: Sequence[dict]) -> Figure:
-    """AUC, logloss and training time over LR's (the paper's figure 6), a bar a model."""
-    panels = [("auc", "AUC"), ("logloss", "logloss"), ("time_over_lr", "training time / LR's")]
+    """Bar charts of AUC, logloss and training time over LR's (figure 6 of the paper)."""
+    panels = [("auc", "AUC"), ("logloss", "logloss"), ("time_over_lr", "training time / LR")]
     panels = [(key, title) for key, title in panels if all(row[key] is not None for row in rows)]
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -107,14 +107,14 @@ def bar_chart(rows: Sequence[dict]) -> Figure:
         axes.set_title(title)
         axes.tick_params(axis="x", rotation=60)
         if key != "time_over_lr":
-            # From zero, models that differ in the third digit would look the same.
+            # With an axis from zero, differences in the third digit would be invisible.
             margin = 0.15 * (max(values) - min(values)) + 1e-4
             axes.set_ylim(min(values) - margin, max(values) + margin)
     return figure
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _number(value: float | None, spec: str) -> str:
+    return "" if value is None else format(value, spec)
 
 
 def _with_spread(value: float, spread: float | None, digits: int) -> str:

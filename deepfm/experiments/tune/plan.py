@@ -1,4 +1,4 @@
-"""What a study searches: a model's settings on the rows of one dataset."""
+"""Plan of a hyperparameter search on one dataset."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """What all trials share, and what they differ in."""
+    """Settings that all trials share, and the space of those that differ."""
 
     dataset_url: str
     manifest: Manifest
@@ -26,18 +26,18 @@ class TuningPlan:
 
     @property
     def goal(self) -> str:
-        """logloss or auc of the validation rows, by which epochs, and so trials, are compared."""
+        """Validation metric, logloss or auc, that compares epochs and trials."""
         return self.base.training.monitor
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of the trainings of one combination."""
+        """Seeds of the trainings of one combination."""
         first = self.base.training.seed
         return tuple(range(first, first + self.num_seeds))
 
     @property
     def identity(self) -> dict[str, str]:
-        """Part by part, what must be equal for trials to stand in one study."""
+        """Properties that must be equal for trials of one study."""
         return {
             "dataset": self.manifest.digest,
             "model": _digest(self.base.model_dump(mode="json")),
@@ -47,17 +47,17 @@ class TuningPlan:
         }
 
     def settings_of(self, choice: Choice) -> ModelSettings:
-        """The model that a trial trains."""
+        """Settings of the model that a trial trains."""
         return self.space.settings_of(self.base, choice)
 
-    def num_trials(self, asked: int | None) -> int:
-        """How many trials the study has when it is done; UserError where the search needs to be told."""
+    def num_trials(self, requested: int | None) -> int:
+        """Number of trials of the finished study; UserError if it is required and not given."""
         if self.space.search == "grid":
             size = self.space.grid_size * self.num_seeds
-            return size if asked is None else min(asked, size)
-        if asked is None:
-            raise UserError("--trials: search: tpe has no end of its own; say how many trials there shall be")
-        return asked
+            return size if requested is None else min(requested, size)
+        if requested is None:
+            raise UserError("--trials is required with search: tpe; give the number of trials")
+        return requested
 
 
 def build_plan(
@@ -69,26 +69,26 @@ def build_plan(
     num_workers: int,
     num_seeds: int,
 ) -> TuningPlan:
-    """The plan; UserError where the model's settings refuse a value, before anything trains."""
+    """Build the plan; UserError if a value of the space is invalid for the model."""
     if num_seeds > 1 and space.search != "grid":
         raise UserError(
-            f"--seeds {num_seeds}: only search: grid repeats its trainings, found search: {space.search}; "
-            "leave --seeds out, and train the best settings with several seeds afterwards"
+            f"--seeds {num_seeds}: only search: grid repeats trainings, found search: {space.search}; remove "
+            "--seeds, and train the best settings with several seeds afterwards"
         )
     space.check(base, "--space")
     return TuningPlan(dataset_url, manifest, base, space, num_workers, num_seeds)
 
 
 def study_name(given: str | None, plan: TuningPlan, title: str) -> str:
-    """The name given, else one that the same plan always has; UserError where it cannot name a file."""
+    """Return `given`, else a name derived from the plan; UserError if it is not a valid file name."""
     name = given or f"{plan.base.model}-{title}-{_digest(plan.identity)[:8]}"
     if not _NAME.fullmatch(name):
         raise UserError(f"--study: expected letters, digits and . _ -, found {name!r}; choose another name")
     return name
 
 
-def of_seed(choice: Choice) -> Choice:
-    """A choice without its seed: what trainings of one combination share."""
+def without_seed(choice: Choice) -> Choice:
+    """Remove the seed from a choice: trainings of one combination differ only in it."""
     return {name: label for name, label in choice.items() if name != SEED}
 
 

@@ -1,4 +1,4 @@
-"""AUC and logloss over what was tried, as in the DeepFM paper's figures 7 to 11, and Optuna's own plots."""
+"""Plots of a study: by parameter, as in figures 7 to 11 of the DeepFM paper, and those of Optuna."""
 
 import logging
 import warnings
@@ -19,41 +19,42 @@ from deepfm.experiments.tune.space import Label
 
 
 def study_figures(study: optuna.Study, found: Sequence[Combination], plan: TuningPlan) -> dict[str, Figure]:
-    """By file name: of a grid one a parameter, else Optuna's; none where no trial is complete."""
+    """Plots by file name: one per parameter for a grid, else Optuna's; empty without complete trials."""
     complete = [one for one in found if one.is_complete]
     if not complete:
         return {}
     if plan.space.search == "grid":
-        return {f"{name}.png": of_parameter(complete, plan, name) for name in plan.space.parameters}
+        return {f"{name}.png": parameter_plot(complete, plan, name) for name in plan.space.parameters}
     name = {"target_name": f"validation {plan.goal}"}
     return {
-        "history.png": _by_optuna(plots.plot_optimization_history, study, **name),
-        "importances.png": _by_optuna(plots.plot_param_importances, study, **name),
-        "slice.png": _by_optuna(plots.plot_slice, study, **name),
-        "epochs.png": _by_optuna(plots.plot_intermediate_values, study),
+        "history.png": _optuna_plot(plots.plot_optimization_history, study, **name),
+        "importances.png": _optuna_plot(plots.plot_param_importances, study, **name),
+        "slice.png": _optuna_plot(plots.plot_slice, study, **name),
+        "epochs.png": _optuna_plot(plots.plot_intermediate_values, study),
     }
 
 
-def _by_optuna(plot: Callable, study: optuna.Study, **settings) -> Figure:
-    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # names may look like numbers
-    # It draws with pyplot, in a style that it would leave behind for all figures after it.
+def _optuna_plot(plot: Callable, study: optuna.Study, **settings) -> Figure:
+    # At INFO it reports names that look like numbers.
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)
+    # Optuna sets a pyplot style, which must not affect later figures.
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that its plots are experimental
+        warnings.simplefilter("ignore")  # its plots are experimental
         figure = np.ravel(plot(study, **settings))[0].figure
     pyplot.close(figure)
     return figure
 
 
-def of_parameter(complete: Sequence[Combination], plan: TuningPlan, name: str) -> Figure:
-    """AUC and logloss by one parameter: mean and standard deviation over all else that was tried."""
+def parameter_plot(complete: Sequence[Combination], plan: TuningPlan, name: str) -> Figure:
+    """AUC and logloss by one parameter: mean and standard deviation over all other parameters."""
     tried = {one.choice[name] for one in complete}
     labels = [label for label in plan.space.parameters[name].labels if label in tried]
     chosen = best(complete, plan).choice[name]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, key, title in zip(figure.subplots(1, 2), ("auc", "logloss"), ("AUC", "logloss"), strict=True):
-        places, are_numbers = _places(axes, labels)
-        line = "-" if are_numbers else ""  # between names there is nothing
-        for part, told, marker in (("valid", "validation", "o"), ("test", "test", "s")):
+        positions, are_numbers = _positions(axes, labels)
+        line = "-" if are_numbers else ""  # a line between categories has no meaning
+        for part, title_of_part, marker in (("valid", "validation", "o"), ("test", "test", "s")):
             values = [
                 [
                     value
@@ -63,9 +64,9 @@ def of_parameter(complete: Sequence[Combination], plan: TuningPlan, name: str) -
                 ]
                 for label in labels
             ]
-            _draw(axes, places, values, told, marker + line)
+            _draw(axes, positions, values, title_of_part, marker + line)
         axes.axvline(
-            places[labels.index(chosen)], color="tab:green", linestyle=":", label="best on validation"
+            positions[labels.index(chosen)], color="tab:green", linestyle=":", label="best on validation"
         )
         axes.set_title(title)
         axes.set_xlabel(plan.space.title(name))
@@ -74,25 +75,30 @@ def of_parameter(complete: Sequence[Combination], plan: TuningPlan, name: str) -
 
 
 def _draw(
-    axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]], label: str, style: str
+    axes: Axes, positions: Sequence[float], values: Sequence[Sequence[float]], label: str, style: str
 ) -> None:
-    errors = [stdev(of_label) if len(of_label) > 1 else 0.0 for of_label in values]
+    errors = [stdev(label_values) if len(label_values) > 1 else 0.0 for label_values in values]
     bars = errors if any(errors) else None
     axes.errorbar(
-        places, [fmean(of_label) for of_label in values], yerr=bars, fmt=style, capsize=3, label=label
+        positions,
+        [fmean(label_values) for label_values in values],
+        yerr=bars,
+        fmt=style,
+        capsize=3,
+        label=label,
     )
 
 
-def _places(axes: Axes, labels: Sequence[Label]) -> tuple[list[float], bool]:
-    """Where labels stand on the x-axis, names side by side; whether they are numbers, at their place."""
+def _positions(axes: Axes, labels: Sequence[Label]) -> tuple[list[float], bool]:
+    """Positions of labels on the x-axis, and whether the labels are numbers."""
     numbers = [_number(label) for label in labels]
     if None not in numbers:
         axes.set_xticks(numbers, [str(label) for label in labels])
         return numbers, True
-    places = [float(place) for place in range(len(labels))]
-    axes.set_xticks(places, [str(label) for label in labels])
+    positions = [float(index) for index in range(len(labels))]
+    axes.set_xticks(positions, [str(label) for label in labels])
     axes.set_xlim(-0.5, len(labels) - 0.5)
-    return places, False
+    return positions, False
 
 
 def _number(label: Label) -> float | None:

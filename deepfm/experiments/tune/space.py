@@ -1,4 +1,4 @@
-"""conf/tune/*.yaml: which settings of a model are tried, with what values; checked before anything trains."""
+"""Search spaces, conf/tune/*.yaml: settings of a model and their values, validated before anything trains."""
 
 import difflib
 import itertools
@@ -15,28 +15,28 @@ from deepfm.settings.loader import Settings, parse_settings
 from deepfm.settings.model import ModelSettings
 
 SEED = "training.seed"
-#: What decides how trials are compared must be the same for all of them.
-_NOT_TO_BE_TRIED = {SEED: "give --seeds N", "training.monitor": "set it in the model's YAML"}
+#: Settings that decide how trials are compared must be the same for all trials.
+_NOT_SEARCHABLE = {SEED: "use --seeds N", "training.monitor": "set it in the model YAML"}
 _MAX_CHECKED = 5000
 
 Label = str | int | float | bool
-#: What one trial tries: label or number by the parameter's dotted name.
+#: Values of one trial: label or number by the dotted name of the parameter.
 Choice = dict[str, Label]
 
 
 class Parameter(Settings):
-    """One setting's values: those listed, or a range of numbers."""
+    """Values of one setting: a list, or a range of numbers."""
 
-    # Listed, or by a label that stands for each in tables and plots.
+    # A list, or a mapping from labels, which are shown in tables and plots, to values.
     values: tuple[Any, ...] | dict[Label, Any] | None = None
     low: int | float | None = None
     high: int | float | None = None
-    log: bool = False  # a range: evenly by its logarithm
-    step: int | float | None = Setting(default=None, gt=0)  # a range: from low in such steps
-    title: str | None = None  # in tables and plots; the dotted name where absent
+    log: bool = False  # range: uniform in the logarithm
+    step: int | float | None = Setting(default=None, gt=0)  # range: from low in steps of this size
+    title: str | None = None  # in tables and plots; default: the dotted name
 
     @model_validator(mode="after")
-    def _is_a_list_or_a_range(self):
+    def _require_list_or_range(self):
         is_range = self.low is not None or self.high is not None
         if (self.values is not None) == is_range:
             raise ValueError("expected either values or low and high")
@@ -45,91 +45,92 @@ class Parameter(Settings):
         if not is_range and not self.values:
             raise ValueError("values: expected at least one")
         if self.log and (self.low is None or self.low <= 0 or self.step):
-            raise ValueError("log: only a range from above 0 and without step can have it")
+            raise ValueError("log: requires a range with low above 0 and without step")
         if self.step and not is_range:
-            raise ValueError("step: only a range has steps")
+            raise ValueError("step: requires low and high")
         if len(self.labels) > len(set(self.labels)):
-            raise ValueError(f"values: each may be there once, found {list(self.labels)}")
+            raise ValueError(f"values: expected each once, found {list(self.labels)}")
         return self
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """Of the listed values, in the order of the file; empty of a range."""
+        """Labels of the listed values, in the order of the file; empty for a range."""
         if isinstance(self.values, dict):
             return tuple(self.values)
         return tuple(v if isinstance(v, Label) else str(v) for v in self.values or ())
 
     @property
     def probes(self) -> tuple[Label, ...]:
-        """What must be valid for all to be: the listed, or both ends of the range."""
+        """Values to validate: all listed ones, or both ends of the range."""
         return self.labels or (self.low, self.high)
 
     def value_of(self, label: Label) -> Any:
-        """The setting that a label stands for; a number of a range stands for itself."""
+        """Value of a label; a number of a range is its own label."""
         if isinstance(self.values, dict):
             return self.values[label]
         return self.values[self.labels.index(label)] if self.values else label
 
 
 class SearchSpace(Settings):
-    """What a study tries, how it chooses and when it gives a trial up."""
+    """Search space, sampler and pruner of a study."""
 
-    search: Literal["grid", "tpe"]  # every combination of listed values once; tree of Parzen estimators
-    parameters: dict[str, Parameter] = Setting(min_length=1)  # by dotted name, as in the model's YAML
-    seed: int = Setting(default=1, ge=0)  # of the search
-    # median: a trial is given up whose best epoch so far is worse than the median of the others at that
-    # epoch; hyperband: only about a third of a bracket goes on after 1, 3, 9, … epochs (Li et al. 2018).
+    search: Literal["grid", "tpe"]  # every combination once; tree-structured Parzen estimator
+    parameters: dict[str, Parameter] = Setting(min_length=1)  # by dotted name, as in the model YAML
+    seed: int = Setting(default=1, ge=0)  # of the sampler
+    # median: prune a trial whose best epoch so far is worse than the median of the others at that epoch.
+    # hyperband: only about a third of a bracket continues after 1, 3, 9, … epochs (Li et al. 2018).
     pruner: Literal["none", "median", "hyperband"] = "none"
-    startup_trials: int = Setting(default=5, ge=1)  # median: so many are finished before one is given up
-    warmup_epochs: int = Setting(default=0, ge=0)  # median: none is given up before the epoch after these
+    startup_trials: int = Setting(default=5, ge=1)  # median: finished trials before the first is pruned
+    warmup_epochs: int = Setting(default=0, ge=0)  # median: no trial is pruned during these epochs
 
     @model_validator(mode="after")
-    def _fits_the_models_settings(self):
-        mistakes = [mistake for name in self.parameters for mistake in self._mistakes_of(name)]
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
+    def _require_known_settings(self):
+        errors = [error for name in self.parameters for error in self._errors_of(name)]
+        if errors:
+            raise ValueError("; ".join(errors))
         return self
 
-    def _mistakes_of(self, name: str) -> Iterator[str]:
-        if name in _NOT_TO_BE_TRIED:
-            yield f"parameters.{name}: is the same in all trials; {_NOT_TO_BE_TRIED[name]}"
+    def _errors_of(self, name: str) -> Iterator[str]:
+        if name in _NOT_SEARCHABLE:
+            yield f"parameters.{name}: must be the same in all trials; {_NOT_SEARCHABLE[name]}"
         elif name not in SETTINGS:
             close = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.4) or sorted(SETTINGS)
-            yield f"parameters.{name}: no model has such a setting; perhaps {' or '.join(close)}"
+            yield f"parameters.{name}: no model has such a setting; did you mean {' or '.join(close)}"
         elif not self.parameters[name].labels:
             if self.search == "grid":
-                yield f"parameters.{name}: a grid needs values; a range is for search: tpe"
-            yield from self._mistakes_of_range(name)
+                yield f"parameters.{name}: a grid requires values; a range requires search: tpe"
+            yield from self._range_errors(name)
 
-    def _mistakes_of_range(self, name: str) -> Iterator[str]:
+    def _range_errors(self, name: str) -> Iterator[str]:
         kind, parameter = number_type(name), self.parameters[name]
         if kind is None:
-            yield f"parameters.{name}: is no number; give values in place of low and high"
+            yield f"parameters.{name}: is not a number; use values instead of low and high"
         numbers = (parameter.low, parameter.high, parameter.step or 1)
         if kind is int and any(number != int(number) for number in numbers):
-            yield f"parameters.{name}: is a whole number; low, high and step must be such"
+            yield f"parameters.{name}: is an integer; low, high and step must be integers"
 
     def title(self, name: str) -> str:
-        """Of a parameter, in tables and plots."""
+        """Title of a parameter in tables and plots."""
         return self.parameters[name].title or name
 
     def settings_of(self, base: ModelSettings, choice: Choice, where: str = "choice") -> ModelSettings:
-        """The model with what a trial tries; UserError where the model's settings refuse it."""
+        """Settings with the values of a trial; UserError if they are invalid."""
         content = base.model_dump()
         for name, label in choice.items():
             value = label if name == SEED else self.parameters[name].value_of(label)
             *sections, key = name.split(".")
             section = content
             for part in sections:
-                section[part] = section[part] or {}  # a section that the base does not have
+                section[part] = section[part] or {}  # the base has no such section
                 section = section[part]
             section[key] = value
         return parse_settings(content, ModelSettings, where)
 
     def check(self, base: ModelSettings, where: str) -> None:
-        """UserError for the first combination that the model's settings refuse.
+        """Raise UserError for the first combination that is invalid for the model.
 
-        Of ranges their ends are tried; of more than 5000 combinations as many by chance, and each value.
+        Ranges are represented by their ends. Of more than 5000 combinations a random sample is validated, and
+        each value at least once.
         """
         for choice in self._combinations():
             named = ", ".join(f"{name} = {label}" for name, label in choice.items())
@@ -141,21 +142,21 @@ class SearchSpace(Settings):
             for labels in itertools.product(*probes.values()):
                 yield dict(zip(probes, labels, strict=True))
             return
-        chance = random.Random(0)
+        generator = random.Random(0)
         for name, labels in probes.items():
             for label in labels:
-                yield {**{other: chance.choice(own) for other, own in probes.items()}, name: label}
+                yield {**{other: generator.choice(values) for other, values in probes.items()}, name: label}
         for _ in range(_MAX_CHECKED):
-            yield {name: chance.choice(labels) for name, labels in probes.items()}
+            yield {name: generator.choice(labels) for name, labels in probes.items()}
 
     @property
     def grid_size(self) -> int:
-        """Combinations of a grid."""
+        """Number of combinations of a grid."""
         return math.prod(len(parameter.labels) for parameter in self.parameters.values())
 
 
 def _types_by_name(model: type[BaseModel], prefix: str = "") -> dict[str, set[type]]:
-    """{dotted name: types it may have} of all settings, those of its sections included."""
+    """Map the dotted name of each setting, including nested sections, to its types."""
     types: dict[str, set[type]] = {}
     for name, field in model.model_fields.items():
         is_union = get_origin(field.annotation) in (Union, UnionType)
@@ -172,5 +173,5 @@ SETTINGS = _types_by_name(ModelSettings)
 
 
 def number_type(name: str) -> type[int] | type[float] | None:
-    """What numbers a setting takes; None where it takes none."""
+    """Number type of a setting; None if it is not a number."""
     return next((kind for kind in (int, float) if kind in SETTINGS[name]), None)

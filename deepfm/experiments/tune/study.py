@@ -1,4 +1,4 @@
-"""A study on disk, by Optuna in SQLite: what was tried, what it came to, and what comes next."""
+"""Optuna study in a SQLite file: trials, their results, and repeated trials."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,22 +17,22 @@ from deepfm.experiments.tune.plan import TuningPlan
 from deepfm.experiments.tune.space import SEED, Choice, number_type
 from deepfm.lock import locked
 
-# What a trial is told of by, in its study.
+# User attributes of a trial.
 RUN_ID, METRICS, REASON = "run_id", "metrics", "reason"
 _DIVERGED, _LOST, _TRIES, _AGAIN = "diverged", "lost", "tries", "again"
-_MAX_TRIES = 3  # of a trial whose workers were lost or ran out of memory: for want of it they will again
+_MAX_TRIES = 3  # of a trial whose workers were lost or ran out of memory
 
 
 class TrialInterruptedError(Exception):
-    """The time that the study may take is over; the trial is tried again when the study goes on."""
+    """The time limit of the study was reached; the trial is repeated when the study continues."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of a trial."""
+    """Result of a trial."""
 
     number: int
-    state: str  # complete, pruned, diverged, failed; running and waiting while the study goes on
+    state: str  # complete, pruned, diverged, failed; running, waiting
     choice: Choice
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str = ""
@@ -41,13 +41,14 @@ class TrialResult:
 
 @contextmanager
 def opened_study(folder: str, name: str, plan: TuningPlan) -> Iterator[optuna.Study]:
-    """The study of that name, new or as it was left; for one process at a time.
+    """Open the study of that name, new or existing, for one process at a time.
 
-    What ran when its process ended has failed. UserError where it is another plan's, in use, or broken.
+    Trials that were running when their process ended are marked as failed. Raises UserError if the study
+    belongs to another plan, is in use, or is damaged.
     """
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the job tells of trials in its own words
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the job logs trials itself
     path = study_path(folder, name)
-    with locked(path.with_suffix(".lock"), f"study {name}", "give another --study"):
+    with locked(path.with_suffix(".lock"), f"study {name}", "choose another --study"):
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             study = optuna.create_study(
@@ -59,7 +60,7 @@ def opened_study(folder: str, name: str, plan: TuningPlan) -> Iterator[optuna.St
             )
         except (OptunaError, SQLAlchemyError, RuntimeError) as error:
             raise UserError(
-                f"{path}: expected a study, found {error}; move it away, or name another"
+                f"{path}: expected a study, found {error}; move the file, or choose another --study"
             ) from error
         try:
             _require_same_plan(study, plan, name)
@@ -72,20 +73,20 @@ def opened_study(folder: str, name: str, plan: TuningPlan) -> Iterator[optuna.St
 
 
 def study_path(folder: str, name: str) -> Path:
-    """Its file."""
+    """File of a study."""
     return Path(folder) / f"{name}.db"
 
 
 def _require_same_plan(study: optuna.Study, plan: TuningPlan, name: str) -> None:
-    begun = study.user_attrs.get("identity")
-    if begun is None:
+    original = study.user_attrs.get("identity")
+    if original is None:
         study.set_user_attr("identity", plan.identity)
         return
-    differing = [part for part, value in plan.identity.items() if begun.get(part) != value]
+    differing = [part for part, value in plan.identity.items() if original.get(part) != value]
     if differing:
         raise UserError(
-            f"study {name}: expected what it was begun with, found another {', '.join(differing)}; "
-            "go on with the same, or give another --study"
+            f"study {name}: expected its original settings, found another {', '.join(differing)}; use the "
+            "original settings, or choose another --study"
         )
 
 
@@ -106,13 +107,13 @@ def _sampler(plan: TuningPlan, num_done: int) -> BaseSampler:
     if plan.space.search == "grid":
         grid = {name: list(parameter.labels) for name, parameter in plan.space.parameters.items()}
         return GridSampler(grid | {SEED: list(plan.seeds)}, seed=plan.space.seed)
-    # Anew for each trial: one seed for a whole process would try the first ones again in the next.
+    # One seed per trial: with one seed per process, the next process would repeat the first trials.
     chance = np.random.SeedSequence([plan.space.seed, num_done])
     return TPESampler(seed=int(chance.generate_state(1)[0]))
 
 
 def choose(trial: Trial, plan: TuningPlan) -> Choice:
-    """What a trial tries."""
+    """Choose the values of a trial."""
     choice: Choice = {}
     for name, parameter in plan.space.parameters.items():
         low, high, step = parameter.low, parameter.high, parameter.step
@@ -136,13 +137,13 @@ def run_trials(
     objective: Callable[[Trial], float],
     is_time_over: Callable[[], bool],
 ) -> Iterator[None]:
-    """Trial after trial until the study has so many, those of earlier processes counted; yields after each.
+    """Run trials until the study has `num_trials`, including earlier processes; yields after each trial.
 
-    What lost its workers, or ran out of memory, is tried again, three times at most; what was cut off
-    whenever the study goes on.
+    Trials whose workers were lost or ran out of memory are repeated, three attempts at most. Interrupted
+    trials are repeated when the study continues.
     """
     while (done := num_done(study)) < num_trials and not is_time_over():
-        _try_failed_again(study)
+        _repeat_failed_trials(study)
         study.sampler = _sampler(plan, done)
         study.optimize(
             objective, n_trials=1, catch=(WorkersLostError, OutOfMemoryError, TrialInterruptedError)
@@ -151,24 +152,24 @@ def run_trials(
 
 
 def num_done(study: optuna.Study) -> int:
-    """Trials that need not be tried again."""
+    """Number of trials that are not to be repeated."""
     return sum(
-        trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _is_given_up(trial)
+        trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _is_final_failure(trial)
         for trial in study.get_trials(deepcopy=False)
     )
 
 
-def _is_given_up(trial: FrozenTrial) -> bool:
-    lost = trial.state == TrialState.FAIL and _LOST in trial.user_attrs
-    return lost and trial.user_attrs.get(_TRIES, 1) >= _MAX_TRIES
+def _is_final_failure(trial: FrozenTrial) -> bool:
+    is_lost = trial.state == TrialState.FAIL and _LOST in trial.user_attrs
+    return is_lost and trial.user_attrs.get(_TRIES, 1) >= _MAX_TRIES
 
 
-def _try_failed_again(study: optuna.Study) -> None:
-    """Put each trial that failed, and has no successor yet, before those to come, with what it tried."""
+def _repeat_failed_trials(study: optuna.Study) -> None:
+    """Enqueue each failed trial that was not repeated yet, with the same values."""
     trials = study.get_trials(deepcopy=False)
-    again = _tried_again(trials)
+    repeated = _repeated_trials(trials)
     for trial in trials:
-        if trial.state != TrialState.FAIL or trial.number in again or _is_given_up(trial):
+        if trial.state != TrialState.FAIL or trial.number in repeated or _is_final_failure(trial):
             continue
         tries = trial.user_attrs.get(_TRIES, 1) + (_LOST in trial.user_attrs)
         study.add_trial(
@@ -177,31 +178,31 @@ def _try_failed_again(study: optuna.Study) -> None:
                 params=trial.params,
                 distributions=trial.distributions,
                 user_attrs={_AGAIN: trial.number, _TRIES: tries},
-                system_attrs=trial.system_attrs,  # by which the grid knows its place
+                system_attrs=trial.system_attrs,  # the grid sampler needs its position
             )
         )
 
 
-def _tried_again(trials: list[FrozenTrial]) -> set[int]:
+def _repeated_trials(trials: list[FrozenTrial]) -> set[int]:
     return {trial.user_attrs[_AGAIN] for trial in trials if _AGAIN in trial.user_attrs}
 
 
 def mark_diverged(trial: Trial, reason: str) -> None:
-    """Its loss was no number: to the search one that was given up, worse than any that ended."""
+    """Mark a trial whose loss was NaN: the search treats it as pruned."""
     trial.set_user_attr(_DIVERGED, True)
     trial.set_user_attr(REASON, reason)
 
 
 def mark_lost(trial: Trial, reason: str) -> None:
-    """Its workers were lost, or ran out of memory."""
+    """Mark a trial whose workers were lost or ran out of memory."""
     trial.set_user_attr(_LOST, True)
     trial.set_user_attr(REASON, reason)
 
 
 def results_of(study: optuna.Study) -> list[TrialResult]:
-    """What became of every trial so far, in the order of their numbers."""
+    """Results of all trials, by number."""
     trials = study.get_trials(deepcopy=False)
-    again = _tried_again(trials)
+    repeated = _repeated_trials(trials)
     names = {TrialState.FAIL: "failed"}
     return [
         TrialResult(
@@ -210,7 +211,7 @@ def results_of(study: optuna.Study) -> list[TrialResult]:
             dict(trial.params),
             trial.user_attrs.get(METRICS, {}),
             trial.user_attrs.get(REASON, ""),
-            trial.number in again,
+            trial.number in repeated,
         )
         for trial in trials
     ]

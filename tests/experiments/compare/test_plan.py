@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from deepfm.errors import UserError
-from deepfm.experiments.compare.plan import Comparison, alike, load_models
+from deepfm.experiments.compare.plan import Comparison, load_models, with_shared_settings
 from deepfm.settings.model import ModelSettings
 
 TRAINING = {"batch_size": 8, "max_epochs": 2, "learning_rate": 0.01}
@@ -34,14 +34,14 @@ LIKE = settings("deepfm", embedding_dim=9, deep={"hidden_units": [7]}, w_reg=0.1
 
 
 def test_alike_takes_sizes_penalties_and_training():
-    fm = alike(settings("fm", training={**TRAINING, "max_epochs": 5}), LIKE)
+    fm = with_shared_settings(settings("fm", training={**TRAINING, "max_epochs": 5}), LIKE)
     assert (fm.embedding_dim, fm.w_reg, fm.v_reg, fm.init_std) == (9, 0.1, 0.2, 0.3)
     assert fm.training == LIKE.training
-    assert alike(settings("dnn"), LIKE).deep.hidden_units == (7,)
+    assert with_shared_settings(settings("dnn"), LIKE).deep.hidden_units == (7,)
 
 
 def test_alike_gives_no_model_parts_that_it_has_not():
-    lr, fm = alike(settings("lr"), LIKE), alike(settings("fm"), LIKE)
+    lr, fm = with_shared_settings(settings("lr"), LIKE), with_shared_settings(settings("fm"), LIKE)
     assert (lr.embedding_dim, lr.deep, lr.v_reg, fm.deep) == (None, None, 0.0, None)
     assert lr.init_std == settings("lr").init_std
     for made in (lr, fm):
@@ -49,12 +49,12 @@ def test_alike_gives_no_model_parts_that_it_has_not():
 
 
 def test_alike_leaves_a_model_its_form_of_products():
-    assert alike(settings("opnn", outer="pooled"), LIKE).outer == "pooled"
+    assert with_shared_settings(settings("opnn", outer="pooled"), LIKE).outer == "pooled"
 
 
 def test_alike_leaves_lr_ftrl_with_its_rate_and_nothing_else():
     training = {"batch_size": 1, "max_epochs": 9, "learning_rate": 0.7, "optimizer": "ftrl"}
-    made = alike(settings("lr", training=training), LIKE).training
+    made = with_shared_settings(settings("lr", training=training), LIKE).training
     assert (made.optimizer, made.learning_rate, made.ftrl.beta) == ("ftrl", 0.7, 1.0)
     assert (made.batch_size, made.max_epochs) == (8, 2)
 
@@ -62,7 +62,9 @@ def test_alike_leaves_lr_ftrl_with_its_rate_and_nothing_else():
 @pytest.mark.parametrize("schedule", [{"schedule": "cosine"}, {"warmup_steps": 5}])
 def test_alike_leaves_ftrl_its_constant_rate(schedule):
     training = {**TRAINING, "optimizer": "ftrl"}
-    made = alike(settings("lr", training=training), settings("deepfm", training={**TRAINING, **schedule}))
+    made = with_shared_settings(
+        settings("lr", training=training), settings("deepfm", training={**TRAINING, **schedule})
+    )
     assert (made.training.schedule, made.training.warmup_steps) == ("constant", 0)
 
 
@@ -74,7 +76,7 @@ def test_a_like_without_what_a_model_needs_is_refused(model, like, part):
     with pytest.raises(
         UserError, match=f"^--like: expected the YAML of a model with {part}, which {model} needs"
     ):
-        alike(settings(model), settings(like))
+        with_shared_settings(settings(model), settings(like))
 
 
 def test_lr_has_no_embedding_size_to_differ_in(folder):
@@ -107,7 +109,7 @@ def test_two_settings_of_one_kind_are_refused(folder):
     """The table and what is finished go by the kind: one would stand for the other."""
     path = folder(settings("fm"))
     Path(path, "quick.yaml").write_text(Path(path, "fm.yaml").read_text())
-    with pytest.raises(UserError, match="found fm and quick; leave all but one out"):
+    with pytest.raises(UserError, match="found fm and quick; keep one of them"):
         load_models(["fm", "quick"], path, None)
 
 

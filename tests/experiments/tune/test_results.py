@@ -8,12 +8,12 @@ import pytest
 
 from deepfm.experiments.tune.results import (
     best,
+    best_summary,
     best_yaml,
     combinations,
     counts,
     csv_text,
     markdown,
-    summary_of,
 )
 from deepfm.experiments.tune.study import TrialResult
 from deepfm.settings.loader import load_settings
@@ -90,7 +90,7 @@ def test_without_a_complete_trial_there_is_no_best(plan_of):
     plan = plan_of({"embedding_dim": [2]})
     found = combinations([trial(0, 2, 0.3, state="pruned")], plan)
     assert best(found, plan) is None
-    assert summary_of(None, Path("best.yaml")) == {"best": None, "best_model": None}
+    assert best_summary(None, Path("best.yaml")) == {"best": None, "best_model": None}
 
 
 def test_the_best_settings_are_a_models_yaml(plan_of, base, tmp_path):

@@ -36,19 +36,19 @@ def test_values_that_are_no_numbers_or_names_are_labelled_by_their_text(base):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("deep__dropuot", {"values": [0.1]}, "no model has such a setting; perhaps deep.dropout"),
-        ("dropout", {"values": [0.1]}, "perhaps deep.dropout"),
-        ("training__seed", {"values": [1, 2]}, "is the same in all trials; give --seeds N"),
-        ("training__monitor", {"values": ["auc"]}, "set it in the model's YAML"),
+        ("deep__dropuot", {"values": [0.1]}, "no model has such a setting; did you mean deep.dropout"),
+        ("dropout", {"values": [0.1]}, "did you mean deep.dropout"),
+        ("training__seed", {"values": [1, 2]}, "must be the same in all trials; use --seeds N"),
+        ("training__monitor", {"values": ["auc"]}, "set it in the model YAML"),
         ("deep__dropout", {}, "expected either values or low and high"),
         ("deep__dropout", {"values": [0.1], "low": 0, "high": 1}, "expected either values or low and high"),
         ("deep__dropout", {"low": 0.5, "high": 0.1}, "low below high"),
         ("deep__dropout", {"low": 0.5}, "low and high: expected both"),
-        ("deep__dropout", {"low": 0, "high": 0.5, "log": True}, "log: only a range from above 0"),
-        ("deep__dropout", {"values": [0.1, 0.1]}, "each may be there once"),
+        ("deep__dropout", {"low": 0, "high": 0.5, "log": True}, "log: requires a range with low above 0"),
+        ("deep__dropout", {"values": [0.1, 0.1]}, "expected each once"),
         ("deep__dropout", {"values": []}, "expected at least one"),
-        ("deep__activation", {"low": 1, "high": 2}, "is no number"),
-        ("embedding_dim", {"low": 0.5, "high": 2}, "is a whole number"),
+        ("deep__activation", {"low": 1, "high": 2}, "is not a number"),
+        ("embedding_dim", {"low": 0.5, "high": 2}, "is an integer"),
         ("deep__dropout", {"value": [0.1]}, "unknown key parameters.deep.dropout.value"),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_wrong_parameter_is_told(name, content, told):
 
 
 def test_a_grid_takes_no_range():
-    with pytest.raises(UserError, match="a grid needs values; a range is for search: tpe"):
+    with pytest.raises(UserError, match="a grid requires values; a range requires search: tpe"):
         space_of(deep__dropout={"low": 0.0, "high": 0.5})
 
 

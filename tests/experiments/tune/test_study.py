@@ -203,7 +203,7 @@ def test_by_auc_more_is_better(study_of, plan_of):
 def test_a_study_of_another_plan_is_not_gone_on_with(study_of, plan_of):
     with study_of(plan_of({"embedding_dim": [2, 4]})):
         pass
-    with pytest.raises(UserError, match="found another space; go on with the same, or give another --study"):
+    with pytest.raises(UserError, match="found another space; use the original settings, or choose"):
         study_of(plan_of({"embedding_dim": [2, 8]})).__enter__()
     with pytest.raises(UserError, match="found another space, number of seeds"):
         study_of(plan_of({"embedding_dim": [2, 8]}, seeds=2)).__enter__()
@@ -222,5 +222,5 @@ def test_a_study_is_for_one_process_at_a_time(study_of, plan_of):
 
 def test_a_file_that_is_no_study_is_told(study_of, plan_of, tmp_path):
     (tmp_path / "study.db").write_text("no database, whatever its name says\n" * 50)
-    with pytest.raises(UserError, match=r"study\.db: expected a study, found .*move it away"):
+    with pytest.raises(UserError, match=r"study\.db: expected a study, found .*move the file"):
         study_of(plan_of({"embedding_dim": [2]})).__enter__()
