@@ -87,12 +87,12 @@ def test_a_run_can_be_resumed_with_its_original_settings(store, tmp_path, interr
         ),
         (
             resume_spec(settings(), Manifest(), 3, None, "models:/m@champion"),
-            "--num-workers 2 of the .* found 3",
+            "--num-workers 2 .* found 3",
         ),
         (resume_spec(settings(), Manifest(), 2), "--warm-start models:/m@champion of the .* found None"),
         (
             resume_spec(settings(), Manifest(), 2, "models:/m@champion"),
-            "--init-from None of the .* found models:",
+            "--init-from None .* found models:",
         ),
         (
             resume_spec(settings(activation="tanh"), Manifest(), 2, None, "models:/m@champion"),

@@ -60,7 +60,7 @@ def test_alike_leaves_lr_ftrl_with_its_rate_and_nothing_else():
 
 
 @pytest.mark.parametrize("schedule", [{"schedule": "cosine"}, {"warmup_steps": 5}])
-def test_alike_leaves_ftrl_its_constant_rate(schedule):
+def test_shared_settings_keep_the_constant_rate_of_ftrl(schedule):
     training = {**TRAINING, "optimizer": "ftrl"}
     made = with_shared_settings(
         settings("lr", training=training), settings("deepfm", training={**TRAINING, **schedule})
