@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from deepfm import storage
 from deepfm.artifact.artifact import save_artifact
-from deepfm.artifact.reference import reference_of
+from deepfm.artifact.reference import build_reference
 from deepfm.dataset.manifest import Manifest
 from deepfm.experiments import model_card
 from deepfm.experiments.result_metrics import result_figures
@@ -136,7 +136,7 @@ def register_result(
     with tempfile.TemporaryDirectory() as parent:
         folder = f"{parent}/{job.model.model}"  # its name is seen in MLflow
         os.mkdir(folder)
-        reference = reference_of(result, manifest.fields.names)
+        reference = build_reference(result, manifest.fields.names)
         save_artifact(f"file://{folder}", job.model, manifest, vocabulary, weights, reference)
         tags = {"dataset": manifest.digest, "model": job.model.model}
         tags |= {key: f"{getattr(result.test, key):.6f}" for key in ("logloss", "auc")}
