@@ -30,8 +30,8 @@ def _column_type(field: Field, known: pa.Array) -> AnyType | Array | DataType:
     if field.kind == "list":
         return DataType.string
     if field.kind == "category":
-        # Ids such as 4711 may arrive as integers, or as floats in a column with gaps. If 007 is a known value,
-        # a column of numbers cannot distinguish it from 7, so numbers are refused.
+        # Ids such as 4711 may arrive as integers, or as floats in a column with gaps. If 007 is a known
+        # value, a column of numbers cannot distinguish it from 7, so numbers are refused.
         return AnyType() if _are_integers(known) else DataType.string
     # MLflow's long refuses integers with gaps, which pandas stores as floats; its double refuses integers
     # without gaps. The model itself checks numbers and times.

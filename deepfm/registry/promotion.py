@@ -54,8 +54,8 @@ def move_champion(
     """Make `version` champion and record the change in the history.
 
     `expected`: champion at the time of the decision; `previous`: version that the next rollback would
-    restore, by default the current champion. Raise UserError if the champion has changed since, or if a concurrent
-    change won: of two concurrent changes exactly one wins.
+    restore, by default the current champion. Raise UserError if the champion has changed since, or if a
+    concurrent change won: of two concurrent changes exactly one wins.
     """
     claim = uuid.uuid4().hex
     current = champion_version(store, name)

@@ -25,7 +25,7 @@ def test_only_pythons_with_pyarrow_wheels_are_green(version, level):
     ("answer", "level", "text"),
     [
         ('openjdk version "17.0.15" 2025-04-15', "green", "17"),
-        ('openjdk version "11.0.2" 2019-01-15', "red", "is Java 11, wanted 17 or newer"),
+        ('openjdk version "11.0.2" 2019-01-15', "red", "is Java 11, expected 17 or newer"),
         ('java version "1.8.0_412"', "red", "is Java 8"),
         ('openjdk version "25" 2025-09-16', "yellow", "25"),
         ("java: command is a stand-in", "red", "does not answer -version as a Java does"),
