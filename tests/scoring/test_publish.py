@@ -116,6 +116,24 @@ def test_a_day_records_its_provenance(published):
     assert day.scored_at.endswith("+00:00")
 
 
+def test_the_provenance_file_has_flat_keys(published):
+    document = json.loads((published[0] / f"ds={DAY}" / "_provenance.json").read_text())
+    assert set(document) == {
+        "rows_scored", "rows_bad", "name", "version", "mean_probability", "model_digest", "input_url",
+        "input_digest", "code_version", "scored_at", "num_compared", "warnings", "kept",
+    }  # fmt: skip
+
+
+def test_a_day_with_an_unknown_key_is_not_a_published_day(output):
+    storage.make_folder(f"file://{output}/ds={DAY}")
+    known = {"name": "ctr", "version": "1", "rows_scored": 1, "rows_bad": 0, "mean_probability": 0.5}
+    storage.write_json(f"file://{output}/ds={DAY}/_provenance.json", known)
+    assert published_day(f"file://{output}", DAY).provenance.kept is None
+    storage.write_json(f"file://{output}/ds={DAY}/_provenance.json", known | {"rows": 1})
+    with pytest.raises(UserError, match="expected a day that score.py published"):
+        published_day(f"file://{output}", DAY)
+
+
 def test_a_published_day_is_described_without_reading_its_rows(published):
     assert published_day(f"file://{published[0]}", DAY) == published[1]
 
