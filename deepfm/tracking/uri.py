@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from deepfm.errors import JobFailedError, UserError
 
@@ -74,6 +74,8 @@ def _retry_with_backoff(attempt: Callable[[], None], retry_s: float) -> None:
 
 def _check_server(uri: str) -> None:
     try:
+        if not urlsplit(uri).netloc:
+            raise ValueError("it names no host")
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
             pass
     except urllib.error.HTTPError as error:
