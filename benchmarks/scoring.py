@@ -139,7 +139,7 @@ def by_our_tasks(ids: DataFrame, model: ScoringModel, *, bf16: bool) -> DataFram
 
 def _probabilities(shipped: str, rows: pa.Table, columns: list[str], bf16: bool) -> pa.RecordBatch:
     block = to_int32_matrix([rows.column(name).to_numpy() for name in columns])
-    logits = torch.from_numpy(shipped_model(shipped).logits_of_ids(block, bf16=bf16))
+    logits = torch.from_numpy(shipped_model(shipped).logits_from_ids(block, bf16=bf16))
     return pa.RecordBatch.from_arrays([pa.array(torch.sigmoid(logits).numpy())], names=["probability"])
 
 

@@ -104,8 +104,16 @@ class Finished:
 
     @property
     def mistake(self) -> str:
-        """The one line that tells the user of a mistake; nothing else came of the job."""
-        assert (self.status, self.stdout) == (2, "")
+        """The one-line error of a job that must not be retried: exit status 2."""
+        return self._error_line(2)
+
+    @property
+    def failure(self) -> str:
+        """The one-line error of a job that may succeed when retried: exit status 1."""
+        return self._error_line(1)
+
+    def _error_line(self, status: int) -> str:
+        assert (self.status, self.stdout) == (status, "")
         assert "Traceback" not in self.stderr
         (line,) = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
         return line.removeprefix("error: ")

@@ -84,10 +84,11 @@ def build(run_job, tmp_path):
 def train(run_job, store, tmp_path, profile_path, request):
     """train.py; what it tells of a mistake, after a look at what is left of its run and version."""
 
-    def mistake(dataset, *flags, model=MODEL, num_workers=0):
+    def mistake(dataset, *flags, model=MODEL, num_workers=0, error="mistake"):
         name = request.node.name
         paths = ["--dataset", dataset, "--model", write_yaml(tmp_path / "model.yaml", model)]
-        told = run_job("train", *paths, "--name", name, "--num-workers", num_workers, *flags).mistake
+        job = run_job("train", *paths, "--name", name, "--num-workers", num_workers, *flags)
+        told = getattr(job, error)
         assert store.client.search_registered_models(f"name = '{name}'") == []
         assert not list(profile_path.parent.glob("runs/*"))
         return told
@@ -108,10 +109,10 @@ def champion(save_model, register, store):
 def score(run_job, tmp_path):
     """score.py; what it tells of a mistake, after a look at what is left of its day."""
 
-    def mistake(log, model_uri, *flags, date=NIGHT, output="scores"):
+    def mistake(log, model_uri, *flags, date=NIGHT, output="scores", error="mistake"):
         before = files(tmp_path)
         paths = ["--input", log, "--output", tmp_path / output, "--model-uri", model_uri]
-        told = run_job("score", "--date", date, *paths, *flags).mistake
+        told = getattr(run_job("score", "--date", date, *paths, *flags), error)
         assert files(tmp_path) == before
         return told
 
@@ -294,13 +295,13 @@ def nowhere():
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_an_mlflow_server_that_is_away_is_told(train, score, run_job, dataset, log, nowhere):
-    for told in (
-        train(dataset, "--tracking-uri", nowhere),
-        score(log(), "models:/ctr@champion", "--tracking-uri", nowhere),
-        run_job("promote", "--name", "ctr", "--tracking-uri", nowhere).mistake,
+def test_an_unreachable_mlflow_server_is_reported_with_status_1(train, score, run_job, dataset, log, nowhere):
+    for message in (
+        train(dataset, "--tracking-uri", nowhere, error="failure"),
+        score(log(), "models:/ctr@champion", "--tracking-uri", nowhere, error="failure"),
+        run_job("promote", "--name", "ctr", "--tracking-uri", nowhere).failure,
     ):
-        assert f"{nowhere}: no MLflow server answers there" in told
+        assert f"{nowhere}: no MLflow server answers there" in message
 
 
 # --- days and outputs
@@ -335,19 +336,19 @@ def test_columns_that_cannot_be_kept_are_told(score, log, champion, keep):
 # --- as processes: the scheduler's view
 
 PROCESSES = {
-    "date": ["score", "--date=../x", "--model-uri=models:/ctr@champion", "--input=log", "--output=scores"],
-    "server": ["promote", "--name=ctr", "--tracking-uri=http://127.0.0.1:9"],
+    "date": (2, "score", "--date=../x", "--model-uri=models:/ctr@champion", "--input=log", "--output=scores"),
+    "server": (1, "promote", "--name=ctr", "--tracking-uri=http://127.0.0.1:9"),
 }
 
 
 @pytest.mark.parametrize("case", PROCESSES)
-def test_a_mistake_ends_the_process_with_one_line(case, tmp_path):
-    job, *flags = PROCESSES[case]
+def test_an_error_ends_the_process_with_its_status_and_one_line(case, tmp_path):
+    status, job, *flags = PROCESSES[case]
     profile = yaml.safe_load((ROOT / "conf/profile/local.yaml").read_text())
     profile["mlflow"]["retry_s"] = 1
     (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile))
     command = [sys.executable, f"jobs/{job}.py", *flags, f"--profile={tmp_path}/profile.yaml"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (2, "")
-    lines = [line for line in done.stderr.splitlines() if "trying again" not in line]
+    assert (done.returncode, done.stdout) == (status, "")
+    lines = [line for line in done.stderr.splitlines() if "retrying for" not in line]
     assert [line.partition(" ")[0] for line in lines] == ["error:"]

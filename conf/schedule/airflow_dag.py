@@ -12,8 +12,8 @@ that tells impressions apart:
      "datasets": "hdfs:///ctr/datasets", "data": "conf/data/mine.yaml", "model": "conf/model/deepfm.yaml",
      "name": "ctr_deepfm", "workers": 2, "key": "impression_id", "profile": "conf/profile/local.yaml"}
 
-A job's exit status is its contract: 0 done (drift is told as a warning), 2 a mistake that a retry would
-repeat, or no MLflow within the profile's retry_s when the job began, 1 anything else. A day that is published
+A job's exit status is its contract: 0 done (drift is reported as a warning), 2 invalid input or
+configuration, which a retry would repeat, 1 any other failure, such as an unreachable MLflow. A day that is published
 already, or a dataset that is built, is left alone, so a task may be tried again at any moment. For nights in
 which Airflow was off: airflow dags backfill -s FIRST -e LAST ctr_score_nightly.
 

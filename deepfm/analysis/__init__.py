@@ -1,1 +1,1 @@
-"""Analyses of a trained model and its runs, as the notebooks show them."""
+"""Analyses of trained models and their runs, shown in the notebooks."""

@@ -1,4 +1,4 @@
-"""The curves of runs, read back from MLflow as a table."""
+"""Metric curves of MLflow runs as a table."""
 
 import pandas as pd
 
@@ -7,9 +7,9 @@ from deepfm.tracking.store import MlflowStore
 
 
 def training_curves(store: MlflowStore, runs: dict[str, MlflowRun], metrics: list[str]) -> pd.DataFrame:
-    """Runs by the name they shall have -> (run, epoch, metric…), a row an epoch; nan where one has no point.
+    """Return the columns (run, epoch, metric…), one row per run and epoch; NaN if a curve has no point.
 
-    Curves of a comparison's seeds are called seed_N/NAME there.
+    `runs`: by the name to show. The curves of a comparison's seeds are named seed_N/NAME.
     """
     points = [
         (name, point.step, metric, point.value)
@@ -18,5 +18,5 @@ def training_curves(store: MlflowStore, runs: dict[str, MlflowRun], metrics: lis
         for point in store.client.get_metric_history(run.info.run_id, metric)
     ]
     table = pd.DataFrame(points, columns=["run", "epoch", "metric", "value"])
-    wide = table.pivot_table(index=["run", "epoch"], columns="metric", values="value", sort=False)
-    return wide.reindex(columns=metrics).rename_axis(columns=None).reset_index()
+    by_epoch = table.pivot_table(index=["run", "epoch"], columns="metric", values="value", sort=False)
+    return by_epoch.reindex(columns=metrics).rename_axis(columns=None).reset_index()

@@ -1,4 +1,4 @@
-"""A field's embeddings, and which of them lie close together."""
+"""Embeddings of a field and their nearest neighbours."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from deepfm.models.layers import FieldEmbedding
 
 
 def field_embeddings(embedding: FieldEmbedding, num_ids: Sequence[int], field: int) -> Tensor:
-    """(num_ids[field], K): the embeddings of one field by id; `num_ids` as the table was made with."""
+    """Return the (num_ids[field], K) embeddings of one field by id; `num_ids`: those of the model."""
     start = sum(num_ids[:field])
     return embedding.table.weight.detach()[start : start + num_ids[field]]
 
 
-def nearest(v: Tensor, row: int, num: int) -> tuple[list[int], list[float]]:
-    """(n, K) embeddings -> the `num` rows closest to one of them by cosine, and those cosines; not itself.
+def nearest(v: Tensor, row: int, num_neighbours: int) -> tuple[list[int], list[float]]:
+    """(n, K) embeddings -> the other `num_neighbours` rows nearest to `row` by cosine, and the cosines.
 
-    Length is left out: it grows with how often an id was trained, and says little of what it means.
+    The length of an embedding is ignored: it depends on how often an id was trained, not on its meaning.
     """
     directions = normalize(v, dim=1)
     cosines = directions @ directions[row]
     cosines[row] = -2.0  # below any other
-    found = cosines.topk(min(num, len(v) - 1))
-    return found.indices.tolist(), found.values.tolist()
+    neighbours = cosines.topk(min(num_neighbours, len(v) - 1))
+    return neighbours.indices.tolist(), neighbours.values.tolist()

@@ -1,4 +1,4 @@
-"""What a trained model loses without a field: its metrics with the field's values exchanged among rows."""
+"""Permutation importance: the loss of a trained model's metrics when a field's values are shuffled."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from deepfm.metrics.binary import Metrics
 from deepfm.training.batch import Batch
 from deepfm.training.evaluation import evaluate
 
-#: Impressions that go through the network at a time.
-_ROWS_AT_ONCE = 8192
+#: Impressions per forward pass.
+_BATCH_SIZE = 8192
 
 
 @dataclass(frozen=True)
 class FieldImportance:
-    """Of one field: the means over some exchanges."""
+    """Importance of one field: means over the repeats."""
 
-    auc_loss: float  # AUC as it is less AUC without the field
+    auc_loss: float  # AUC with the field minus AUC with the field shuffled
     logloss_increase: float  # nats per impression
 
 
@@ -34,7 +34,7 @@ class _Rows:
     num_rows_all_ranks: int
 
     def chunks(self) -> Iterator["_Rows"]:
-        for rows in torch.arange(len(self.ids)).split(_ROWS_AT_ONCE):
+        for rows in torch.arange(len(self.ids)).split(_BATCH_SIZE):
             x = None if self.x is None else self.x[rows]
             yield _Rows(self.ids[rows], x, self.labels[rows], len(rows))
 
@@ -48,29 +48,30 @@ def permutation_importance(
     seed: int = 0,
     logit_correction: float = 0.0,
 ) -> list[FieldImportance]:
-    """By field, of impressions that the model was not trained on; `slots`: the columns of each field.
+    """Return the importance of each field on impressions that the model was not trained on.
 
-    A field's values are exchanged at random among the impressions, `num_repeats` times: it keeps its
-    distribution, and says nothing of the click any more (L. Breiman, "Random Forests", 2001, sec. 10). Of
-    two fields that say the same each seems to matter little: the other is still there.
+    `slots`: the columns of each field. A field's values are shuffled among the impressions, `num_repeats`
+    times: the field keeps its distribution and becomes independent of the label (L. Breiman, "Random
+    Forests", 2001, sec. 10). Two redundant fields both get a low importance, as the other one remains.
     """
     random = torch.Generator().manual_seed(seed)
-    whole = _measured(model, _Rows(batch.ids, batch.x, batch.labels, len(batch.ids)), logit_correction)
-    found = []
+    baseline = _evaluate(model, _Rows(batch.ids, batch.x, batch.labels, len(batch.ids)), logit_correction)
+    importances = []
     for field in slots:
-        without = [
-            _measured(model, _exchanged(batch, field, random), logit_correction) for _ in range(num_repeats)
+        shuffled = [
+            _evaluate(model, _shuffle_field(batch, field, random), logit_correction)
+            for _ in range(num_repeats)
         ]
-        auc, logloss = (fmean(getattr(metrics, key) for metrics in without) for key in ("auc", "logloss"))
-        found.append(FieldImportance(whole.auc - auc, logloss - whole.logloss))
-    return found
+        auc, logloss = (fmean(getattr(metrics, key) for metrics in shuffled) for key in ("auc", "logloss"))
+        importances.append(FieldImportance(baseline.auc - auc, logloss - baseline.logloss))
+    return importances
 
 
-def _measured(model: nn.Module, rows: _Rows, logit_correction: float) -> Metrics:
+def _evaluate(model: nn.Module, rows: _Rows, logit_correction: float) -> Metrics:
     return evaluate(model, SingleProcess(), rows.chunks(), logit_correction)
 
 
-def _exchanged(batch: Batch, field: slice, random: torch.Generator) -> _Rows:
+def _shuffle_field(batch: Batch, field: slice, random: torch.Generator) -> _Rows:
     order = torch.randperm(len(batch.ids), generator=random)
     ids, x = batch.ids.clone(), None if batch.x is None else batch.x.clone()
     ids[:, field] = ids[order, field]

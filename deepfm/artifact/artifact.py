@@ -1,4 +1,4 @@
-"""The model as a folder: model.json, weights.safetensors, vocabulary, sealed; loading it runs no code."""
+"""Model artifact: a folder with model.json, weights.safetensors, vocabulary and checksums, without code."""
 
 from dataclasses import dataclass
 
@@ -24,20 +24,20 @@ from deepfm.settings.loader import Settings, parse_settings
 from deepfm.settings.model import ModelSettings
 from deepfm.weights import load_weights, save_weights
 
-#: Impressions that go through the network at a time: of fewer, what a call costs by itself is felt; of more,
-#: what one layer hands the next has left the caches.
-_ROWS_AT_ONCE = 4096
+#: Impressions per forward pass: with fewer, the overhead of a call dominates; with more, activations do not
+#: stay in the CPU caches.
+_BATCH_SIZE = 4096
 
 
 class ModelCard(Settings):
-    """model.json: all but the numbers."""
+    """Content of model.json: everything except weights and vocabulary."""
 
     model: ModelSettings
     data: DataSettings  # how raw rows are read
     num_ids: tuple[int, ...]  # by field
     vocabulary: str  # fingerprint
-    dataset: str  # digest of what it was trained on
-    input: InputLog  # where that came from; its test rows measure candidates against champions
+    dataset: str  # digest of the training dataset
+    input: InputLog  # log of that dataset; its test rows compare candidate and champion
 
 
 def save_artifact(
@@ -48,11 +48,11 @@ def save_artifact(
     weights: dict[str, Tensor],
     reference: Reference | None = None,
 ) -> None:
-    """Write a trained model into a folder that exists; UserError where the parts do not belong together."""
+    """Write a trained model into an existing folder; raise UserError if the vocabulary does not match."""
     if vocabulary.fingerprint != manifest.vocabulary:
         raise UserError(
-            f"the dataset was encoded with vocabulary {manifest.vocabulary} but {vocabulary.fingerprint} "
-            "lies beside it; build the dataset again"
+            f"the dataset was encoded with vocabulary {manifest.vocabulary}, but its folder contains "
+            f"{vocabulary.fingerprint}; build the dataset again"
         )
     card = ModelCard(
         model=model,
@@ -72,59 +72,59 @@ def save_artifact(
 
 @dataclass(frozen=True)
 class ServingModel:
-    """A loaded model: raw columns in, probabilities out; the same for scores, gate and pyfunc."""
+    """A loaded model that maps raw columns to probabilities, used by scoring, gate and pyfunc."""
 
     card: ModelCard
     encoder: Encoder
     network: torch.nn.Module
-    logit_correction: float = 0.0  # for training rows that were left out: see features.sampling
-    reference: Reference | None = None  # what a night is compared with
+    logit_correction: float = 0.0  # for down-sampled training rows, see features.sampling
+    reference: Reference | None = None  # for the drift of scored days
 
     def logits(
-        self, raw: pa.Table, of_fields: FieldValueCounts | None = None, *, bf16: bool = False
+        self, raw: pa.Table, field_counts: FieldValueCounts | None = None, *, bf16: bool = False
     ) -> np.ndarray:
-        """Typed raw columns (see features.parse.ParsedRows.raw) of n rows -> (n,) float32 logits.
+        """Typed raw columns (see click_log.parse.ParsedRows.raw) of n rows -> (n,) float32 logits.
 
-        `of_fields`: counts what the rows hold. `bf16`: matrix products in bfloat16.
+        `field_counts` is updated with the rows' ids. `bf16`: matrix products in bfloat16.
         """
-        return self.logits_of_ids(to_int32_matrix(self.encoder.encode(raw)), of_fields, bf16=bf16)
+        return self.logits_from_ids(to_int32_matrix(self.encoder.encode(raw)), field_counts, bf16=bf16)
 
     @torch.inference_mode()
-    def logits_of_ids(
-        self, block: np.ndarray, of_fields: FieldValueCounts | None = None, *, bf16: bool = False
+    def logits_from_ids(
+        self, block: np.ndarray, field_counts: FieldValueCounts | None = None, *, bf16: bool = False
     ) -> np.ndarray:
-        """The same for n rows that are encoded already, an (n, S) int32 block (see dataset.stack)."""
+        """(n, S) int32 encoded rows (see dataset.columns) -> (n,) float32 logits."""
         if not len(block):
             return np.empty(0, np.float32)
         logits = []
-        for start in range(0, len(block), _ROWS_AT_ONCE):
-            ids, x = to_model_inputs(block[start : start + _ROWS_AT_ONCE], self.encoder.fields)
-            if of_fields:
-                of_fields.update(ids)
+        for start in range(0, len(block), _BATCH_SIZE):
+            ids, x = to_model_inputs(block[start : start + _BATCH_SIZE], self.encoder.fields)
+            if field_counts:
+                field_counts.update(ids)
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits.append(self.network(ids, x).float())
         return (torch.cat(logits) + self.logit_correction).numpy()
 
     def probabilities(self, raw: pa.Table) -> np.ndarray:
         """Typed raw columns of n rows -> (n,) float64 probabilities of a click."""
-        return as_probabilities(self.logits(raw))
+        return to_probabilities(self.logits(raw))
 
 
-def as_probabilities(logits: np.ndarray) -> np.ndarray:
+def to_probabilities(logits: np.ndarray) -> np.ndarray:
     """(n,) float32 logits -> (n,) float64 probabilities."""
     return torch.sigmoid(torch.from_numpy(logits).double()).numpy()
 
 
 def load_artifact(folder_url: str) -> ServingModel:
-    """Read what `save_artifact` wrote; UserError where a part is missing, changed or another model's."""
+    """Read what `save_artifact` wrote; raise UserError if a file is missing, changed or of another model."""
     verify_checksums(folder_url)
-    where = f"{folder_url}/model.json"
-    card = parse_settings(storage.read_json(where), ModelCard, where)
+    card_url = f"{folder_url}/model.json"
+    card = parse_settings(storage.read_json(card_url), ModelCard, card_url)
     vocabulary = Vocabulary.load(folder_url)
     if vocabulary.fingerprint != card.vocabulary:
         raise UserError(
-            f"{folder_url}: the model was trained with vocabulary {card.vocabulary} but "
-            f"{vocabulary.fingerprint} lies beside its weights; register the model again"
+            f"{folder_url}: the model was trained with vocabulary {card.vocabulary}, but the folder contains "
+            f"{vocabulary.fingerprint}; register the model again"
         )
     network = build_model(
         card.model, card.num_ids, vocabulary.fields.num_crossed, vocabulary.fields.num_slots

@@ -1,4 +1,4 @@
-"""What a night is compared with: the model's scores and fields on its test rows."""
+"""Reference for drift: scores and field values of a model's test rows."""
 
 from deepfm import storage
 from deepfm.settings.loader import Settings, parse_settings
@@ -8,17 +8,17 @@ REFERENCE = "reference.json"
 
 
 class Reference(Settings):
-    """Counts of the test rows, which no down-sampling has thinned."""
+    """Counts of the test rows, which are never down-sampled."""
 
-    scores: tuple[int, ...]  # (SCORE_BINS,), by logit; see training.metrics
+    scores: tuple[int, ...]  # (SCORE_BINS,), by logit; see metrics.binary
     names: tuple[str, ...]  # of the F fields
-    fields: tuple[tuple[int, ...], ...]  # (F, NUM_KINDS); see training.field_tally
+    fields: tuple[tuple[int, ...], ...]  # (F, NUM_KINDS); see metrics.field_counts
     mean_probability: float
     ctr: float
 
 
-def reference_of(result: TrainingResult, names: tuple[str, ...]) -> Reference:
-    """Of a finished training."""
+def build_reference(result: TrainingResult, names: tuple[str, ...]) -> Reference:
+    """Build the reference from a finished training."""
     return Reference(
         scores=tuple(map(sum, zip(*result.test_scores, strict=True))),
         names=names,
@@ -29,11 +29,11 @@ def reference_of(result: TrainingResult, names: tuple[str, ...]) -> Reference:
 
 
 def save_reference(folder_url: str, reference: Reference) -> None:
-    """Into a model's folder, before it is sealed."""
+    """Write the reference into a model folder, before its checksums."""
     storage.write_json(f"{folder_url}/{REFERENCE}", reference.model_dump(mode="json"))
 
 
 def load_reference(folder_url: str) -> Reference | None:
-    """None where the model was registered without one."""
-    where = f"{folder_url}/{REFERENCE}"
-    return parse_settings(storage.read_json(where), Reference, where) if storage.exists(where) else None
+    """Read a model folder's reference; None if the model was registered without one."""
+    url = f"{folder_url}/{REFERENCE}"
+    return parse_settings(storage.read_json(url), Reference, url) if storage.exists(url) else None

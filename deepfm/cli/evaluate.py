@@ -37,32 +37,33 @@ from deepfm.tracking.store import open_store
 def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> dict:
     profile = load_profile(profile_path)
     scores_url, input_url = storage.absolute_url(scores_path), storage.absolute_url(input_path)
-    day = published_day(scores_url, date)
-    if day is None:
+    published = published_day(scores_url, date)
+    if published is None:
         raise UserError(f"{day_url(scores_url, date)}: expected a published day, found none; score it first")
     names = tuple(name.strip() for name in key.split(",") if name.strip())
     if not names:
         raise UserError(f"--key: expected columns such as C1,C2, found {key!r}; name those kept when scored")
     store = open_store(profile.mlflow, tracking_uri)
-    version = store.resolve(f"models:/{day.name}/{day.version}")
+    provenance = published.provenance
+    version = store.resolve(f"models:/{provenance.name}/{provenance.version}")
     with tempfile.TemporaryDirectory() as folder:
         settings = load_artifact(f"file://{store.download(version, folder)}").card.data
     with spark_session(profile, "evaluate") as spark, progress_shown(spark, "evaluate"):
         live = live_metrics(spark, scores_url, date, input_url, settings, names)
     metrics = {**asdict(live.metrics), "calibration": live.metrics.calibration}
-    known = {name: float(value) for name, value in metrics.items() if value is not None}
-    figures = {name: value for name, value in known.items() if math.isfinite(value)}
-    trend = log_live_metrics(store, day.name, date, figures)
+    defined = {name: float(value) for name, value in metrics.items() if value is not None}
+    finite = {name: value for name, value in defined.items() if math.isfinite(value)}
+    trend = log_live_metrics(store, provenance.name, date, finite)
     return {
         "date": date,
-        "name": day.name,
-        "version": day.version,
-        **figures,
+        "name": provenance.name,
+        "version": provenance.version,
+        **finite,
         "num_rows": live.metrics.num_rows,
         "rows_without_label": live.rows_without_label,
         "labels_without_score": live.labels_without_score,
         "trend": [
-            {"date": night, "auc": found.get("auc"), "logloss": found.get("logloss")}
-            for night, found in trend
+            {"date": day, "auc": metrics.get("auc"), "logloss": metrics.get("logloss")}
+            for day, metrics in trend
         ],
     }

@@ -70,10 +70,10 @@ class JobCommand(click.Command):
 def job(function: Callable[..., dict]) -> Callable[..., None]:
     """Turn a function that returns the job's summary into a command with the jobs' contract.
 
-    The command takes --verbose. The summary is the last line of stdout, as JSON. Exit status 0: done. 2: a
-    mistake of the user's, or no MLflow within the profile's retry_s when the job starts, told in one line on
-    stderr. 1: anything else; where it is no fault of ours in one line too, else with its stack trace. 130 and
-    143: ended by Ctrl-C and SIGTERM.
+    The command takes --verbose. The summary is the last line of stdout, as JSON. Exit status 0: done. 2:
+    invalid input or configuration, reported in one line on stderr; do not retry. 1: any other failure, which
+    may succeed if retried; one line if MLflow is unreachable for the profile's retry_s or workers are lost,
+    else a stack trace. 130 and 143: ended by Ctrl-C and SIGTERM.
     """
 
     @wraps(function)
@@ -151,9 +151,9 @@ def _of_a_lost_store(error: Exception) -> JobFailedError | UserError | None:
     """What to tell of an error that says that MLflow's store is away or lets nobody in; None for others."""
     if "mlflow" not in sys.modules:
         return None
-    from deepfm.tracking.errors import as_told  # after MLflow, whose import takes seconds
+    from deepfm.tracking.errors import to_job_error  # after MLflow, whose import takes seconds
 
-    return as_told(error)
+    return to_job_error(error)
 
 
 def _finite(value: object) -> object:

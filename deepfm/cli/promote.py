@@ -16,7 +16,7 @@ from deepfm.cli.spark.progress import progress_shown
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
 from deepfm.registry import gate, promotion
-from deepfm.scoring.compare import measure
+from deepfm.scoring.compare import compare_models
 from deepfm.tracking.store import open_store
 
 
@@ -51,12 +51,12 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
         return _summary(name, champion, False, champion, (f"version {champion} is champion already",))
     rival = store.resolve(f"models:/{name}/{champion}") if champion else None
     with spark_session(profile, "promote") as spark, progress_shown(spark, "promote"):
-        measured = measure(spark, store, candidate, rival, profile.promotion)
-    verdict = gate.decide(*measured, profile.promotion)
+        evaluations = compare_models(spark, store, candidate, rival, profile.promotion)
+    verdict = gate.decide(*evaluations, profile.promotion)
     if verdict.promoted:
         reasons, chosen = verdict.reasons, str(candidate.version)
         promotion.move_champion(store, name, chosen, "promote", reasons, expected=champion)
-    store.keep_verdict(candidate, gate.document(*measured, verdict))
+    store.log_verdict(candidate, gate.document(*evaluations, verdict))
     return _summary(name, str(candidate.version), verdict.promoted, champion, verdict.reasons)
 
 

@@ -16,17 +16,26 @@ from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracki
 from deepfm.cli.spark.progress import progress_shown
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
-from deepfm.scoring.day_history import log_published_day
+from deepfm.scoring.daily_runs import log_published_day
 from deepfm.scoring.days import (
-    PublishedDay,
     day_url,
-    days_of,
+    parse_days,
     published_day,
     require_keepable,
     require_kept,
 )
-from deepfm.scoring.score_day import ScoringDay, fetch_model, score_day
+from deepfm.scoring.score_day import ScoringDay, check_day, fetch_model, score_day
 from deepfm.tracking.store import open_store
+
+#: Counts in the summary of a dry run.
+_NOT_SCORED = {
+    "rows_scored": 0,
+    "rows_bad": 0,
+    "mean_probability": None,
+    "input_digest": "",
+    "scored_at": "",
+    "warnings": [],
+}
 
 
 @click.command(cls=JobCommand, help=__doc__)
@@ -50,7 +59,7 @@ def score(
 ) -> dict:  # fmt: skip
     profile = load_profile(profile_path)
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
-    days = days_of(date, first, last)
+    days = parse_days(date, first, last)
     keep, key = _names(keep), _names(key)
     if max_psi is not None and not max_psi > 0:
         raise UserError(f"--max-psi: expected a number above 0, found {max_psi:g}; 0.25 is much for a PSI")
@@ -58,33 +67,40 @@ def score(
     require_keepable(keep, key)
     store = open_store(profile.mlflow, tracking_uri)
     version = store.resolve(model_uri)
-    standing = {} if overwrite or dry_run else {day: published_day(output_url, day) for day in days}
-    done = {day: found for day, found in standing.items() if found}
+    published = {} if overwrite or dry_run else {day: published_day(output_url, day) for day in days}
+    done = {day: existing for day, existing in published.items() if existing}
     for day in done:
         require_kept(output_url, day, done[day], keep)
         click.echo(f"{day_url(output_url, day)} is published already; --overwrite scores it again", err=True)
-    scored = dict(done)
+    summaries = {
+        day: _summary(day, existing.to_document(), existing.rows_in, day_url(output_url, day))
+        for day, existing in done.items()
+    }
     if len(done) < len(days):
         with spark_session(profile, "score") as spark, progress_shown(spark, "score"):
             model = fetch_model(spark, store, version)
             for day in (day for day in days if day not in done):
-                night = ScoringDay(day, input_url, output_url, keep, key)
-                precision = profile.scoring.precision
-                scored[day] = score_day(spark, model, night, limits, precision=precision, publish=not dry_run)
-                for warning in scored[day].warnings:
+                scoring_day = ScoringDay(day, input_url, output_url, keep, key)
+                url, precision = day_url(output_url, day), profile.scoring.precision
+                if dry_run:
+                    checked = check_day(spark, model, scoring_day, precision=precision)
+                    summaries[day] = _summary(day, {**_NOT_SCORED, **asdict(checked)}, 0, url)
+                    continue
+                scored = score_day(spark, model, scoring_day, limits, precision=precision)
+                for warning in scored.warnings:
                     click.echo(f"warning: {day}: {warning}", err=True)
-                if not dry_run:
-                    log_published_day(store, day_url(output_url, day), day, scored[day])
-    told = [
-        _told(day, scored[day], day_url(output_url, day), day not in done and not dry_run) for day in days
-    ]
-    return told[0] if date else {"days": told, "published_now": sum(day["published_now"] for day in told)}
+                log_published_day(store, url, day, scored)
+                summaries[day] = _summary(day, scored.to_document(), scored.rows_in, url, published_now=True)
+    if date:
+        return summaries[date]
+    ordered = [summaries[day] for day in days]
+    return {"days": ordered, "published_now": sum(summary["published_now"] for summary in ordered)}
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _told(day: str, found: PublishedDay, output: str, is_new: bool) -> dict:
-    known = {key: value for key, value in asdict(found).items() if key not in ("code_version", "input_url")}
-    return {"date": day, "rows_in": found.rows_in, **known, "output": output, "published_now": is_new}
+def _summary(day: str, document: dict, rows_in: int, output: str, *, published_now: bool = False) -> dict:
+    shown = {key: value for key, value in document.items() if key not in ("code_version", "input_url")}
+    return {"date": day, "rows_in": rows_in, **shown, "output": output, "published_now": published_now}

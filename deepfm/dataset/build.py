@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from deepfm import storage
 from deepfm.click_log.click_log import ClickLog
 from deepfm.click_log.raw_rows import raw_rows
+from deepfm.click_log.rejected_rows import REJECTED
 from deepfm.click_log.split import SPLITS, DaySplit, Split
 from deepfm.dataset.base_dataset import base_vocabulary
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
@@ -38,7 +39,7 @@ from deepfm.settings.data import DataSettings
 
 #: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
 BUILDING = "_building"
-REJECTED = "_rejected"
+
 #: Of what workers and driver hand to each other; see features.scratch.
 SCRATCH = "_scratch"
 

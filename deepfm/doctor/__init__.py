@@ -1,1 +1,1 @@
-"""Checks of the machine against what the jobs need; each failed check names a remedy."""
+"""Checks of the machine for the requirements of the jobs; each failed check names a remedy."""

@@ -1,4 +1,4 @@
-"""One line of what the doctor says."""
+"""One line of the doctor's report."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Level = Literal["green", "yellow", "red"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was found, and the line to run where that is not enough."""
+    """Result of one check: what was checked, what was found, and the command to run if it is not green."""
 
     what: str
     level: Level
@@ -16,21 +16,21 @@ class Finding:
     remedy: str = ""
 
     def __post_init__(self):
-        # What libraries say may have many lines; a finding has one.
+        # Messages of libraries may have many lines; a finding has one.
         object.__setattr__(self, "found", " ".join(self.found.split()))
         assert (self.level == "green") == (not self.remedy), self
 
 
 def green(what: str, found: str) -> Finding:
-    """All is well."""
+    """The check passed."""
     return Finding(what, "green", found)
 
 
 def yellow(what: str, found: str, remedy: str) -> Finding:
-    """The jobs run, but slower or with less than they could have."""
+    """Jobs run, but more slowly or with fewer resources than possible."""
     return Finding(what, "yellow", found, remedy)
 
 
 def red(what: str, found: str, remedy: str) -> Finding:
-    """A job will fail of it."""
+    """Jobs will fail."""
     return Finding(what, "red", found, remedy)

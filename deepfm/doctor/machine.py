@@ -1,4 +1,4 @@
-"""The machine: Python, Java, compiler, memory, disk, folders that are written."""
+"""Checks of the machine: Python, Java, environment variables, compiler, memory, disk, folders."""
 
 import os
 import shutil
@@ -7,88 +7,102 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deepfm.doctor.finding import Finding, green, red, yellow
+from deepfm.spark.environment import variable_conflicts
 from deepfm.spark.java import OLDEST, REMEDY, find_java, java_obstacle
 
 _PYTHONS = ((3, 10), (3, 12))
-#: The last Java that the pinned Spark was released for.
+#: Latest Java that the pinned Spark supports.
 _NEWEST_JAVA = 21
 _GIB = 2**30
 
 
 def check_python(version: tuple[int, int], path: str) -> Finding:
-    """The interpreter that runs the jobs: pyarrow 14 has wheels for these only."""
-    found = f"{version[0]}.{version[1]} ({path}), wanted 3.10 to 3.12"
+    """Check the interpreter of the jobs: pyarrow 14 has wheels for 3.10 to 3.12 only."""
+    found = f"{version[0]}.{version[1]} ({path}), expected 3.10 to 3.12"
     if _PYTHONS[0] <= version <= _PYTHONS[1]:
         return green("Python", found)
     return red("Python", found, "rm -rf .venv && make env PYTHON=python3.12")
 
 
 def check_java(environment: Mapping[str, str]) -> Finding:
-    """The Java that Spark will start."""
+    """Check the Java that Spark will start."""
     java = find_java(environment)
     if obstacle := java_obstacle(java, environment):
-        return red("Java", f"{obstacle}, wanted {OLDEST} or newer", REMEDY)
-    found = f"{java.version} ({java.path}), wanted {OLDEST} to {_NEWEST_JAVA}"
+        return red("Java", f"{obstacle}, expected {OLDEST} or newer", REMEDY)
+    found = f"{java.version} ({java.path}), expected {OLDEST} to {_NEWEST_JAVA}"
     if java.version > _NEWEST_JAVA:
-        return yellow("Java", found, f"{REMEDY}, where Spark fails: it was not released for newer ones")
+        return yellow("Java", found, f"{REMEDY}, if Spark fails: it does not support newer versions")
     return green("Java", found)
 
 
-def check_compiler(environment: Mapping[str, str], include: str, *, horovod_is_there: bool) -> Finding:
-    """A C++ compiler and Python's headers, of which only Horovod's build has need."""
+def check_spark_variables(
+    environment: Mapping[str, str], python: str, spark_version: str, master: str
+) -> Finding:
+    """Check that no environment variable selects another Spark or Python."""
+    what, conflicts = "Spark's variables", variable_conflicts(environment, python, spark_version, master)
+    if conflicts:
+        names = " ".join(name for name, _ in conflicts)
+        return red(what, "; ".join(problem for _, problem in conflicts), f"unset {names}")
+    return green(what, "none selects another Spark or Python")
+
+
+def check_compiler(environment: Mapping[str, str], include: str, *, has_horovod: bool) -> Finding:
+    """Check for a C++ compiler and Python's headers, which only the build of Horovod needs."""
     names = [environment.get("CXX") or "c++", "g++", "clang++"]
     compiler = next(filter(None, (shutil.which(n, path=environment.get("PATH", "")) for n in names)), None)
     if compiler and Path(include, "Python.h").exists():
         return green("C++ compiler", f"{compiler}, Python's headers in {include}")
     missing = "no compiler" if compiler is None else f"no Python.h in {include}"
     remedy = "apt-get install g++ python3-dev"
-    if horovod_is_there:
+    if has_horovod:
         return yellow("C++ compiler", f"{missing}; Horovod is built already", f"{remedy}, to build it again")
     return red("C++ compiler", f"{missing}, and Horovod is not built yet", remedy)
 
 
-def check_memory(total: int, available: int, wanted: int) -> Finding:
-    """Bytes of this machine beside what Spark's driver and the workers take."""
-    found = f"{_gib(available)} free of {_gib(total)}, the profile wants about {_gib(wanted)}"
-    if total < wanted:
-        return red("memory", found, "lower spark.driver.memory in the profile, or give fewer --num-workers")
-    if available < wanted:
-        return yellow("memory", found, "end what else runs here, or lower spark.driver.memory in the profile")
+def check_memory(total: int, available: int, required: int) -> Finding:
+    """Compare this machine's memory with that of Spark's driver and the workers, in bytes."""
+    found = f"{_gib(available)} free of {_gib(total)}, the profile needs about {_gib(required)}"
+    if total < required:
+        return red("memory", found, "lower spark.driver.memory in the profile, or use fewer --num-workers")
+    if available < required:
+        return yellow("memory", found, "end other processes, or lower spark.driver.memory in the profile")
     return green("memory", found)
 
 
-def check_disk(what: str, folder: Path, *, need: int = _GIB, ease: int = 10 * _GIB) -> Finding:
-    """Free bytes where a folder is or will be: red below `need`, yellow below `ease`."""
-    where = _nearest(folder)
+def check_disk(what: str, folder: Path, *, required: int = _GIB, recommended: int = 10 * _GIB) -> Finding:
+    """Check the free bytes at a folder: red below `required`, yellow below `recommended`."""
+    existing = _nearest_existing(folder)
     try:
-        free = shutil.disk_usage(where).free
+        free = shutil.disk_usage(existing).free
     except OSError as error:
-        return red(what, f"{where}: {error.strerror}", f"mend the link or mount its disk: ls -l {where}")
-    found = f"{_gib(free)} free at {where}"
-    remedy = f"free some, or name a folder on another disk: df -h {where}"
-    if free < need:
-        return red(what, f"{found}, wanted at least {_gib(need)}", remedy)
+        return red(what, f"{existing}: {error.strerror}", f"fix the link or mount its disk: ls -l {existing}")
+    found = f"{_gib(free)} free at {existing}"
+    remedy = f"free some space, or choose a folder on another disk: df -h {existing}"
+    if free < required:
+        return red(what, f"{found}, expected at least {_gib(required)}", remedy)
     return (
-        yellow(what, f"{found}, {_gib(ease)} are comfortable", remedy) if free < ease else green(what, found)
+        yellow(what, f"{found}, {_gib(recommended)} are recommended", remedy)
+        if free < recommended
+        else green(what, found)
     )
 
 
 def check_writable(what: str, folder: Path) -> Finding:
-    """Whether files can be made there; nothing is left behind, and the folder is not made."""
-    where = _nearest(folder)
+    """Check that files can be created; no file is left behind, and the folder is not created."""
+    existing = _nearest_existing(folder)
     try:
-        with tempfile.TemporaryFile(dir=where) as probe:
+        with tempfile.TemporaryFile(dir=existing) as probe:
             probe.write(b"x" * 4096)
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        remedy = f"mkdir -p {folder} && chmod u+w {folder}, or name another folder in the profile"
-        return red(what, f"{where} cannot be written: {error.strerror or error}", remedy)
+        remedy = f"mkdir -p {folder} && chmod u+w {folder}, or choose another folder in the profile"
+        return red(what, f"{existing} cannot be written: {error.strerror or error}", remedy)
     return green(what, f"{folder} can be written")
 
 
-def _nearest(folder: Path) -> Path:
-    """The folder, or the first above it that is there, whatever kind of file it is."""
+def _nearest_existing(folder: Path) -> Path:
+    """Return the path or its first existing parent, whatever its type."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 

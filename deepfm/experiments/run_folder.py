@@ -10,7 +10,7 @@ from deepfm.errors import NotRegisteredError, UserError, WorkersLostError
 from deepfm.experiments.warm_start import Start
 from deepfm.lock import lock_file, locked
 from deepfm.settings.model import ModelSettings
-from deepfm.tracking.errors import FAILURES, reason_of
+from deepfm.tracking.errors import FAILURES, failure_reason
 from deepfm.tracking.run import Run
 from deepfm.tracking.store import MlflowStore
 from deepfm.tracking.uri import TrackingUnavailableError
@@ -49,13 +49,13 @@ def run_with_folder(
         storage.make_folder(run_url)
         try:
             yield run, run_url
-        except (UserError, *FAILURES) as error:
+        except (UserError, TrackingUnavailableError, *FAILURES) as error:
             if load_result(run_url) is not None and isinstance(error, (TrackingUnavailableError, *FAILURES)):
                 raise _not_registered(store, run_url, error) from error
             is_resumable = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
             if not (resumed_run or is_resumable or load_result(run_url)):
                 storage.remove(run_url)
-            if is_resumable and isinstance(error, UserError):
+            if is_resumable and isinstance(error, (UserError, TrackingUnavailableError)):
                 remedy = f"its checkpoints are kept; resume with the same command and --resume {run.run_id}"
                 raise type(error)(f"{error}; {remedy}") from error
             raise
@@ -78,7 +78,9 @@ def _has_checkpoint(run_url: str) -> bool:
 
 
 def _not_registered(store: MlflowStore, run_url: str, error: Exception) -> NotRegisteredError:
-    reason = str(error).partition(";")[0] if isinstance(error, TrackingUnavailableError) else reason_of(error)
+    reason = (
+        str(error).partition(";")[0] if isinstance(error, TrackingUnavailableError) else failure_reason(error)
+    )
     reason = reason.removeprefix(f"{store.uri}: ")
     return NotRegisteredError(
         f"the model is trained, but {store.uri} did not register it: {reason}; the weights are kept: "

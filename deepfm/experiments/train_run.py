@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from deepfm import storage
 from deepfm.artifact.artifact import save_artifact
-from deepfm.artifact.reference import reference_of
+from deepfm.artifact.reference import build_reference
 from deepfm.dataset.manifest import Manifest
 from deepfm.experiments import model_card
 from deepfm.experiments.result_metrics import result_figures
@@ -187,7 +187,7 @@ def register_result(
     with tempfile.TemporaryDirectory() as parent:
         folder = f"{parent}/{job.model.model}"  # MLflow shows this name
         os.mkdir(folder)
-        reference = reference_of(result, manifest.fields.names)
+        reference = build_reference(result, manifest.fields.names)
         save_artifact(f"file://{folder}", job.model, manifest, vocabulary, weights, reference)
         tags = {"dataset": manifest.digest, "model": job.model.model}
         tags |= {key: f"{getattr(result.test, key):.6f}" for key in ("logloss", "auc")}

@@ -17,7 +17,7 @@ from deepfm.model_factory import build_model
 from deepfm.models.grow_tables import Growth
 from deepfm.settings.model import OWN_SETTINGS, ModelSettings
 from deepfm.tracking.entities import ModelVersion
-from deepfm.tracking.errors import FAILURES, as_told
+from deepfm.tracking.errors import FAILURES, to_job_error
 from deepfm.tracking.run import Run
 from deepfm.tracking.store import MlflowStore
 from deepfm.weights import load_weights, save_weights
@@ -146,7 +146,7 @@ def _optimizer_state(store: MlflowStore, version: ModelVersion) -> dict[str, Ten
         try:
             path = store.download_artifact(uri, folder)
         except FAILURES as error:
-            if as_told(error):
+            if to_job_error(error):
                 raise
             return {}
         except OSError:

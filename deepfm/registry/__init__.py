@@ -1,1 +1,1 @@
-"""Versions of a registered model: the promotion gate and its aliases."""
+"""Promotion gate and aliases of registered models."""

@@ -1,4 +1,4 @@
-"""Whether a candidate becomes champion: what was measured of both on the same rows, against limits."""
+"""Promotion gate: decides from metrics on the same rows whether a candidate becomes champion."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -8,11 +8,12 @@ from deepfm.metrics.binary import Metrics
 from deepfm.settings.deployment import PromotionLimits
 
 _NUM_RESAMPLES = 2_000
+_MIN_GROUPS = 30
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The impressions with one value of a field."""
+    """Metrics of the impressions with one value of a field."""
 
     num_rows: int
     ctr: float
@@ -21,154 +22,156 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One model on the held-out rows."""
+class ModelEvaluation:
+    """Metrics of one model on the held-out rows."""
 
     metrics: Metrics
-    # (G, 2): the logloss summed over the rows of each of G random groups, and their number. A row is in the
-    # same group for every model.
+    # (G, 2): logloss sum and number of rows of each of G random groups. A row is in the same group for every
+    # model.
     groups: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     slices: dict[str, dict[str, Slice]] = field(default_factory=dict)  # by field and value
-    unknown: dict[str, float] = field(default_factory=dict)  # by field: share of the rows whose value is
+    unknown: dict[str, float] = field(default_factory=dict)  # by field: share of rows with an unknown value
     load_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the candidate becomes champion, and why."""
+    """Decision of the gate and its reasons."""
 
     promoted: bool
     reasons: tuple[str, ...]
 
 
-def decide(candidate: Measured, champion: Measured | None, limits: PromotionLimits) -> Verdict:
-    """Compare both on the same rows: promoted where nothing is worse than allowed.
+def decide(candidate: ModelEvaluation, champion: ModelEvaluation | None, limits: PromotionLimits) -> Verdict:
+    """Compare both on the same rows; the candidate is promoted if every check passes.
 
-    Without a champion only what a model promises by itself is looked at: its calibration may be anything, as
-    there is nothing better to score with, but its scores must be numbers.
+    Without a champion, the candidate's scores only have to be finite: there is no better model to score with.
     """
-    one = candidate.metrics
+    new = candidate.metrics
     if champion is None:
-        is_number = bool(np.isfinite([one.logloss, one.mean_probability]).all())
-        reasons = ("there is no champion yet", _described(one))
-        return Verdict(is_number, reasons if is_number else ("FAILED: its scores are no numbers", reasons[1]))
-    other = champion.metrics
+        is_finite = bool(np.isfinite([new.logloss, new.mean_probability]).all())
+        reason = "there is no champion yet" if is_finite else "FAILED: its scores are NaN or infinite"
+        return Verdict(is_finite, (reason, _format_metrics(new)))
+    old = champion.metrics
     checks = [
         (
-            one.logloss - other.logloss <= limits.max_logloss_increase,
-            f"logloss {one.logloss:.5f}, the champion's {other.logloss:.5f}{_interval(candidate, champion)}, "
-            f"may be {limits.max_logloss_increase} more",
+            new.logloss - old.logloss <= limits.max_logloss_increase,
+            f"logloss {new.logloss:.5f}, the champion's {old.logloss:.5f}{_interval(candidate, champion)}, "
+            f"allowed increase {limits.max_logloss_increase}",
         ),
         (
-            other.auc - one.auc <= limits.max_auc_decrease,
-            f"AUC {one.auc:.5f}, the champion's {other.auc:.5f}, may be {limits.max_auc_decrease} less",
+            old.auc - new.auc <= limits.max_auc_decrease,
+            f"AUC {new.auc:.5f}, the champion's {old.auc:.5f}, allowed decrease {limits.max_auc_decrease}",
         ),
         (
-            limits.min_calibration <= one.calibration <= limits.max_calibration,
-            f"calibration {one.calibration:.3f}, "
-            f"must be {limits.min_calibration} to {limits.max_calibration}",
+            limits.min_calibration <= new.calibration <= limits.max_calibration,
+            f"calibration {new.calibration:.3f}, "
+            f"allowed {limits.min_calibration} to {limits.max_calibration}",
         ),
         (
-            one.ece <= limits.max_ece,
-            f"expected calibration error {one.ece:.4f}, may be {limits.max_ece}",
+            new.ece <= limits.max_ece,
+            f"expected calibration error {new.ece:.4f}, allowed {limits.max_ece}",
         ),
         *_slice_checks(candidate, champion, limits),
         *_unknown_checks(candidate, champion, limits),
     ]
     if limits.max_load_seconds is not None:
         seconds = candidate.load_seconds
-        told = f"loads in {seconds:.2f} s, may take {limits.max_load_seconds}"
-        checks.append((seconds <= limits.max_load_seconds, told))
-    # Written so that a nan, which compares false with everything, never passes.
+        text = f"loads in {seconds:.2f} s, allowed {limits.max_load_seconds}"
+        checks.append((seconds <= limits.max_load_seconds, text))
+    # Written so that NaN, which compares false with everything, never passes.
     return Verdict(
         all(passed for passed, _ in checks),
         tuple(f"{'ok' if ok else 'FAILED'}: {text}" for ok, text in checks),
     )
 
 
-def logloss_interval(candidate: Measured, champion: Measured) -> tuple[float, float] | None:
-    """95 % of the difference of the mean loglosses; None where there are too few rows to say.
+def logloss_interval(candidate: ModelEvaluation, champion: ModelEvaluation) -> tuple[float, float] | None:
+    """Return the 95 % interval of the difference of mean loglosses; None if there are too few rows.
 
-    A bootstrap over random groups of rows, drawn by their hash: the same interval in every run.
+    Bootstrap over random groups of rows, assigned by hash: the interval is the same in every run.
     """
-    one, other = candidate.groups, champion.groups
-    there = (one[:, 1] > 0) & (other[:, 1] > 0) if len(one) == len(other) else np.zeros(0, bool)
-    if there.sum() < 30:
+    new, old = candidate.groups, champion.groups
+    has_rows = (new[:, 1] > 0) & (old[:, 1] > 0) if len(new) == len(old) else np.zeros(0, bool)
+    num_groups = has_rows.sum()
+    if num_groups < _MIN_GROUPS:
         return None
-    sums = np.stack([one[there], other[there]])  # (2, groups, 2)
-    drawn = np.random.default_rng(0).integers(0, there.sum(), (_NUM_RESAMPLES, there.sum()))
-    loss, rows = (sums[:, drawn, at].sum(axis=2) for at in (0, 1))  # (2, resamples)
+    sums = np.stack([new[has_rows], old[has_rows]])  # (2, groups, 2)
+    resampled = np.random.default_rng(0).integers(0, num_groups, (_NUM_RESAMPLES, num_groups))
+    loss, rows = (sums[:, resampled, column].sum(axis=2) for column in (0, 1))  # (2, resamples)
     low, high = np.quantile(loss[0] / rows[0] - loss[1] / rows[1], [0.025, 0.975])
     return float(low), float(high)
 
 
-def document(candidate: Measured, champion: Measured | None, verdict: Verdict) -> dict:
-    """All that the verdict rests on, for machines."""
+def document(candidate: ModelEvaluation, champion: ModelEvaluation | None, verdict: Verdict) -> dict:
+    """Return the verdict and the metrics it is based on as a JSON document."""
     interval = champion and logloss_interval(candidate, champion)
     return {
         "promoted": verdict.promoted,
         "reasons": list(verdict.reasons),
         "logloss_difference_95": interval and list(interval),
-        "candidate": _figures(candidate),
-        "champion": champion and _figures(champion),
+        "candidate": _evaluation_document(candidate),
+        "champion": champion and _evaluation_document(champion),
     }
 
 
-def _figures(measured: Measured) -> dict:
-    metrics = measured.metrics
+def _evaluation_document(evaluation: ModelEvaluation) -> dict:
+    metrics = evaluation.metrics
     return {
         **asdict(metrics),
         "calibration": metrics.calibration,
         "normalised_entropy": metrics.normalised_entropy,
-        "load_seconds": round(measured.load_seconds, 3),
-        "unknown": measured.unknown,
+        "load_seconds": round(evaluation.load_seconds, 3),
+        "unknown": evaluation.unknown,
         "slices": {
-            name: {value: asdict(found) for value, found in of_field.items()}
-            for name, of_field in measured.slices.items()
+            name: {value: asdict(part) for value, part in field_slices.items()}
+            for name, field_slices in evaluation.slices.items()
         },
     }
 
 
-def _interval(candidate: Measured, champion: Measured) -> str:
+def _interval(candidate: ModelEvaluation, champion: ModelEvaluation) -> str:
     interval = logloss_interval(candidate, champion)
     return "" if interval is None else f" (difference {interval[0]:+.5f} to {interval[1]:+.5f} at 95 %)"
 
 
-def _slice_checks(candidate: Measured, champion: Measured, limits: PromotionLimits) -> list[tuple[bool, str]]:
-    """Of each field the slice that lost most."""
+def _slice_checks(
+    candidate: ModelEvaluation, champion: ModelEvaluation, limits: PromotionLimits
+) -> list[tuple[bool, str]]:
+    """Check the slice with the largest logloss increase of each field."""
     checks = []
     for name, slices in candidate.slices.items():
-        of_champion = champion.slices.get(name, {})
+        champion_slices = champion.slices.get(name, {})
         increases = {
-            value: found.logloss - of_champion[value].logloss
-            for value, found in slices.items()
-            if value in of_champion
+            value: part.logloss - champion_slices[value].logloss
+            for value, part in slices.items()
+            if value in champion_slices
         }
         if not increases:
             continue
         worst = max(increases, key=increases.get)
-        told = (
-            f"{name}: of {len(increases)} slices {worst!r} lost most, logloss {increases[worst]:+.5f}, "
-            f"may be {limits.max_slice_logloss_increase} more"
+        text = (
+            f"{name}: worst of {len(increases)} slices is {worst!r}, logloss {increases[worst]:+.5f}, "
+            f"allowed increase {limits.max_slice_logloss_increase}"
         )
-        checks.append((increases[worst] <= limits.max_slice_logloss_increase, told))
+        checks.append((increases[worst] <= limits.max_slice_logloss_increase, text))
     return checks
 
 
 def _unknown_checks(
-    candidate: Measured, champion: Measured, limits: PromotionLimits
+    candidate: ModelEvaluation, champion: ModelEvaluation, limits: PromotionLimits
 ) -> list[tuple[bool, str]]:
     shared = [name for name in candidate.unknown if name in champion.unknown]
     if not shared:
         return []
     increases = {name: candidate.unknown[name] - champion.unknown[name] for name in shared}
     worst = max(increases, key=increases.get)
-    told = (
-        f"unknown values: most more than the champion's in {worst}, {candidate.unknown[worst]:.1%} and "
-        f"{champion.unknown[worst]:.1%}, may be {limits.max_unknown_increase:.1%} more"
+    text = (
+        f"unknown values: largest increase in {worst}, {candidate.unknown[worst]:.1%}, the champion's "
+        f"{champion.unknown[worst]:.1%}, allowed increase {limits.max_unknown_increase:.1%}"
     )
-    return [(increases[worst] <= limits.max_unknown_increase, told)]
+    return [(increases[worst] <= limits.max_unknown_increase, text)]
 
 
-def _described(metrics: Metrics) -> str:
+def _format_metrics(metrics: Metrics) -> str:
     return f"logloss {metrics.logloss:.5f}, AUC {metrics.auc:.5f}, calibration {metrics.calibration:.3f}"

@@ -1,4 +1,4 @@
-"""Which version is champion: the move of the alias, its history and the way back."""
+"""Champion alias of a registered model: promotion, history and rollback."""
 
 import json
 import re
@@ -10,21 +10,21 @@ from datetime import datetime, timezone
 
 from deepfm.errors import UserError
 from deepfm.tracking.entities import MlflowException, ModelVersion, RegisteredModel
-from deepfm.tracking.errors import as_told
+from deepfm.tracking.errors import to_job_error
 from deepfm.tracking.store import MlflowStore
 
-#: What scores the nights; what did before it; what was trained last.
+#: Aliases of the version that scores new days, of its predecessor, and of the version trained last.
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
-#: The history is kept as tags of the registered model: promotion.00001.CLAIM, …, each a Move as JSON.
-_TAG = "promotion."
-_OF_A_MOVE = re.compile(r"promotion\.\d{5,}\.[0-9a-f]{32}")
-#: Longer than it takes to read the history and write a claim.
+#: The history is stored in tags of the registered model: promotion.00001.CLAIM, each an AliasChange as JSON.
+_TAG_PREFIX = "promotion."
+_TAG_PATTERN = re.compile(r"promotion\.\d{5,}\.[0-9a-f]{32}")
+#: Seconds, longer than it takes to read the history and write a claim.
 _SETTLE_S = 2.0
 
 
 @dataclass(frozen=True)
 class AliasChange:
-    """One move of the champion alias."""
+    """One change of the champion alias."""
 
     number: int
     at: str
@@ -35,9 +35,9 @@ class AliasChange:
 
 
 def champion_version(store: MlflowStore, name: str) -> str | None:
-    """The version that is champion now; UserError where there is no such model."""
-    # Not by asking for the alias: the error of a store that is away would read as "there is no champion".
-    version = _registered(store, name).aliases.get(CHAMPION)
+    """Return the current champion, None if there is none; raise UserError if the model does not exist."""
+    # Not get_model_version_by_alias: an error of an unreachable store would read as "there is no champion".
+    version = _registered_model(store, name).aliases.get(CHAMPION)
     return None if version is None else str(version)
 
 
@@ -51,84 +51,82 @@ def move_champion(
     expected: str | None,
     previous: str | None = None,
 ) -> AliasChange:
-    """Make `version` champion and write it into the history.
+    """Make `version` champion and record the change in the history.
 
-    `expected`: the champion that the decision was about; `previous`: the version that a rollback would go
-    to, the present champion where it is None. UserError where the champion has moved since, or another move
-    was begun at the same time and won: of two exactly one does.
+    `expected`: champion at the time of the decision; `previous`: version that the next rollback would
+    restore, by default the current champion. Raise UserError if the champion has changed since, or if a
+    concurrent change won: of two concurrent changes exactly one wins.
     """
     claim = uuid.uuid4().hex
-    present = champion_version(store, name)
-    if present != expected:
+    current = champion_version(store, name)
+    if current != expected:
         raise UserError(
-            f"{name}: the champion is version {present or 'none'}, it was {expected or 'none'} when this "
-            "move was decided; look at --history, then run again"
+            f"{name}: the champion is version {current or 'none'}, it was {expected or 'none'} when this "
+            "change was decided; check --history, then run again"
         )
-    moves = _settled_history(store, name)
-    move = AliasChange(
-        number=moves[-1].number + 1 if moves else 1,
+    changes = _settled_history(store, name)
+    change = AliasChange(
+        number=changes[-1].number + 1 if changes else 1,
         at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=version,
-        previous_version=present,
+        previous_version=current,
         kind=kind,
         reasons=reasons,
     )
-    # A registry has no compare-and-set. Who claims a number waits until every other that could have read the
-    # history as it was has claimed it too; then all see the same claims, and the least wins.
-    key = f"{_TAG}{move.number:05d}"
-    # The history first: a move that is written but not done shows as one whose version is not champion.
-    store.client.set_registered_model_tag(name, f"{key}.{claim}", json.dumps(asdict(move)))
+    # A registry has no compare-and-set. Each process claims a number, then waits until every process that
+    # could have read the same history has claimed it too; then all see the same claims: the smallest wins.
+    key = f"{_TAG_PREFIX}{change.number:05d}"
+    # The history first: a change that was recorded but not made is one whose version is not champion.
+    store.client.set_registered_model_tag(name, f"{key}.{claim}", json.dumps(asdict(change)))
     time.sleep(_SETTLE_S)
-    claims = sorted(tag for tag in _registered(store, name).tags if tag.startswith(f"{key}."))
-    # Another one's claim that came first, or one that won before this one was written.
-    if claims[0] != f"{key}.{claim}" or champion_version(store, name) != present:
+    claims = sorted(tag for tag in _registered_model(store, name).tags if tag.startswith(f"{key}."))
+    # Another claim is smaller, or another change was made before this claim was written.
+    if claims[0] != f"{key}.{claim}" or champion_version(store, name) != current:
         store.client.delete_registered_model_tag(name, f"{key}.{claim}")
-        raise UserError(
-            f"{name}: another move was made at the same time and won; look at --history, then run again"
-        )
+        raise UserError(f"{name}: a concurrent change of the champion won; check --history, then run again")
     store.client.set_registered_model_alias(name, CHAMPION, version)
-    _set_previous(store, name, previous if kind == "rollback" else present)
-    return move
+    _set_previous(store, name, previous if kind == "rollback" else current)
+    return change
 
 
 def _settled_history(store: MlflowStore, name: str) -> list[AliasChange]:
-    """The moves, of which none is on its way: behind one that is, another would take the next number."""
-    moves = history(store, name)
-    while moves and moves[-1].version != champion_version(store, name):
-        before = moves
+    """Return the history once no change is in progress: a later change must not take the next number."""
+    changes = history(store, name)
+    while changes and changes[-1].version != champion_version(store, name):
+        before = changes
         time.sleep(2 * _SETTLE_S)
-        moves = history(store, name)
-        if moves == before:
-            break  # of one that was killed, or the champion was moved by other hands
-    return moves
+        changes = history(store, name)
+        if changes == before:
+            break  # the last change was killed, or the alias was moved by hand
+    return changes
 
 
 def _set_previous(store: MlflowStore, name: str, version: str | None) -> None:
     if version is not None:
         store.client.set_registered_model_alias(name, PREVIOUS, version)
-    elif PREVIOUS in _registered(store, name).aliases:
+    elif PREVIOUS in _registered_model(store, name).aliases:
         store.client.delete_registered_model_alias(name, PREVIOUS)
 
 
 def candidate_version(store: MlflowStore, name: str) -> ModelVersion:
-    """The version that was trained last, and waits for the gate."""
-    version = _registered(store, name).aliases.get(CANDIDATE)
+    """Return the candidate, the version that was trained last."""
+    version = _registered_model(store, name).aliases.get(CANDIDATE)
     return store.latest(name) if version is None else store.resolve(f"models:/{name}/{version}")
 
 
 def history(store: MlflowStore, name: str) -> list[AliasChange]:
-    """All moves of the alias, oldest first; UserError where there is no such model."""
-    tags = _registered(store, name).tags
-    # Other tags may begin alike: people write notes.
-    found = [json.loads(value) for key, value in sorted(tags.items()) if _OF_A_MOVE.fullmatch(key)]
-    return [AliasChange(**{**move, "reasons": tuple(move["reasons"])}) for move in found]
+    """Return all changes of the alias, oldest first; raise UserError if the model does not exist."""
+    tags = _registered_model(store, name).tags
+    # Users may add tags with the same prefix.
+    recorded = [json.loads(value) for key, value in sorted(tags.items()) if _TAG_PATTERN.fullmatch(key)]
+    return [AliasChange(**{**change, "reasons": tuple(change["reasons"])}) for change in recorded]
 
 
-def _registered(store: MlflowStore, name: str) -> RegisteredModel:
+def _registered_model(store: MlflowStore, name: str) -> RegisteredModel:
     try:
         return store.client.get_registered_model(name)
     except MlflowException as error:
-        if as_told(error):
+        if to_job_error(error):
             raise
         raise UserError(
             f"no model {name} at {store.uri} ({error.message}); train one with train.py --name {name}"
@@ -136,53 +134,53 @@ def _registered(store: MlflowStore, name: str) -> RegisteredModel:
 
 
 def rollback(store: MlflowStore, name: str) -> AliasChange:
-    """Make the champion before the present one champion again; repeated, it goes further back."""
-    standing = _standing(history(store, name), champion_version(store, name))
-    if len(standing) < 2:
+    """Restore the previous champion; repeated calls go further back."""
+    champions = _past_champions(history(store, name), champion_version(store, name))
+    if len(champions) < 2:
         raise UserError(
-            f"{name}: there is no earlier champion to go back to; see promote.py --name {name} --history"
+            f"{name}: there is no earlier champion to restore; see promote.py --name {name} --history"
         )
-    store.resolve(f"models:/{name}/{standing[-2]}")  # UserError where it was deleted since
-    reason = f"version {standing[-1]} was taken back"
+    store.resolve(f"models:/{name}/{champions[-2]}")  # raises UserError if it was deleted
+    reason = f"version {champions[-1]} was rolled back"
     return move_champion(
         store,
         name,
-        standing[-2],
+        champions[-2],
         "rollback",
         (reason,),
-        expected=standing[-1],
-        previous=standing[-3] if len(standing) > 2 else None,
+        expected=champions[-1],
+        previous=champions[-3] if len(champions) > 2 else None,
     )
 
 
-def _standing(moves: Sequence[AliasChange], champion: str | None) -> list[str]:
-    """The champions that can be gone back to, the present one last.
+def _past_champions(changes: Sequence[AliasChange], champion: str | None) -> list[str]:
+    """Return the champions that a rollback can restore, followed by the current one.
 
-    A move that is written may not have been made, and the alias may be moved by other hands: which champion
-    a move found is what is true.
+    A recorded change may not have been made, and the alias may have been moved by hand: the champion that a
+    change replaced is what counts.
     """
-    standing: list[str] = []
+    champions: list[str] = []
 
-    def find(version: str | None) -> None:
-        if version in standing:
-            while standing[-1] != version:
-                standing.pop()
+    def unwind_to(version: str | None) -> None:
+        if version in champions:
+            while champions[-1] != version:
+                champions.pop()
         elif version is not None:
-            standing.append(version)
+            champions.append(version)
 
-    for move in moves:
-        find(move.previous_version)
-        if move.kind == "rollback":
-            standing.pop()
+    for change in changes:
+        unwind_to(change.previous_version)
+        if change.kind == "rollback":
+            champions.pop()
         else:
-            standing.append(move.version)
-    find(champion)
-    return standing if champion is not None else []
+            champions.append(change.version)
+    unwind_to(champion)
+    return champions if champion is not None else []
 
 
-def format_change(move: AliasChange) -> str:
-    """A move as a line for people."""
+def format_change(change: AliasChange) -> str:
+    """Format a change as one line of text."""
     return (
-        f"{move.at}  {move.kind:<8}  version {move.version} after {move.previous_version or 'none'}: "
-        f"{'; '.join(move.reasons)}"
+        f"{change.at}  {change.kind:<8}  version {change.version} after {change.previous_version or 'none'}: "
+        f"{'; '.join(change.reasons)}"
     )

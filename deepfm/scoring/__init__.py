@@ -1,1 +1,1 @@
-"""A registered model applied to one day of impressions, published whole or not at all."""
+"""Apply a registered model to one day of impressions and publish the day atomically."""

@@ -1,4 +1,4 @@
-"""Published nights as runs of MLflow, so that they can be plotted one after the other."""
+"""Published days as runs of one MLflow experiment per model, with metrics that can be plotted over time."""
 
 import logging
 import math
@@ -6,11 +6,42 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from deepfm.errors import UserError
-from deepfm.tracking.errors import FAILURES, reason_of
+from deepfm import storage
+from deepfm.errors import JobFailedError, UserError
+from deepfm.scoring.days import DRIFT, REPORT, PublishedDay
+from deepfm.tracking.errors import FAILURES, failure_reason
 from deepfm.tracking.store import MlflowStore
 
 logger = logging.getLogger(__name__)
+
+
+def days_experiment(name: str) -> str:
+    """Experiment that holds the scored days of the model `name`."""
+    return f"{name}-days"
+
+
+def log_published_day(store: MlflowStore, published_url: str, day: str, published: PublishedDay) -> None:
+    """Log a day's metrics, drift and report; a failure is logged as a warning."""
+    provenance = published.provenance
+    tags = {
+        "version": provenance.version,
+        "model_digest": provenance.model_digest,
+        "input_digest": published.input_digest,
+        "flagged": str(bool(published.warnings)).lower(),
+    }
+    metrics = {
+        "rows_scored": float(published.rows_scored),
+        "rows_bad": float(published.rows_bad),
+        "mean_probability": published.mean_probability,
+        "num_warnings": float(len(published.warnings)),
+    }
+    report = None
+    if storage.exists(f"{published_url}/{DRIFT}"):
+        drift = storage.read_json(f"{published_url}/{DRIFT}")
+        metrics |= {"psi": drift["psi"], "ks": drift["ks"]}
+        metrics |= {f"psi.{field['name']}": field["psi"] for field in drift["fields"]}
+        report = storage.read_bytes(f"{published_url}/{REPORT}").decode()
+    log_scoring_day(store, provenance.name, day, tags=tags, metrics=metrics, report=report)
 
 
 def log_scoring_day(
@@ -19,50 +50,51 @@ def log_scoring_day(
     day: str,
     *,
     tags: dict[str, str],
-    figures: dict[str, float],
-    page: str | None,
+    metrics: dict[str, float],
+    report: str | None,
 ) -> None:
-    """Log a night of the model `name` into the experiment NAME-nights.
+    """Log a day of the model `name` to its experiment; `report` is an HTML page.
 
-    Nothing stops a night that is published: the day stands, and its report beside it.
+    A failure is logged as a warning: the day is published, and its report is stored with it.
     """
     try:
-        with store.run(f"{name}-nights", name=day, tags={"day": day, **tags}) as run:
-            run.log_metrics(figures)
-            if page is not None:
-                run.log_text(page, "report.html")
-    except (*FAILURES, UserError, OSError) as error:
-        logger.warning("%s is published but not logged at %s: %s", day, store.uri, reason_of(error))
+        with store.run(days_experiment(name), name=day, tags={"day": day, **tags}) as run:
+            run.log_metrics(metrics)
+            if report is not None:
+                run.log_text(report, "report.html")
+    except (*FAILURES, UserError, JobFailedError, OSError) as error:
+        logger.warning("%s is published but not logged at %s: %s", day, store.uri, failure_reason(error))
 
 
 def log_live_metrics(
-    store: MlflowStore, name: str, day: str, figures: dict[str, float]
+    store: MlflowStore, name: str, day: str, metrics: dict[str, float]
 ) -> list[tuple[str, dict]]:
-    """Log how good a night really was, with the trend of all nights so far -> (day, figures) of those.
+    """Log a day's metrics on its labels, with a plot of all days so far -> (day, metrics) of these days.
 
-    A night that is evaluated again counts with its last figures.
+    For a day that was evaluated again, the latest metrics count.
     """
-    experiment = f"{name}-nights"
+    experiment = days_experiment(name)
     with store.run(experiment, name=f"{day} with labels", tags={"day": day, "labels": "true"}) as run:
-        run.log_metrics({f"live_{key}": value for key, value in figures.items()})
-        nights: dict[str, dict] = {}
-        for found in store.find_runs(experiment, "tags.labels = 'true'"):  # the newest first
-            known = {key.removeprefix("live_"): value for key, value in found.data.metrics.items()}
-            nights.setdefault(found.data.tags["day"], known)
-        nights[day] = figures
-        trend = sorted(nights.items())
-        run.log_figure(_trend(trend), "trend.png")
+        run.log_metrics({f"live_{key}": value for key, value in metrics.items()})
+        by_day: dict[str, dict] = {}
+        for logged in store.find_runs(experiment, "tags.labels = 'true'"):  # newest first
+            live = {key.removeprefix("live_"): value for key, value in logged.data.metrics.items()}
+            by_day.setdefault(logged.data.tags["day"], live)
+        by_day[day] = metrics
+        trend = sorted(by_day.items())
+        run.log_figure(_plot_trend(trend), "trend.png")
     return trend
 
 
 def daily_metrics(store: MlflowStore, name: str) -> pd.DataFrame:
-    """The nights of the model `name`, a row a day: figures, drift and, where labels have come, live_….
+    """Table of the scored days of the model `name`, one row a day: metrics, drift and, with labels, live_….
 
-    `version`: which scored it; `flagged`: whether it was beyond a limit of drift. A night that was scored or
-    evaluated again counts with its last figures.
+    `version`: model version that scored the day; `flagged`: whether it exceeded a drift limit. For a day that
+    was scored or evaluated again, the latest metrics count.
     """
     rows: dict[str, dict] = {}
-    for run in reversed(store.find_runs(f"{name}-nights", "attributes.status = 'FINISHED'")):  # oldest first
+    runs = store.find_runs(days_experiment(name), "attributes.status = 'FINISHED'")
+    for run in reversed(runs):  # oldest first
         tags = run.data.tags
         row = rows.setdefault(tags["day"], {"day": tags["day"]})
         if "version" in tags:
@@ -71,11 +103,12 @@ def daily_metrics(store: MlflowStore, name: str) -> pd.DataFrame:
     return pd.DataFrame([rows[day] for day in sorted(rows)])
 
 
-def _trend(nights: list[tuple[str, dict]]) -> Figure:
-    figure = Figure(figsize=(min(6 + 0.3 * len(nights), 14), 6), layout="constrained")
+def _plot_trend(trend: list[tuple[str, dict]]) -> Figure:
+    figure = Figure(figsize=(min(6 + 0.3 * len(trend), 14), 6), layout="constrained")
     panels = ("auc", "logloss", "calibration")
+    days = [day for day, _ in trend]
     for axes, key in zip(figure.subplots(len(panels), 1, sharex=True), panels, strict=True):
-        axes.plot([day for day, _ in nights], [found.get(key, math.nan) for _, found in nights], marker="o")
+        axes.plot(days, [metrics.get(key, math.nan) for _, metrics in trend], marker="o")
         axes.set_title(key)
         axes.tick_params(axis="x", rotation=60)
     return figure

@@ -1,52 +1,77 @@
-"""Published days: which stand where, and what each says of itself."""
+"""Published days of an output folder, their provenance, and checks of dates and columns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 from deepfm import storage
 from deepfm.click_log.parse import is_day
 from deepfm.click_log.split import days_between
 from deepfm.errors import UserError
 
-#: Within a day, of a name that Spark readers pass over: its PublishedDay, so that it becomes visible and is
-#: replaced together with its rows; how it drifted, for machines and for people.
+#: Files in a day's folder, with names that Spark readers skip. They become visible and are replaced together
+#: with the day's rows: the PublishedDay, the drift as JSON, and the drift as a page.
 PROVENANCE, DRIFT, REPORT = "_provenance.json", "_drift.json", "_report.html"
-#: Columns of a published day beside the kept ones; its readers see ds as well.
-_OWN_COLUMNS = ("probability", "model_name", "model_version", "ds")
+#: Columns of a published day in addition to the kept ones; readers see ds as well.
+_RESERVED_COLUMNS = ("probability", "model_name", "model_version", "ds")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Model, input and code that a day is scored with, known before its rows are written."""
+
+    name: str
+    version: str
+    model_digest: str = ""  # of the version's files
+    input_url: str = ""
+    code_version: str = ""
+    num_compared: int = 0  # rows that the training code also scored, with the same result
+    kept: tuple[str, ...] | None = None  # columns of the input; None: published before this was recorded
 
 
 @dataclass(frozen=True)
 class PublishedDay:
-    """What stands in OUTPUT/ds=DATE, and where it came from."""
+    """Provenance and row counts of the published day OUTPUT/ds=DATE."""
 
+    provenance: Provenance
     rows_scored: int
     rows_bad: int
-    name: str
-    version: str
     mean_probability: float
-    model_digest: str = ""  # of the version's files
-    input_url: str = ""
-    input_digest: str = ""  # of the rows that were read, in whatever order
-    code_version: str = ""
+    input_digest: str = ""  # of the rows that were read, independent of their order
     scored_at: str = ""
-    num_compared: int = 0  # rows that were scored by the path of training too, with the same result
-    warnings: tuple[str, ...] = ()  # how the night has drifted
-    kept: tuple[str, ...] | None = None  # columns of the input; None: published before this was told
+    warnings: tuple[str, ...] = ()  # limits of drift that the day exceeds
 
     @property
     def rows_in(self) -> int:
         return self.rows_scored + self.rows_bad
 
+    def to_document(self) -> dict:
+        """Return one flat dict, the content of `_provenance.json`."""
+        document = asdict(self)
+        return {**document.pop("provenance"), **document}
+
+    @classmethod
+    def from_document(cls, document: dict) -> "PublishedDay":
+        """Read `to_document`'s dict; raise TypeError for an unknown or missing key."""
+        names = {field.name for field in fields(Provenance)}
+        kept = document.get("kept")
+        provenance = {key: value for key, value in document.items() if key in names}
+        counts = {key: value for key, value in document.items() if key not in names}
+        counts["warnings"] = tuple(document.get("warnings", ()))
+        return cls(Provenance(**{**provenance, "kept": None if kept is None else tuple(kept)}), **counts)
+
 
 def day_url(output_url: str, day: str) -> str:
-    """Where a day is published; UserError for what is no day, so no date can name another folder."""
+    """Return the URL of a published day.
+
+    Raise UserError for a malformed day, so that no date can name another folder.
+    """
     if not is_day(day):
         raise UserError(f"--date: expected a day YYYY-MM-DD, found {day}")
     return f"{output_url}/ds={day}"
 
 
-def days_of(date: str | None, first: str | None, last: str | None) -> list[str]:
-    """One day, or all from the first to the last; UserError where they are no such days."""
+def parse_days(date: str | None, first: str | None, last: str | None) -> list[str]:
+    """Return one day, or all days from the first to the last; raise UserError for malformed days."""
     if (date is None) == (first is None and last is None):
         raise UserError("expected --date D, or --from D1 and --to D2; give one of the two")
     if date is not None:
@@ -61,44 +86,39 @@ def days_of(date: str | None, first: str | None, last: str | None) -> list[str]:
 
 
 def require_keepable(keep: Sequence[str], key: Sequence[str] = ()) -> None:
-    """UserError where kept columns would meet each other or the day's own, or a key is none of them.
+    """Raise UserError if kept columns are repeated or reserved, or if a key is not a kept column.
 
-    Spark ignores case.
+    Names are compared as Spark does, ignoring case.
     """
     absent = [name for name in key if name not in keep]
     if absent:
         raise UserError(f"--key: {', '.join(absent)} must be among --keep, to be published and checked")
-    names = [name.lower() for name in (*_OWN_COLUMNS, *keep)]
+    names = [name.lower() for name in (*_RESERVED_COLUMNS, *keep)]
     repeated = [name for name in keep if names.count(name.lower()) > 1]
     if repeated:
         raise UserError(
-            f"--keep: {', '.join(repeated)} would be there twice; a published day has "
-            f"{', '.join(_OWN_COLUMNS)} of its own: leave them out and name each other column once"
+            f"--keep: duplicate column {', '.join(repeated)}; a published day always has the columns "
+            f"{', '.join(_RESERVED_COLUMNS)}: leave them out and name each other column once"
         )
 
 
 def published_day(output_url: str, day: str) -> PublishedDay | None:
-    """The day as it was published; None where it is not, UserError where something else stands there."""
-    where = day_url(output_url, day)
-    if not storage.exists(where):
+    """Return the published day, None if there is none; raise UserError if the folder holds something else."""
+    url = day_url(output_url, day)
+    if not storage.exists(url):
         return None
     try:
-        document = storage.read_json(f"{where}/{PROVENANCE}")
-        kept = document.get("kept")
-        lists = {
-            "warnings": tuple(document.get("warnings", ())),
-            "kept": None if kept is None else tuple(kept),
-        }
-        return PublishedDay(**{**document, **lists})
+        return PublishedDay.from_document(storage.read_json(f"{url}/{PROVENANCE}"))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{where}: expected a day that score.py published, found {error}; --overwrite replaces it"
+            f"{url}: expected a day that score.py published, found {error}; --overwrite replaces it"
         ) from error
 
 
-def require_kept(output_url: str, day: str, found: PublishedDay, keep: Sequence[str]) -> None:
-    """UserError where a published day that is left as it is lacks columns that are asked for now."""
-    absent = [name for name in keep if found.kept is not None and name not in found.kept]
+def require_kept(output_url: str, day: str, published: PublishedDay, keep: Sequence[str]) -> None:
+    """Raise UserError if a published day that is skipped lacks columns that are requested now."""
+    kept = published.provenance.kept
+    absent = [name for name in keep if kept is not None and name not in kept]
     if absent:
         raise UserError(
             f"--keep: expected {', '.join(absent)} in {day_url(output_url, day)}, found a day published "
@@ -107,15 +127,15 @@ def require_kept(output_url: str, day: str, found: PublishedDay, keep: Sequence[
 
 
 def days_before(output_url: str, day: str, num_days: int) -> list[PublishedDay]:
-    """The last published days before one, the oldest first."""
+    """Return the last published days before `day`, oldest first."""
     if not storage.exists(output_url):
         return []
     names = [child["name"].removeprefix("ds=") for child in storage.children(output_url)]
     days = [name for name in names if is_day(name) and name < day]
-    found = []
+    published = []
     for name in sorted(days)[-num_days:]:
         try:
-            found.append(published_day(output_url, name))
+            published.append(published_day(output_url, name))
         except UserError:
-            continue  # something else stands there: it says nothing of what is usual
-    return found
+            continue  # not a published day: it does not count for the usual number of rows
+    return published

@@ -1,4 +1,4 @@
-"""How a night differs from the rows its model was measured on."""
+"""Drift of a day: its scores and fields compared with the test rows of its model."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from deepfm.artifact.reference import Reference
 from deepfm.metrics.field_counts import MISSING, OTHER, UNKNOWN
 from deepfm.settings.deployment import DriftLimits
 
-#: Of what a share is held to be at least: a kind that one side lacks must not make the sum infinite.
-_LEAST_SHARE = 1e-4
+#: Lower bound of a share: a kind that one side lacks must not make the sum infinite.
+_MIN_SHARE = 1e-4
 _NUM_MOVED = 10
 
 
 @dataclass(frozen=True)
 class FieldDrift:
-    """One field's."""
+    """Drift of one field."""
 
     name: str
     psi: float
-    missing: float  # shares of the night's impressions, and of the reference's
+    missing: float  # shares of the day's impressions, and of the reference's
     missing_before: float
     unknown: float
     unknown_before: float
@@ -31,14 +31,14 @@ class MovedValue:
     """A known value whose share has changed."""
 
     field: str
-    place: int  # among the field's known values, the most frequent of training first
+    place: int  # index among the field's known values, most frequent in training first
     share: float
     share_before: float
 
 
 @dataclass(frozen=True)
 class Drift:
-    """A night beside the reference."""
+    """Drift of a day from the reference."""
 
     num_rows: int
     mean_probability: float
@@ -52,26 +52,26 @@ class Drift:
 def psi(now: np.ndarray, before: np.ndarray) -> float:
     """(n,) counts of the same n kinds -> population stability index, the sum of (p - q) ln(p / q).
 
-    It is the symmetric Kullback-Leibler divergence of the two distributions (S. Kullback and R. Leibler,
-    1951, eq. 2.6). By custom below 0.1 is little and above 0.25 much. 0 where either has no rows.
+    This is the symmetric Kullback-Leibler divergence of the two distributions (S. Kullback and R. Leibler,
+    1951, eq. 2.6). By convention below 0.1 is small and above 0.25 large. 0 if either has no rows.
     """
     if not now.sum() or not before.sum():
         return 0.0
-    p, q = (np.maximum(counts / counts.sum(), _LEAST_SHARE) for counts in (now, before))
+    p, q = (np.maximum(counts / counts.sum(), _MIN_SHARE) for counts in (now, before))
     return float(((p - q) * np.log(p / q)).sum())
 
 
 def ks(now: np.ndarray, before: np.ndarray) -> float:
-    """(n,) counts by ordered range -> the largest gap of the two cumulative shares (Kolmogorov-Smirnov)."""
+    """(n,) counts by ordered range -> largest difference of cumulative shares (Kolmogorov-Smirnov)."""
     if not now.sum() or not before.sum():
         return 0.0
     return float(np.abs(np.cumsum(now) / now.sum() - np.cumsum(before) / before.sum()).max())
 
 
-def tenths(before: np.ndarray) -> np.ndarray:
-    """(n,) counts by ordered range -> (n,) the tenth of the rows that each falls into, roughly."""
-    upto = (np.cumsum(before) - before / 2) / max(before.sum(), 1)
-    return np.minimum((upto * 10).astype(int), 9)
+def deciles(before: np.ndarray) -> np.ndarray:
+    """(n,) counts by ordered range -> (n,) approximate decile of each range."""
+    cumulative = (np.cumsum(before) - before / 2) / max(before.sum(), 1)
+    return np.minimum((cumulative * 10).astype(int), 9)
 
 
 def measure_drift(
@@ -79,30 +79,30 @@ def measure_drift(
     scores: np.ndarray,
     fields: np.ndarray,
     mean_probability: float,
-    left_out: Collection[str] = (),
+    excluded: Collection[str] = (),
 ) -> Drift:
-    """(SCORE_BINS,) and (F, NUM_KINDS) counts of a night -> how it differs from the reference.
+    """(SCORE_BINS,) and (F, NUM_KINDS) counts of a day -> its drift from the reference.
 
-    `left_out`: fields that cannot be alike, such as the weekday of a single day.
+    `excluded`: fields that always differ, such as the weekday of a single day.
     """
     before = np.asarray(reference.scores)
-    of_tenth = tenths(before)
-    by_tenth = [np.bincount(of_tenth, weights=counts, minlength=10) for counts in (scores, before)]
+    decile = deciles(before)
+    by_decile = [np.bincount(decile, weights=counts, minlength=10) for counts in (scores, before)]
     drifts, moved = [], []
     for name, now, then in zip(reference.names, fields, np.asarray(reference.fields), strict=True):
-        if name in left_out or not then.sum() or not now.sum():
+        if name in excluded or not then.sum() or not now.sum():
             continue
         p, q = now / now.sum(), then / then.sum()
         drifts.append(FieldDrift(name, psi(now, then), p[MISSING], q[MISSING], p[UNKNOWN], q[UNKNOWN]))
         for kind in range(UNKNOWN + 1, OTHER):
             if p[kind] == q[kind]:
-                continue  # also places beyond a field's known values
+                continue  # includes indices beyond a field's known values
             moved.append(MovedValue(name, kind - UNKNOWN - 1, p[kind], q[kind]))
     return Drift(
         num_rows=int(scores.sum()),
         mean_probability=mean_probability,
         mean_probability_before=reference.mean_probability,
-        psi=psi(*by_tenth),
+        psi=psi(*by_decile),
         ks=ks(scores, before),
         fields=tuple(sorted(drifts, key=lambda field: -field.psi)),
         moved=tuple(sorted(moved, key=lambda value: -abs(value.share - value.share_before))[:_NUM_MOVED]),
@@ -110,31 +110,33 @@ def measure_drift(
 
 
 def must_stop(drift: Drift, limits: DriftLimits) -> bool:
-    """Whether the scores alone have drifted too far to be published."""
-    # Written so that a nan, which compares false with everything, stops.
+    """Whether the drift of the scores forbids publishing."""
+    # Written so that NaN, which compares false with everything, stops.
     return limits.stop_psi is not None and not drift.psi <= limits.stop_psi
 
 
-def warnings_of(drift: Drift, limits: DriftLimits, rows_before: list[int]) -> list[str]:
-    """What is beyond the limits, a line each; `rows_before`: of the nights before, as many as there are."""
-    found = []
+def drift_warnings(drift: Drift, limits: DriftLimits, rows_before: list[int]) -> list[str]:
+    """Return one line per exceeded limit; `rows_before`: row counts of the published days before."""
+    warnings = []
     if must_stop(drift, limits):
-        found.append(f"scores: PSI {drift.psi:.3f} is above {limits.stop_psi}, the most that is published")
+        warnings.append(
+            f"scores: PSI {drift.psi:.3f} is above {limits.stop_psi}, the maximum that is published"
+        )
     if drift.psi > limits.max_psi:
-        found.append(f"scores: PSI {drift.psi:.3f} is above {limits.max_psi}")
+        warnings.append(f"scores: PSI {drift.psi:.3f} is above {limits.max_psi}")
     for field in drift.fields:
         if field.psi > limits.max_field_psi:
-            found.append(f"{field.name}: PSI {field.psi:.3f} is above {limits.max_field_psi}")
+            warnings.append(f"{field.name}: PSI {field.psi:.3f} is above {limits.max_field_psi}")
         if field.unknown - field.unknown_before > limits.max_unknown_increase:
-            found.append(
+            warnings.append(
                 f"{field.name}: {field.unknown:.1%} of the impressions are unknown, "
-                f"{field.unknown_before:.1%} before, may be {limits.max_unknown_increase:.1%} more"
+                f"{field.unknown_before:.1%} before, allowed increase {limits.max_unknown_increase:.1%}"
             )
     if rows_before:
         usual = float(np.median(rows_before))
         if abs(drift.num_rows - usual) > limits.max_rows_change * usual:
-            found.append(
-                f"impressions: {drift.num_rows:,}, the median of {len(rows_before)} nights before is "
-                f"{usual:,.0f}, may differ by {limits.max_rows_change:.0%}"
+            warnings.append(
+                f"impressions: {drift.num_rows:,}, the median of the {len(rows_before)} days before is "
+                f"{usual:,.0f}, allowed difference {limits.max_rows_change:.0%}"
             )
-    return found
+    return warnings

@@ -1,4 +1,4 @@
-"""Several models over the same labelled raw rows, each row read once for all of them."""
+"""Metrics of several models on the same labelled raw rows; each row is read once for all models."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,25 +16,25 @@ from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import SPLITS, Split
 from deepfm.metrics.binary import BinaryMetrics, Metrics
 from deepfm.metrics.field_counts import UNKNOWN, FieldValueCounts
-from deepfm.registry.gate import Measured, Slice
+from deepfm.registry.gate import ModelEvaluation, Slice
 from deepfm.scoring.predict import shipped_model
 
-#: Random groups of rows, by their hash, for the interval of a difference.
+#: Random groups of rows, by row hash, for the confidence interval of a difference.
 NUM_GROUPS = 1_000
-#: What a value of a slice is called that is not there.
+#: Name of the slice of rows without a value.
 MISSING_VALUE = "(missing)"
 
 _SCHEMA = (
-    "model int, kind string, place long, field string, value string, num double, clicks double, "
+    "model int, kind string, index long, field string, value string, num_rows double, clicks double, "
     "logloss double, probability double"
 )
-_KEYS = ["model", "kind", "place", "field", "value"]
-_SUMS = ["num", "clicks", "logloss", "probability"]
-#: Kinds of sums: a bin of the tally, all rows, a random group, a slice, a field's unknown values.
+_KEYS = ["model", "kind", "index", "field", "value"]
+_SUMS = ["num_rows", "clicks", "logloss", "probability"]
+#: Kinds of sums: a bin of the binary metrics, all rows, a random group, a slice, a field's unknown values.
 _BIN, _ALL, _GROUP, _SLICE, _UNKNOWN = "bin", "all", "group", "slice", "unknown"
 
 
-def measure_models(
+def evaluate_models(
     raw: RawRows,
     row_format: RowFormat,
     model_names: Sequence[str],
@@ -42,47 +42,47 @@ def measure_models(
     *,
     slice_fields: Sequence[str] = (),
     min_slice_rows: int = 1,
-) -> list[Measured]:
-    """Shipped models on the labelled rows of the test part that fit all of them; empty where there are none.
+) -> list[ModelEvaluation]:
+    """Evaluate shipped models on the labelled test rows that fit all of them; empty if there are none.
 
-    `slice_fields`: categories by whose values the rows are measured too, where a value has enough rows.
+    `slice_fields`: categories to also evaluate by value, for values with at least `min_slice_rows` rows.
     """
-    code = SPLITS.index("test")
+    test_code = SPLITS.index("test")
 
-    def measure_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    def evaluate_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         sums = [_Sums(slice_fields) for _ in model_names]
         for table in tables:
             models = [shipped_model(name) for name in model_names]
-            # Each model has fields of its own; the layout of the rows is the log's.
+            # Each model has its fields; the layout of the rows is the same for all.
             formats = [replace(row_format, fields=model.encoder.fields) for model in models]
-            parts = _fitting_all([parse_rows(table, of_model) for of_model in formats])
-            for model, parsed, of_model in zip(models, parts, sums, strict=True):
-                parsed = parsed.filter(split.codes(parsed) == code)
-                fields = FieldValueCounts(model.encoder.fields)
-                of_model.add(parsed, model.logits(parsed.raw, fields))
-                of_model.add_fields(model.encoder.fields.names, fields)
-        for index, of_model in enumerate(sums):
-            yield from pa.Table.from_pandas(of_model.frame(index), preserve_index=False).to_batches()
+            parts = _keep_common_rows([parse_rows(table, model_format) for model_format in formats])
+            for model, parsed, model_sums in zip(models, parts, sums, strict=True):
+                parsed = parsed.filter(split.codes(parsed) == test_code)
+                field_counts = FieldValueCounts(model.encoder.fields)
+                model_sums.add(parsed, model.logits(parsed.raw, field_counts))
+                model_sums.add_fields(model.encoder.fields.names, field_counts)
+        for model_index, model_sums in enumerate(sums):
+            yield from pa.Table.from_pandas(model_sums.frame(model_index), preserve_index=False).to_batches()
 
-    partial = raw.map(measure_partition, _SCHEMA)
-    summed = partial.groupBy(*_KEYS).agg(*[F.sum(name).alias(name) for name in _SUMS])
-    # A field may have very many values: only those with enough rows come to the driver.
-    summed = summed.filter((F.col("kind") != _SLICE) | (F.col("num") >= min_slice_rows)).toPandas()
-    found = [summed[summed["model"] == index] for index in range(len(model_names))]
-    have_rows = all((of_model["kind"] == _ALL).any() for of_model in found)
-    return [_measured(of_model) for of_model in found] if have_rows else []
+    partitions = raw.map(evaluate_partition, _SCHEMA)
+    summed = partitions.groupBy(*_KEYS).agg(*[F.sum(name).alias(name) for name in _SUMS])
+    # A field may have millions of values: collect only those with enough rows.
+    summed = summed.filter((F.col("kind") != _SLICE) | (F.col("num_rows") >= min_slice_rows)).toPandas()
+    by_model = [summed[summed["model"] == index] for index in range(len(model_names))]
+    have_rows = all((model_sums["kind"] == _ALL).any() for model_sums in by_model)
+    return [_to_evaluation(model_sums) for model_sums in by_model] if have_rows else []
 
 
-def _fitting_all(parts: list[ParsedRows]) -> list[ParsedRows]:
-    """The same raw rows, parsed for several models, without those that do not fit one of them.
+def _keep_common_rows(parts: list[ParsedRows]) -> list[ParsedRows]:
+    """Filter the same raw rows, parsed for several models, to the rows that fit all models.
 
-    A column that is a count to one model and a value to another one fits both where it is a whole number.
+    A column that one model reads as a count and another as a value fits both if it is an integer.
     """
-    first, *others = [part.row_hashes for part in parts]
-    if all(np.array_equal(first, other) for other in others):
+    first, *rest = [part.row_hashes for part in parts]
+    if all(np.array_equal(first, other) for other in rest):
         return parts
-    # Rows of one hash are equal, and fare alike.
-    common = reduce(np.intersect1d, others, first)
+    # Rows with the same hash are equal, so they fit or fail together.
+    common = reduce(np.intersect1d, rest, first)
     return [part.filter(np.isin(part.row_hashes, common)) for part in parts]
 
 
@@ -91,70 +91,74 @@ class _Sums:
 
     def __init__(self, slice_fields: Sequence[str]):
         self._slice_fields = slice_fields
-        self._tally = BinaryMetrics()
+        self._metrics = BinaryMetrics()
         self._frames: list[pd.DataFrame] = []
 
     def add(self, parsed: ParsedRows, logits: np.ndarray) -> None:
-        """Rows and their (n,) logits."""
+        """Add rows and their (n,) logits."""
         if not len(logits):
             return
         labels = parsed.labels.astype(np.float64)
-        self._tally.update(torch.from_numpy(logits), torch.from_numpy(parsed.labels))
+        self._metrics.update(torch.from_numpy(logits), torch.from_numpy(parsed.labels))
         z = logits.astype(np.float64)
         rows = pd.DataFrame(
             {
-                "num": 1.0,
+                "num_rows": 1.0,
                 "clicks": labels,
                 "logloss": np.logaddexp(0.0, z) - labels * z,
                 "probability": 1 / (1 + np.exp(-z)),
-                "place": parsed.row_hashes.view(np.uint64) % NUM_GROUPS,
+                "index": parsed.row_hashes.view(np.uint64) % NUM_GROUPS,
             }
         )
-        groups = rows.groupby("place", as_index=False)[_SUMS].sum()
+        groups = rows.groupby("index", as_index=False)[_SUMS].sum()
         self._frames.append(groups.assign(kind=_GROUP, field="", value=""))
-        self._frames.append(rows[_SUMS].sum().to_frame().T.assign(kind=_ALL, place=0, field="", value=""))
+        self._frames.append(rows[_SUMS].sum().to_frame().T.assign(kind=_ALL, index=0, field="", value=""))
         for name in self._slice_fields:
             if name in parsed.raw.column_names:
                 values = parsed.raw.column(name).cast(pa.string()).fill_null(MISSING_VALUE).to_pandas()
                 by_value = rows[_SUMS].groupby(values.to_numpy()).sum().reset_index(names="value")
-                self._frames.append(by_value.assign(kind=_SLICE, place=0, field=name))
+                self._frames.append(by_value.assign(kind=_SLICE, index=0, field=name))
 
-    def add_fields(self, names: Sequence[str], fields: FieldValueCounts) -> None:
-        """What the rows hold, by field."""
-        unknown = fields.counts[:, UNKNOWN].double().numpy()
-        empty = {"clicks": 0.0, "logloss": 0.0, "probability": 0.0, "place": 0, "value": ""}
-        frame = pd.DataFrame({"field": names, "num": unknown, "kind": _UNKNOWN, **empty})
+    def add_fields(self, names: Sequence[str], field_counts: FieldValueCounts) -> None:
+        """Add the number of unknown values of each field."""
+        unknown = field_counts.counts[:, UNKNOWN].double().numpy()
+        empty = {"clicks": 0.0, "logloss": 0.0, "probability": 0.0, "index": 0, "value": ""}
+        frame = pd.DataFrame({"field": names, "num_rows": unknown, "kind": _UNKNOWN, **empty})
         self._frames.append(frame)
 
-    def frame(self, index: int) -> pd.DataFrame:
-        """All sums, with what _SCHEMA names."""
-        places = self._tally.counts.view(-1).nonzero()[:, 0]
+    def frame(self, model_index: int) -> pd.DataFrame:
+        """Return all sums with the columns of _SCHEMA."""
+        bin_indices = self._metrics.counts.view(-1).nonzero()[:, 0]
         empty = {"clicks": 0.0, "logloss": 0.0, "probability": 0.0, "field": "", "value": ""}
-        num = self._tally.counts.view(-1)[places].double().numpy()
-        bins = pd.DataFrame({"kind": _BIN, "place": places.numpy(), "num": num, **empty})
-        together = pd.concat([bins, *self._frames], ignore_index=True)
-        summed = together.groupby(_KEYS[1:], as_index=False)[_SUMS].sum().assign(model=np.int32(index))
-        return summed.astype({"place": np.int64, "model": np.int32})[_KEYS + _SUMS]
+        bin_counts = self._metrics.counts.view(-1)[bin_indices].double().numpy()
+        bins = pd.DataFrame({"kind": _BIN, "index": bin_indices.numpy(), "num_rows": bin_counts, **empty})
+        combined = pd.concat([bins, *self._frames], ignore_index=True)
+        summed = combined.groupby(_KEYS[1:], as_index=False)[_SUMS].sum().assign(model=np.int32(model_index))
+        return summed.astype({"index": np.int64, "model": np.int32})[_KEYS + _SUMS]
 
 
-def _measured(sums: pd.DataFrame) -> Measured:
+def _to_evaluation(sums: pd.DataFrame) -> ModelEvaluation:
     by_kind = dict(list(sums.groupby("kind")))
-    metrics = _metrics(by_kind[_BIN], by_kind[_ALL].iloc[0])
+    metrics = _to_metrics(by_kind[_BIN], by_kind[_ALL].iloc[0])
     groups = np.zeros((NUM_GROUPS, 2))
-    of_group = by_kind[_GROUP]
-    groups[of_group["place"]] = of_group[["logloss", "num"]]
+    group_sums = by_kind[_GROUP]
+    groups[group_sums["index"]] = group_sums[["logloss", "num_rows"]]
     slices: dict[str, dict[str, Slice]] = {}
     for row in by_kind.get(_SLICE, sums.iloc[:0]).itertuples():
         slices.setdefault(row.field, {})[row.value] = Slice(
-            int(row.num), row.clicks / row.num, row.probability / row.num, row.logloss / row.num
+            int(row.num_rows),
+            row.clicks / row.num_rows,
+            row.probability / row.num_rows,
+            row.logloss / row.num_rows,
         )
-    unknown = {row.field: row.num / metrics.num_rows for row in by_kind[_UNKNOWN].itertuples()}
-    return Measured(metrics, groups, slices, unknown)
+    unknown = {row.field: row.num_rows / metrics.num_rows for row in by_kind[_UNKNOWN].itertuples()}
+    return ModelEvaluation(metrics, groups, slices, unknown)
 
 
-def _metrics(bins: pd.DataFrame, total: pd.Series) -> Metrics:
-    tally = BinaryMetrics()
-    place, num = torch.from_numpy(bins["place"].to_numpy()), torch.from_numpy(bins["num"].to_numpy())
-    tally.counts.view(-1).index_add_(0, place, num.long())
-    tally.sums += torch.tensor([total["logloss"], total["probability"]], dtype=torch.float64)
-    return tally.compute()
+def _to_metrics(bins: pd.DataFrame, total: pd.Series) -> Metrics:
+    metrics = BinaryMetrics()
+    indices = torch.from_numpy(bins["index"].to_numpy())
+    counts = torch.from_numpy(bins["num_rows"].to_numpy()).long()
+    metrics.counts.view(-1).index_add_(0, indices, counts)
+    metrics.sums += torch.tensor([total["logloss"], total["probability"]], dtype=torch.float64)
+    return metrics.compute()

@@ -1,29 +1,29 @@
-"""A day of probabilities: written aside, counted, then made visible by one rename."""
+"""Publish a day of probabilities: write it to a temporary folder, check it, make it visible by one rename."""
 
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from deepfm import storage
-from deepfm.dataset.build import REJECTED
+from deepfm.click_log.rejected_rows import REJECTED
 from deepfm.errors import JobFailedError, UserError
-from deepfm.scoring.accumulators import ScoringDayTotals, total_of
-from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, PublishedDay
-from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_as
+from deepfm.scoring.accumulators import ScoringDayTotals, sum_partitions
+from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, Provenance, PublishedDay
+from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_column
 
-#: Days are written below this folder first; Spark readers pass over names that begin with _.
+#: Days are first written below this folder; Spark readers skip names that begin with an underscore.
 _ATTEMPTS = "_attempts"
-#: Where an attempt keeps the day that stood, until the new one stands.
+#: Folder of an attempt that holds the previously published day until the new one is in place.
 _REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
 class DriftDecision:
-    """What is said of a night before it is published."""
+    """Drift warnings of a day, its report, and whether publishing must stop."""
 
     warnings: tuple[str, ...]
     document: dict | None = None
@@ -31,179 +31,196 @@ class DriftDecision:
     stop: bool = False
 
 
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows of `predict.score_rows` and the sizes to check them against."""
+
+    rows: DataFrame
+    num_input_rows: int  # counted by Spark in the input, independently of scoring
+    num_fields: int
+
+
+@dataclass(frozen=True)
+class DayOutput:
+    """Folder, columns and limits of a day to publish."""
+
+    day: str
+    output_url: str
+    keep: tuple[tuple[str, str], ...]  # columns of the input and their Spark types
+    max_bad_fraction: float
+    key: tuple[str, ...] = ()  # kept columns that identify an impression
+
+    @property
+    def url(self) -> str:
+        return f"{self.output_url}/ds={self.day}"
+
+    @property
+    def rejected_url(self) -> str:
+        return f"{self.output_url}/{REJECTED}/ds={self.day}"
+
+
+@dataclass(frozen=True)
+class _WrittenRows:
+    """Counts of the rows that an attempt has written."""
+
+    num_scored: int
+    num_bad: int  # includes undated rows
+    num_undated: int
+    mean_probability: float
+    totals: ScoringDayTotals
+
+
 def publish_day(
     spark: SparkSession,
-    rows: DataFrame,
-    *,
-    num_raw: int,
-    described: PublishedDay,
-    day: str,
-    keep: tuple[tuple[str, str], ...],
-    num_fields: int,
-    max_bad_fraction: float,
-    judge: Callable[[ScoringDayTotals, float], DriftDecision],
-    output_url: str,
-    key: tuple[str, ...] = (),
+    scored: ScoredRows,
+    provenance: Provenance,
+    output: DayOutput,
+    check_drift: Callable[[ScoringDayTotals, float], DriftDecision],
 ) -> PublishedDay:
-    """Publish scored rows (see predict.scored_rows) in place of what the day has now.
+    """Publish scored rows and replace the day's previous version.
 
-    `num_raw` is what Spark counted in the input, `described` what is known of the day before it is scored,
-    `keep` columns and their Spark types, `key` those that tell two impressions apart. Nothing is published,
-    and the day that stands stays, where the rows do not add up, a probability is none, a key is there twice,
-    more than `max_bad_fraction` of the day's rows do not fit, or so many of the whole log's tell no day that
-    can be read (both are then found in OUTPUT/_rejected/ds=DATE), or `judge`, given the night's totals and
-    its mean probability, says stop.
+    Nothing is published, and a previous version stays, if the rows do not add up to the input, a probability
+    is invalid, a key occurs twice, more than `max_bad_fraction` of the day's rows are bad, or so many rows of
+    the whole log have no readable day (bad rows are in OUTPUT/_rejected/ds=DATE), or if `check_drift`, called
+    with the day's totals and mean probability, says stop.
     """
-    storage.make_folder(f"{output_url}/{_ATTEMPTS}")
-    _clear_attempts(output_url, day)
-    attempt = f"{output_url}/{_ATTEMPTS}/ds={day}.{uuid.uuid4().hex}"
+    storage.make_folder(f"{output.output_url}/{_ATTEMPTS}")
+    _clear_attempts(output)
+    attempt = f"{output.output_url}/{_ATTEMPTS}/ds={output.day}.{uuid.uuid4().hex}"
     try:
-        described, totals, num_undated = _write_aside(
-            spark, rows, num_raw, described, keep, num_fields, attempt
+        written = _write_attempt(spark, scored, provenance, output, attempt)
+        scored_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        storage.remove(output.rejected_url)
+        if written.num_bad:
+            storage.make_folder(f"{output.output_url}/{REJECTED}")
+            storage.rename(f"{attempt}/{BAD}", output.rejected_url)
+        _check_rows(spark, written, output, scored.num_input_rows, provenance.name)
+        _check_probabilities_and_keys(spark.read.parquet(f"{attempt}/{SCORED}"), output)
+        decision = check_drift(written.totals, written.mean_probability)
+        if decision.stop:
+            raise UserError(f"{output.day}: nothing was published: {'; '.join(decision.warnings)}")
+        published = PublishedDay(
+            provenance,
+            rows_scored=written.num_scored,
+            rows_bad=written.num_bad,
+            mean_probability=written.mean_probability,
+            input_digest=written.totals.digest,
+            scored_at=scored_at,
+            warnings=decision.warnings,
         )
-        rejected = f"{output_url}/{REJECTED}/ds={day}"
-        storage.remove(rejected)
-        if described.rows_bad:
-            storage.make_folder(f"{output_url}/{REJECTED}")
-            storage.rename(f"{attempt}/{BAD}", rejected)
-        _check_rows(spark, described, day, max_bad_fraction, rejected, num_undated, num_raw)
-        _check_probabilities_and_keys(spark.read.parquet(f"{attempt}/{SCORED}"), key, day)
-        judgement = judge(totals, described.mean_probability)
-        if judgement.stop:
-            raise UserError(f"{day}: nothing was published: {'; '.join(judgement.warnings)}")
-        described = replace(described, warnings=judgement.warnings)
-        _describe(f"{attempt}/{SCORED}", described, judgement)
+        _write_reports(f"{attempt}/{SCORED}", published, decision)
     except BaseException:
         storage.remove(attempt)
         raise
-    # Outside the try: until the new day stands, the attempt may hold the old one.
-    target = f"{output_url}/ds={day}"
+    # Outside the try: until the new day is in place, the attempt may hold the old one.
     try:
-        if storage.exists(target):
-            _move(target, f"{attempt}/{_REPLACED}")
-        _move(f"{attempt}/{SCORED}", target)
+        if storage.exists(output.url):
+            _move(output.url, f"{attempt}/{_REPLACED}")
+        _move(f"{attempt}/{SCORED}", output.url)
     except FileNotFoundError as error:
         raise JobFailedError(
-            f"{day}: what was scored is gone: another run of this day began meanwhile; run one at a time"
+            f"{output.day}: the scored rows are gone: another run of this day has started since; run one at "
+            "a time"
         ) from error
     storage.remove(attempt)
-    return described
+    return published
 
 
-def _write_aside(
-    spark: SparkSession,
-    rows: DataFrame,
-    num_raw: int,
-    described: PublishedDay,
-    keep: tuple[tuple[str, str], ...],
-    num_fields: int,
-    attempt: str,
-) -> tuple[PublishedDay, ScoringDayTotals, int]:
-    """Write scored and bad rows below `attempt`; RuntimeError where they are not all that were read.
-
-    The last of what is returned: how many of the bad ones are undated.
-    """
-    rows = rows.persist()
+def _write_attempt(
+    spark: SparkSession, scored: ScoredRows, provenance: Provenance, output: DayOutput, attempt: str
+) -> _WrittenRows:
+    """Write scored and bad rows below `attempt`; raise RuntimeError if they do not add up to the input."""
+    rows = scored.rows.persist()
     try:
-        # One pass fills the cache; what is published and what is set aside are both written from it.
-        _scored(rows, described, keep).write.parquet(f"{attempt}/{SCORED}")
+        # One pass fills the cache; published and rejected rows are both written from it.
+        _published_columns(rows, provenance, output).write.parquet(f"{attempt}/{SCORED}")
         bad = rows.filter(F.col("kind").isin(BAD, UNDATED)).select("source_file", "text", "reason")
         bad.write.json(f"{attempt}/{BAD}")
         by_kind = {row["kind"]: row["count"] for row in rows.groupBy("kind").count().collect()}
         parts = rows.filter(F.col("kind") == TOTALS).select("text").collect()
     finally:
         rows.unpersist()
-    totals = total_of((part.text for part in parts), num_fields)
-    num_other, num_undated = by_kind.get(OTHER_DAY, 0), by_kind.get(UNDATED, 0)
+    num_other_day, num_undated = by_kind.get(OTHER_DAY, 0), by_kind.get(UNDATED, 0)
     num_bad = spark.read.text(f"{attempt}/{BAD}").count()
-    found = (
+    summary = (
         spark.read.parquet(f"{attempt}/{SCORED}")
-        .agg(F.count("*").alias("num"), F.avg("probability").alias("mean"))
+        .agg(F.count("*").alias("num_rows"), F.avg("probability").alias("mean"))
         .first()
     )
-    if found.num + num_bad + num_other != num_raw:
+    if summary.num_rows + num_bad + num_other_day != scored.num_input_rows:
         raise RuntimeError(
-            f"{num_raw} rows were read, but {found.num} scored + {num_bad} bad + {num_other} of other days "
-            "came out; the log changed while it was read, nothing was published: run again"
+            f"{scored.num_input_rows} rows were read, but {summary.num_rows} scored + {num_bad} bad + "
+            f"{num_other_day} of other days were written; the log changed while it was read, nothing was "
+            "published: run again"
         )
-    described = replace(
-        described,
-        rows_scored=found.num,
-        rows_bad=num_bad,
-        mean_probability=found.mean,
-        input_digest=totals.digest,
-        scored_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
-    return described, totals, num_undated
+    totals = sum_partitions((part.text for part in parts), scored.num_fields)
+    return _WrittenRows(summary.num_rows, num_bad, num_undated, summary.mean, totals)
 
 
-def _describe(folder: str, described: PublishedDay, judgement: DriftDecision) -> None:
-    storage.write_json(f"{folder}/{PROVENANCE}", asdict(described))
-    if judgement.document is not None:
-        storage.write_json(f"{folder}/{DRIFT}", judgement.document)
-    if judgement.page is not None:
-        storage.write_bytes(f"{folder}/{REPORT}", judgement.page.encode())
+def _write_reports(folder: str, published: PublishedDay, decision: DriftDecision) -> None:
+    storage.write_json(f"{folder}/{PROVENANCE}", published.to_document())
+    if decision.document is not None:
+        storage.write_json(f"{folder}/{DRIFT}", decision.document)
+    if decision.page is not None:
+        storage.write_bytes(f"{folder}/{REPORT}", decision.page.encode())
 
 
-def _check_probabilities_and_keys(scored: DataFrame, key: tuple[str, ...], day: str) -> None:
+def _check_probabilities_and_keys(scored: DataFrame, output: DayOutput) -> None:
     probability = F.col("probability")
-    # Spark holds nan for greater than any number.
-    wrong = probability.isNull() | F.isnan(probability) | (probability < 0) | (probability > 1)
-    num_wrong = scored.filter(wrong).count()
-    if num_wrong:
+    # Spark orders NaN above every number.
+    is_invalid = probability.isNull() | F.isnan(probability) | (probability < 0) | (probability > 1)
+    num_invalid = scored.filter(is_invalid).count()
+    if num_invalid:
         raise UserError(
-            f"{day}: {num_wrong} probabilities are no numbers from 0 to 1; nothing was published: the model "
-            "is broken, take it back with promote.py --rollback"
+            f"{output.day}: {num_invalid} probabilities are NaN or outside 0 to 1; nothing was published: "
+            "the model is broken, restore the previous one with promote.py --rollback"
         )
-    if key:
-        twice = (
-            scored.groupBy(*[F.col(f"`{name}`") for name in key]).count().filter(F.col("count") > 1).first()
-        )
-        if twice:
-            found = ", ".join(f"{name} {twice[name]}" for name in key)
+    if output.key:
+        by_key = scored.groupBy(*[F.col(f"`{name}`") for name in output.key]).count()
+        duplicate = by_key.filter(F.col("count") > 1).first()
+        if duplicate:
+            values = ", ".join(f"{name} {duplicate[name]}" for name in output.key)
             raise UserError(
-                f"{day}: expected each {', '.join(key)} once, found {found} {twice['count']} times; nothing "
-                "was published: mend the log or give another --key"
+                f"{output.day}: expected each {', '.join(output.key)} once, found {values} "
+                f"{duplicate['count']} times; nothing was published: fix the log or give another --key"
             )
 
 
 def _check_rows(
-    spark: SparkSession,
-    described: PublishedDay,
-    day: str,
-    max_bad_fraction: float,
-    rejected_url: str,
-    num_undated: int,
-    num_raw: int,
+    spark: SparkSession, written: _WrittenRows, output: DayOutput, num_input_rows: int, model_name: str
 ) -> None:
-    # An undated row may be of any of the log's days, of which a log may gather many.
-    num_bad, num_rows = described.rows_bad - num_undated, described.rows_in - num_undated
-    if num_undated > max_bad_fraction * num_raw:
-        num_bad, num_rows = num_undated, num_raw
-    if num_bad > max_bad_fraction * num_rows:
-        by_reason = spark.read.json(rejected_url).groupBy("reason").count().orderBy("reason").collect()
+    # An undated row may belong to any day of a log, and a log may hold many days.
+    num_bad, num_undated = written.num_bad - written.num_undated, written.num_undated
+    num_rows = written.num_scored + num_bad
+    if num_undated > output.max_bad_fraction * num_input_rows:
+        num_bad, num_rows = num_undated, num_input_rows
+    if num_bad > output.max_bad_fraction * num_rows:
+        rejected = spark.read.json(output.rejected_url)
+        by_reason = rejected.groupBy("reason").count().orderBy("reason").collect()
         reasons = ", ".join(f"{row['count']} {row.reason}" for row in by_reason)
         raise UserError(
-            f"{day}: {num_bad} of {num_rows} rows do not fit ({reasons}), more than "
-            f"max_bad_fraction {max_bad_fraction}; nothing was published, see {rejected_url}: mend the log; "
-            f"or is {described.name} a model of another one?"
+            f"{output.day}: {num_bad} of {num_rows} rows do not fit ({reasons}), more than "
+            f"max_bad_fraction {output.max_bad_fraction}; nothing was published, see {output.rejected_url}: "
+            f"fix the log, or check that {model_name} is a model of this log"
         )
-    if not described.rows_scored:
-        raise UserError(f"{day}: expected impressions, found none in the input; check --date and --input")
+    if not written.num_scored:
+        raise UserError(
+            f"{output.day}: expected impressions, found none in the input; check --date and --input"
+        )
 
 
-def _scored(rows: DataFrame, described: PublishedDay, keep: tuple[tuple[str, str], ...]) -> DataFrame:
-    """The columns a published day has; none says when it was scored: the same inputs give the same rows."""
+def _published_columns(rows: DataFrame, provenance: Provenance, output: DayOutput) -> DataFrame:
+    """Select the columns of a published day; no time of scoring, so that equal inputs give equal rows."""
     return rows.filter(F.col("kind") == SCORED).select(
-        *[F.col(f"`{kept_as(name)}`").cast(kind).alias(name) for name, kind in keep],
+        *[F.col(f"`{kept_column(name)}`").cast(kind).alias(name) for name, kind in output.keep],
         "probability",
-        F.lit(described.name).alias("model_name"),
-        F.lit(described.version).alias("model_version"),
+        F.lit(provenance.name).alias("model_name"),
+        F.lit(provenance.version).alias("model_version"),
     )
 
 
 def _move(source: str, target: str) -> None:
-    """Rename a day's folder; where that is a copy, what says that the day is published comes last."""
+    """Rename a day's folder; if a rename is a copy, write the file that marks the day as published last."""
     mark = f"{source}/{PROVENANCE}"
     if storage.renames_at_once(source) or not storage.exists(mark):
         storage.rename(source, target)
@@ -214,12 +231,11 @@ def _move(source: str, target: str) -> None:
     storage.write_bytes(f"{target}/{PROVENANCE}", provenance)
 
 
-def _clear_attempts(output_url: str, day: str) -> None:
-    """Remove what a killed run left of this day, and put the day back that it was about to replace."""
-    target = f"{output_url}/ds={day}"
-    for child in storage.children(f"{output_url}/{_ATTEMPTS}"):
-        if child["name"].startswith(f"ds={day}."):
-            attempt = f"{output_url}/{_ATTEMPTS}/{child['name']}"
-            if storage.exists(f"{attempt}/{_REPLACED}") and not storage.exists(target):
-                _move(f"{attempt}/{_REPLACED}", target)
+def _clear_attempts(output: DayOutput) -> None:
+    """Remove the attempts of killed runs of this day, and restore the day that one was about to replace."""
+    for child in storage.children(f"{output.output_url}/{_ATTEMPTS}"):
+        if child["name"].startswith(f"ds={output.day}."):
+            attempt = f"{output.output_url}/{_ATTEMPTS}/{child['name']}"
+            if storage.exists(f"{attempt}/{_REPLACED}") and not storage.exists(output.url):
+                _move(f"{attempt}/{_REPLACED}", output.url)
             storage.remove(attempt)

@@ -1,4 +1,4 @@
-"""The report of a night: how it differs from what its model was measured on, as a page and as JSON."""
+"""Drift report of a day as an HTML page and as JSON."""
 
 from dataclasses import asdict
 
@@ -19,7 +19,7 @@ _BODY = """
 <p>Within all limits.</p>
 {% endfor %}
 <table>
-<tr><th></th><th>this night</th><th>before</th></tr>
+<tr><th></th><th>this day</th><th>before</th></tr>
 <tr><td>impressions</td><td>{{ drift.num_rows | thousands }}</td>
 <td>{% for num in rows_before %}{{ num | thousands }} {% endfor %}</td></tr>
 <tr><td>mean probability</td><td>{{ drift.mean_probability | digits }}</td>
@@ -27,9 +27,9 @@ _BODY = """
 <tr><td>PSI of the scores</td><td>{{ drift.psi | digits }}</td><td></td></tr>
 <tr><td>KS of the scores</td><td>{{ drift.ks | digits }}</td><td></td></tr>
 </table>
-<img alt="Scores of this night and of the reference" src="{{ scores }}">
+<img alt="Scores of this day and of the reference" src="{{ scores }}">
 <h2>Fields</h2>
-<p>Before: the rows that the model was measured on. PSI below 0.1 is little, above 0.25 much.</p>
+<p>Before: the model's test rows. A PSI below 0.1 is small, above 0.25 large.</p>
 <table>
 <tr><th>field</th><th>PSI</th><th>missing</th><th>before</th><th>unknown</th><th>before</th></tr>
 {% for field in drift.fields %}
@@ -40,7 +40,7 @@ _BODY = """
 </table>
 <h2>Values whose share changed most</h2>
 <table>
-<tr><th>field</th><th class="text">value</th><th>this night</th><th>before</th></tr>
+<tr><th>field</th><th class="text">value</th><th>this day</th><th>before</th></tr>
 {% for value in moved %}
 <tr><td>{{ value.field }}</td><td class="text"><code>{{ value.name }}</code></td>
 <td>{{ value.share | percent }}</td><td>{{ value.share_before | percent }}</td></tr>
@@ -50,8 +50,8 @@ _BODY = """
 
 
 def document(drift: Drift, warnings: list[str], vocabulary: Vocabulary) -> dict:
-    """For machines."""
-    return {**asdict(drift), "moved": _named(drift, vocabulary), "warnings": warnings}
+    """Return the drift report as a JSON document."""
+    return {**asdict(drift), "moved": _with_names(drift, vocabulary), "warnings": warnings}
 
 
 def drift_page(
@@ -63,19 +63,19 @@ def drift_page(
     reference: Reference,
     vocabulary: Vocabulary,
 ) -> str:
-    """For people."""
+    """Render the drift report as an HTML page."""
     return pages.render_page(
         title,
         _BODY,
         drift=drift,
         warnings=warnings,
         rows_before=rows_before,
-        moved=_named(drift, vocabulary),
+        moved=_with_names(drift, vocabulary),
         scores=pages.image_data_uri(_score_plot(scores, np.asarray(reference.scores))),
     )
 
 
-def _named(drift: Drift, vocabulary: Vocabulary) -> list[dict]:
+def _with_names(drift: Drift, vocabulary: Vocabulary) -> list[dict]:
     named = []
     for value in drift.moved:
         index = vocabulary.fields.names.index(value.field)
@@ -94,7 +94,7 @@ def _score_plot(now: np.ndarray, before: np.ndarray) -> Figure:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     probabilities = 1 / (1 + np.exp(-bin_logits()))
-    for counts, name, colour in ((before, "before", "tab:gray"), (now, "this night", "tab:blue")):
+    for counts, name, colour in ((before, "before", "tab:gray"), (now, "this day", "tab:blue")):
         weights = counts / max(counts.sum(), 1)
         axes.hist(probabilities, bins=25, range=(0, 1), weights=weights, alpha=0.5, label=name, color=colour)
     axes.set_xlabel("probability")

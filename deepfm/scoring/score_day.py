@@ -1,4 +1,4 @@
-"""A night: a resolved model version over a day of a log, checked against its training, published."""
+"""Score one day of a click log with a registered model version, check it against training, and publish it."""
 
 import tempfile
 from collections.abc import Sequence
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from deepfm.artifact.artifact import ServingModel, load_artifact
-from deepfm.artifact.checksums import digest_of
-from deepfm.click_log.click_log import find_click_log
-from deepfm.click_log.raw_rows import count_lines, raw_rows
+from deepfm.artifact.checksums import folder_digest
+from deepfm.click_log.click_log import ClickLog, find_click_log
+from deepfm.click_log.raw_rows import RawRows, count_lines, raw_rows
 from deepfm.errors import UserError
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.scoring import report
 from deepfm.scoring.accumulators import ScoringDayTotals
-from deepfm.scoring.days import PublishedDay, days_before
-from deepfm.scoring.drift import measure_drift, must_stop, warnings_of
+from deepfm.scoring.days import Provenance, PublishedDay, days_before
+from deepfm.scoring.drift import drift_warnings, measure_drift, must_stop
 from deepfm.scoring.predict import score_rows, ship_model
-from deepfm.scoring.publish import DriftDecision, publish_day
+from deepfm.scoring.publish import DayOutput, DriftDecision, ScoredRows, publish_day
 from deepfm.scoring.skew import require_no_skew
 from deepfm.settings.deployment import DriftLimits
 from deepfm.tracking.run import code_version
 from deepfm.tracking.store import MlflowStore, ModelVersion
 
-#: So many nights before say what is usual.
-_NUM_NIGHTS = 7
-#: A night has one, the days that its model was measured on others.
+#: Published days before a day that define its usual number of rows.
+_NUM_DAYS_BEFORE = 7
+#: A scored day has one weekday; the test days of its model have others.
 _WEEKDAY = ("weekday",)
 
 
 @dataclass(frozen=True)
 class ScoringModel:
-    """One version, in the driver and on its way to every executor."""
+    """One model version, loaded in the driver and shipped to the executors."""
 
     name: str
     version: str
@@ -42,14 +42,14 @@ class ScoringModel:
 
 
 def fetch_model(spark: SparkSession, store: MlflowStore, version: ModelVersion) -> ScoringModel:
-    """Fetch, check and ship a version; UserError where its files are not what was registered."""
+    """Download, check and ship a version; raise UserError if its files are not those registered."""
     with tempfile.TemporaryDirectory() as folder:
         path = store.download(version, folder)
         url = f"file://{path}"
         return ScoringModel(
             version.name,
             str(version.version),
-            digest_of(url),
+            folder_digest(url),
             load_artifact(url),
             Vocabulary.load(url),
             ship_model(spark, path),
@@ -58,69 +58,96 @@ def fetch_model(spark: SparkSession, store: MlflowStore, version: ModelVersion) 
 
 @dataclass(frozen=True)
 class ScoringDay:
-    """What is scored and where it is published."""
+    """A day to score, its input and output."""
 
     day: str
     input_url: str
     output_url: str
     keep: tuple[str, ...] = ()
-    key: tuple[str, ...] = ()  # of the kept ones: what tells two impressions apart
+    key: tuple[str, ...] = ()  # kept columns that identify an impression
+
+
+def check_day(
+    spark: SparkSession, model: ScoringModel, scoring_day: ScoringDay, *, precision: str = "fp32"
+) -> Provenance:
+    """Check that a day could be scored, publish nothing, and return its provenance.
+
+    Raise UserError if the day, its columns or the model are invalid, or if training and scoring code give a
+    sample of the rows different scores.
+    """
+    log, raw = _find_rows(spark, model, scoring_day)
+    provenance = _check_skew(spark, model, scoring_day, log, raw, precision)
+    if not provenance.num_compared:
+        raise UserError(
+            f"{scoring_day.day}: expected impressions, found none that fit; check --date and --input"
+        )
+    return provenance
 
 
 def score_day(
     spark: SparkSession,
     model: ScoringModel,
-    night: ScoringDay,
+    scoring_day: ScoringDay,
     limits: DriftLimits,
     *,
     precision: str = "fp32",
-    publish: bool = True,
 ) -> PublishedDay:
-    """Score a day and publish it; with publish=False only check that it could be.
+    """Score a day and publish it.
 
-    UserError where the day, its columns or the model are not what they must be, where a sample of its rows
-    scores otherwise than in training, or where the night has drifted and the limits say stop.
+    Raise UserError as `check_day`, and if the day has drifted and the limits say stop.
     """
-    settings = model.model.card.data
-    log = find_click_log(spark, night.input_url, settings, days=[night.day], labelled=False, keep=night.keep)
-    raw = raw_rows(spark, log, [night.day])
-    num_compared = require_no_skew(
-        spark, raw, log.row_format, model.model, model.shipped, night.day, precision
-    )
-    if not publish:
-        if not num_compared:
-            raise UserError(
-                f"{night.day}: expected impressions, found none that fit; check --date and --input"
-            )
-        return PublishedDay(0, 0, model.name, model.version, float("nan"), num_compared=num_compared)
-    rows_before = [day.rows_scored for day in days_before(night.output_url, night.day, _NUM_NIGHTS)]
+    day, settings = scoring_day.day, model.model.card.data
+    log, raw = _find_rows(spark, model, scoring_day)
+    provenance = _check_skew(spark, model, scoring_day, log, raw, precision)
+    rows_before = [
+        published.rows_scored for published in days_before(scoring_day.output_url, day, _NUM_DAYS_BEFORE)
+    ]
 
-    def judge(totals: ScoringDayTotals, mean_probability: float) -> DriftDecision:
-        return _check_drift(model, night.day, totals, mean_probability, limits, rows_before)
+    def check_drift(totals: ScoringDayTotals, mean_probability: float) -> DriftDecision:
+        return _check_drift(model, day, totals, mean_probability, limits, rows_before)
 
-    return publish_day(
-        spark,
-        score_rows(raw, log.row_format, model.shipped, night.day, bf16=precision == "bf16"),
-        num_raw=count_lines(spark, log, [night.day]),
-        described=PublishedDay(
-            rows_scored=0,
-            rows_bad=0,
-            name=model.name,
-            version=model.version,
-            mean_probability=float("nan"),
-            model_digest=model.digest,
-            input_url=night.input_url,
-            code_version=code_version(),
-            num_compared=num_compared,
-            kept=night.keep,
-        ),
-        day=night.day,
-        keep=tuple((name, log.column_types.get(name, "string")) for name in night.keep),
-        key=night.key,
+    scored = ScoredRows(
+        rows=score_rows(raw, log.row_format, model.shipped, day, bf16=precision == "bf16"),
+        num_input_rows=count_lines(spark, log, [day]),
         num_fields=len(model.vocabulary.fields),
+    )
+    output = DayOutput(
+        day=day,
+        output_url=scoring_day.output_url,
+        keep=tuple((name, log.column_types.get(name, "string")) for name in scoring_day.keep),
+        key=scoring_day.key,
         max_bad_fraction=settings.max_bad_fraction,
-        judge=judge,
-        output_url=night.output_url,
+    )
+    return publish_day(spark, scored, provenance, output, check_drift)
+
+
+def _find_rows(spark: SparkSession, model: ScoringModel, scoring_day: ScoringDay) -> tuple[ClickLog, RawRows]:
+    day, settings = scoring_day.day, model.model.card.data
+    log = find_click_log(
+        spark, scoring_day.input_url, settings, days=[day], labelled=False, keep=scoring_day.keep
+    )
+    return log, raw_rows(spark, log, [day])
+
+
+def _check_skew(
+    spark: SparkSession,
+    model: ScoringModel,
+    scoring_day: ScoringDay,
+    log: ClickLog,
+    raw: RawRows,
+    precision: str,
+) -> Provenance:
+    num_compared = require_no_skew(
+        spark, raw, log.row_format, model.model, model.shipped, scoring_day.day, precision
+    )
+    return Provenance(
+        name=model.name,
+        version=model.version,
+        model_digest=model.digest,
+        input_url=scoring_day.input_url,
+        code_version=code_version(),
+        num_compared=num_compared,
+        kept=scoring_day.keep,
     )
 
 
@@ -134,9 +161,9 @@ def _check_drift(
 ) -> DriftDecision:
     reference = model.model.reference
     if reference is None:
-        return DriftDecision((f"version {model.version} has no reference: drift is not known",))
-    drift = measure_drift(reference, totals.scores, totals.fields, mean_probability, left_out=_WEEKDAY)
-    warnings = warnings_of(drift, limits, list(rows_before))
+        return DriftDecision((f"version {model.version} has no reference: drift is unknown",))
+    drift = measure_drift(reference, totals.scores, totals.fields, mean_probability, excluded=_WEEKDAY)
+    warnings = drift_warnings(drift, limits, list(rows_before))
     title = f"{day}, scored by {model.name} version {model.version}"
     page = report.drift_page(
         title, drift, warnings, list(rows_before), totals.scores, reference, model.vocabulary

@@ -1,4 +1,4 @@
-"""A sample of a night's raw rows by the path of training and by that of scoring: the same probabilities."""
+"""Training-serving skew check: training and scoring code must give a sample of rows equal probabilities."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -19,7 +19,7 @@ from deepfm.errors import UserError
 from deepfm.scoring.predict import score_rows
 
 SAMPLE_ROWS = 200
-#: Matrix products of another number of rows round differently; those in bfloat16 more so.
+#: Matrix products of a different number of rows round differently, in bfloat16 more so.
 TOLERANCE = {"fp32": 1e-6, "bf16": 2e-2}
 
 
@@ -32,49 +32,52 @@ def require_no_skew(
     day: str,
     precision: str = "fp32",
 ) -> int:
-    """Compare those of the day's first rows that fit -> how many; UserError where a probability differs.
+    """Compare the probabilities of the day's first valid rows and return their number.
 
-    The scoring job's own work is done by an executor with the shipped model `model_name`. Here, in the
-    driver, the rows are parsed and encoded as for a dataset, and go through the network as in an evaluation
-    of the training.
+    An executor scores the rows with the shipped model `model_name`, as in the scoring job. The driver parses
+    and encodes the same rows as for a dataset and evaluates the network as in training. Raise UserError if a
+    probability differs.
     """
-    of_day = raw
+    day_rows = raw
     if row_format.has_days:
-        of_day = RawRows(raw.map(partial(_of_day, row_format, day), raw.frame().schema))
-    sample = of_day.head(SAMPLE_ROWS)
-    # One partition, so that the order stays.
-    again = RawRows(spark.createDataFrame(sample.to_pylist(), raw.frame().schema).coalesce(1))
-    job_rows = score_rows(again, row_format, model_name, day, bf16=precision == "bf16")
+        day_rows = RawRows(raw.map(partial(_keep_day, row_format, day), raw.frame().schema))
+    sample = day_rows.head(SAMPLE_ROWS)
+    # One partition, to keep the order.
+    sample_rows = RawRows(spark.createDataFrame(sample.to_pylist(), raw.frame().schema).coalesce(1))
+    job_rows = score_rows(sample_rows, row_format, model_name, day, bf16=precision == "bf16")
     scored = job_rows.select("probability").collect()
     by_job = np.array([row.probability for row in scored if row.probability is not None])
-    by_training = _as_in_training(sample, row_format, model, day)
+    by_training = _score_as_in_training(sample, row_format, model, day)
     if len(by_job) != len(by_training):
         raise UserError(
-            f"skew check: of {sample.num_rows} rows {len(by_training)} fit by the path of training, but "
-            f"{len(by_job)} were scored; nothing was published: are the workers' packages the driver's?"
+            f"skew check: of {sample.num_rows} rows, the training code accepts {len(by_training)} and the "
+            f"scoring job scored {len(by_job)}; nothing was published: check that workers and driver have "
+            "the same package versions"
         )
-    # Written so that a nan, which compares false with everything, is found.
+    # Written so that NaN, which compares false with everything, counts as wrong.
     wrong = np.flatnonzero(~(np.abs(by_job - by_training) <= TOLERANCE[precision]))
     if len(wrong):
         row = wrong[0]
         raise UserError(
-            f"skew check: of {len(by_job)} rows {len(wrong)} score otherwise than in training, such as "
-            f"{by_job[row]:.9f} in place of {by_training[row]:.9f}; nothing was published: are the workers' "
-            "packages and processors the driver's?"
+            f"skew check: {len(wrong)} of {len(by_job)} rows have another score than in training, such as "
+            f"{by_job[row]:.9f} instead of {by_training[row]:.9f}; nothing was published: check that workers "
+            "and driver have the same package versions and processors"
         )
     return len(by_job)
 
 
-def _of_day(row_format: RowFormat, day: str, tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
-    """The raw rows that fit and are of the day."""
+def _keep_day(row_format: RowFormat, day: str, tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """Yield the valid raw rows of the day."""
     for table in tables:
         parsed = parse_rows(table, row_format)
         hashes = parsed.row_hashes[np.asarray(pc.equal(parsed.days, day))]
         yield from table.filter(pc.is_in(table.column("row_hash"), pa.array(hashes))).to_batches()
 
 
-def _as_in_training(batch: pa.Table, row_format: RowFormat, model: ServingModel, day: str) -> np.ndarray:
-    """(n,) probabilities of the day's rows that fit."""
+def _score_as_in_training(
+    batch: pa.Table, row_format: RowFormat, model: ServingModel, day: str
+) -> np.ndarray:
+    """(n,) probabilities of the day's valid rows."""
     parsed = parse_rows(batch, row_format)
     if row_format.has_days:
         parsed = parsed.filter(np.asarray(pc.equal(parsed.days, day)))

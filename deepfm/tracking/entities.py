@@ -1,4 +1,4 @@
-"""MLflow's classes that other stages name in signatures, so that only tracking and artifact import mlflow."""
+"""MLflow classes for type annotations of other packages, so that only tracking and artifact import mlflow."""
 
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel

@@ -1,4 +1,4 @@
-"""A run's curves in MLflow: logged while it trains, completed where the store was away for a while."""
+"""Buffer for the metric curves of a run, so that an unreachable MLflow does not stop a training."""
 
 import logging
 import time
@@ -7,61 +7,61 @@ import mlflow
 from mlflow.entities import Metric
 from mlflow.utils.time import get_current_time_millis
 
-from deepfm.tracking.errors import FAILURES, reason_of
+from deepfm.tracking.errors import FAILURES, failure_reason
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
-_POINTS_AT_ONCE = 1000  # MLflow takes no more in one request
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 5.0, 300.0
+_MAX_BATCH = 1000  # limit of MLflow for one request
 
 logger = logging.getLogger(__name__)
 
 
 class MetricBuffer:
-    """Points on their way to a run; a store that is away stops no training."""
+    """Metric points to log to a run, kept while MLflow is unreachable."""
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str):
         self._client, self._run_id = client, run_id
-        self._waiting: list[Metric] = []
-        self._sent: set[tuple[str, int]] = set()  # curve and step
-        self._pause_s, self._try_again_at = 0.0, 0.0
+        self._unsent: list[Metric] = []
+        self._sent: set[tuple[str, int]] = set()  # (curve, step)
+        self._pause_s, self._next_attempt_at = 0.0, 0.0
 
     def add(self, axis: str, points: list[dict[str, float]]) -> None:
-        """Log points, each {axis: where, curve: value, …}, now or with those that come later."""
-        self._waiting += _metrics(axis, points)
-        if time.monotonic() < self._try_again_at:
+        """Log points, each {axis: step, curve: value, …}, now or together with later points."""
+        self._unsent += _to_metrics(axis, points)
+        if time.monotonic() < self._next_attempt_at:
             return
         try:
             self._send()
         except FAILURES as error:
-            self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-            self._try_again_at = time.monotonic() + self._pause_s
-            told = "%d points of curves are not in MLflow yet, training goes on: %s"
-            logger.warning(told, len(self._waiting), reason_of(error))
+            self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _MAX_PAUSE_S)
+            self._next_attempt_at = time.monotonic() + self._pause_s
+            message = "%d metric points are not in MLflow yet, training continues: %s"
+            logger.warning(message, len(self._unsent), failure_reason(error))
         else:
             self._pause_s = 0.0
 
     def complete(self, axis: str, points: list[dict[str, float]]) -> None:
-        """Log those of all points that the run does not have; raises what MLflow raises."""
+        """Log the points that the run does not have yet; MLflow's exceptions are raised."""
         self._send()
-        known: dict[str, set[int]] = {}  # of curves that another process has begun
-        for point in _metrics(axis, points):
+        logged_steps: dict[str, set[int]] = {}  # of curves that another process may have started
+        for point in _to_metrics(axis, points):
             if (point.key, point.step) in self._sent:
                 continue
-            if point.key not in known:
+            if point.key not in logged_steps:
                 history = self._client.get_metric_history(self._run_id, point.key)
-                known[point.key] = {logged.step for logged in history}
-            if point.step not in known[point.key]:
-                self._waiting.append(point)
+                logged_steps[point.key] = {logged.step for logged in history}
+            if point.step not in logged_steps[point.key]:
+                self._unsent.append(point)
         self._send()
 
     def _send(self) -> None:
-        while self._waiting:
-            batch = self._waiting[:_POINTS_AT_ONCE]
+        while self._unsent:
+            batch = self._unsent[:_MAX_BATCH]
             self._client.log_batch(self._run_id, metrics=batch)
             self._sent.update((point.key, point.step) for point in batch)
-            del self._waiting[:_POINTS_AT_ONCE]
+            del self._unsent[:_MAX_BATCH]
 
 
-def _metrics(axis: str, points: list[dict[str, float]]) -> list[Metric]:
+def _to_metrics(axis: str, points: list[dict[str, float]]) -> list[Metric]:
     now = get_current_time_millis()
     return [
         Metric(name, value, now, int(point[axis]))

@@ -1,11 +1,11 @@
-"""Curves that were logged are read back as a table."""
+"""Logged curves are read back as a table."""
 
 import math
 
 from deepfm.analysis.curves import training_curves
 
 
-def test_a_row_is_an_epoch_of_a_run_and_a_missing_point_is_nan(store):
+def test_a_row_is_an_epoch_of_a_run_and_missing_points_are_nan(store):
     runs = {}
     for name, epochs in (("second", 2), ("first", 1)):
         with store.run("curves", name=name) as run:

@@ -1,4 +1,4 @@
-"""A field's embeddings and the ids that lie close together."""
+"""Embeddings of a field and their nearest neighbours."""
 
 import pytest
 import torch
@@ -7,13 +7,13 @@ from deepfm.analysis.embeddings import field_embeddings, nearest
 from deepfm.models.layers import FieldEmbedding
 
 
-def test_a_fields_embeddings_are_what_its_ids_look_up():
+def test_embeddings_of_a_field_equal_the_lookups_of_its_ids():
     torch.manual_seed(0)
     num_ids = [3, 2, 4]
     embedding = FieldEmbedding(num_ids, 5, init_std=1.0)
-    for field, num in enumerate(num_ids):
-        ids = torch.zeros(num, 3, dtype=torch.long)
-        ids[:, field] = torch.arange(num)
+    for field, num_field_ids in enumerate(num_ids):
+        ids = torch.zeros(num_field_ids, 3, dtype=torch.long)
+        ids[:, field] = torch.arange(num_field_ids)
         assert torch.equal(field_embeddings(embedding, num_ids, field), embedding(ids)[:, field].detach())
 
 
@@ -24,7 +24,7 @@ def test_a_list_of_several_columns_has_one_set_of_embeddings():
     assert torch.equal(field_embeddings(embedding, [3, 2], 1), expected)
 
 
-def test_nearest_goes_by_direction_and_leaves_the_row_itself_out():
+def test_nearest_compares_directions_and_excludes_the_row_itself():
     v = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [100.0, 100.0], [0.1, 0.0]])
     rows, cosines = nearest(v, 0, 2)
     assert rows == [3, 2]

@@ -1,4 +1,4 @@
-"""The model as a folder: what is saved is what scores, and what does not belong together is refused."""
+"""A saved model scores as before; damaged or mismatched files are refused."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from deepfm.artifact import artifact
 from deepfm.artifact.artifact import load_artifact
-from deepfm.artifact.checksums import digest_of, write_checksums
+from deepfm.artifact.checksums import folder_digest, write_checksums
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
 from deepfm.features.vocabulary.vocabulary import Vocabulary
@@ -26,7 +26,7 @@ def sigmoid(x: float) -> float:
 
 @pytest.fixture
 def random_model(save_model):
-    """The folder of a model with random weights everywhere."""
+    """The folder of a model with random weights."""
     folder = save_model("random")
     weights = load_file(folder / "weights.safetensors")
     torch.manual_seed(1)
@@ -35,7 +35,7 @@ def random_model(save_model):
     return folder
 
 
-def test_reloaded_model_scores_the_same(save_model, random_model):
+def test_a_reloaded_model_scores_the_same(save_model, random_model):
     model = load_artifact(f"file://{random_model}")
     copy = random_model.parent / "copy"
     copy.mkdir()
@@ -44,9 +44,9 @@ def test_reloaded_model_scores_the_same(save_model, random_model):
     save_file(dict(model.network.state_dict()), copy / "weights.safetensors")
     (copy / "model.json").write_text((random_model / "model.json").read_text())
     write_checksums(f"file://{copy}")
-    again = load_artifact(f"file://{copy}").probabilities(RAW)
-    assert again.tolist() == model.probabilities(RAW).tolist()
-    assert len(set(again)) == 4  # the rows differ, so would their probabilities if ids were mixed up
+    reloaded = load_artifact(f"file://{copy}").probabilities(RAW)
+    assert reloaded.tolist() == model.probabilities(RAW).tolist()
+    assert len(set(reloaded)) == 4  # distinct rows, so mixed-up ids would show
 
 
 def test_probabilities_are_the_sigmoid_of_the_weights(save_model):
@@ -59,16 +59,16 @@ def test_probabilities_are_the_sigmoid_of_the_weights(save_model):
 
 def test_a_row_scores_the_same_in_any_batch(random_model, monkeypatch):
     model = load_artifact(f"file://{random_model}")
-    together = model.logits(RAW)
-    monkeypatch.setattr(artifact, "_ROWS_AT_ONCE", 3)
-    assert model.logits(RAW) == pytest.approx(together, abs=1e-6)
+    one_batch = model.logits(RAW)
+    monkeypatch.setattr(artifact, "_BATCH_SIZE", 3)
+    assert model.logits(RAW) == pytest.approx(one_batch, abs=1e-6)
 
 
 def test_no_rows_give_no_probabilities(random_model):
     assert load_artifact(f"file://{random_model}").probabilities(RAW.slice(0, 0)).shape == (0,)
 
 
-def test_the_folder_holds_nothing_that_could_run(random_model):
+def test_the_folder_contains_no_code(random_model):
     names = {path.name for path in random_model.iterdir()}
     assert names == {
         "model.json",
@@ -79,7 +79,7 @@ def test_the_folder_holds_nothing_that_could_run(random_model):
     }
 
 
-def test_the_card_says_what_the_model_was_trained_on(save_model):
+def test_the_card_describes_the_training_data(save_model):
     days = {"train": ("2026-01-01", "2026-01-02"), "valid": ("2026-01-03",) * 2, "test": ("2026-01-04",) * 2}
     card = load_artifact(f"file://{save_model(log_url='file:///clicks', days=days)}").card
     assert card.input.url == "file:///clicks"
@@ -88,7 +88,7 @@ def test_the_card_says_what_the_model_was_trained_on(save_model):
     assert card.model.embedding_dim == 2
 
 
-def test_vocabulary_of_another_dataset_is_not_saved(save_model, small_data):
+def test_a_vocabulary_of_another_dataset_is_not_saved(save_model, small_data):
     counts = pa.table({"field": [1], "value": ["z"], "num": [1]})
     other = Vocabulary.fit(small_data.field_set, counts)
     with pytest.raises(UserError, match="was encoded with vocabulary"):
@@ -96,7 +96,7 @@ def test_vocabulary_of_another_dataset_is_not_saved(save_model, small_data):
     assert not list((save_model("whole").parent / "model").iterdir())
 
 
-def test_vocabulary_of_another_model_is_refused(save_model, small_data):
+def test_a_vocabulary_of_another_model_is_refused(save_model, small_data):
     folder = save_model()
     counts = pa.table({"field": [0, 0, 1, 1], "value": ["0", "1", "b", "z"], "num": [2, 1, 2, 1]})
     Vocabulary.fit(small_data.field_set, counts).save(f"file://{folder}")
@@ -120,7 +120,7 @@ FILES = ["model.json", "weights.safetensors", "vocabulary.json", "vocabulary.par
 
 @pytest.mark.parametrize("name", [*FILES, "files.json"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "a flipped bit"])
-def test_a_folder_that_is_not_what_was_saved_is_refused_in_one_line(save_model, name, damage):
+def test_a_damaged_folder_is_refused_in_one_line(save_model, name, damage):
     folder = save_model()
     content = bytearray((folder / name).read_bytes())
     (folder / name).unlink()
@@ -130,12 +130,12 @@ def test_a_folder_that_is_not_what_was_saved_is_refused_in_one_line(save_model, 
         content[len(content) // 2] ^= 1
         (folder / name).write_bytes(content)
     with pytest.raises(
-        UserError, match=r"(; the model was damaged|register the model again|check the model's)"
+        UserError, match=r"(; the model is damaged|register the model again|check the model's)"
     ):
         load_artifact(f"file://{folder}")
 
 
-def test_a_folder_of_a_newer_format_is_told(save_model):
+def test_a_folder_of_a_newer_format_is_refused(save_model):
     folder = save_model()
     document = json.loads((folder / "files.json").read_text())
     (folder / "files.json").write_text(json.dumps(document | {"format_version": 2}))
@@ -143,11 +143,11 @@ def test_a_folder_of_a_newer_format_is_told(save_model):
         load_artifact(f"file://{folder}")
 
 
-def test_the_digest_of_a_model_is_that_of_its_content(save_model, random_model):
+def test_the_folder_digest_a_model_is_that_of_its_content(save_model, random_model):
     copy = random_model.parent / "copy"
     shutil.copytree(random_model, copy)
-    assert digest_of(f"file://{copy}") == digest_of(f"file://{random_model}")
-    assert digest_of(f"file://{save_model('other')}") != digest_of(f"file://{random_model}")
+    assert folder_digest(f"file://{copy}") == folder_digest(f"file://{random_model}")
+    assert folder_digest(f"file://{save_model('other')}") != folder_digest(f"file://{random_model}")
 
 
 def test_a_card_with_an_unknown_key_is_refused(save_model):
@@ -159,7 +159,7 @@ def test_a_card_with_an_unknown_key_is_refused(save_model):
         load_artifact(f"file://{folder}")
 
 
-def test_ids_of_the_model_are_those_of_training(save_model, small_vocabulary):
+def test_the_model_encodes_the_ids_of_training(save_model, small_vocabulary):
     model = load_artifact(f"file://{save_model()}")
     loaded, fitted = model.encoder.encode(RAW), Encoder(small_vocabulary).encode(RAW)
     assert [ids.tolist() for ids in loaded] == [ids.tolist() for ids in fitted]

@@ -1,4 +1,4 @@
-"""The registered model on raw rows: what pandas may hold, and what the scoring job would set aside."""
+"""A registered model accepts raw rows in any pandas type, and refuses what the scoring job would reject."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from mlflow.types.schema import AnyType
 
 from deepfm.artifact.artifact import load_artifact, save_artifact
 from deepfm.artifact.pyfunc import RawRowModel, example_rows, raw_from_frame
-from deepfm.artifact.signature import signature_of
+from deepfm.artifact.signature import build_signature
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.features.encode import Encoder
 from deepfm.features.kinds.scaling import Moments
@@ -38,7 +38,7 @@ def fields(small_data):
 
 
 def served(name: str, version: str) -> mlflow.pyfunc.PyFuncModel:
-    """A registered version, loaded as any client of MLflow does."""
+    """Load a registered version as any MLflow client does."""
     return mlflow.pyfunc.load_model(f"models:/{name}/{version}")
 
 
@@ -52,7 +52,7 @@ def served(name: str, version: str) -> mlflow.pyfunc.PyFuncModel:
         pd.Series(["7", "8"]),
     ],
 )
-def test_a_count_is_a_whole_number_in_any_type(fields, counts):
+def test_a_count_is_an_integer_of_any_type(fields, counts):
     assert typed(fields, I=counts, C=["a", "a"])["I"] == [7, 8]
 
 
@@ -63,18 +63,18 @@ def test_none_nan_and_empty_text_are_missing(fields, gaps):
     assert typed(fields, I=gaps, C=["", None]) == {"I": [None, None], "C": [None, None]}
 
 
-def test_a_category_is_text_however_pandas_holds_it(fields):
+def test_a_category_is_text_in_any_pandas_type(fields):
     values = pd.Series([7, 7.0, "07", None], dtype=object)
     assert typed(fields, I=[1] * 4, C=values)["C"] == ["7", "7", "07", None]
 
 
 @pytest.mark.parametrize("count", [1.5, np.inf, -np.inf, 1e19, -1e19])
-def test_a_count_that_is_no_integer_is_refused(fields, count):
-    with pytest.raises(ValueError, match="I: expected whole numbers"):
+def test_a_count_that_is_not_an_integer_is_refused(fields, count):
+    with pytest.raises(ValueError, match="I: expected 64-bit integers"):
         typed(fields, I=[count])
 
 
-def test_columns_may_come_in_any_order_with_others(save_model):
+def test_columns_may_be_in_any_order_and_have_others_between(save_model):
     model = RawRowModel(load_artifact(f"file://{save_model(c=BY_VALUE)}"))
     plain = pd.DataFrame({"I": [1, 2], "C": ["a", "b"]})
     other = pd.DataFrame({"C": ["a", "b"], "day": ["x", "y"], "I": [1, 2]}, index=[5, 5])
@@ -86,19 +86,19 @@ def test_no_rows_give_no_probabilities(save_model):
     assert model.predict(pd.DataFrame({"I": [], "C": []})).shape == (0,)
 
 
-def test_example_shows_known_missing_and_unseen_values(small_vocabulary):
+def test_the_example_shows_known_missing_and_unseen_values(small_vocabulary):
     rows = example_rows(small_vocabulary)
     assert rows["C"].tolist() == ["a", "b", None, "never seen"]
     assert rows["I"].tolist()[:2] == [0.0, 1.0]
     assert np.isnan(rows["I"][2]) and rows["I"][3] == 2.0**62
 
 
-# --- with a field that enters by value and a crossed one
+# --- with a value field and a crossed field
 
 
 @pytest.fixture
 def value_data() -> DataSettings:
-    """V enters by value; A and B, which know no value, are crossed."""
+    """V is a value field; A and B, which have no known value, are crossed."""
     content = {"format": "delimited", "columns": ["label", "V", "A", "B"], "cross": [["A", "B"]]}
     groups = [{"kind": "value", "names": ["V"]}, {"kind": "category", "names": ["A", "B"]}]
     return parse_settings({**content, "fields": groups, "cross_buckets": 4}, DataSettings, "test")
@@ -113,7 +113,7 @@ def value_vocabulary(value_data):
 
 @pytest.fixture
 def value_model(tmp_path, value_data, value_vocabulary):
-    """The folder of a model whose logit is x_V, or 5 where V is missing."""
+    """The folder of a model whose logit is x_V, or 5 if V is missing."""
     settings = {"model": "lr", "training": {"batch_size": 1, "max_epochs": 1, "learning_rate": 1.0}}
     model = parse_settings(settings, ModelSettings, "test")
     part = SplitPart(num_rows=1, num_clicks=0, days={}, files=(), digest="0" * 16)
@@ -137,28 +137,28 @@ def value_model(tmp_path, value_data, value_vocabulary):
     "values",
     [pd.Series([7, -1]), pd.Series([7.0, -1.0]), pd.Series(["7", "-1e0"]), pd.Series([7, -1], dtype="Int64")],
 )
-def test_a_value_is_a_number_in_any_type(value_data, values):
+def test_a_value_is_a_number_of_any_type(value_data, values):
     frame = pd.DataFrame({"V": values, "A": "a", "B": "b"})
     raw = raw_from_frame(frame, value_data.field_set)
     assert raw.schema.types == [pa.float64(), pa.string(), pa.string()]
     assert raw.column("V").to_pylist() == [7.0, -1.0]
 
 
-def test_a_value_that_is_none_or_nan_is_missing_and_an_infinite_one_is_refused(value_data):
+def test_none_and_nan_are_missing_values_and_infinity_is_refused(value_data):
     frame = pd.DataFrame({"V": [0.5, None, np.nan], "A": "a", "B": "b"})
     assert raw_from_frame(frame, value_data.field_set).column("V").to_pylist() == [0.5, None, None]
     with pytest.raises(ValueError, match="V: expected finite numbers"):
         raw_from_frame(frame.assign(V=[0.5, np.inf, 1.0]), value_data.field_set)
 
 
-def test_example_shows_values_about_the_mean_and_no_crossed_column(value_vocabulary):
+def test_the_example_shows_values_near_the_mean_and_no_crossed_column(value_vocabulary):
     rows = example_rows(value_vocabulary)
     assert list(rows) == ["V", "A", "B"]
-    # The mean, a standard deviation and three above it.
+    # The mean, and one and three standard deviations above it.
     np.testing.assert_array_equal(rows["V"], [3.0, 5.0, np.nan, 9.0])
 
 
-def test_registered_model_takes_values_as_numbers_and_crosses_fields_itself(
+def test_a_registered_model_accepts_values_as_numbers_and_crosses_fields_itself(
     value_model, value_vocabulary, store
 ):
     name = "pyfunc-values"
@@ -166,22 +166,22 @@ def test_registered_model_takes_values_as_numbers_and_crosses_fields_itself(
         model = served(name, run.register(str(value_model), name, value_vocabulary, {}))
     assert model.metadata.signature.inputs.input_names() == ["V", "A", "B"]
     frame = pd.DataFrame({"V": [3.0, 5.0, None], "A": ["a", None, "c"], "B": ["b", "b", None]})
-    # x is 0, 1 and that of a missing value: logits 0, 1 and 5.
+    # x is 0, 1 and missing: logits 0, 1 and 5.
     assert model.predict(frame) == pytest.approx([0.5, 0.7310586, 0.9933071], abs=1e-6)
-    whole = frame[:2].astype({"V": "int64"})
-    assert model.predict(whole) == pytest.approx([0.5, 0.7310586], abs=1e-6)
+    integers = frame[:2].astype({"V": "int64"})
+    assert model.predict(integers) == pytest.approx([0.5, 0.7310586], abs=1e-6)
 
 
 # --- quantiles and times
 
 
-def of_kinds(time_format):
+def time_vocabulary(time_format):
     fields = [
         Field(name=name, kind="time", source="ts", time_format=time_format) for name in ("hour", "weekday")
     ]
-    nothing = [pa.array([], pa.string())] * 3, [pa.array([], pa.int64())] * 3
+    empty = [pa.array([], pa.string())] * 3, [pa.array([], pa.int64())] * 3
     fields.append(Field(name="Q", kind="quantile", quantile_buckets=3))
-    return Vocabulary(FieldSet(fields), *nothing, boundaries={"Q": (1.5, 3.0)})
+    return Vocabulary(FieldSet(fields), *empty, boundaries={"Q": (1.5, 3.0)})
 
 
 @pytest.mark.parametrize(
@@ -195,22 +195,24 @@ def of_kinds(time_format):
     ],
 )
 def test_a_time_may_be_text_a_number_or_a_timestamp(time_format, times):
-    raw = raw_from_frame(pd.DataFrame({"ts": times, "Q": [1, 2.5, None]}), of_kinds(time_format).fields)
+    raw = raw_from_frame(
+        pd.DataFrame({"ts": times, "Q": [1, 2.5, None]}), time_vocabulary(time_format).fields
+    )
     assert raw.to_pydict() == {"hour": [60, 120, None], "weekday": [60, 120, None], "Q": [1.0, 2.5, None]}
 
 
-def test_a_time_that_the_scoring_job_would_set_aside_is_refused():
+def test_a_time_that_the_scoring_job_would_reject_is_refused():
     with pytest.raises(ValueError, match="ts: expected times as iso, found 'noon'"):
-        raw_from_frame(pd.DataFrame({"ts": ["noon"], "Q": [1]}), of_kinds("iso").fields)
+        raw_from_frame(pd.DataFrame({"ts": ["noon"], "Q": [1]}), time_vocabulary("iso").fields)
 
 
 @pytest.mark.parametrize("time_format", ["iso", "unix_s", "unix_ms"])
-def test_example_has_the_time_column_once_and_can_be_encoded(time_format):
-    vocabulary = of_kinds(time_format)
+def test_the_example_has_the_time_column_once_and_can_be_encoded(time_format):
+    vocabulary = time_vocabulary(time_format)
     rows = example_rows(vocabulary)
     assert list(rows) == ["ts", "Q"]
     hours, weekdays, quantiles = Encoder(vocabulary).encode(raw_from_frame(rows, vocabulary.fields))
-    # 9 and 21:30 o'clock on a Thursday and a Saturday, missing, the first hour of 1970.
+    # 09:00 on a Thursday, 21:30 on a Saturday, missing, the first hour of 1970.
     assert (hours.tolist(), weekdays.tolist()) == ([11, 23, 0, 2], [5, 7, 0, 5])
     assert quantiles.tolist() == [2, 3, 0, 4]
 
@@ -218,16 +220,16 @@ def test_example_has_the_time_column_once_and_can_be_encoded(time_format):
 # --- through MLflow
 
 
-def test_registered_model_takes_raw_rows(save_model, register):
+def test_a_registered_model_accepts_raw_rows(save_model, register):
     name = "pyfunc-raw-rows"
     version = register(save_model(c=BY_VALUE), name)
     frame = pd.DataFrame({"I": [1.0, 2.0, None, 4.0], "C": ["a", "b", None, "new"]})
-    found = served(name, version).predict(frame)
-    assert found == pytest.approx([0.7310586, 0.8807971, 0.9525741, 0.9820138], abs=1e-6)
+    probabilities = served(name, version).predict(frame)
+    assert probabilities == pytest.approx([0.7310586, 0.8807971, 0.9525741, 0.9820138], abs=1e-6)
 
 
 @pytest.mark.parametrize("counts", [[1, 2], [1.0, None], [None, None]])
-def test_signature_lets_counts_through_as_pandas_reads_them(save_model, register, counts):
+def test_the_signature_accepts_counts_as_pandas_reads_them(save_model, register, counts):
     name = f"pyfunc-counts-{pd.Series(counts).dtype}"
     model = served(name, register(save_model(), name))
     assert model.predict(pd.DataFrame({"I": counts, "C": ["a", "b"]})).tolist() == [0.5, 0.5]
@@ -243,15 +245,15 @@ def test_signature_lets_counts_through_as_pandas_reads_them(save_model, register
         ([], False),
     ],
 )
-def test_only_a_category_of_plain_integers_may_come_as_numbers(fields, values, is_any):
-    """Of 007 a column of numbers would have made 7, another value."""
+def test_only_a_category_of_plain_integers_may_be_numeric(fields, values, is_any):
+    """A column of numbers would turn 007 into 7, another value."""
     known = [pa.array([], pa.string()), pa.array(values, pa.string())]
-    counts = [pa.array([1] * len(of_field), pa.int64()) for of_field in known]
-    (_, category) = signature_of(Vocabulary(fields, known, counts)).inputs.inputs
+    counts = [pa.array([1] * len(values), pa.int64()) for values in known]
+    (_, category) = build_signature(Vocabulary(fields, known, counts)).inputs.inputs
     assert isinstance(category.type, AnyType) == is_any
 
 
-def test_signature_and_example_speak_of_the_raw_columns(save_model, register):
+def test_signature_and_example_have_the_raw_columns(save_model, register):
     name = "pyfunc-signature"
     metadata = served(name, register(save_model(), name)).metadata
     assert [column.name for column in metadata.signature.inputs] == ["I", "C"]
@@ -267,7 +269,7 @@ def test_a_frame_without_a_column_is_refused(save_model, register):
 
 
 def test_serving_needs_no_spark_petastorm_or_horovod(save_model):
-    """A process where those are absent, as the model's requirements say."""
+    """Runs in a process without these packages, as in the model's requirements."""
     code = (
         "import sys\n"
         "sys.modules |= dict.fromkeys(['pyspark', 'petastorm', 'horovod', 'mlflow'])\n"

@@ -1,6 +1,6 @@
-"""A registered model by every way MLflow has to use one: the night's probabilities, to 1e-6.
+"""Every way to use a registered model in MLflow gives the scored day's probabilities, to 1e-6.
 
-The log has nulls and values that training never saw in every column.
+Every column of the log has nulls and values that do not occur in training.
 """
 
 import json
@@ -19,8 +19,8 @@ import yaml
 from servers import BIN, ROOT, model_server
 
 pytestmark = pytest.mark.slow
-NIGHT = "2026-01-04"
-DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", NIGHT)
+SCORED_DAY = "2026-01-04"
+DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", SCORED_DAY)
 DATA = """
 format: delimited
 columns: [label, I, C, U, H, Q, V, T, ts]
@@ -46,25 +46,25 @@ NUMBERS = ["I", "Q", "V"]
 
 
 def log_line(n: int, day: str) -> str:
-    """Every 7th value is missing, from another row on in each column; the last day has values of its own."""
-    late = 100 if day == NIGHT and n % 5 == 0 else 0
+    """Every 7th value is missing, with another offset in each column; the last day has new values."""
+    shift = 100 if day == SCORED_DAY and n % 5 == 0 else 0
     values = [
-        str(n % 11 - 2 + late),
-        f"{'abc'[n % 3]}{late or ''}",
-        str(500 + n % 6 + late),
-        f"device{n % 9 + late}",
-        f"{n % 13 / 4 + late}",
-        f"{n % 17 / 3 - late:.4f}",
-        " ".join(f"t{k + late}" for k in range(n % 4)),
+        str(n % 11 - 2 + shift),
+        f"{'abc'[n % 3]}{shift or ''}",
+        str(500 + n % 6 + shift),
+        f"device{n % 9 + shift}",
+        f"{n % 13 / 4 + shift}",
+        f"{n % 17 / 3 - shift:.4f}",
+        " ".join(f"t{k + shift}" for k in range(n % 4)),
         f"{day} {n % 24:02d}:30:00",
     ]
-    values = ["" if (n + at) % 7 == 0 and at < 7 else value for at, value in enumerate(values)]
+    values = ["" if (n + index) % 7 == 0 and index < 7 else value for index, value in enumerate(values)]
     return "\t".join([str(int(n % 3 == 0)), *values])
 
 
 @pytest.fixture(scope="module")
 def served(run_job, profile_path, tmp_path_factory):
-    """One registered version, the raw columns of a night as pandas has them, and what the job scored them."""
+    """A registered version, the raw columns of a day in pandas, and their scores by the job."""
     folder = tmp_path_factory.mktemp("served")
     for day in DAYS:
         (folder / "log" / f"ds={day}").mkdir(parents=True)
@@ -77,23 +77,23 @@ def served(run_job, profile_path, tmp_path_factory):
     run_job("build_features", "--data", folder / "data.yaml", *log, "--output", dataset, *split).summary
     flags = ["--model", folder / "model.yaml", "--num-workers", 0, "--name", "served"]
     uri = f"models:/served/{run_job('train', '--dataset', dataset, *flags).summary['version']}"
-    flags = ["--date", NIGHT, "--model-uri", uri, "--keep", ",".join(COLUMNS)]
+    flags = ["--date", SCORED_DAY, "--model-uri", uri, "--keep", ",".join(COLUMNS)]
     assert run_job("score", *flags, *log, "--output", folder / "scores").summary["rows_scored"] == 80
-    night = pd.read_parquet(folder / "scores" / f"ds={NIGHT}")
-    raw = night[COLUMNS].replace("", None)
+    scored = pd.read_parquet(folder / "scores" / f"ds={SCORED_DAY}")
+    raw = scored[COLUMNS].replace("", None)
     raw[NUMBERS] = raw[NUMBERS].apply(pd.to_numeric)
     assert raw.isna().any()[:-1].all() and raw["I"].dtype == float  # integers with gaps
     tracking_uri = yaml.safe_load(profile_path.read_text())["mlflow"]["tracking_uri"]
     mlflow.set_tracking_uri(tracking_uri)
     return SimpleNamespace(
-        folder=folder, uri=uri, raw=raw, expected=night["probability"].to_numpy(), tracking_uri=tracking_uri
+        folder=folder, uri=uri, raw=raw, expected=scored["probability"].to_numpy(), tracking_uri=tracking_uri
     )
 
 
-def assert_same(found, expected):
-    """One number a row, to 1e-6; the rows' own differ."""
-    assert np.asarray(found).shape == expected.shape and np.ptp(expected) > 0.05
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+def assert_same(actual, expected):
+    """Compare one probability per row, to 1e-6; the rows have different probabilities."""
+    assert np.asarray(actual).shape == expected.shape and np.ptp(expected) > 0.05
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -101,26 +101,26 @@ def loaded(served):
     return mlflow.pyfunc.load_model(served.uri)
 
 
-def test_load_model_gives_the_nights_probabilities(served, loaded):
+def test_load_model_gives_the_probabilities_of_the_day(served, loaded):
     assert_same(loaded.predict(served.raw), served.expected)
 
 
-def test_numbers_may_be_integers_nullable_ones_or_text(served, loaded):
+def test_numbers_may_be_integers_nullable_integers_or_text(served, loaded):
     nullable = served.raw.astype({"I": "Int64"})
     as_text = served.raw.astype({"I": "Int64"}).astype(dict.fromkeys(NUMBERS, "string"))
     ids = served.raw.assign(U=pd.to_numeric(served.raw["U"]))
     for frame in (nullable, as_text, ids):
         assert_same(loaded.predict(frame), served.expected)
-    whole = served.raw.dropna(subset=["I", "U"])
-    found = loaded.predict(whole.astype({"I": "int64", "U": "int64"}))
-    assert_same(found, served.expected[whole.index])
+    complete = served.raw.dropna(subset=["I", "U"])
+    probabilities = loaded.predict(complete.astype({"I": "int64", "U": "int64"}))
+    assert_same(probabilities, served.expected[complete.index])
 
 
-def test_spark_udf_gives_the_nights_probabilities(served, spark):
+def test_spark_udf_gives_the_probabilities_of_the_day(served, spark):
     names = ", ".join(f"{name} {'double' if name in NUMBERS else 'string'}" for name in COLUMNS)
     rows = served.raw.astype(object).where(served.raw.notna(), None)
     frame = spark.createDataFrame(rows.assign(row=range(len(rows))), f"{names}, row long")
-    # As a Parquet log would have them: nulls in columns of integers.
+    # As in a Parquet log: integer columns with nulls.
     frame = frame.selectExpr(
         *[f"cast({name} as bigint) {name}" if name in ("I", "U") else name for name in [*COLUMNS, "row"]]
     ).repartition(3)
@@ -129,7 +129,7 @@ def test_spark_udf_gives_the_nights_probabilities(served, spark):
     assert_same(scored["probability"], served.expected)
 
 
-def test_a_model_server_gives_the_nights_probabilities(served):
+def test_a_model_server_gives_the_probabilities_of_the_day(served):
     def post(address, **document):
         body, headers = json.dumps(document).encode(), {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{address}/invocations", body, headers)
@@ -141,8 +141,10 @@ def test_a_model_server_gives_the_nights_probabilities(served):
     with model_server(served.folder, served.uri, served.tracking_uri) as address:
         assert_same(post(address, dataframe_split=split), served.expected)
         assert_same(post(address, dataframe_records=rows), served.expected)
-        one = next(at for at, row in enumerate(rows) if row["I"] is None)
-        assert post(address, dataframe_records=[rows[one]]) == pytest.approx([served.expected[one]], abs=1e-6)
+        index = next(index for index, row in enumerate(rows) if row["I"] is None)
+        assert post(address, dataframe_records=[rows[index]]) == pytest.approx(
+            [served.expected[index]], abs=1e-6
+        )
 
 
 def predict(served, source, content_type):
@@ -159,14 +161,14 @@ def predict(served, source, content_type):
     return json.loads(output.read_text())["predictions"]
 
 
-def test_predict_takes_json(served):
+def test_predict_accepts_json(served):
     source = served.folder / "rows.json"
     source.write_text(json.dumps({"dataframe_split": json.loads(served.raw.to_json(orient="split"))}))
     assert_same(predict(served, source, "json"), served.expected)
 
 
-def test_predict_takes_a_csv_whose_empty_text_and_na_are_missing(served):
-    """As in a delimited log, "" is missing; so is what pandas takes for missing, such as NA."""
+def test_predict_accepts_csv_with_empty_text_and_na_as_missing(served):
+    """ "" is missing, as in a delimited log; so are texts that pandas reads as missing, such as NA."""
     source, frame = served.folder / "rows.csv", served.raw.copy()
     missing = frame["C"].isna()
     assert missing.any() and (frame["C"] == "a").any()
@@ -176,7 +178,7 @@ def test_predict_takes_a_csv_whose_empty_text_and_na_are_missing(served):
     assert_same(predict(served, source, "csv"), served.expected)
 
 
-def test_its_requirements_are_the_locks_and_its_example_scores(served, loaded):
+def test_its_requirements_match_the_lock_and_its_example_can_be_scored(served, loaded):
     pins = dict(
         re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.lock").read_text().lower(), flags=re.MULTILINE)
     )

@@ -166,10 +166,9 @@ def test_a_job_is_quiet_unless_it_is_verbose(tmp_path, verbose):
 @pytest.mark.parametrize("verbose", [False, True])
 def test_mlflow_is_as_quiet_as_the_job_that_imports_it(verbose):
     script = (
-        f"from deepfm.cli import job; job._log_to_stderr({verbose}); import deepfm.tracking.quiet as quiet;"
-    )
-    script += (
-        "quiet.silence_mlflow(); from mlflow.utils.logging_utils import eprint; eprint('Created version')"
+        f"from deepfm.cli import job; job._log_to_stderr({verbose}); "
+        "from deepfm.tracking.logging import silence_mlflow; silence_mlflow(); "
+        "from mlflow.utils.logging_utils import eprint; eprint('Created version')"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["PYTHONPATH"] = f"{ROOT}"

@@ -1,4 +1,4 @@
-"""What is installed beside what is wanted."""
+"""The doctor compares installed packages with the required ones."""
 
 import pytest
 from packaging.requirements import Requirement
@@ -10,9 +10,9 @@ CUDA = {**CPU, "cuda": "13.0", "gpus": ["H100"], "gpu_bf16": True}
 GLOO, NCCL = {"gloo": True, "nccl": False}, {"gloo": True, "nccl": True}
 
 
-def level_of(found, wanted="torch>=2.6", pin="2.13.0"):
-    ranges = {"torch": Requirement(wanted)}
-    (finding, others) = installed.check_packages({"torch": found}, ranges, {"torch": pin} if pin else {})
+def level_of(version, requirement="torch>=2.6", pin="2.13.0"):
+    ranges = {"torch": Requirement(requirement)}
+    (finding, others) = installed.check_packages({"torch": version}, ranges, {"torch": pin} if pin else {})
     assert others.level == "green"
     return finding.level
 
@@ -26,69 +26,69 @@ def test_a_version_is_compared_with_the_range_and_with_the_lock():
     assert level_of(None) == "red"
 
 
-def test_a_missing_package_is_told_with_the_line_that_installs_it():
+def test_a_missing_package_is_reported_with_its_install_command():
     ranges = {name: Requirement(name) for name in ("numpy", "rich", "safetensors")}
     pins = {"numpy": "1.26.4", "safetensors": "0.5.3"}
-    found = {"numpy": "1.26.4", "rich": "14.0.0", "safetensors": None}
-    numpy, safetensors = installed.check_packages(found, ranges, pins)
+    versions = {"numpy": "1.26.4", "rich": "14.0.0", "safetensors": None}
+    numpy, safetensors = installed.check_packages(versions, ranges, pins)
     assert numpy.level == "green"
     assert (safetensors.what, safetensors.level) == ("safetensors", "red")
     assert "pip install 'safetensors==0.5.3'" in safetensors.remedy
 
 
-def test_what_is_wanted_comes_from_the_packages_metadata_and_the_lock():
+def test_requirements_come_from_the_package_metadata_and_the_lock():
     lock = (
         "# a comment\nnumpy==1.26.4\nwheel==1 ; sys_platform == 'none'\nrich==14.0.0 ; python_version > '3'\n"
     )
-    ranges, pins = installed.wanted_packages("deepfm-spark", lock)
+    ranges, pins = installed.required_packages("deepfm-spark", lock)
     assert str(ranges["numpy"].specifier) == "<2"
     assert "horovod" in ranges and "pytest" not in ranges
     assert pins == {"numpy": "1.26.4", "rich": "14.0.0"}
-    assert installed.wanted_packages("nothing-of-that-name", "") == ({}, {})
+    assert installed.required_packages("nothing-of-that-name", "") == ({}, {})
 
 
-def test_builds_are_asked_in_a_process_of_their_own(program):
-    """One that dies, as with a library that was built for another PyTorch."""
-    dead = installed.probe_builds(
+def test_builds_are_probed_in_a_separate_process(program):
+    """The process crashes, as with a library built for another PyTorch."""
+    crashed = installed.probe_builds(
         str(program("python", "echo 'undefined symbol' >&2; kill -SEGV $$") / "python")
     )
-    assert dead == {"error": "undefined symbol"}
-    assert installed.check_torch(dead).level == installed.check_horovod(dead).level == "red"
+    assert crashed == {"error": "undefined symbol"}
+    assert installed.check_torch(crashed).level == installed.check_horovod(crashed).level == "red"
     assert "error" in installed.probe_builds("/nowhere/python")
 
 
-def test_what_makes_the_environment_anew_removes_nothing_else():
-    dead = {"error": "undefined symbol"}
+def test_recreating_the_environment_removes_nothing_else():
+    crashed = {"error": "undefined symbol"}
     python = machine.check_python((3, 9), "python")
-    findings = [installed.check_torch(dead), installed.check_gpus(CPU, 2, wanted=True), python]
+    findings = [installed.check_torch(crashed), installed.check_gpus(CPU, 2, requested=True), python]
     assert [f for f in findings if "rm -rf .venv && make env" not in f.remedy] == []
-    assert "horovod-* && rm -rf .venv && make env" in installed.check_horovod(dead).remedy
+    assert "horovod-* && rm -rf .venv && make env" in installed.check_horovod(crashed).remedy
 
 
 @pytest.mark.parametrize(
-    ("build", "level", "told"),
+    ("build", "level", "text"),
     [
         ({**CPU, "horovod": GLOO}, "green", "Gloo"),
         ({**CUDA, "horovod": NCCL}, "green", "Gloo, NCCL"),
         ({**CUDA, "horovod": GLOO}, "yellow", "cannot train on the GPUs"),
-        ({**CPU, "horovod": {"gloo": False, "nccl": False}}, "red", "nothing, wanted Gloo"),
+        ({**CPU, "horovod": {"gloo": False, "nccl": False}}, "red", "nothing, required Gloo"),
         ({**CPU, "horovod_error": "ImportError: undefined symbol"}, "red", "undefined symbol"),
     ],
 )
-def test_horovod_must_be_built_for_what_there_is(build, level, told):
+def test_horovod_must_be_built_for_the_machine(build, level, text):
     finding = installed.check_horovod(build)
-    assert (finding.level, told in finding.found) == (level, True)
+    assert (finding.level, text in finding.found) == (level, True)
 
 
-def test_how_bf16_is_multiplied_is_told():
-    assert "bf16 by AMX" in installed.check_torch(CPU).found
-    assert "CUDA 13.0; bf16 by AMX, the GPU" in installed.check_torch(CUDA).found
-    assert "no bf16 in hardware" in installed.check_torch({**CPU, "amx": False}).found
+def test_hardware_support_of_bf16_is_reported():
+    assert "bf16 on AMX" in installed.check_torch(CPU).found
+    assert "CUDA 13.0; bf16 on AMX, the GPU" in installed.check_torch(CUDA).found
+    assert "no hardware bf16" in installed.check_torch({**CPU, "amx": False}).found
 
 
 @pytest.mark.parametrize(
-    ("build", "driver_sees", "wanted", "level"),
+    ("build", "num_driver_gpus", "requested", "level"),
     [(CPU, 0, False, "green"), (CPU, 0, True, "red"), (CPU, 2, True, "yellow"), (CUDA, 1, True, "green")],
 )
-def test_gpus_that_are_asked_for_must_be_there(build, driver_sees, wanted, level):
-    assert installed.check_gpus(build, driver_sees, wanted=wanted).level == level
+def test_requested_gpus_must_be_available(build, num_driver_gpus, requested, level):
+    assert installed.check_gpus(build, num_driver_gpus, requested=requested).level == level

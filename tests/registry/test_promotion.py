@@ -1,4 +1,4 @@
-"""The champion's alias, its history and the way back."""
+"""Promotion, history and rollback of the champion alias."""
 
 import threading
 import time
@@ -14,14 +14,14 @@ from deepfm.registry.promotion import champion_version, format_change, history, 
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch):
-    """Claims settle at once, where nobody else makes any."""
+def settle_immediately(monkeypatch):
+    """Do not wait for competing claims."""
     monkeypatch.setattr(promotion, "_SETTLE_S", 0.0)
 
 
 @pytest.fixture
 def model(store, request):
-    """A registered model with three versions, of this test's name."""
+    """A registered model with three versions, named after the test."""
     name = request.node.name
     store.client.create_registered_model(name)
     for version in ("1", "2", "3"):
@@ -48,41 +48,41 @@ def test_promotion_moves_the_alias(store, model):
     assert store.resolve(f"models:/{model}@champion").version == 2
 
 
-def test_history_tells_every_move_in_order(store, model):
+def test_history_lists_every_change_in_order(store, model):
     for version in ("1", "3", "2"):
         promote(store, model, version)
-    moves = history(store, model)
-    assert [(move.number, move.version, move.previous_version) for move in moves] == [
+    changes = history(store, model)
+    assert [(change.number, change.version, change.previous_version) for change in changes] == [
         (1, "1", None),
         (2, "3", "1"),
         (3, "2", "3"),
     ]
-    assert format_change(moves[1]).endswith("promote   version 3 after 1: better")
+    assert format_change(changes[1]).endswith("promote   version 3 after 1: better")
 
 
-def test_a_tag_of_somebody_elses_is_no_move(store, model):
+def test_a_tag_of_a_user_is_not_a_change(store, model):
     store.client.set_registered_model_tag(model, "promotion.note", "ask before you promote")
     assert history(store, model) == []
     move_champion(store, model, "1", "promote", (), expected=None)
-    assert [move.version for move in history(store, model)] == ["1"]
+    assert [change.version for change in history(store, model)] == ["1"]
 
 
-def test_history_of_more_than_nine_moves_stays_in_order(store, model):
+def test_history_of_more_than_nine_changes_stays_in_order(store, model):
     for number in range(11):
         promote(store, model, "12"[number % 2])
-    assert [move.number for move in history(store, model)] == list(range(1, 12))
+    assert [change.number for change in history(store, model)] == list(range(1, 12))
 
 
-def test_rollback_returns_to_the_champion_before(store, model):
+def test_rollback_restores_the_previous_champion(store, model):
     promote(store, model, "1")
     promote(store, model, "2")
-    move = rollback(store, model)
+    change = rollback(store, model)
     assert champion_version(store, model) == "1"
-    assert (move.kind, move.version, move.previous_version) == ("rollback", "1", "2")
-    assert move.reasons == ("version 2 was taken back",)
+    assert (change.kind, change.version, change.previous_version) == ("rollback", "1", "2")
+    assert change.reasons == ("version 2 was rolled back",)
 
 
-def test_rollback_repeated_goes_further_back(store, model):
+def test_repeated_rollback_goes_further_back(store, model):
     for version in ("1", "2", "3"):
         promote(store, model, version)
     rollback(store, model)
@@ -92,7 +92,7 @@ def test_rollback_repeated_goes_further_back(store, model):
         rollback(store, model)
 
 
-def test_rollback_after_a_new_promotion_forgets_what_was_taken_back(store, model):
+def test_rollback_after_a_new_promotion_skips_versions_that_were_rolled_back(store, model):
     promote(store, model, "1")
     promote(store, model, "2")
     rollback(store, model)
@@ -102,10 +102,10 @@ def test_rollback_after_a_new_promotion_forgets_what_was_taken_back(store, model
 
 
 @pytest.fixture
-def cut_off(store, model, monkeypatch):
-    """cut_off(version): a promotion that is written into the history, and killed before the alias moves."""
+def interrupted_promotion(store, model, monkeypatch):
+    """Record a promotion of a version in the history, and fail before the alias moves."""
 
-    def promote_half(version):
+    def promote_and_fail(version):
         with monkeypatch.context() as patch:
             patch.setattr(
                 store.client, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(OSError)
@@ -113,37 +113,37 @@ def cut_off(store, model, monkeypatch):
             with pytest.raises(OSError):
                 promote(store, model, version)
 
-    return promote_half
+    return promote_and_fail
 
 
-def test_rollback_after_a_move_that_was_cut_off_and_made_again(store, model, cut_off):
+def test_rollback_after_an_interrupted_promotion_that_was_repeated(store, model, interrupted_promotion):
     promote(store, model, "1")
-    cut_off("2")
+    interrupted_promotion("2")
     promote(store, model, "2")
     assert rollback(store, model).version == champion_version(store, model) == "1"
 
 
-def test_rollback_never_goes_to_what_was_not_champion(store, model, cut_off):
+def test_rollback_never_restores_a_version_that_was_not_champion(store, model, interrupted_promotion):
     promote(store, model, "1")
-    cut_off("2")
+    interrupted_promotion("2")
     promote(store, model, "3")
     assert rollback(store, model).version == "1"
 
 
-def test_rollback_right_after_a_move_that_was_cut_off(store, model, cut_off):
+def test_rollback_right_after_an_interrupted_promotion(store, model, interrupted_promotion):
     promote(store, model, "1")
     promote(store, model, "2")
-    cut_off("3")
+    interrupted_promotion("3")
     assert rollback(store, model).version == "1"
 
 
-def test_rollback_where_a_version_was_champion_twice(store, model):
+def test_rollback_restores_a_version_that_was_champion_twice(store, model):
     for version in ("1", "2", "1"):
         promote(store, model, version)
     assert [rollback(store, model).version for _ in range(2)] == ["2", "1"]
 
 
-def test_rollback_after_other_hands_moved_the_alias(store, model):
+def test_rollback_works_after_the_alias_was_moved_by_hand(store, model):
     promote(store, model, "1")
     promote(store, model, "2")
     store.client.set_registered_model_alias(model, "champion", "3")
@@ -151,7 +151,7 @@ def test_rollback_after_other_hands_moved_the_alias(store, model):
     assert rollback(store, model).version == "1"
 
 
-def test_rollback_without_an_earlier_champion_moves_nothing(store, model):
+def test_rollback_without_an_earlier_champion_changes_nothing(store, model):
     promote(store, model, "1")
     with pytest.raises(UserError, match="there is no earlier champion"):
         rollback(store, model)
@@ -159,7 +159,7 @@ def test_rollback_without_an_earlier_champion_moves_nothing(store, model):
     assert len(history(store, model)) == 1
 
 
-def test_rollback_to_a_deleted_version_moves_nothing(store, model):
+def test_rollback_to_a_deleted_version_changes_nothing(store, model):
     promote(store, model, "1")
     promote(store, model, "2")
     store.client.delete_model_version(model, "1")
@@ -169,31 +169,31 @@ def test_rollback_to_a_deleted_version_moves_nothing(store, model):
     assert len(history(store, model)) == 2
 
 
-@pytest.mark.parametrize("question", [champion_version, history, rollback])
-def test_an_unknown_model_is_told(store, question):
+@pytest.mark.parametrize("query", [champion_version, history, rollback])
+def test_an_unknown_model_is_reported(store, query):
     with pytest.raises(UserError, match="no model nobody at "):
-        question(store, "nobody")
+        query(store, "nobody")
 
 
-def test_a_store_that_is_away_is_not_one_without_a_champion():
-    """Else an outage would open the gate: the first candidate is promoted unseen."""
+def test_an_unreachable_store_is_not_taken_for_one_without_a_champion():
+    """Otherwise an outage would promote a candidate as if it were the first."""
 
-    class Away:
+    class UnreachableClient:
         def get_registered_model(self, name):
             raise MlflowException("connection refused")
 
         get_model_version_by_alias = get_registered_model
 
-    away = SimpleNamespace(client=Away(), uri="http://store")
+    unreachable = SimpleNamespace(client=UnreachableClient(), uri="http://store")
     with pytest.raises(UserError, match="connection refused"):
-        champion_version(away, "ctr")
+        champion_version(unreachable, "ctr")
 
 
 def aliases(store, model):
     return {name: str(version) for name, version in store.client.get_registered_model(model).aliases.items()}
 
 
-def test_previous_is_what_a_rollback_would_go_to(store, model):
+def test_previous_is_the_version_that_a_rollback_restores(store, model):
     for version in ("1", "2", "3"):
         promote(store, model, version)
     assert aliases(store, model) == {"champion": "3", "previous": "2"}
@@ -203,7 +203,7 @@ def test_previous_is_what_a_rollback_would_go_to(store, model):
     assert aliases(store, model) == {"champion": "1"}
 
 
-def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(store, model, monkeypatch):
+def test_one_of_two_concurrent_promotions_wins_and_the_other_fails(store, model, monkeypatch):
     monkeypatch.setattr(promotion, "_SETTLE_S", 1.5)
 
     def attempt(version):
@@ -213,15 +213,15 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(store, model, 
             return str(error)
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(attempt, ("1", "2")))
-    (won,) = [move for move in found if not isinstance(move, str)]
-    (told_,) = [message for message in found if isinstance(message, str)]
-    assert "another move was made at the same time and won" in told_
+        results = list(pool.map(attempt, ("1", "2")))
+    (won,) = [result for result in results if not isinstance(result, str)]
+    (message,) = [result for result in results if isinstance(result, str)]
+    assert "a concurrent change of the champion won" in message
     assert champion_version(store, model) == won.version
-    assert [move.version for move in history(store, model)] == [won.version]
+    assert [change.version for change in history(store, model)] == [won.version]
 
 
-def test_a_move_begun_behind_a_claim_waits_for_its_end(store, model, monkeypatch):
+def test_a_change_waits_for_one_in_progress(store, model, monkeypatch):
     monkeypatch.setattr(promotion, "_SETTLE_S", 0.5)
     claimed, set_tag = threading.Event(), store.client.set_registered_model_tag
     set_alias = store.client.set_registered_model_alias
@@ -239,14 +239,14 @@ def test_a_move_begun_behind_a_claim_waits_for_its_end(store, model, monkeypatch
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(promote, store, model, "1")
         claimed.wait()
-        with pytest.raises(UserError, match="another move was made at the same time and won"):
+        with pytest.raises(UserError, match="a concurrent change of the champion won"):
             promote(store, model, "2")
         first.result()
     assert champion_version(store, model) == "1"
-    assert [move.version for move in history(store, model)] == ["1"]
+    assert [change.version for change in history(store, model)] == ["1"]
 
 
-def test_a_claim_that_was_left_behind_holds_nobody_up(store, model, monkeypatch):
+def test_a_claim_of_a_killed_process_does_not_block_others(store, model, monkeypatch):
     def killed(*alias):
         raise KeyboardInterrupt
 
@@ -258,11 +258,11 @@ def test_a_claim_that_was_left_behind_holds_nobody_up(store, model, monkeypatch)
     monkeypatch.setattr(promotion, "_SETTLE_S", 0.0)
     promote(store, model, "2")
     assert champion_version(store, model) == "2"
-    assert [move.version for move in history(store, model)] == ["1", "2"]
+    assert [change.version for change in history(store, model)] == ["1", "2"]
 
 
-def test_a_move_that_is_written_late_does_not_win_over_one_that_ended(store, model, monkeypatch):
-    claims = iter(["0" * 32, "f" * 32])  # of the late move, which is first by its claim, and of the other
+def test_a_claim_that_is_written_late_does_not_win_over_a_finished_change(store, model, monkeypatch):
+    claims = iter(["0" * 32, "f" * 32])  # of the late change, which has the smaller claim, and of the other
     monkeypatch.setattr(promotion, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=next(claims))))
     monkeypatch.setattr(promotion, "_SETTLE_S", 0.0)
     write = store.client.set_registered_model_tag
@@ -273,15 +273,15 @@ def test_a_move_that_is_written_late_does_not_win_over_one_that_ended(store, mod
         write(*tag)
 
     monkeypatch.setattr(store.client, "set_registered_model_tag", write_late)
-    with pytest.raises(UserError, match="another move was made at the same time and won"):
+    with pytest.raises(UserError, match="a concurrent change of the champion won"):
         promote(store, model, "2")
     assert champion_version(store, model) == "1"
-    assert [move.version for move in history(store, model)] == ["1"]
+    assert [change.version for change in history(store, model)] == ["1"]
 
 
-def test_a_champion_that_moved_since_the_decision_is_not_replaced(store, model):
+def test_a_champion_that_changed_since_the_decision_is_not_replaced(store, model):
     promote(store, model, "1")
     promote(store, model, "2")
-    with pytest.raises(UserError, match="the champion is version 2, it was 1 when this move was decided"):
+    with pytest.raises(UserError, match="the champion is version 2, it was 1 when this change was decided"):
         move_champion(store, model, "3", "promote", ("better",), expected="1")
     assert champion_version(store, model) == "2"

@@ -1,4 +1,4 @@
-"""Candidate against champion, on the raw rows that the candidate's dataset held out."""
+"""Candidate and champion are compared on the raw rows held out from the candidate's dataset."""
 
 import json
 import shutil
@@ -10,9 +10,9 @@ import yaml
 from deepfm.registry import promotion
 
 DAYS = {"train": ("2026-01-01",) * 2, "valid": ("2026-01-02",) * 2, "test": ("2026-01-03",) * 2}
-#: A value `a` is clicked three times in four, a `b` once in four: the logits ±1.0986 are right.
+#: Value `a` is clicked in three of four impressions, `b` in one of four: logits ±1.0986 are correct.
 LINES = ["1\t0\ta"] * 3 + ["0\t0\ta"] + ["1\t1\tb"] + ["0\t1\tb"] * 3
-RIGHT = {"a": 1.0986, "b": -1.0986}
+CORRECT = {"a": 1.0986, "b": -1.0986}
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def log(write_log):
 
 @pytest.fixture
 def candidate(request, log, save_model, register):
-    """Register a version whose logits are `bias` + those of its values -> the version."""
+    """Register a version with logits `bias` + those of its values, and return the version."""
 
     def new(c, bias=0.0, **fields):
         folder = f"model-{len(list(log.parent.glob('model-*')))}"
@@ -33,14 +33,14 @@ def candidate(request, log, save_model, register):
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch):
-    """Claims settle at once, where nobody else makes any."""
+def settle_immediately(monkeypatch):
+    """Do not wait for competing claims."""
     monkeypatch.setattr(promotion, "_SETTLE_S", 0.0)
 
 
 def aliases(store, request):
-    found = store.client.get_registered_model(request.node.name).aliases
-    return {name: str(version) for name, version in found.items()}
+    versions = store.client.get_registered_model(request.node.name).aliases
+    return {name: str(version) for name, version in versions.items()}
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def promote(run_job, request):
     return lambda *flags: run_job("promote", "--name", request.node.name, *flags)
 
 
-def test_first_candidate_is_promoted_with_its_figures(candidate, promote):
-    candidate(RIGHT)
+def test_the_first_candidate_is_promoted_with_its_metrics(candidate, promote):
+    candidate(CORRECT)
     summary = promote().summary
     assert (summary["promoted"], summary["version"], summary["previous_version"]) == (True, "1", None)
     # H(1/4) nats; of the 4 x 4 pairs 9 are in order, 6 are ties, 1 is not: AUC 0.75.
@@ -59,10 +59,10 @@ def test_first_candidate_is_promoted_with_its_figures(candidate, promote):
     ]
 
 
-def test_equal_candidate_is_promoted(candidate, promote, store, request):
-    candidate(RIGHT)
+def test_an_equal_candidate_is_promoted(candidate, promote, store, request):
+    candidate(CORRECT)
     promote()
-    candidate(RIGHT)
+    candidate(CORRECT)
     summary = promote().summary
     assert (summary["promoted"], summary["version"], summary["previous_version"]) == (True, "2", "1")
     assert int(store.resolve(f"models:/{request.node.name}@champion").version) == 2
@@ -76,8 +76,8 @@ def test_equal_candidate_is_promoted(candidate, promote, store, request):
         ({"a": 1.0986, "b": -1.0986}, 0.9, {"logloss", "calibration", "expected"}),
     ],
 )
-def test_worse_candidate_is_not_promoted(candidate, promote, store, request, c, bias, failed):
-    candidate(RIGHT)
+def test_a_worse_candidate_is_not_promoted(candidate, promote, store, request, c, bias, failed):
+    candidate(CORRECT)
     promote()
     candidate(c, bias)
     summary = promote().summary
@@ -89,79 +89,79 @@ def test_worse_candidate_is_not_promoted(candidate, promote, store, request, c, 
     assert int(store.resolve(f"models:/{request.node.name}@champion").version) == 1
 
 
-def test_a_champion_is_not_measured_against_itself(candidate, promote):
-    candidate(RIGHT)
+def test_a_champion_is_not_compared_with_itself(candidate, promote):
+    candidate(CORRECT)
     promote()
     summary = promote().summary
     assert (summary["promoted"], summary["reasons"]) == (False, ["version 1 is champion already"])
 
 
 def test_an_older_version_can_be_the_candidate(candidate, promote):
-    candidate(RIGHT)
-    candidate(RIGHT)
+    candidate(CORRECT)
+    candidate(CORRECT)
     assert promote("--version", "1").summary["version"] == "1"
 
 
 def test_history_and_rollback_are_flags(candidate, promote):
-    candidate(RIGHT)
-    candidate(RIGHT)
+    candidate(CORRECT)
+    candidate(CORRECT)
     promote("--version", "1")
     promote("--version", "2")
     assert promote("--rollback").summary["version"] == "1"
-    told = promote("--history")
-    moves = [(move["kind"], move["version"]) for move in told.summary["history"]]
+    history = promote("--history")
+    moves = [(move["kind"], move["version"]) for move in history.summary["history"]]
     assert moves == [("promote", "1"), ("promote", "2"), ("rollback", "1")]
-    assert told.summary["version"] == "1"
-    assert [line.split()[1] for line in told.stderr.splitlines()] == ["promote", "promote", "rollback"]
+    assert history.summary["version"] == "1"
+    assert [line.split()[1] for line in history.stderr.splitlines()] == ["promote", "promote", "rollback"]
 
 
-def test_two_wishes_at_once_are_refused(promote):
+def test_contradicting_flags_are_refused(promote):
     assert "exclude each other" in promote("--rollback", "--history").mistake
 
 
-def test_a_champion_may_have_fields_that_the_candidate_does_without(candidate, promote):
-    candidate(RIGHT)
+def test_a_champion_may_have_fields_that_the_candidate_lacks(candidate, promote):
+    candidate(CORRECT)
     promote()
-    candidate(RIGHT, with_i=False)
+    candidate(CORRECT, with_i=False)
     summary = promote().summary
     assert summary["promoted"]
     assert summary["reasons"][0].startswith("ok: logloss 0.56234, the champion's 0.56234")
 
 
-def test_a_champion_of_another_log_is_told(candidate, promote, store, request):
-    candidate(RIGHT)
+def test_a_champion_of_another_log_is_reported(candidate, promote, store, request):
+    candidate(CORRECT)
     promote()
-    candidate(RIGHT, with_i=False, columns=("label", "J", "C"))
-    told = promote().mistake
-    assert "version 1, the champion, reads columns that version 2 does not" in told
-    assert "expected columns I" in told
-    assert "--name of its own" in told
+    candidate(CORRECT, with_i=False, columns=("label", "J", "C"))
+    message = promote().mistake
+    assert "version 1, the champion, reads columns that version 2 does not" in message
+    assert "expected columns I" in message
+    assert "train each with its own --name" in message
     assert aliases(store, request) == {"candidate": "2", "champion": "1"}
 
 
-def test_a_log_that_is_gone_is_told(candidate, promote, log, store, request):
-    candidate(RIGHT)
+def test_a_missing_log_is_reported(candidate, promote, log, store, request):
+    candidate(CORRECT)
     shutil.rmtree(log)
     assert "expected a click log, found nothing there" in promote().mistake
     assert aliases(store, request) == {"candidate": "1"}
 
 
-def test_held_out_rows_that_no_longer_fit_are_told(candidate, promote, log, store, request):
-    candidate(RIGHT)
+def test_held_out_rows_that_no_longer_fit_are_reported(candidate, promote, log, store, request):
+    candidate(CORRECT)
     (log / "ds=2026-01-03" / "part-00000.tsv").write_text("now\tsomething\telse\n")
     assert "expected held-out rows of version 1 that fit it and the champion, found none" in promote().mistake
     assert aliases(store, request) == {"candidate": "1"}
 
 
-def test_a_champion_may_have_crossed_fields_that_the_candidate_has_not(candidate, promote):
-    candidate(RIGHT, crossed=True)
+def test_a_champion_may_have_crossed_fields_that_the_candidate_lacks(candidate, promote):
+    candidate(CORRECT, crossed=True)
     promote()
-    candidate(RIGHT)
+    candidate(CORRECT)
     assert promote().summary["promoted"]
 
 
-def test_what_the_gate_said_is_kept_with_the_run_and_the_version(candidate, promote, store, request):
-    candidate(RIGHT)
+def test_the_verdict_of_the_gate_is_stored_with_the_run_and_the_version(candidate, promote, store, request):
+    candidate(CORRECT)
     promote()
     candidate({"a": 3.0, "b": -3.0})
     reasons = promote().summary["reasons"]
@@ -180,11 +180,11 @@ def test_slices_that_the_profile_names_are_compared(candidate, promote, profile_
     profile["promotion"] |= {"slices": ["C"], "min_slice_rows": 10}
     path = tmp_path / "profile.yaml"
     path.write_text(yaml.safe_dump(profile))
-    candidate(RIGHT)
+    candidate(CORRECT)
     promote("--profile", path)
     candidate({"a": 2.5, "b": -1.0986})
     reasons = promote("--profile", path).summary["reasons"]
-    assert any(reason.startswith("FAILED: C: of 2 slices 'a' lost most") for reason in reasons)
+    assert any(reason.startswith("FAILED: C: worst of 2 slices is 'a'") for reason in reasons)
     profile["promotion"]["slices"] = ["I"]
     path.write_text(yaml.safe_dump(profile))
     assert "promotion.slices I: expected a field of kind category" in promote("--profile", path).mistake

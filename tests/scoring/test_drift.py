@@ -1,4 +1,4 @@
-"""Drift: the figures by hand, and what is said where they are beyond the limits."""
+"""Drift metrics match values computed by hand, and exceeded limits give warnings."""
 
 import math
 from dataclasses import replace
@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from deepfm.artifact.reference import Reference
 from deepfm.metrics.binary import SCORE_BINS, bin_logits
 from deepfm.metrics.field_counts import FIRST_SHOWN, MISSING, NUM_KINDS, UNKNOWN
-from deepfm.scoring.drift import ks, measure_drift, must_stop, psi, tenths, warnings_of
+from deepfm.scoring.drift import deciles, drift_warnings, ks, measure_drift, must_stop, psi
 from deepfm.settings.deployment import DriftLimits
 
 
@@ -22,10 +22,10 @@ def scores(mean, seed=0, num_rows=20_000):
 
 def kinds(**shares):
     """(NUM_KINDS,) counts of 1000 impressions."""
-    places = {"missing": MISSING, "unknown": UNKNOWN, "first": FIRST_SHOWN, "second": FIRST_SHOWN + 1}
+    indices = {"missing": MISSING, "unknown": UNKNOWN, "first": FIRST_SHOWN, "second": FIRST_SHOWN + 1}
     counts = np.zeros(NUM_KINDS, np.int64)
     for name, share in shares.items():
-        counts[places[name]] = share
+        counts[indices[name]] = share
     return counts
 
 
@@ -41,85 +41,85 @@ REFERENCE = Reference(
 )
 
 
-def drift_of(*, mean=-1.0, a=None, b=None, left_out=()):
+def drift_of(*, mean=-1.0, a=None, b=None, excluded=()):
     a = kinds(first=600, second=400) if a is None else a
     b = kinds(missing=100, first=900) if b is None else b
     fields = np.stack([a, b, kinds()])
-    return measure_drift(REFERENCE, scores(mean, seed=1), fields, 0.31, left_out)
+    return measure_drift(REFERENCE, scores(mean, seed=1), fields, 0.31, excluded)
 
 
-def test_psi_is_the_sum_over_kinds_by_hand():
+def test_psi_is_the_sum_over_kinds():
     expected = (0.5 - 0.8) * math.log(0.5 / 0.8) + (0.5 - 0.2) * math.log(0.5 / 0.2)
     assert psi(np.array([50, 50]), np.array([8, 2])) == pytest.approx(expected)
     assert psi(np.array([3, 7]), np.array([30, 70])) == 0
 
 
-def test_a_kind_that_one_side_lacks_makes_no_infinite_psi():
+def test_psi_is_finite_if_one_side_lacks_a_kind():
     assert 1 < psi(np.array([0, 10]), np.array([5, 5])) < 10
 
 
-def test_ks_is_scipys():
+def test_ks_equals_the_statistic_of_scipy():
     one, other = scores(-1, 2, 500), scores(-0.7, 3, 400)
     samples = [np.repeat(np.arange(SCORE_BINS), counts) for counts in (one, other)]
     assert ks(one, other) == pytest.approx(ks_2samp(*samples).statistic)
 
 
-def test_tenths_hold_a_tenth_of_the_rows_each():
+def test_each_decile_holds_a_tenth_of_the_rows():
     counts = scores(-1)
-    by_tenth = np.bincount(tenths(counts), weights=counts, minlength=10) / counts.sum()
-    assert by_tenth == pytest.approx(np.full(10, 0.1), abs=0.015)
+    by_decile = np.bincount(deciles(counts), weights=counts, minlength=10) / counts.sum()
+    assert by_decile == pytest.approx(np.full(10, 0.1), abs=0.015)
 
 
-def test_a_night_like_the_reference_is_within_all_limits():
+def test_a_day_like_the_reference_is_within_all_limits():
     drift = drift_of()
     assert drift.psi < 0.01 and drift.ks < 0.02
-    assert warnings_of(drift, DriftLimits(), [20_000, 21_000]) == []
+    assert drift_warnings(drift, DriftLimits(), [20_000, 21_000]) == []
 
 
-def test_a_shift_of_the_scores_is_told():
+def test_a_shift_of_the_scores_gives_a_warning():
     drift = drift_of(mean=0.0)
     assert drift.psi > 0.5
-    (warning,) = warnings_of(drift, DriftLimits(), [])
+    (warning,) = drift_warnings(drift, DriftLimits(), [])
     assert warning.startswith("scores: PSI ") and warning.endswith("is above 0.25")
 
 
-def test_only_the_scores_stop_a_night_where_a_most_is_set_for_them():
+def test_only_the_drift_of_the_scores_stops_a_day():
     limits = DriftLimits(stop_psi=0.5)
     other_fields = drift_of(b=kinds(missing=600, first=400))
-    assert warnings_of(other_fields, limits, [90_000]) and not must_stop(other_fields, limits)
+    assert drift_warnings(other_fields, limits, [90_000]) and not must_stop(other_fields, limits)
     other_scores = drift_of(mean=0.0)
     assert must_stop(other_scores, limits) and not must_stop(other_scores, DriftLimits())
-    assert "the most that is published" in warnings_of(other_scores, limits, [])[0]
+    assert "the maximum that is published" in drift_warnings(other_scores, limits, [])[0]
     assert must_stop(replace(other_fields, psi=math.nan), limits)
 
 
-def test_a_field_that_is_left_out_is_not_measured():
-    drift = drift_of(b=kinds(missing=600, first=400), left_out=("B",))
+def test_an_excluded_field_is_not_measured():
+    drift = drift_of(b=kinds(missing=600, first=400), excluded=("B",))
     assert [field.name for field in drift.fields] == ["A"]
     assert {value.field for value in drift.moved} <= {"A"}
 
 
-def test_a_field_that_changed_comes_first_and_is_told():
+def test_a_field_that_changed_comes_first_and_gives_a_warning():
     drift = drift_of(b=kinds(missing=600, first=400))
     assert [field.name for field in drift.fields] == ["B", "A"]
     assert (drift.fields[0].missing, drift.fields[0].missing_before) == (0.6, 0.1)
-    (warning,) = warnings_of(drift, DriftLimits(), [])
+    (warning,) = drift_warnings(drift, DriftLimits(), [])
     assert warning.startswith("B: PSI ")
 
 
-def test_more_unknown_values_are_told():
+def test_more_unknown_values_give_a_warning():
     drift = drift_of(a=kinds(unknown=120, first=528, second=352))
-    assert "A: 12.0% of the impressions are unknown, 0.0% before, may be 10.0% more" in warnings_of(
+    assert "A: 12.0% of the impressions are unknown, 0.0% before, allowed increase 10.0%" in drift_warnings(
         drift, DriftLimits(), []
     )
 
 
-@pytest.mark.parametrize(("before", "is_told"), [([20_000] * 3, False), ([50_000] * 3, True), ([], False)])
-def test_a_night_of_unusual_size_is_told(before, is_told):
-    found = warnings_of(drift_of(), DriftLimits(), before)
-    assert [text.startswith("impressions: 20,000, the median of 3 nights") for text in found] == [
+@pytest.mark.parametrize(("before", "is_unusual"), [([20_000] * 3, False), ([50_000] * 3, True), ([], False)])
+def test_an_unusual_number_of_rows_gives_a_warning(before, is_unusual):
+    warnings = drift_warnings(drift_of(), DriftLimits(), before)
+    assert [text.startswith("impressions: 20,000, the median of the 3 days before") for text in warnings] == [
         True
-    ] * is_told
+    ] * is_unusual
 
 
 def test_values_whose_share_changed_most_come_first():
@@ -130,5 +130,5 @@ def test_values_whose_share_changed_most_come_first():
     }
 
 
-def test_values_whose_share_stayed_did_not_move():
+def test_values_with_an_unchanged_share_are_not_listed():
     assert drift_of().moved == ()

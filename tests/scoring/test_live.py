@@ -1,4 +1,4 @@
-"""A published night and the labels that came later, joined by a key."""
+"""A published day is joined with its labels by a key."""
 
 import json
 
@@ -16,8 +16,8 @@ DAY = "2026-01-08"
 
 
 @pytest.fixture
-def night(run_job, save_model, register, tmp_path, request):
-    """Publish a night of impressions whose key is a column that the model does not use."""
+def publish_day(run_job, save_model, register, tmp_path, request):
+    """Publish a day of impressions whose key is a column that the model does not use."""
     folder = save_model(c={"a": 1.0, "b": -1.0})
     card = json.loads((folder / "model.json").read_text())
     card["data"]["columns"] = ["label", "I", "C", "id"]
@@ -41,12 +41,12 @@ def night(run_job, save_model, register, tmp_path, request):
 
 @pytest.fixture
 def evaluate(run_job, tmp_path):
-    """Evaluate the night by {id: label}."""
+    """Evaluate the day with {id: label}."""
 
     def run(labels, day=DAY, key="id"):
         folder = tmp_path / f"labelled-{len(list(tmp_path.iterdir()))}" / f"ds={day}"
         folder.mkdir(parents=True)
-        # Another field may have come to be nonsense since: only keys and labels are read.
+        # The other fields are invalid: only keys and labels are read.
         lines = [f"{label}\tnonsense\ta\t{key}\n" for key, label in labels]
         (folder / "part.tsv").write_text("".join(lines))
         paths = ["--scores", tmp_path / "scores", "--input", folder.parent]
@@ -59,8 +59,8 @@ ROWS = [("k1", "a"), ("k2", "b"), ("k3", "a"), ("k4", "b"), ("k5", "a")]
 LABELS = [("k3", 0), ("k1", 1), ("k2", 0), ("k4", 1), ("k9", 1)]
 
 
-def test_labels_meet_their_scores_by_the_key(night, evaluate):
-    night(ROWS)
+def test_labels_are_joined_with_scores_by_the_key(publish_day, evaluate):
+    publish_day(ROWS)
     summary = evaluate(LABELS).summary
     up, down = 1 / (1 + 2.718281828**-1), 1 / (1 + 2.718281828)
     labels, scores = [1, 0, 0, 1], [up, down, up, down]
@@ -71,38 +71,38 @@ def test_labels_meet_their_scores_by_the_key(night, evaluate):
     assert summary["calibration"] == pytest.approx(1.0, abs=1e-6)
 
 
-def test_nights_make_a_trend_in_which_each_counts_once(night, evaluate, store, request):
-    night(ROWS)
-    night(ROWS, day="2026-01-07")
+def test_each_day_is_in_the_trend_once(publish_day, evaluate, store, request):
+    publish_day(ROWS)
+    publish_day(ROWS, day="2026-01-07")
     evaluate(LABELS).summary
     evaluate(LABELS[:3]).summary
     trend = evaluate(LABELS, day="2026-01-07").summary["trend"]
-    assert [found["date"] for found in trend] == ["2026-01-07", DAY]
+    assert [entry["date"] for entry in trend] == ["2026-01-07", DAY]
     assert trend[1]["auc"] == pytest.approx(0.75)  # of the second evaluation
-    runs = store.find_runs(f"{request.function.__name__}-nights", "tags.labels = 'true'")
+    runs = store.find_runs(f"{request.function.__name__}-days", "tags.labels = 'true'")
     assert "trend.png" in {file.path for file in store.client.list_artifacts(runs[0].info.run_id)}
 
 
 @pytest.mark.parametrize(
-    ("labels", "key", "told"),
+    ("labels", "key", "message"),
     [
         ([*LABELS, ("k1", 0)], "id", "expected each key once among the labels, found id k1 2 times"),
         ([("k8", 1)], "id", "no published row has a label"),
         (LABELS, "I", "--key I: expected among the columns of"),
     ],
 )
-def test_what_cannot_be_joined_is_told(night, evaluate, labels, key, told):
-    night(ROWS)
-    assert told in evaluate(labels, key=key).mistake
+def test_labels_that_cannot_be_joined_are_reported(publish_day, evaluate, labels, key, message):
+    publish_day(ROWS)
+    assert message in evaluate(labels, key=key).mistake
 
 
-def test_a_day_that_is_not_published_is_told(evaluate):
+def test_a_day_that_is_not_published_is_reported(evaluate):
     assert "expected a published day, found none" in evaluate(LABELS).mistake
 
 
 @pytest.mark.parametrize("kind", [pa.float64(), pa.decimal128(22, 2), pa.int64(), pa.string()])
-def test_keys_of_parquet_meet_whatever_type_holds_them(spark, tmp_path, kind):
-    """A null makes integers floating in pandas: the log's reader tells 12 of it, and so must the scores'."""
+def test_keys_of_parquet_are_joined_for_every_column_type(spark, tmp_path, kind):
+    """With a null, pandas turns integers into floats: both readers must read 12.0 as 12."""
     texts = ["12", "7", None]
     keys = pa.array(texts if kind == pa.string() else [text and int(text) for text in texts]).cast(kind)
     for name, column, content in (("scores", "probability", [0.9, 0.1, 0.5]), ("log", "label", [1, 0, 1])):
@@ -110,33 +110,33 @@ def test_keys_of_parquet_meet_whatever_type_holds_them(spark, tmp_path, kind):
         folder.mkdir(parents=True)
         table = pa.table({"id": keys, "C": ["a"] * 3, column: content})
         pq.write_table(table, folder / "part.parquet")
-    described = {"format": "parquet", "fields": [{"kind": "category", "names": ["C"]}]}
-    settings = parse_settings(described, DataSettings, "test")
-    places = (f"file://{tmp_path}/scores", DAY, f"file://{tmp_path}/log")
-    live = live_metrics(spark, *places, settings, ("id",))
+    document = {"format": "parquet", "fields": [{"kind": "category", "names": ["C"]}]}
+    settings = parse_settings(document, DataSettings, "test")
+    urls = (f"file://{tmp_path}/scores", DAY, f"file://{tmp_path}/log")
+    live = live_metrics(spark, *urls, settings, ("id",))
     assert (live.metrics.num_rows, live.rows_without_label, live.labels_without_score) == (3, 0, 0)
     assert live.metrics.logloss == pytest.approx(log_loss([1, 0, 1], [0.9, 0.1, 0.5]), abs=1e-6)
 
 
-def test_a_key_without_columns_is_told(night, evaluate):
-    night(ROWS)
+def test_a_key_without_columns_is_reported(publish_day, evaluate):
+    publish_day(ROWS)
     assert "--key: expected columns such as C1,C2, found ','" in evaluate(LABELS, key=",").mistake
 
 
 def test_a_key_with_a_dot_joins_a_text_log(spark, tmp_path):
-    """To Spark it is a step into a column, where it is not quoted."""
+    """Without quotes Spark reads the dot as access to a struct field."""
     (tmp_path / "scores" / f"ds={DAY}").mkdir(parents=True)
     (tmp_path / "log" / f"ds={DAY}").mkdir(parents=True)
     table = pa.table({"user.id": ["a", "b"], "probability": [0.9, 0.1]})
     pq.write_table(table, tmp_path / "scores" / f"ds={DAY}" / "part.parquet")
     (tmp_path / "log" / f"ds={DAY}" / "part.csv").write_text("label\tC\tuser.id\n1\tx\ta\n0\tx\tb\n")
-    described = {"format": "delimited", "header": True, "fields": [{"kind": "category", "names": ["C"]}]}
-    settings = parse_settings(described, DataSettings, "test")
-    places = (f"file://{tmp_path}/scores", DAY, f"file://{tmp_path}/log")
-    assert live_metrics(spark, *places, settings, ("user.id",)).metrics.num_rows == 2
+    document = {"format": "delimited", "header": True, "fields": [{"kind": "category", "names": ["C"]}]}
+    settings = parse_settings(document, DataSettings, "test")
+    urls = (f"file://{tmp_path}/scores", DAY, f"file://{tmp_path}/log")
+    assert live_metrics(spark, *urls, settings, ("user.id",)).metrics.num_rows == 2
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan"])
-def test_a_limit_of_drift_that_no_night_could_keep_is_refused(run_job, tmp_path, limit):
+def test_an_impossible_drift_limit_is_refused(run_job, tmp_path, limit):
     flags = ["--date", DAY, "--model-uri", "models:/m@champion", "--input", tmp_path, "--output", tmp_path]
     assert "--max-psi: expected a number above 0" in run_job("score", *flags, "--max-psi", limit).mistake

@@ -1,4 +1,4 @@
-"""A night on a cluster that loses an executor half way: the same rows, each once."""
+"""A day is published completely and without duplicates when the cluster loses an executor."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 def log(tmp_path):
-    """Many small files, each a partition: there is much left to do when the first are done."""
+    """Many small files, each a partition: most are still open when the first tasks end."""
     folder = tmp_path / "log" / f"ds={DAY}"
     folder.mkdir(parents=True)
     for file in range(NUM_FILES):
@@ -29,7 +29,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def cluster_profile(profile_path, tmp_path):
-    """Two executors with a core each, in processes of their own."""
+    """Two executors with one core each, in separate processes."""
     profile = yaml.safe_load(profile_path.read_text())
     profile["spark"] |= {
         "spark.master": "local-cluster[2,1,1024]",
@@ -42,17 +42,17 @@ def cluster_profile(profile_path, tmp_path):
 
 
 def executors_of(driver: int) -> list[psutil.Process]:
-    found = []
+    executors = []
     for child in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.Error):
-            # A thread that starts a Python worker is for a moment a process of its own, named otherwise.
+            # A thread that starts a Python worker is briefly a separate process with another name.
             if child.name() == "java" and "CoarseGrainedExecutorBackend" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
+                executors.append(child)
+    return executors
 
 
 def kill_one(executor: psutil.Process) -> None:
-    """With its Python workers, as if its host had gone."""
+    """Kill an executor and its Python workers, as if the host had failed."""
     family = [executor, *executor.children(recursive=True)]
     for process in family:
         with suppress(psutil.NoSuchProcess):
@@ -64,7 +64,7 @@ def published(output) -> pd.DataFrame:
     return pd.read_parquet(output / f"ds={DAY}").sort_values("C", ignore_index=True)
 
 
-def test_a_night_that_loses_an_executor_publishes_the_same_rows(
+def test_a_day_that_loses_an_executor_has_the_same_rows(
     run_job, save_model, register, log, cluster_profile, tmp_path
 ):
     version = register(save_model(c={"?": 0.5, None: -1.0}), "lost-executor")
@@ -82,7 +82,7 @@ def test_a_night_that_loses_an_executor_publishes_the_same_rows(
                 os.killpg(process.pid, signal.SIGKILL)
             pytest.fail(process.communicate()[1])
         time.sleep(0.05)
-    # Some tasks have written their rows, and others have not begun.
+    # Some tasks have written their rows, others have not started.
     before = executors_of(process.pid)
     assert len(before) == 2
     kill_one(before[0])

@@ -1,4 +1,4 @@
-"""Models over raw rows in Spark: every row comes out once, and scores as it does anywhere else."""
+"""Scoring raw rows in Spark gives each row once, with the same score as anywhere else."""
 
 import os
 
@@ -21,16 +21,16 @@ LINES = ["1\t0\ta", "0\t1\tb", "1\t\t", "0\t7\tnew", "2\t0\ta", "1\tx\ta", "0\t0
 
 @pytest.fixture
 def score(spark, small_data):
-    """Score a log's day with a model's folder -> rows as dicts."""
+    """Score a log's day with a model folder and return the rows as dicts."""
 
     def rows(
         log, model, *, settings: DataSettings = small_data, day=DAY, keep=(), days=(DAY,), labelled=False
     ):
-        found = find_click_log(spark, f"file://{log}", settings, days=days, labelled=labelled, keep=keep)
-        raw = raw_rows(spark, found, days)
-        scored = score_rows(raw, found.row_format, ship_model(spark, str(model)), day).collect()
+        click_log = find_click_log(spark, f"file://{log}", settings, days=days, labelled=labelled, keep=keep)
+        raw = raw_rows(spark, click_log, days)
+        scored = score_rows(raw, click_log.row_format, ship_model(spark, str(model)), day).collect()
         rows = [row.asDict() for row in scored if row.kind != "totals"]
-        assert len(rows) == count_lines(spark, found, days)
+        assert len(rows) == count_lines(spark, click_log, days)
         return rows
 
     return rows
@@ -40,7 +40,7 @@ def probabilities(rows) -> list[float]:
     return sorted(row["probability"] for row in rows if row["kind"] == "scored")
 
 
-def test_every_row_comes_out_scored_or_bad(score, write_log, save_model):
+def test_every_row_is_scored_or_bad(score, write_log, save_model):
     rows = score(write_log({DAY: LINES}), save_model(c=BY_VALUE))
     assert probabilities(rows) == pytest.approx(
         [0.7310586, 0.7310586, 0.8807971, 0.9525741, 0.9820138], abs=1e-6
@@ -49,7 +49,7 @@ def test_every_row_comes_out_scored_or_bad(score, write_log, save_model):
     assert bad == {"1\tx\ta": "count_not_an_integer", "0\t0": "wrong_number_of_columns"}
 
 
-def test_a_wrong_label_does_not_matter_where_labels_are_not_read(score, write_log, save_model):
+def test_a_wrong_label_is_ignored_if_labels_are_not_read(score, write_log, save_model):
     (row,) = score(write_log({DAY: ["7\t0\ta"]}), save_model())
     assert row["kind"] == "scored"
 
@@ -61,7 +61,7 @@ def test_unlabelled_impressions_score_the_same(score, write_log, save_model):
     assert probabilities(score(unlabelled, model)) == probabilities(score(labelled, model))
 
 
-def test_rows_score_as_they_do_without_spark(score, write_log, save_model):
+def test_scores_equal_those_without_spark(score, write_log, save_model):
     folder = save_model()
     torch.manual_seed(1)
     weights = load_file(folder / "weights.safetensors")
@@ -80,7 +80,7 @@ def test_kept_columns_stay_with_their_rows(score, write_log, save_model):
     assert kept == {("a", "0"): 0.731, ("b", "1"): 0.881, ("", ""): 0.953}
 
 
-def test_kept_columns_may_be_named_as_those_of_bad_rows(score, write_log, save_model, small_data):
+def test_kept_columns_may_have_the_names_of_columns_of_bad_rows(score, write_log, save_model, small_data):
     settings = small_data.model_copy(update={"columns": ("label", "I", "C", "text", "reason", "kind")})
     log = write_log({DAY: ["1\t0\ta\tt\tr\tk", "1\t0\ta\tt\tr"]})
     rows = score(log, save_model(), settings=settings, keep=("text", "reason", "kind"))
@@ -97,16 +97,16 @@ def test_rows_of_other_days_are_counted_not_scored(score, tmp_path, save_model, 
 
 
 def test_rows_of_other_days_by_their_times_are_counted_not_scored(score, tmp_path, save_model, small_data):
-    of_time = {"columns": (*small_data.columns, "ts"), "time_column": "ts", "time_format": "iso"}
+    time_settings = {"columns": (*small_data.columns, "ts"), "time_column": "ts", "time_format": "iso"}
     (tmp_path / "log.tsv").write_text(f"1\t0\ta\t{DAY} 23:59:59\n1\t0\ta\t2026-01-07 00:00:00\n")
-    rows = score(tmp_path / "log.tsv", save_model(), settings=small_data.model_copy(update=of_time))
+    rows = score(tmp_path / "log.tsv", save_model(), settings=small_data.model_copy(update=time_settings))
     assert sorted(row["kind"] for row in rows) == ["other_day", "scored"]
 
 
-def test_bad_rows_of_other_days_are_not_this_days(score, tmp_path, save_model, small_data):
+def test_bad_rows_of_other_days_do_not_count(score, tmp_path, save_model, small_data):
     settings = small_data.model_copy(update={"columns": (*small_data.columns, "day"), "day_column": "day"})
     bad = {
-        f"1\tx\ta\t{DAY}": "bad",  # no count
+        f"1\tx\ta\t{DAY}": "bad",  # not a count
         "1\tx\ta\t2026-01-07": "other_day",
         "1\t0\ta\tyesterday": "undated",
         "1\tx\ta\tyesterday": "undated",
@@ -116,11 +116,11 @@ def test_bad_rows_of_other_days_are_not_this_days(score, tmp_path, save_model, s
     rows = score(tmp_path / "log.tsv", save_model(), settings=settings)
     kinds = sorted(row["kind"] for row in rows)
     assert kinds == sorted(["scored", *bad.values()])
-    told = {row["text"]: row["kind"] for row in rows if row["kind"] in ("bad", "undated")}
-    assert told == {text: kind for text, kind in bad.items() if kind != "other_day"}
+    reported = {row["text"]: row["kind"] for row in rows if row["kind"] in ("bad", "undated")}
+    assert reported == {text: kind for text, kind in bad.items() if kind != "other_day"}
 
 
-def test_a_header_is_no_row(score, tmp_path, save_model, small_data):
+def test_a_header_is_not_a_row(score, tmp_path, save_model, small_data):
     settings = small_data.model_copy(update={"columns": (), "header": True})
     for name in ("1.tsv", "2.tsv"):
         (tmp_path / "log" / f"ds={DAY}").mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def test_a_header_is_no_row(score, tmp_path, save_model, small_data):
     assert [row["kind"] for row in rows] == ["scored", "scored"]
 
 
-def test_a_model_is_loaded_once_a_worker(spark, save_model):
+def test_a_model_is_loaded_once_per_worker(spark, save_model):
     name = ship_model(spark, str(save_model()))
 
     def loads(batches):

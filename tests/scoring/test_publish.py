@@ -1,4 +1,4 @@
-"""A published day: whole or not there, the same after a rerun, and never mixed with an older one."""
+"""A day is published completely or not at all, and is the same after a rerun."""
 
 import json
 import math
@@ -11,21 +11,21 @@ from deepfm.metrics.binary import SCORE_BINS
 from deepfm.metrics.field_counts import NUM_KINDS
 from deepfm.scoring import publish
 from deepfm.scoring.days import (
-    PublishedDay,
+    Provenance,
     day_url,
     days_before,
-    days_of,
+    parse_days,
     published_day,
     require_keepable,
 )
-from deepfm.scoring.publish import DriftDecision, publish_day
+from deepfm.scoring.publish import DayOutput, DriftDecision, ScoredRows, publish_day
 
 DAY = "2026-01-08"
 SCHEMA = "kind string, `keep:C` string, probability double, source_file string, text string, reason string"
 
 
 def scored(*probabilities: float) -> list[tuple]:
-    return [("scored", f"c{at}", p, None, None, None) for at, p in enumerate(probabilities)]
+    return [("scored", f"c{index}", p, None, None, None) for index, p in enumerate(probabilities)]
 
 
 BAD = ("bad", None, None, "file:///log/part.tsv", "0\tx", "count_not_an_integer")
@@ -33,7 +33,7 @@ UNDATED = ("undated", *BAD[1:])
 OTHER = ("other_day", None, None, None, None, None)
 _PART = {"hashes": "255", "scores": [0] * SCORE_BINS, "fields": [[0] * NUM_KINDS]}
 TOTALS = ("totals", None, None, None, json.dumps(_PART), None)
-NOTHING_TO_SAY = DriftDecision(())
+NO_DRIFT = DriftDecision(())
 
 
 @pytest.fixture
@@ -43,32 +43,30 @@ def output(tmp_path):
 
 @pytest.fixture(scope="module")
 def publish_to(spark):
-    """Publish rows of `scored_rows` as a version of ctr."""
+    """Publish rows of `score_rows` as a version of ctr."""
 
     def publish(
         output,
         rows,
         *,
-        num_raw=None,
+        num_input_rows=None,
         version="1",
         max_bad_fraction=0.5,
         keep=(("C", "string"),),
         key=(),
         day=DAY,
-        judgement=NOTHING_TO_SAY,
+        decision=NO_DRIFT,
     ):
         return publish_day(
             spark,
-            spark.createDataFrame([*rows, TOTALS], SCHEMA).coalesce(1),
-            num_raw=len(rows) if num_raw is None else num_raw,
-            described=PublishedDay(0, 0, "ctr", version, math.nan, model_digest="m"),
-            day=day,
-            keep=keep,
-            key=key,
-            num_fields=1,
-            max_bad_fraction=max_bad_fraction,
-            judge=lambda totals, mean_probability: judgement,
-            output_url=f"file://{output}",
+            ScoredRows(
+                spark.createDataFrame([*rows, TOTALS], SCHEMA).coalesce(1),
+                num_input_rows=len(rows) if num_input_rows is None else num_input_rows,
+                num_fields=1,
+            ),
+            Provenance("ctr", version, model_digest="m"),
+            DayOutput(day, f"file://{output}", keep, max_bad_fraction, key),
+            check_drift=lambda totals, mean_probability: decision,
         )
 
     return publish
@@ -76,13 +74,13 @@ def publish_to(spark):
 
 @pytest.fixture
 def publish_rows(publish_to, output):
-    """The same, to this test's output."""
+    """Publish to this test's output."""
     return lambda rows, **settings: publish_to(output, rows, **settings)
 
 
 @pytest.fixture(scope="module")
 def published(publish_to, tmp_path_factory):
-    """(output, what was told) of a day with two scored rows, a bad one and one of another day."""
+    """(output, PublishedDay) of a day with two scored rows, a bad one and one of another day."""
     output = tmp_path_factory.mktemp("published")
     return output, publish_to(output, [*scored(0.25, 0.75), BAD, OTHER])
 
@@ -92,12 +90,12 @@ def rows_of(spark, output):
 
 
 def contents(output) -> dict[str, bytes]:
-    """Every file below a folder, but for Spark's checksums."""
+    """Every file below a folder except Spark's checksums."""
     files = (path for path in output.rglob("*") if path.is_file() and path.suffix != ".crc")
     return {str(path.relative_to(output)): path.read_bytes() for path in files}
 
 
-def test_a_day_has_the_kept_columns_and_its_own(spark, published):
+def test_a_day_has_the_kept_columns_and_the_reserved_ones(spark, published):
     first, second = rows_of(spark, published[0])
     assert list(first.asDict()) == ["C", "probability", "model_name", "model_version"]
     assert [(row.C, row.probability, row.model_name, row.model_version) for row in (first, second)] == [
@@ -111,32 +109,50 @@ def test_rows_in_are_the_scored_and_the_rejected(published):
     assert (day.rows_scored, day.rows_bad, day.rows_in, day.mean_probability) == (2, 1, 3, 0.5)
 
 
-def test_a_day_says_where_it_came_from(published):
+def test_a_day_records_its_provenance(published):
     day = published[1]
-    assert (day.name, day.version, day.model_digest) == ("ctr", "1", "m")
+    assert day.provenance == Provenance("ctr", "1", model_digest="m")
     assert day.input_digest == "00000000000000ff"
     assert day.scored_at.endswith("+00:00")
 
 
-def test_a_published_day_is_told_without_reading_its_rows(published):
+def test_the_provenance_file_has_flat_keys(published):
+    document = json.loads((published[0] / f"ds={DAY}" / "_provenance.json").read_text())
+    assert set(document) == {
+        "rows_scored", "rows_bad", "name", "version", "mean_probability", "model_digest", "input_url",
+        "input_digest", "code_version", "scored_at", "num_compared", "warnings", "kept",
+    }  # fmt: skip
+
+
+def test_a_day_with_an_unknown_key_is_not_a_published_day(output):
+    storage.make_folder(f"file://{output}/ds={DAY}")
+    known = {"name": "ctr", "version": "1", "rows_scored": 1, "rows_bad": 0, "mean_probability": 0.5}
+    storage.write_json(f"file://{output}/ds={DAY}/_provenance.json", known)
+    assert published_day(f"file://{output}", DAY).provenance.kept is None
+    storage.write_json(f"file://{output}/ds={DAY}/_provenance.json", known | {"rows": 1})
+    with pytest.raises(UserError, match="expected a day that score.py published"):
+        published_day(f"file://{output}", DAY)
+
+
+def test_a_published_day_is_described_without_reading_its_rows(published):
     assert published_day(f"file://{published[0]}", DAY) == published[1]
 
 
 def test_undated_rows_count_against_the_whole_log(publish_rows):
-    """Of two days in one log: two undated rows are a fifth of all, and a third of the day's."""
+    """Two undated rows are a fifth of all rows, and a third of the rows of the day."""
     rows = [*scored(0.1, 0.2, 0.3, 0.4), UNDATED, UNDATED, *[OTHER] * 4]
     assert publish_rows(rows, max_bad_fraction=0.2).rows_bad == 2
     with pytest.raises(UserError, match="3 of 10 rows do not fit"):
         publish_rows([*rows[:-1], UNDATED], max_bad_fraction=0.2)
 
 
-def test_a_days_own_bad_rows_count_against_the_day(publish_rows):
+def test_bad_rows_of_a_day_count_against_the_day(publish_rows):
     rows = [*scored(0.1, 0.2, 0.3), BAD, UNDATED, *[OTHER] * 95]
     with pytest.raises(UserError, match="1 of 4 rows do not fit"):
         publish_rows(rows, max_bad_fraction=0.2)
 
 
-def test_rejected_rows_lie_beside_the_days(published):
+def test_rejected_rows_are_stored_next_to_the_days(published):
     files = (published[0] / "_rejected" / f"ds={DAY}").glob("part-*")
     assert json.loads("".join(file.read_text() for file in files)) == {
         "source_file": "file:///log/part.tsv",
@@ -146,9 +162,9 @@ def test_rejected_rows_lie_beside_the_days(published):
 
 
 def test_readers_of_the_output_see_only_published_rows(spark, published):
-    found = spark.read.parquet(f"file://{published[0]}")
-    assert found.count() == 2
-    assert str(found.first().ds) == DAY
+    frame = spark.read.parquet(f"file://{published[0]}")
+    assert frame.count() == 2
+    assert str(frame.first().ds) == DAY
 
 
 def test_kept_columns_get_their_type_back(spark, publish_rows, output):
@@ -156,27 +172,27 @@ def test_kept_columns_get_their_type_back(spark, publish_rows, output):
     assert rows_of(spark, output)[0].C == 7
 
 
-def test_a_day_that_is_not_there_is_none(output):
+def test_a_day_that_is_not_published_is_none(output):
     assert published_day(f"file://{output}", DAY) is None
 
 
-def test_a_folder_that_is_no_published_day_is_told(output):
+def test_a_folder_that_is_not_a_published_day_is_reported(output):
     (output / f"ds={DAY}").mkdir(parents=True)
     with pytest.raises(UserError, match="expected a day that score.py published"):
         published_day(f"file://{output}", DAY)
 
 
-def test_a_new_day_replaces_the_old_one_whole(spark, publish_rows, output):
+def test_a_new_day_replaces_the_old_one_completely(spark, publish_rows, output):
     publish_rows([*scored(0.25, 0.75), BAD])
     publish_rows(scored(0.5), version="2")
     assert [(row.probability, row.model_version) for row in rows_of(spark, output)] == [(0.5, "2")]
-    assert published_day(f"file://{output}", DAY).version == "2"
+    assert published_day(f"file://{output}", DAY).provenance.version == "2"
     assert not list((output / "_rejected").iterdir())
 
 
 def test_rows_that_do_not_add_up_are_not_published(publish_rows, output):
     with pytest.raises(RuntimeError, match="4 rows were read, but 2 scored"):
-        publish_rows([*scored(0.25, 0.75), BAD], num_raw=4)
+        publish_rows([*scored(0.25, 0.75), BAD], num_input_rows=4)
     assert contents(output) == {}
 
 
@@ -184,7 +200,7 @@ def test_rows_that_do_not_add_up_are_not_published(publish_rows, output):
     ("rows", "message"),
     [
         ([*scored(0.5), BAD, BAD], r"2 of 3 rows do not fit \(2 count_not_an_integer\)"),
-        ([BAD], "is ctr a model of another one"),
+        ([BAD], "check that ctr is a model of this log"),
         ([OTHER], "expected impressions, found none"),
         ([], "expected impressions, found none"),
     ],
@@ -196,7 +212,7 @@ def test_a_day_with_too_few_good_rows_is_not_published(publish_rows, output, row
     assert not list((output / "_attempts").iterdir())
 
 
-def test_a_failed_attempt_leaves_the_standing_day_as_it_was(publish_rows, output):
+def test_a_failed_attempt_keeps_the_published_day(publish_rows, output):
     before = publish_rows(scored(0.25, 0.75))
     files = contents(output / f"ds={DAY}")
     with pytest.raises(UserError, match="2 of 2 rows do not fit"):
@@ -205,7 +221,7 @@ def test_a_failed_attempt_leaves_the_standing_day_as_it_was(publish_rows, output
     assert published_day(f"file://{output}", DAY) == before
 
 
-def test_a_stopped_attempt_leaves_the_standing_day_as_it_was(publish_rows, output, monkeypatch):
+def test_an_interrupted_attempt_keeps_the_published_day(publish_rows, output, monkeypatch):
     publish_rows(scored(0.25, 0.75))
     before = contents(output)
 
@@ -218,67 +234,67 @@ def test_a_stopped_attempt_leaves_the_standing_day_as_it_was(publish_rows, outpu
     assert contents(output) == before
 
 
-def test_a_day_that_a_killed_run_was_replacing_is_put_back(publish_rows, output):
+def test_a_day_that_a_killed_run_was_replacing_is_restored(publish_rows, output):
     publish_rows(scored(0.25), version="1")
-    standing = contents(output / f"ds={DAY}")
+    before = contents(output / f"ds={DAY}")
     attempt = output / "_attempts" / f"ds={DAY}.0123"
     attempt.mkdir()
     (output / f"ds={DAY}").rename(attempt / "replaced")
     with pytest.raises(UserError, match="drifted"):
-        publish_rows(scored(0.5), version="2", judgement=DriftDecision(("drifted",), stop=True))
-    assert contents(output / f"ds={DAY}") == standing
+        publish_rows(scored(0.5), version="2", decision=DriftDecision(("drifted",), stop=True))
+    assert contents(output / f"ds={DAY}") == before
     assert not list((output / "_attempts").iterdir())
 
 
-def test_a_run_whose_work_another_one_cleared_says_so(publish_rows, output, monkeypatch):
-    describe = publish._describe
+def test_a_run_whose_attempt_another_run_removed_fails(publish_rows, output, monkeypatch):
+    write_reports = publish._write_reports
 
-    def cleared(*what):
-        describe(*what)
-        publish._clear_attempts(f"file://{output}", DAY)
+    def write_and_clear(*arguments):
+        write_reports(*arguments)
+        publish._clear_attempts(DayOutput(DAY, f"file://{output}", (), 0.5))
 
-    monkeypatch.setattr(publish, "_describe", cleared)
-    with pytest.raises(JobFailedError, match="another run of this day began meanwhile"):
+    monkeypatch.setattr(publish, "_write_reports", write_and_clear)
+    with pytest.raises(JobFailedError, match="another run of this day has started since"):
         publish_rows(scored(0.5))
     assert not (output / f"ds={DAY}").exists()
 
 
-def test_where_a_rename_is_a_copy_a_day_is_published_by_its_last_file(monkeypatch):
+def test_if_a_rename_is_a_copy_the_last_file_publishes_the_day(monkeypatch):
     day, target = "memory://scores/_attempts/day", f"memory://scores/ds={DAY}"
     for name in ("_provenance.json", "part-0.parquet"):
         storage.write_bytes(f"{day}/{name}", name.encode())
     rename = storage.rename
 
-    def watched(source, new):
+    def check_and_rename(source, new):
         assert not storage.exists(f"{source}/_provenance.json")
         rename(source, new)
         assert storage.exists(f"{new}/part-0.parquet")
 
-    monkeypatch.setattr(storage, "rename", watched)
+    monkeypatch.setattr(storage, "rename", check_and_rename)
     publish._move(day, target)
     assert storage.read_bytes(f"{target}/_provenance.json") == b"_provenance.json"
 
 
-def test_what_a_killed_attempt_left_is_removed_by_the_next(publish_rows, output):
-    left = output / "_attempts" / f"ds={DAY}.0123"
+def test_the_next_run_removes_a_killed_attempt(publish_rows, output):
+    killed = output / "_attempts" / f"ds={DAY}.0123"
     other = output / "_attempts" / "ds=2026-01-09.0123"
-    for folder in (left, other):
+    for folder in (killed, other):
         folder.mkdir(parents=True)
         (folder / "part-00000.parquet").write_text("half")
     publish_rows(scored(0.5))
-    assert not left.exists()
-    assert other.exists()  # another night may be at work on it
+    assert not killed.exists()
+    assert other.exists()  # another run may be writing that day
 
 
 @pytest.mark.parametrize("date", ["2026-13-01", "../x", "2026-1-1", "20260101", "2026-01-01/..", ""])
-def test_what_is_no_day_names_no_folder(date):
+def test_a_malformed_day_is_refused(date):
     with pytest.raises(UserError, match="--date: expected a day YYYY-MM-DD"):
         day_url("file:///scores", date)
 
 
 @pytest.mark.parametrize("keep", [["C", "C"], ["C", "c"], ["probability"], ["Model_Name"], ["ds"]])
-def test_columns_that_would_be_there_twice_are_refused(keep):
-    with pytest.raises(UserError, match=f"--keep: .*{keep[0]}.* twice"):
+def test_duplicate_columns_are_refused(keep):
+    with pytest.raises(UserError, match=f"--keep: duplicate column .*{keep[0]}"):
         require_keepable(keep)
 
 
@@ -286,7 +302,7 @@ def test_other_columns_can_be_kept():
     require_keepable(["C", "label", "kind", "text"])
 
 
-def test_the_same_rows_make_the_same_bytes(publish_to, tmp_path):
+def test_the_same_rows_give_the_same_bytes(publish_to, tmp_path):
     rows = [
         path.read_bytes() for name in ("one", "two") for path in _published_rows(publish_to, tmp_path / name)
     ]
@@ -299,18 +315,18 @@ def _published_rows(publish_to, output):
 
 
 @pytest.mark.parametrize("wrong", [math.nan, -0.1, 1.1, None])
-def test_probabilities_that_are_none_are_not_published(publish_rows, output, wrong):
-    with pytest.raises(UserError, match="1 probabilities are no numbers from 0 to 1; nothing was published"):
+def test_invalid_probabilities_are_not_published(publish_rows, output, wrong):
+    with pytest.raises(UserError, match="1 probabilities are NaN or outside 0 to 1; nothing was published"):
         publish_rows([*scored(0.5), ("scored", "c", wrong, None, None, None)])
     assert published_day(f"file://{output}", DAY) is None
 
 
-def test_a_key_that_is_there_twice_is_not_published(publish_rows, output):
-    twice = [*scored(0.25, 0.5), ("scored", "c1", 0.5, None, None, None)]
+def test_a_duplicate_key_is_not_published(publish_rows, output):
+    rows = [*scored(0.25, 0.5), ("scored", "c1", 0.5, None, None, None)]
     with pytest.raises(UserError, match="expected each C once, found C c1 2 times"):
-        publish_rows(twice, key=("C",))
+        publish_rows(rows, key=("C",))
     assert published_day(f"file://{output}", DAY) is None
-    assert publish_rows(twice[:2], key=("C",)).rows_scored == 2
+    assert publish_rows(rows[:2], key=("C",)).rows_scored == 2
 
 
 def test_a_key_must_be_published():
@@ -318,15 +334,15 @@ def test_a_key_must_be_published():
         require_keepable(["C"], ["id"])
 
 
-def test_a_night_that_is_judged_to_stop_is_not_published(publish_rows, output):
+def test_a_day_whose_drift_says_stop_is_not_published(publish_rows, output):
     stop = DriftDecision(("scores: PSI 0.3 is above 0.25",), {"psi": 0.3}, "<html>", stop=True)
     with pytest.raises(UserError, match="nothing was published: scores: PSI 0.3 is above 0.25"):
-        publish_rows(scored(0.5), judgement=stop)
+        publish_rows(scored(0.5), decision=stop)
     assert published_day(f"file://{output}", DAY) is None
 
 
-def test_what_was_said_of_a_night_lies_beside_its_rows_unseen_by_readers(spark, publish_rows, output):
-    publish_rows(scored(0.5), judgement=DriftDecision(("late",), {"psi": 0.3}, "<p>late</p>"))
+def test_drift_reports_are_in_the_days_folder_and_hidden_from_readers(spark, publish_rows, output):
+    publish_rows(scored(0.5), decision=DriftDecision(("late",), {"psi": 0.3}, "<p>late</p>"))
     folder = output / f"ds={DAY}"
     assert json.loads((folder / "_drift.json").read_text()) == {"psi": 0.3}
     assert (folder / "_report.html").read_text() == "<p>late</p>"
@@ -335,21 +351,21 @@ def test_what_was_said_of_a_night_lies_beside_its_rows_unseen_by_readers(spark, 
 
 
 def test_days_before_are_the_last_published_ones(publish_rows, output):
-    for day, num in (("2026-01-05", 1), ("2026-01-06", 2), ("2026-01-07", 3), ("2026-01-09", 4)):
-        publish_rows(scored(*[0.5] * num), day=day)
+    for day, num_rows in (("2026-01-05", 1), ("2026-01-06", 2), ("2026-01-07", 3), ("2026-01-09", 4)):
+        publish_rows(scored(*[0.5] * num_rows), day=day)
     (output / "ds=2026-01-04").mkdir()
     assert [day.rows_scored for day in days_before(f"file://{output}", DAY, 2)] == [2, 3]
     assert [day.rows_scored for day in days_before(f"file://{output}", DAY, 9)] == [1, 2, 3]
     assert days_before("file:///nowhere/at/all", DAY, 2) == []
 
 
-def test_days_are_one_or_all_of_a_range():
-    assert days_of(DAY, None, None) == [DAY]
-    assert days_of(None, "2026-02-27", "2026-03-01") == ["2026-02-27", "2026-02-28", "2026-03-01"]
+def test_days_are_one_date_or_all_dates_of_a_range():
+    assert parse_days(DAY, None, None) == [DAY]
+    assert parse_days(None, "2026-02-27", "2026-03-01") == ["2026-02-27", "2026-02-28", "2026-03-01"]
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         ((None, None, None), "expected --date D, or --from D1 and --to D2"),
         ((DAY, DAY, DAY), "expected --date D, or --from D1 and --to D2"),
@@ -358,6 +374,6 @@ def test_days_are_one_or_all_of_a_range():
         ((None, DAY, "2026-01-07"), "expected the earlier day first"),
     ],
 )
-def test_days_that_are_none_are_told(flags, told):
-    with pytest.raises(UserError, match=told):
-        days_of(*flags)
+def test_invalid_dates_are_reported(flags, message):
+    with pytest.raises(UserError, match=message):
+        parse_days(*flags)

@@ -1,4 +1,4 @@
-"""The report of a night: names in place of ids, and nothing that a log could run in a browser."""
+"""The drift report names values and escapes text from the log."""
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,12 @@ FIELDS = FieldSet(
 
 
 def counts(first, second):
-    found = np.zeros(NUM_KINDS, np.int64)
-    found[[FIRST_SHOWN, FIRST_SHOWN + 1]] = first, second
-    return found
+    kinds = np.zeros(NUM_KINDS, np.int64)
+    kinds[[FIRST_SHOWN, FIRST_SHOWN + 1]] = first, second
+    return kinds
 
 
-def night():
+def drifted_day():
     vocabulary = Vocabulary(
         FIELDS,
         [pa.array(["<script>", "b"]), pa.array([], pa.string()), pa.array([], pa.string())],
@@ -38,7 +38,7 @@ def night():
     reference = Reference(
         scores=tuple(scores.tolist()),
         names=FIELDS.names,
-        fields=tuple(tuple(of_field.tolist()) for of_field in before),
+        fields=tuple(tuple(kinds.tolist()) for kinds in before),
         mean_probability=0.4,
         ctr=0.4,
     )
@@ -47,7 +47,7 @@ def night():
 
 
 def test_moved_values_have_their_names():
-    drift, _, vocabulary, _ = night()
+    drift, _, vocabulary, _ = drifted_day()
     moved = document(drift, ["C: too much"], vocabulary)["moved"]
     assert {(value["field"], value["name"]) for value in moved} == {
         ("C", "<script>"), ("C", "b"), ("H", "bucket 0"), ("H", "bucket 1")
@@ -55,12 +55,12 @@ def test_moved_values_have_their_names():
     assert {value["share"] for value in moved[:2]} == {0.9, 0.1}
 
 
-def test_the_page_tells_warnings_and_escapes_the_logs_text():
-    drift, reference, vocabulary, scores = night()
-    shown = drift_page(
+def test_the_page_shows_warnings_and_escapes_text_of_the_log():
+    drift, reference, vocabulary, scores = drifted_day()
+    page = drift_page(
         "2026-01-08", drift, ["C: PSI 0.9 is above 0.25"], [990, 1010], scores, reference, vocabulary
     )
-    assert "C: PSI 0.9 is above 0.25" in shown
-    assert "<script>" not in shown and "&lt;script&gt;" in shown
-    assert "data:image/png;base64," in shown
+    assert "C: PSI 0.9 is above 0.25" in page
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert "data:image/png;base64," in page
     assert "Within all limits." in drift_page("x", drift, [], [], scores, reference, vocabulary)

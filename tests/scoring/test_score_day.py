@@ -1,4 +1,4 @@
-"""The scoring job: a day of a log, a registered model, a published day."""
+"""The scoring job publishes a day of a log with a registered model."""
 
 import json
 
@@ -18,7 +18,7 @@ LINES = ["1\t0\ta", "0\t1\tb", "1\t\t", "0\t7\tnew", "0\t123\ta", "1\tx\ta"]
 
 @pytest.fixture
 def model(request, save_model, register):
-    """A registered champion-to-be with random weights, of this test's name."""
+    """A registered model with random weights, named after the test."""
     folder = save_model()
     torch.manual_seed(1)
     weights = load_file(folder / "weights.safetensors")
@@ -30,7 +30,7 @@ def model(request, save_model, register):
 
 @pytest.fixture
 def score(run_job, tmp_path, model):
-    """score.py on this test's log and output."""
+    """Run score.py on this test's log and output."""
 
     def run(log, *flags, which="/1"):
         paths = ["--input", log, "--output", tmp_path / "scores"]
@@ -44,7 +44,7 @@ def contents(folder) -> dict[str, tuple[bytes, int]]:
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def test_scoring_tells_what_it_published(score, write_log, model, tmp_path):
+def test_the_summary_describes_the_published_day(score, write_log, model, tmp_path):
     summary = score(write_log({DAY: LINES})).summary
     counts = ("date", "rows_in", "rows_scored", "rows_bad", "name", "version", "output")
     output = f"file://{tmp_path}/scores/ds={DAY}"
@@ -53,7 +53,7 @@ def test_scoring_tells_what_it_published(score, write_log, model, tmp_path):
     assert summary["mean_probability"] == pytest.approx(published["probability"].mean())
 
 
-def test_pyfunc_gives_the_scoring_jobs_probabilities(score, write_log, model, tmp_path):
+def test_pyfunc_gives_the_probabilities_of_the_scoring_job(score, write_log, model, tmp_path):
     score(write_log({DAY: LINES}), "--keep", "I,C").summary
     published = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}")
     raw = published[["I", "C"]].assign(I=pd.to_numeric(published["I"]))
@@ -73,13 +73,13 @@ def test_rerunning_a_day_changes_nothing(score, write_log, tmp_path):
     assert again.summary | {"published_now": True, "seconds": 0} == first | {"seconds": 0}
 
 
-def test_a_published_day_that_lacks_a_column_asked_for_is_told(score, write_log, tmp_path):
+def test_a_published_day_that_lacks_a_requested_column_is_reported(score, write_log, tmp_path):
     log = write_log({DAY: LINES})
     score(log, "--keep", "C").summary
     assert not score(log, "--keep", "C").summary["published_now"]
-    told = score(log, "--keep", "C,I").mistake
-    assert "--keep: expected I in" in told
-    assert "--overwrite scores it again" in told
+    message = score(log, "--keep", "C,I").mistake
+    assert "--keep: expected I in" in message
+    assert "--overwrite scores it again" in message
     assert score(log, "--keep", "C,I", "--overwrite").summary["kept"] == ["C", "I"]
 
 
@@ -107,20 +107,20 @@ def test_a_parquet_log_keeps_its_types(run_job, save_model, register, small_data
     card["data"] |= {"format": "parquet", "columns": []}
     (folder / "model.json").write_text(json.dumps(card))
     write_checksums(f"file://{folder}")
-    register(folder, "night-parquet")
+    register(folder, "day-parquet")
     day = tmp_path / "log" / f"ds={DAY}"
     day.mkdir(parents=True)
     rows = pd.DataFrame({"I": [1.0, None], "C": ["a", None], "user": [2**62 + 1, 7], "price": [0.5, 1.0]})
     rows.to_parquet(day / "part.parquet")
     flags = ["--input", tmp_path / "log", "--output", tmp_path / "scores", "--keep", "user,price"]
-    run_job("score", "--date", DAY, "--model-uri", "models:/night-parquet/1", *flags).summary
+    run_job("score", "--date", DAY, "--model-uri", "models:/day-parquet/1", *flags).summary
     published = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}").sort_values("probability")
     assert published["user"].tolist() == [7, 2**62 + 1]
     assert published["price"].tolist() == [1.0, 0.5]
     assert published["probability"].tolist() == pytest.approx([0.5, 0.7310586])
 
 
-def test_days_of_a_range_are_published_one_by_one_and_done_ones_left_alone(
+def test_days_of_a_range_are_published_one_by_one_and_published_ones_skipped(
     run_job, write_log, tmp_path, model
 ):
     log = write_log({f"2026-01-0{n}": LINES[:n] for n in (2, 3, 4)})
@@ -148,7 +148,7 @@ def test_a_dry_run_checks_a_sample_and_publishes_nothing(score, write_log, tmp_p
     )
 
 
-def test_a_day_says_what_was_read_and_by_what_it_was_scored(score, write_log, tmp_path):
+def test_the_provenance_names_input_model_and_code(score, write_log, tmp_path):
     log = write_log({DAY: LINES})
     summary = score(log).summary
     provenance = json.loads((tmp_path / "scores" / f"ds={DAY}" / "_provenance.json").read_text())
@@ -163,17 +163,17 @@ def test_a_day_says_what_was_read_and_by_what_it_was_scored(score, write_log, tm
     assert third["input_digest"] != summary["input_digest"]
 
 
-def test_workers_that_score_otherwise_than_training_are_found(score, write_log, tmp_path, monkeypatch):
+def test_different_scores_than_in_training_are_detected(score, write_log, tmp_path, monkeypatch):
     from deepfm.scoring import skew
 
-    as_in_training = skew._as_in_training
-    monkeypatch.setattr(skew, "_as_in_training", lambda *rows: as_in_training(*rows) + 1e-4)
-    told = score(write_log({DAY: LINES})).mistake
-    assert "skew check: of 5 rows 5 score otherwise than in training" in told
+    score_as_in_training = skew._score_as_in_training
+    monkeypatch.setattr(skew, "_score_as_in_training", lambda *rows: score_as_in_training(*rows) + 1e-4)
+    message = score(write_log({DAY: LINES})).mistake
+    assert "skew check: 5 of 5 rows have another score than in training" in message
     assert not (tmp_path / "scores").exists()
 
 
-def test_a_night_in_bfloat16_is_close_to_one_in_float32(score, write_log, tmp_path, profile_path):
+def test_bfloat16_scores_are_close_to_float32_scores(score, write_log, tmp_path, profile_path):
     log = write_log({DAY: LINES})
     score(log, "--keep", "I,C").summary
     exact = pd.read_parquet(tmp_path / "scores" / f"ds={DAY}").sort_values(["I", "C"])["probability"]

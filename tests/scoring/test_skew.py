@@ -1,4 +1,4 @@
-"""The skew check compares rows of the night itself, wherever in the log they are."""
+"""The skew check compares rows of the scored day, wherever they are in the log."""
 
 import pytest
 
@@ -13,7 +13,7 @@ DAY, BEFORE = "2026-01-08", "2026-01-07"
 
 @pytest.fixture
 def num_compared(spark, save_model, tmp_path, small_data):
-    """num_compared(lines of a log that says its days in a column) -> rows that were compared."""
+    """Return the number of compared rows of a log with a day column, given its lines."""
 
     def compare(lines) -> int:
         settings = small_data.model_copy(
@@ -28,12 +28,12 @@ def num_compared(spark, save_model, tmp_path, small_data):
     return compare
 
 
-def test_rows_are_found_behind_those_of_other_days(num_compared):
+def test_rows_of_the_day_may_follow_rows_of_other_days(num_compared):
     before = [f"1\t{n}\ta\t{BEFORE}" for n in range(2 * SAMPLE_ROWS)]
     assert num_compared([*before, f"1\t0\ta\t{DAY}", f"1\tx\ta\t{DAY}", f"0\t1\tb\t{DAY}"]) == 2
 
 
-def test_a_day_that_is_not_in_the_log_has_none(num_compared):
+def test_a_day_that_is_not_in_the_log_has_no_compared_rows(num_compared):
     assert num_compared([f"1\t0\ta\t{BEFORE}"]) == 0
 
 

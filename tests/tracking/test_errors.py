@@ -1,4 +1,4 @@
-"""Addresses without secrets, and failed calls of MLflow told in one line."""
+"""Credentials are removed from URIs, and failed MLflow calls become one-line errors."""
 
 import sqlite3
 import time
@@ -10,52 +10,52 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import OperationalError
 
-from deepfm.errors import JobFailedError, UserError
-from deepfm.tracking.errors import as_told, reason_of
-from deepfm.tracking.uri import TrackingUnavailableError, num_retries, require_reachable, without_credentials
+from deepfm.errors import UserError
+from deepfm.tracking.errors import failure_reason, to_job_error
+from deepfm.tracking.uri import TrackingUnavailableError, num_retries, require_reachable, split_credentials
 
 
 @pytest.mark.parametrize(
-    ("uri", "found"),
+    ("uri", "parts"),
     [
         ("http://host:5000", ("http://host:5000", None, None)),
         ("https://u:p@host:5000/mlflow", ("https://host:5000/mlflow", "u", "p")),
         ("http://u:p%2Fq%40@host", ("http://host", "u", "p/q@")),
-        ("http://u:p/q@r@host", ("http://host", "u", "p/q@r")),  # which should have been written as above
+        ("http://u:p/q@r@host", ("http://host", "u", "p/q@r")),  # unescaped
         ("http://token@host", ("http://host", "token", "")),
         ("postgresql://u:p@host/db", ("postgresql://host/db", "u", "p")),
         ("sqlite:///folder@home/mlflow.db", ("sqlite:///folder@home/mlflow.db", None, None)),
     ],
 )
-def test_user_and_password_are_taken_out_of_an_address(uri, found):
-    assert without_credentials(uri) == found
+def test_user_and_password_are_removed_from_a_uri(uri, parts):
+    assert split_credentials(uri) == parts
 
 
-def test_waits_that_double_fill_the_time_that_is_given():
+def test_doubling_waits_fill_the_retry_time():
     # 2 s; 2 + 4; 2 + 4 + 8; …
-    found = [num_retries(seconds) for seconds in (0.1, 2, 6, 13, 14, 60, 62)]
-    assert found == [1, 1, 2, 2, 3, 4, 5]
+    counts = [num_retries(seconds) for seconds in (0.1, 2, 6, 13, 14, 60, 62)]
+    assert counts == [1, 1, 2, 2, 3, 4, 5]
 
 
 @pytest.fixture
 def locked(tmp_path):
-    """A database that is held until it is closed."""
+    """A connection that locks a database until it is closed."""
     holder = sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False)
     holder.execute("BEGIN EXCLUSIVE")
     yield holder
     holder.close()
 
 
-def test_a_locked_file_is_tried_as_long_as_it_may_and_told(locked, tmp_path):
+def test_a_locked_database_is_unavailable_after_the_retry_time(locked, tmp_path):
     started = time.monotonic()
     with pytest.raises(
-        TrackingUnavailableError, match=r"database to write into, found after 0\.3 s: database is locked"
+        TrackingUnavailableError, match=r"the database cannot be written after 0\.3 s: database is locked"
     ):
         require_reachable(f"sqlite:///{tmp_path}/mlflow.db", 0.3)
     assert 0.25 < time.monotonic() - started < 5
 
 
-def test_a_file_that_is_locked_for_a_moment_is_waited_for(locked, tmp_path):
+def test_a_briefly_locked_database_is_waited_for(locked, tmp_path):
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(require_reachable, f"sqlite:///{tmp_path}/mlflow.db", 30)
         time.sleep(0.3)
@@ -65,7 +65,7 @@ def test_a_file_that_is_locked_for_a_moment_is_waited_for(locked, tmp_path):
 
 
 def wrapped(cause: Exception) -> MlflowException:
-    """As MLflow raises what a library raised: while it handles that."""
+    """Wrap an exception as MLflow does: raised while the cause is handled."""
     error = MlflowException(f"API request to http://h failed with exception {cause}\nand more")
     error.__context__ = cause
     return error
@@ -82,29 +82,29 @@ def http_error(status: int) -> requests.exceptions.HTTPError:
     [
         (
             wrapped(requests.exceptions.ConnectionError("refused")),
-            JobFailedError,
+            TrackingUnavailableError,
             "no MLflow server answers there",
         ),
         (
             MlflowException("SELECT\n1", TEMPORARILY_UNAVAILABLE),
-            JobFailedError,
+            TrackingUnavailableError,
             "SELECT 1",
         ),
         (
             OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked")),
-            JobFailedError,
+            TrackingUnavailableError,
             "database is locked",
         ),
-        (MlflowException("no", PERMISSION_DENIED), UserError, "does not let this user"),
-        (http_error(403), UserError, "does not let this user"),
-        (http_error(503), JobFailedError, "503 of a file"),
+        (MlflowException("no", PERMISSION_DENIED), UserError, "refuses this user"),
+        (http_error(403), UserError, "refuses this user"),
+        (http_error(503), TrackingUnavailableError, "503 of a file"),
         (http_error(404), type(None), "404 of a file"),
         (MlflowException("a parameter is wrong"), type(None), "a parameter is wrong"),
         (ValueError("ours"), type(None), "ours"),
     ],
 )
-def test_only_a_store_that_is_away_or_lets_nobody_in_is_told_in_one_line(error, kind, reason):
-    told = as_told(error)
-    assert type(told) is kind
-    assert reason in reason_of(error) and "\n" not in reason_of(error)
-    assert told is None or "\n" not in str(told)
+def test_only_unreachable_stores_and_refused_users_become_job_errors(error, kind, reason):
+    job_error = to_job_error(error)
+    assert type(job_error) is kind
+    assert reason in failure_reason(error) and "\n" not in failure_reason(error)
+    assert job_error is None or "\n" not in str(job_error)

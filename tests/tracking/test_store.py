@@ -1,4 +1,4 @@
-"""MLflow: what a training's run says, how a model URI becomes a version, and stores that cannot be used."""
+"""Runs in MLflow, resolution of model URIs, and stores that cannot be used."""
 
 import http.server
 import re
@@ -56,26 +56,26 @@ def test_a_training_is_one_finished_run_of_its_experiment(store, run, trained):
     assert only.info.status == "FINISHED"
 
 
-def test_an_experiment_opens_as_one_of_models_on_mlflows_page(store, trained):
+def test_an_experiment_is_shown_as_model_development(store, trained):
     tags = store.client.get_experiment_by_name("tracking").tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_run_holds_the_settings(run):
+def test_a_run_contains_the_settings(run):
     assert run.data.params["embedding_dim"] == "2"
     assert run.data.params["deep.hidden_units"] == "(4,)"
     assert run.data.params["training.learning_rate"] == "0.01"
-    assert run.data.params["training.seed"] == "1"  # a default counts as well
+    assert run.data.params["training.seed"] == "1"  # defaults are logged too
     assert run.data.params["num_workers"] == "0"
 
 
-def test_run_holds_a_curve_point_for_every_epoch(store, run):
+def test_a_run_contains_a_curve_point_for_every_epoch(store, run):
     for curve in ("train_logloss", "valid_logloss", "valid_auc"):
         points = store.client.get_metric_history(run.info.run_id, curve)
         assert [point.step for point in points] == [1, 2, 3]
 
 
-def test_run_holds_the_best_epochs_figures(run, trained):
+def test_a_run_contains_the_metrics_of_the_best_epoch(run, trained):
     summary, metrics = trained[0], run.data.metrics
     assert metrics["best_test_auc"] == summary["test_auc"]
     assert metrics["best_test_logloss"] == summary["test_logloss"]
@@ -83,26 +83,26 @@ def test_run_holds_the_best_epochs_figures(run, trained):
     assert metrics["best_epoch"] in (1, 2, 3)
 
 
-def test_run_holds_the_datasets_manifest(run, trained):
+def test_a_run_contains_the_manifest_of_the_dataset(run, trained):
     expected = (trained[1] / "manifest.json").read_text()
     assert artifact_text(run, "dataset_manifest.json").split() == expected.split()
 
 
-def test_run_holds_commit_and_environment(run):
+def test_a_run_contains_commit_and_environment(run):
     assert re.fullmatch("[0-9a-f]{40}(-dirty)?|unknown", run.data.tags["git_commit"])
     assert f"torch=={torch.__version__}" in artifact_text(run, "environment.txt").splitlines()
 
 
-def test_run_and_version_say_what_they_are_on_mlflows_page(store, run, trained):
+def test_run_and_version_have_a_description(store, run, trained):
     assert run.info.run_name == "deepfm, 2026-01-01"
     version = store.resolve(f"models:/tracked/{trained[0]['version']}")
     assert f"AUC {trained[0]['test_auc']:.4f}" in version.description
     assert "on 24 test rows of 2026-01-03." in version.description
     assert run.data.tags["mlflow.note.content"].startswith(version.description)
-    assert "`champion` scores the nights" in store.client.get_registered_model("tracked").description
+    assert "`champion` scores new days" in store.client.get_registered_model("tracked").description
 
 
-def test_version_points_back_to_its_run_and_dataset(store, run, trained):
+def test_a_version_refers_to_its_run_and_dataset(store, run, trained):
     version = store.resolve(f"models:/tracked/{trained[0]['version']}")
     assert version.run_id == run.info.run_id
     assert version.tags["dataset"] == run.data.params["dataset.digest"]
@@ -119,22 +119,22 @@ def test_a_run_that_raises_is_failed(store):
     assert store.client.get_run(run.run_id).info.status == "FAILED"
 
 
-def test_an_experiment_that_was_deleted_is_told(store):
+def test_a_deleted_experiment_is_reported(store):
     store.client.delete_experiment(store.client.create_experiment("gone"))
     with pytest.raises(UserError, match="experiment gone was deleted"), store.run("gone"):
         pass
 
 
-def test_a_lost_curve_point_does_not_stop_a_training(store):
-    class Away:
+def test_an_unlogged_curve_point_does_not_stop_a_training(store):
+    class UnreachableClient:
         @staticmethod
         def log_batch(run_id, metrics):
             raise mlflow.MlflowException("connection refused")
 
-    Run(Away, "run").log_epoch({"epoch": 1, "train_logloss": 0.5})
+    Run(UnreachableClient, "run").log_epoch({"epoch": 1, "train_logloss": 0.5})
 
 
-def test_settings_are_flattened_by_dots():
+def test_nested_settings_are_joined_with_dots():
     assert flattened({"a": {"b": {"c": 1}, "d": (2, 3)}, "e": None}) == {
         "a.b.c": "1",
         "a.d": "(2, 3)",
@@ -142,7 +142,7 @@ def test_settings_are_flattened_by_dots():
     }
 
 
-def test_commit_is_one_even_where_it_has_a_tag(tmp_path, monkeypatch):
+def test_the_code_version_is_the_commit_even_if_it_has_a_tag(tmp_path, monkeypatch):
     def git(*arguments):
         identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
         done = subprocess.run(
@@ -161,7 +161,7 @@ def test_commit_is_one_even_where_it_has_a_tag(tmp_path, monkeypatch):
     assert run_module.code_version() == git("rev-parse", "HEAD")
     (package / "__init__.py").write_text("changed = True\n")
     assert run_module.code_version() == git("rev-parse", "HEAD") + "-dirty"
-    # Another project's, in a folder of which the package is installed.
+    # The package is installed below the checkout of another project.
     installed = tmp_path / ".venv" / "deepfm"
     installed.mkdir(parents=True)
     monkeypatch.setattr(run_module.deepfm, "__file__", str(installed / "__init__.py"))
@@ -199,13 +199,13 @@ def test_a_uri_of_another_form_is_refused(store, uri):
 @pytest.mark.parametrize(
     "which", ["numbered/12", "numbered/x", "numbered@nobody", "nobody/1", "nobody@champion"]
 )
-def test_a_model_that_does_not_exist_is_told(store, numbered, which):
+def test_a_model_that_does_not_exist_is_reported(store, numbered, which):
     with pytest.raises(UserError, match=f"models:/{which}: no such model at sqlite"):
         store.resolve(f"models:/{which}")
 
 
 def test_the_newest_version_is_the_one_with_the_highest_number(store, numbered):
-    assert int(store.latest(numbered).version) == 11  # as text, 9 would be more
+    assert int(store.latest(numbered).version) == 11  # as text, 9 would be larger
 
 
 @pytest.mark.parametrize("name", ["nobody", "no'body"])
@@ -220,7 +220,7 @@ def test_a_name_that_no_model_can_have_is_refused(store, name):
         store.require_name(name)
 
 
-def test_a_version_whose_files_are_gone_is_told(store, numbered, tmp_path):
+def test_a_version_without_files_is_reported(store, numbered, tmp_path):
     with pytest.raises(UserError, match="models:/numbered/3: its files cannot be read"):
         store.download(store.resolve("models:/numbered/3"), str(tmp_path))
 
@@ -228,15 +228,15 @@ def test_a_version_whose_files_are_gone_is_told(store, numbered, tmp_path):
 # --- stores that cannot be used
 
 
-def test_a_server_that_does_not_answer_is_told():
+def test_a_server_that_does_not_answer_is_unavailable():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    with pytest.raises(UserError, match="no MLflow server answers there"):
+    with pytest.raises(TrackingUnavailableError, match="no MLflow server answers there"):
         MlflowStore(f"http://127.0.0.1:{port}", retry_s=0.1)
 
 
-def test_something_that_speaks_no_http_is_told():
+def test_a_server_that_does_not_speak_http_is_unavailable():
     def greet():
         connection, _ = listener.accept()
         connection.recv(1024)
@@ -246,29 +246,29 @@ def test_something_that_speaks_no_http_is_told():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=greet, daemon=True)
         thread.start()
-        with pytest.raises(UserError, match="no MLflow server answers there"):
+        with pytest.raises(TrackingUnavailableError, match="no MLflow server answers there"):
             MlflowStore(f"http://127.0.0.1:{listener.getsockname()[1]}", retry_s=0.1)
         thread.join()
 
 
-def test_a_server_in_trouble_is_told():
-    class Trouble(http.server.BaseHTTPRequestHandler):
+def test_a_server_with_an_internal_error_is_unavailable():
+    class FailingHandler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_error(503)
 
         def log_message(self, *arguments):
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Trouble) as server:
+    with http.server.HTTPServer(("127.0.0.1", 0), FailingHandler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        with pytest.raises(UserError, match="503"):
+        with pytest.raises(TrackingUnavailableError, match="503"):
             MlflowStore(f"http://127.0.0.1:{server.server_port}", retry_s=0.1)
         server.shutdown()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf/profile").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_address_of_every_profile_is_of_a_known_kind(path):
-    """Nothing answers at those of other machines; what is of no known kind would be told in other words."""
+def test_the_tracking_uri_of_every_profile_is_valid(path):
+    """URIs of other machines do not answer here; an invalid URI would raise another error."""
     uri = load_settings(str(path), Profile).mlflow.tracking_uri
     try:
         require_reachable(uri, retry_s=0.1)
@@ -277,32 +277,32 @@ def test_the_address_of_every_profile_is_of_a_known_kind(path):
 
 
 @pytest.mark.parametrize("uri", ["databricks", "databricks://PROFILE"])
-def test_databricks_is_left_to_mlflow_to_find(uri):
+def test_databricks_uris_are_not_checked(uri):
     require_reachable(uri, retry_s=0.1)
 
 
 @pytest.mark.parametrize(
-    ("place", "seen"), [("s3://bucket/models", "s3://bucket/models/"), ("{}/a b", "file://{}/a%20b/")]
+    ("location", "expected"), [("s3://bucket/models", "s3://bucket/models/"), ("{}/a b", "file://{}/a%20b/")]
 )
-def test_artifacts_of_a_local_store_may_lie_in_a_folder_or_behind_a_url(tmp_path, place, seen):
-    store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db", place.format(tmp_path))
+def test_artifacts_of_a_local_store_are_in_a_folder_or_at_a_url(tmp_path, location, expected):
+    store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db", location.format(tmp_path))
     experiment = store.client.get_experiment(store._experiment_id("new"))
-    assert f"{experiment.artifact_location}/".startswith(seen.format(tmp_path))
+    assert f"{experiment.artifact_location}/".startswith(expected.format(tmp_path))
 
 
 @pytest.mark.parametrize("uri", ["http://localhost:port", "http://", "ftp://host", "mlruns", ""])
-def test_an_address_of_another_kind_is_told(uri):
+def test_an_invalid_uri_is_reported(uri):
     with pytest.raises(UserError, match="no MLflow server answers there|expected sqlite:///FILE, http"):
         MlflowStore(uri, retry_s=0.1)
 
 
-def test_a_file_that_is_no_database_is_told(tmp_path):
+def test_a_file_that_is_not_a_database_is_reported(tmp_path):
     (tmp_path / "notes.txt").write_text("not a database, but long enough to have a header of one\n" * 20)
-    with pytest.raises(UserError, match="MLflow cannot use it"):
+    with pytest.raises(UserError, match="MLflow cannot use this store"):
         MlflowStore(f"sqlite:///{tmp_path}/notes.txt")
 
 
-def test_a_database_below_a_file_is_told(tmp_path):
+def test_a_database_below_a_file_is_reported(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(UserError, match="its folder cannot be made"):
+    with pytest.raises(UserError, match="its folder cannot be created"):
         MlflowStore(f"sqlite:///{tmp_path}/notes.txt/mlflow.db")

@@ -15,10 +15,9 @@ from deepfm.cli.job import is_verbose
 from deepfm.cli.spark.logging import set_up_java
 from deepfm.cli.spark.start import started
 from deepfm.cli.spark.submit import is_submitted, leave_master_to, warn_of_small_heap
-from deepfm.doctor.profile import spark_obstacle
-from deepfm.doctor.shell import shell_obstacle
 from deepfm.errors import UserError
 from deepfm.settings.deployment import Profile
+from deepfm.spark.environment import environment_error, session_error
 from deepfm.spark.java import require_java
 
 logger = logging.getLogger(__name__)
@@ -42,8 +41,8 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     start it on, no such master or no GPU, or the shell leads to another Spark.
     """
     master = str(profile.spark.get("spark.master", "local[*]"))
-    if obstacle := shell_obstacle(os.environ, sys.executable, pyspark.__version__, master):
-        raise UserError(obstacle)
+    if error := environment_error(os.environ, sys.executable, pyspark.__version__, master):
+        raise UserError(error)
     # Of the executors; PySpark takes it from the environment alone, where spark-submit puts its own flag's.
     os.environ.setdefault("PYSPARK_PYTHON", str(profile.spark.get("spark.pyspark.python", sys.executable)))
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -63,8 +62,8 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
         conf.setIfMissing(key, value)
     for variable, content in _WORKER_ENVIRONMENT.items():
         conf.setIfMissing(f"spark.executorEnv.{variable}", str(content))
-    if obstacle := spark_obstacle(dict(conf.getAll())):
-        raise UserError(obstacle)
+    if error := session_error(dict(conf.getAll())):
+        raise UserError(error)
     set_up_java(conf, verbose=is_verbose())
     logger.info("starting Spark on %s", conf.get("spark.master"))
     spark = started(conf.setAppName(name))

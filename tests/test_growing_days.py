@@ -1,4 +1,4 @@
-"""Features and a model that grow by a day, through the jobs."""
+"""Dataset and model grow by a day, through the jobs."""
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ DAYS = [f"2026-01-0{n}" for n in range(1, 6)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A log of five days; every day has a value of its own."""
+    """A log of five days, each with a distinct value."""
     folder = tmp_path_factory.mktemp("growing")
     for number, day in enumerate(DAYS):
         (folder / "log" / f"ds={day}").mkdir(parents=True)
@@ -56,15 +56,15 @@ def grown(run_job, folder, first):
     return build(run_job, folder, "grown", DAYS[1:4], "--grow", folder / "first").summary
 
 
-def test_no_id_moves_and_new_values_follow(folder, first, grown):
+def test_ids_stay_and_new_values_follow(folder, first, grown):
     old, new = (Vocabulary.load(f"file://{folder}/{name}") for name in ("first", "grown"))
     assert old.values[1].to_pylist() == ["of day 0"]
-    # Each of a, b and rare came eight times a day: with the day before they are known.
+    # a, b and rare occur eight times a day: two days together make them known.
     assert new.values[1].to_pylist() == ["of day 0", "a", "b", "of day 1", "rare"]
     assert grown["grown_from"] == read_manifest(f"file://{folder}/first").vocabulary
 
 
-def test_a_champion_goes_on_learning_on_the_grown_dataset(run_job, folder, store, first, grown, tmp_path):
+def test_a_champion_continues_training_on_the_grown_dataset(run_job, folder, store, first, grown, tmp_path):
     uri = f"models:/growing/{first['version']}"
     second = train(run_job, folder, "grown", "--warm-start", uri).summary
     assert store.client.get_run(second["run_id"]).data.tags["started_from"] == uri
@@ -72,20 +72,20 @@ def test_a_champion_goes_on_learning_on_the_grown_dataset(run_job, folder, store
     paths = [store.download(version, f"{tmp_path}/{version.version}") for version in versions]
     old, new = (load_artifact(f"file://{path}").network.state_dict() for path in paths)
     tables = [state["embedding.table.weight"] for state in (old, new)]
-    # A few small steps from where it was, not from anywhere: fresh rows have a deviation of 0.01.
+    # A few small steps from the old weights, not from new ones, whose standard deviation is 0.01.
     old_rows = read_manifest(f"file://{folder}/first").num_ids
     assert len(tables[1]) == len(tables[0]) + 4
     assert (tables[1][: old_rows[0]] - tables[0][: old_rows[0]]).abs().max() < 0.2
     assert not (tables[1][: old_rows[0]] == tables[0][: old_rows[0]]).all()
-    again = train(run_job, folder, "grown", "--warm-start", uri).summary
-    assert again["test_logloss"] == second["test_logloss"]
+    repeated = train(run_job, folder, "grown", "--warm-start", uri).summary
+    assert repeated["test_logloss"] == second["test_logloss"]
 
 
 def test_a_dataset_that_did_not_grow_is_refused_before_training(run_job, folder, first):
     build(run_job, folder, "other", DAYS[2:5]).summary
     uri = f"models:/growing/{first['version']}"
-    told = train(run_job, folder, "other", "--warm-start", uri).mistake
-    assert told.startswith(f"--warm-start {uri}: expected a dataset that grew from the model's")
+    message = train(run_job, folder, "other", "--warm-start", uri).mistake
+    assert message.startswith(f"--warm-start {uri}: expected a dataset that grew from the model's")
 
 
 def test_another_share_of_negatives_is_refused(run_job, folder, first, tmp_path):
@@ -94,22 +94,22 @@ def test_another_share_of_negatives_is_refused(run_job, folder, first, tmp_path)
     parts = [f"--{part}-days={day}" for part, day in zip(("train", "valid", "test"), DAYS[1:4], strict=True)]
     files = ["--data", tmp_path / "data.yaml", "--input", folder / "log", "--output", folder / "sampled"]
     run_job("build_features", *files, *parts, "--grow", folder / "first").summary
-    told = train(run_job, folder, "sampled", "--warm-start", f"models:/growing/{first['version']}").mistake
-    assert "expected a dataset with keep_negatives 1.0, found 0.5" in told
+    message = train(run_job, folder, "sampled", "--warm-start", f"models:/growing/{first['version']}").mistake
+    assert "expected a dataset with keep_negatives 1.0, found 0.5" in message
 
 
 def test_fields_must_be_those_of_the_dataset_that_is_grown(run_job, folder, first):
     data = yaml.safe_load((folder / "data.yaml").read_text())
     data["fields"][1]["min_count"] = 1
     (folder / "data.yaml").write_text(yaml.safe_dump(data))
-    told = build(run_job, folder, "changed", DAYS[1:4], "--grow", folder / "first").mistake
-    assert "expected a dataset of the fields in --data, found others" in told
+    message = build(run_job, folder, "changed", DAYS[1:4], "--grow", folder / "first").mistake
+    assert "expected a dataset of the fields in --data, found others" in message
     assert not (folder / "changed").exists()
 
 
-def test_another_model_cannot_go_on(run_job, folder, first, grown):
+def test_another_model_cannot_continue(run_job, folder, first, grown):
     model = yaml.safe_load((folder / "model.yaml").read_text())
     model["embedding_dim"] = 3
     (folder / "model.yaml").write_text(yaml.safe_dump(model))
-    told = train(run_job, folder, "grown", "--warm-start", f"models:/growing/{first['version']}").mistake
-    assert "expected embedding_dim 2, found 3 in --model" in told
+    message = train(run_job, folder, "grown", "--warm-start", f"models:/growing/{first['version']}").mistake
+    assert "expected embedding_dim 2, found 3 in --model" in message

@@ -1,4 +1,4 @@
-"""What MLflow prints is hidden where its logger is quiet, and what it warns of is not."""
+"""Prints of MLflow are hidden unless its logger accepts INFO; its warnings are not."""
 
 import logging
 
@@ -10,12 +10,12 @@ from mlflow.environment_variables import (
 from mlflow.utils.autologging_utils.logging_and_warnings import MlflowEventsAndWarningsBehaviorGlobally
 from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM, eprint
 
-from deepfm.tracking.quiet import silence_mlflow
+from deepfm.tracking.logging import silence_mlflow
 
 
 @pytest.fixture
 def mlflow_logger(monkeypatch):
-    """As MLflow sets it up; all is put back."""
+    """MLflow's logger with its default setup, restored after the test."""
     logger = logging.getLogger("mlflow")
     monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(MLFLOW_LOGGING_STREAM)])
     monkeypatch.setattr(logger, "propagate", False)
@@ -28,7 +28,7 @@ def mlflow_logger(monkeypatch):
     logger.setLevel(level)
 
 
-def test_prints_are_hidden_and_warnings_are_told(mlflow_logger, capsys, caplog):
+def test_prints_are_hidden_and_warnings_are_logged(mlflow_logger, capsys, caplog):
     mlflow_logger.setLevel(logging.WARNING)
     silence_mlflow()
     eprint("Created version '1'")
@@ -38,7 +38,7 @@ def test_prints_are_hidden_and_warnings_are_told(mlflow_logger, capsys, caplog):
     assert not MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.get()
 
 
-def test_a_verbose_job_hears_all(mlflow_logger, capsys):
+def test_a_verbose_job_shows_everything(mlflow_logger, capsys):
     mlflow_logger.setLevel(logging.INFO)
     silence_mlflow()
     eprint("Created version '1'")
@@ -47,7 +47,7 @@ def test_a_verbose_job_hears_all(mlflow_logger, capsys):
 
 
 def test_registering_a_model_prints_nothing(mlflow_logger, save_model, register, capfd):
-    """While MLflow logs a model it silences itself for a moment, and afterwards lets all speak again."""
+    """MLflow silences itself while it logs a model, and afterwards turns its output on again."""
     mlflow_logger.setLevel(logging.WARNING)
     silence_mlflow()
     folder = save_model("model")

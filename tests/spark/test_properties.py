@@ -1,20 +1,20 @@
-"""Spark properties with mistakes, each of which ends a session in a trace or before it starts."""
+"""Invalid Spark properties are reported before a session starts."""
 
 from pathlib import Path
 
 import pytest
 
-from deepfm.doctor.profile import spark_obstacle
-from deepfm.doctor.properties import memory_bytes, property_mistakes, scratch_folders
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
+from deepfm.spark.environment import session_error
+from deepfm.spark.properties import memory_bytes, property_errors, scratch_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf/profile").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_profiles_have_none(path):
-    assert property_mistakes(load_settings(path, Profile).spark) == []
+def test_the_properties_of_every_profile_are_valid(path):
+    assert property_errors(load_settings(path, Profile).spark) == []
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_the_profiles_have_none(path):
         ("spark.task.resource.gpu.amount", [1, 0.5, "0.25"]),
     ],
 )
-def test_what_spark_takes_is_taken(key, values):
-    assert [value for value in values if property_mistakes({key: value})] == []
+def test_valid_values_are_accepted(key, values):
+    assert [value for value in values if property_errors({key: value})] == []
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_what_spark_takes_is_taken(key, values):
         ("spark.executor.resource.gpu.amount", ["one"]),
     ],
 )
-def test_what_spark_does_not_take_is_told_in_one_line(key, values):
+def test_invalid_values_are_reported_in_one_line(key, values):
     for value in values:
-        obstacle = spark_obstacle({key: value})
-        assert obstacle.startswith(f"{key}: expected ") and f"found {value}; mend it" in obstacle
+        error = session_error({key: value})
+        assert error.startswith(f"{key}: expected ") and f"found {value}; fix it" in error
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_what_spark_does_not_take_is_told_in_one_line(key, values):
     ],
 )
 def test_a_task_has_no_more_cores_than_an_executor(properties):
-    (mistake,) = property_mistakes(properties)
-    assert mistake.startswith("spark.task.cpus: expected at most the cores of an executor")
+    (error,) = property_errors(properties)
+    assert error.startswith("spark.task.cpus: expected at most the cores of an executor")
 
 
-def test_sizes_of_memory_are_read_as_java_reads_them():
+def test_memory_sizes_are_parsed_as_in_java():
     assert [memory_bytes(size) for size in ("1g", "2M", "3kb", 5)] == [2**30, 2**21, 3 * 2**10, 5]
     assert memory_bytes("4 GB") is memory_bytes(None) is None
 
 
-def test_scratch_is_where_spark_looks_first():
+def test_scratch_folders_follow_the_precedence_of_spark():
     several = {"spark.local.dir": "/a, /b"}
     folders = [
         scratch_folders({}, {}),
@@ -88,7 +88,7 @@ def test_scratch_is_where_spark_looks_first():
         scratch_folders(several, {}),
         scratch_folders(several, {"SPARK_LOCAL_DIRS": "/c,/tmp"}),
     ]
-    assert [[str(folder) for folder in found] for found in folders] == [
+    assert [[str(folder) for folder in case] for case in folders] == [
         ["/tmp"],
         ["/tmp", "/python"],
         ["/a", "/b", "/tmp"],

@@ -1,4 +1,4 @@
-"""MLflow away, or its file locked: before, in the middle and at the end of a training, and back again."""
+"""MLflow is unreachable, or its file is locked, before, during and at the end of a training."""
 
 import re
 import sqlite3
@@ -27,7 +27,7 @@ training: {batch_size: 8, max_epochs: 4, patience: 4, learning_rate: 0.01}
 
 @pytest.fixture
 def train(run_job, small_dataset, profile_path, tmp_path):
-    """Run train.py for a model of that name at an address, which is tried for `retry_s`."""
+    """Run train.py for a model name and tracking URI, which is retried for `retry_s`."""
     (tmp_path / "model.yaml").write_text(MODEL)
     profile = yaml.safe_load(profile_path.read_text())
 
@@ -36,37 +36,29 @@ def train(run_job, small_dataset, profile_path, tmp_path):
         profile["mlflow"]["artifact_location"] = str(tmp_path / "artifacts")
         (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile))
         files = ["--dataset", small_dataset, "--model", tmp_path / "model.yaml"]
-        where = ["--profile", tmp_path / "profile.yaml", "--num-workers", 0]
-        return run_job("train", *files, *where, "--name", name, *flags)
+        run_flags = ["--profile", tmp_path / "profile.yaml", "--num-workers", 0]
+        return run_job("train", *files, *run_flags, "--name", name, *flags)
 
     return run
 
 
 @pytest.fixture
-def when_trained(monkeypatch):
-    """Have something happen between the end of a training and its registration."""
+def call_when_trained(monkeypatch):
+    """Call a function between the end of a training and its registration."""
     save_result = run_folder.save_result
 
-    def happens(act):
-        def keep_and_act(*kept):
-            save_result(*kept)
-            act()
+    def register_call(function):
+        def save_and_call(*arguments):
+            save_result(*arguments)
+            function()
 
-        monkeypatch.setattr(run_folder, "save_result", keep_and_act)
+        monkeypatch.setattr(run_folder, "save_result", save_and_call)
 
-    return happens
-
-
-def the_line(job) -> str:
-    """What a job that failed, by nobody's mistake, told."""
-    assert (job.status, job.stdout) == (1, "")
-    assert "Traceback" not in job.stderr
-    (line,) = [line for line in job.stderr.splitlines() if line.startswith("error: ")]
-    return line
+    return register_call
 
 
-def folder_told(line: str) -> str:
-    """Where the trained model is kept."""
+def kept_folder(line: str) -> str:
+    """Return the folder of the trained model that an error line names."""
     assert "the model is trained, but" in line
     return re.search(r"--register-only (\S+) does it later", line)[1]
 
@@ -88,51 +80,52 @@ def test_a_server_that_starts_late_is_waited_for(tmp_path, train):
     with mlflow_server(tmp_path, port):
         waiting.join(60)
         assert done == [None]
-    told = train("nobody", f"http://127.0.0.1:{port}").mistake
-    assert "no MLflow server answers there" in told
+    assert "no MLflow server answers there" in train("nobody", f"http://127.0.0.1:{port}").failure
 
 
-def test_curves_of_a_server_that_was_away_are_completed(tmp_path, train, monkeypatch, caplog):
+def test_curves_are_completed_when_the_server_is_reachable_again(tmp_path, train, monkeypatch, caplog):
     write_epoch, stack = ProgressWriter.epoch, ExitStack()
-    lost = threading.Event()
-    add = Run.log_epoch
+    is_lost = threading.Event()
+    log_epoch = Run.log_epoch
 
-    def add_and_tell(run, metrics):
-        add(run, metrics)
+    def log_and_signal(run, metrics):
+        log_epoch(run, metrics)
         if metrics["epoch"] >= 2:
-            lost.set()
+            is_lost.set()
 
     def epoch(writer, metrics):
         if metrics["epoch"] == 2:
             stack.close()  # the server
         write_epoch(writer, metrics)
         if metrics["epoch"] == 2:
-            assert lost.wait(120)
+            assert is_lost.wait(120)
         if metrics["epoch"] == 3:
             stack.enter_context(mlflow_server(tmp_path, port))
 
     monkeypatch.setattr(ProgressWriter, "epoch", epoch)
-    monkeypatch.setattr(Run, "log_epoch", add_and_tell)
+    monkeypatch.setattr(Run, "log_epoch", log_and_signal)
     with stack:
         address = stack.enter_context(mlflow_server(tmp_path))
         port = int(address.rpartition(":")[2])
         job = train("interrupted", address, retry_s=3)
         client, run_id = MlflowStore(address).client, job.summary["run_id"]
-        assert "are not in MLflow yet, training goes on: no MLflow server answers there" in caplog.text
+        assert "are not in MLflow yet, training continues: no MLflow server answers there" in caplog.text
         for curve in ("train_logloss", "valid_auc"):
             assert steps_of(client, run_id, curve) == [1, 2, 3, 4]
         assert steps_of(client, run_id, "train_logloss_by_step") == list(range(1, 13))
 
 
-def test_a_model_whose_registry_went_away_is_kept_and_registered_later(tmp_path, train, when_trained):
+def test_a_model_is_kept_and_registered_later_if_the_registry_is_unreachable(
+    tmp_path, train, call_when_trained
+):
     with ExitStack() as stack:
         address = stack.enter_context(mlflow_server(tmp_path))
-        when_trained(stack.close)
-        folder = folder_told(the_line(train("late", address)))
+        call_when_trained(stack.close)
+        folder = kept_folder(train("late", address).failure)
     with mlflow_server(tmp_path, int(address.rpartition(":")[2])) as address:
         (tmp_path / "model.yaml").write_text(MODEL.replace("[4]", "[4], activation: tanh"))
-        told = train("late", address, "--register-only", folder).mistake
-        assert "expected deep {'hidden_units': [4], 'activation': 'relu'" in told
+        message = train("late", address, "--register-only", folder).mistake
+        assert "expected deep {'hidden_units': [4], 'activation': 'relu'" in message
         (tmp_path / "model.yaml").write_text(MODEL)
         summary = train("late", address, "--register-only", folder).summary
         client = MlflowStore(address).client
@@ -147,7 +140,7 @@ def test_a_model_whose_registry_went_away_is_kept_and_registered_later(tmp_path,
 
 
 class Lock:
-    """A process that holds a database for itself."""
+    """A process that locks a database."""
 
     def __init__(self, path, seconds):
         code = (
@@ -175,20 +168,20 @@ def database(profile_path, tmp_path):
     return tmp_path / "mlflow.db"
 
 
-def test_a_locked_file_is_waited_for_and_then_told(database, train, when_trained, store):
+def test_a_locked_file_is_waited_for_and_then_reported(database, train, call_when_trained, store):
     uri, locks = f"sqlite:///{database}", []
     locks.append(Lock(database, 600))
-    assert "database is locked; end the process" in train("locked", uri).mistake
+    assert "database is locked; end the process" in train("locked", uri).failure
     locks.pop().release()
 
-    # For some seconds at the end of a training: it is registered then.
-    when_trained(lambda: locks.append(Lock(database, 4)))
+    # Locked for some seconds at the end of a training: it is registered afterwards.
+    call_when_trained(lambda: locks.append(Lock(database, 4)))
     assert train("locked", uri, retry_s=60).summary["version"] == "1"
     locks.pop().release()
 
-    # For ever: it is kept, and registered later.
-    when_trained(lambda: locks.append(Lock(database, 600)))
-    folder = folder_told(the_line(train("locked", uri)))
-    assert train("locked", uri, "--register-only", folder).status == 2
+    # Locked permanently: the model is kept, and registered later.
+    call_when_trained(lambda: locks.append(Lock(database, 600)))
+    folder = kept_folder(train("locked", uri).failure)
+    assert train("locked", uri, "--register-only", folder).status == 1
     locks.pop().release()
     assert train("locked", uri, "--register-only", folder).summary["version"] == "2"
