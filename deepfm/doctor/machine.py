@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deepfm.doctor.finding import Finding, green, red, yellow
-from deepfm.spark.java import OLDEST, REMEDY, find_java, java_obstacle
+from deepfm.spark.java import MIN_VERSION, REMEDY, find_java, java_problem
 
 _PYTHONS = ((3, 10), (3, 12))
 #: The last Java that the pinned Spark was released for.
@@ -26,9 +26,9 @@ def check_python(version: tuple[int, int], path: str) -> Finding:
 def check_java(environment: Mapping[str, str]) -> Finding:
     """The Java that Spark will start."""
     java = find_java(environment)
-    if obstacle := java_obstacle(java, environment):
-        return red("Java", f"{obstacle}, wanted {OLDEST} or newer", REMEDY)
-    found = f"{java.version} ({java.path}), wanted {OLDEST} to {_NEWEST_JAVA}"
+    if problem := java_problem(java, environment):
+        return red("Java", f"{problem}, wanted {MIN_VERSION} or newer", REMEDY)
+    found = f"{java.version} ({java.path}), wanted {MIN_VERSION} to {_NEWEST_JAVA}"
     if java.version > _NEWEST_JAVA:
         return yellow("Java", found, f"{REMEDY}, where Spark fails: it was not released for newer ones")
     return green("Java", found)

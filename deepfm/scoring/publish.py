@@ -205,7 +205,7 @@ def _scored(rows: DataFrame, described: PublishedDay, keep: tuple[tuple[str, str
 def _move(source: str, target: str) -> None:
     """Rename a day's folder; where that is a copy, what says that the day is published comes last."""
     mark = f"{source}/{PROVENANCE}"
-    if storage.renames_at_once(source) or not storage.exists(mark):
+    if storage.has_atomic_rename(source) or not storage.exists(mark):
         storage.rename(source, target)
         return
     provenance = storage.read_bytes(mark)

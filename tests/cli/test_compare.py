@@ -108,7 +108,7 @@ def test_a_comparison_that_is_still_running_is_not_taken_for_an_interrupted_one(
     once = comparison.launch
     monkeypatch.setattr(comparison, "launch", launch_beside_another)
     summary = compare("lr,fm", folder=folder, experiment="beside").summary
-    assert "in experiment beside: expected it to be free, found process" in told[0]
+    assert "in experiment beside is in use by process" in told[0]
     assert trained == ["lr", "fm"]
     assert {child.info.status for child in children(store, summary["run_id"])} == {"FINISHED"}
 
@@ -146,7 +146,7 @@ def test_models_of_different_sizes_are_not_compared(compare, models):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"), [("lr,lr", "found lr again"), ("lr,gbdt", "gbdt.yaml: expected a readable YAML file")]
+    ("names", "told"), [("lr,lr", "found lr again"), ("lr,gbdt", "gbdt.yaml: cannot read the YAML file")]
 )
 def test_a_wrong_list_of_models_is_told(compare, names, told):
     assert told in compare(names).mistake

@@ -121,9 +121,7 @@ def test_a_mistake_after_a_checkpoint_leaves_it_and_says_how_to_go_on(store, tmp
 
 def test_a_run_that_still_trains_is_not_taken_up_and_trains_on(store, opened):
     """For the store it looks like one that was killed."""
-    told = (
-        f"run .*: expected it to be free, found process {os.getpid()} using it; wait for that, or train anew"
-    )
+    told = f"run .* is in use by process {os.getpid()}; wait until it ends, or train anew"
     with opened() as (run, run_url):
         begin(run, run_url, BEGUN, None)
         leave_checkpoint(run_url)
@@ -133,7 +131,7 @@ def test_a_run_that_still_trains_is_not_taken_up_and_trains_on(store, opened):
 
 
 def test_of_two_that_take_up_a_run_one_does(store, opened, cut_off):
-    with opened(cut_off), pytest.raises(UserError, match="expected it to be free"), opened(cut_off):
+    with opened(cut_off), pytest.raises(UserError, match="is in use by process"), opened(cut_off):
         pass
     assert store.find_run(cut_off).info.status == "FINISHED"
 

@@ -142,7 +142,7 @@ def test_a_champion_of_another_log_is_told(candidate, promote, store, request):
 def test_a_log_that_is_gone_is_told(candidate, promote, log, store, request):
     candidate(RIGHT)
     shutil.rmtree(log)
-    assert "expected a click log, found nothing there" in promote().mistake
+    assert "expected a click log, but the path does not exist" in promote().mistake
     assert aliases(store, request) == {"candidate": "1"}
 
 

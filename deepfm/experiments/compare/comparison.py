@@ -16,7 +16,7 @@ from deepfm.experiments.train_run import start_of_run
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.launch import launch
 from deepfm.launch.progress import monitor_progress
-from deepfm.lock import lock_file, locked
+from deepfm.lock import exclusive_lock, lock_file
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
@@ -65,7 +65,7 @@ def locked_comparison(
     content = json.dumps([store.uri, experiment, comparison.key])
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     told = f"the comparison of these models in experiment {experiment}"
-    return locked(lock_file(work_url, f"comparison_{name}"), told, "give another --experiment")
+    return exclusive_lock(lock_file(work_url, f"comparison_{name}"), told, "give another --experiment")
 
 
 def train_in_turn(
