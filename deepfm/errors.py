@@ -25,7 +25,7 @@ class JobFailedError(RuntimeError):
 
 
 def _one_line(message: str) -> str:
-    # Messages quote values, paths and library errors, any of which may contain newlines.
+    # Messages quote values, paths and library errors, which may contain newlines.
     return " ".join(message.split())
 
 

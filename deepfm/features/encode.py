@@ -1,4 +1,4 @@
-"""Encoder: typed raw columns -> ids and values. Used by Spark tasks, training and the MLflow model alike."""
+"""Encoder: typed raw columns -> ids and values. Used by Spark tasks and the MLflow model."""
 
 import numpy as np
 import pyarrow as pa

@@ -72,7 +72,7 @@ class LogStatistics:
     num_truncated: dict[int, int]  # by index of a list field: training rows with more than max_values
     blocks: tuple[str, ...]  # rows of all splits, see parsed_blocks.to_parsed_block
     count_tables: dict[str, int]  # tables of (field, value, num) of training rows, and their lengths
-    bad: tuple[str, ...]  # tables of (source_file, text, reason)
+    bad_tables: tuple[str, ...]  # tables of (source_file, text, reason)
 
 
 def collect_statistics(
@@ -125,7 +125,7 @@ def map_statistics(
 
 
 def value_counts(stats: LogStatistics) -> pa.Table:
-    """(field, value, num) of all training rows, one row per value, sum_counts on the driver."""
+    """(field, value, num) of all training rows, one row per value, summed on the driver."""
     return sum_counts(read_table(stats.scratch_url, name) for name in stats.count_tables)
 
 
@@ -137,7 +137,7 @@ def num_values_by_field(values: pa.Table) -> dict[int, int]:
 
 def rejected_rows(spark: SparkSession, stats: LogStatistics) -> DataFrame:
     """source_file, text and reason of every rejected row."""
-    return scratch_rows(spark, stats.scratch_url, list(stats.bad), _REJECTED)
+    return scratch_rows(spark, stats.scratch_url, list(stats.bad_tables), _REJECTED)
 
 
 def _row_counts(rows: list[Row], bad: list[Row]) -> RowCounts:
@@ -157,8 +157,8 @@ def _moments(rows: list[Row]) -> dict[int, Moments]:
     moments: dict[int, Moments] = {}
     # Sorted, so that the order in which partitions finish does not change the sums.
     for field, *part in sorted((row.field, row.num, row.mean, row.m2) for row in rows):
-        moments[field] = moments.get(field, Moments()).merged(Moments(*part))
         moments[field] = moments.get(field, Moments()).merge(Moments(*part))
+    return moments
 
 
 def _count_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBatch]:

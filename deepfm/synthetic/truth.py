@@ -74,7 +74,7 @@ Codes = dict[str, np.ndarray]  # field -> (B,) int64
 class Truth:
     """All planted parameters; determined by seed and drift, independent of the number of days and rows.
 
-    `drift` (0 = none) is the angle in radians by which the first-order weights rotate per day, and the share
+    `drift` (0 = none) is the rotation of the first-order weights per day in radians, and the share
     of values that is replaced per day in each wide category.
     """
 

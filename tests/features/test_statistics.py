@@ -125,7 +125,7 @@ def test_truncated_lists_of_training_rows_are_counted(collect):
 def test_bad_rows_are_counted_by_reason_and_kept_with_file_and_text(collect):
     stats = collect(batch(("2026-01-01", b"bad"), ("2026-01-01", b"7\t7\ta"), ("2026-01-01", b"worse")))
     assert stats.counts.bad_by_reason == {"label_not_0_or_1": 1, "wrong_number_of_columns": 2}
-    (bad,) = [read_table(stats.scratch_url, name).to_pylist() for name in stats.bad]
+    (bad,) = [read_table(stats.scratch_url, name).to_pylist() for name in stats.bad_tables]
     assert [tuple(row.values()) for row in bad] == [
         ("log.tsv", "bad", "wrong_number_of_columns"),
         ("log.tsv", "7\t7\ta", "label_not_0_or_1"),
@@ -140,7 +140,7 @@ def test_a_log_without_days_is_counted_under_the_empty_day(collect):
 
 def test_a_partition_without_rows_gives_empty_statistics(collect, tmp_path):
     stats = collect()
-    assert (stats.counts.num_read, stats.blocks, stats.count_tables, stats.bad) == (0, (), {}, ())
+    assert (stats.counts.num_read, stats.blocks, stats.count_tables, stats.bad_tables) == (0, (), {}, ())
     assert list(tmp_path.iterdir()) == []
     assert value_counts(stats).num_rows == 0
 

@@ -1,8 +1,8 @@
 """Fitting of a vocabulary to a log's counts, on the driver or, if it cannot hold the counts, by Spark.
 
     counts of tasks (+ known and rare values of the dataset it grows from)
-        up to MAX_COUNTS_ON_DRIVER ──> sum_counts and sorted on the driver ──> Vocabulary
-        more ──> sum_counts and sorted by Spark ──> chunks in the scratch folder ──> ChunkedVocabulary, or a
+        up to MAX_COUNTS_ON_DRIVER ──> summed and sorted on the driver ──> Vocabulary
+        more ──> summed and sorted by Spark ──> chunks in the scratch folder ──> ChunkedVocabulary, or a
                  Vocabulary if no more than that are known
 
 Both give the same ids and write the same bytes.
