@@ -20,7 +20,7 @@ NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE, BAD_TIME = rang
 
 @dataclass(frozen=True)
 class RowFormat:
-    """How to read a row of a log; plain values that are sent to executors."""
+    """Format of the rows of a log, as plain values that are sent to executors."""
 
     columns: tuple[str, ...]  # of the file, in order
     fields: FieldSet  # of the model; crossed fields have no column

@@ -13,7 +13,7 @@ from deepfm.fields import UNKNOWN_ID, Field
 
 
 def previous_ids(old: Vocabulary, new: Vocabulary) -> list[np.ndarray]:
-    """By field (number of new ids,) int64: the id in `old` whose weights each id of `new` starts from.
+    """Per field, (number of new ids,) int64: the id in `old` whose weights each id of `new` starts from.
 
     Raise UserError if `new` did not grow from `old`, so that ids have other meanings.
     """

@@ -81,7 +81,7 @@ def test_values_that_are_refused_only_together_are_told(base):
     alone = space_of(training__table_l2=rates, training__optimizer={"values": ["adam_dense"]})
     alone.check(base, "space.yaml")
     both = space_of(training__table_l2=rates, training__optimizer={"values": ["adam", "adam_dense"]})
-    with pytest.raises(UserError, match=r"table_l2 = 0\.1, training\.optimizer = adam: .*only optimizer"):
+    with pytest.raises(UserError, match=r"table_l2 = 0\.1, training\.optimizer = adam: .*only for optimizer"):
         both.check(base, "space.yaml")
 
 

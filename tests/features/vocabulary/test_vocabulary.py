@@ -257,7 +257,7 @@ def test_an_empty_vocabulary_survives_saving(tmp_path):
 
 
 def test_a_file_with_one_row_group_for_all_fields_or_none_is_read(saved, tmp_path):
-    """As written before every field had separate row groups."""
+    """Older versions wrote such files, before every field had separate row groups."""
     for vocabulary, folder in ((Vocabulary.fit(FIELDS, COUNTS), saved), (fit_hashed(5), tmp_path / "hashed")):
         folder.mkdir(exist_ok=True)
         vocabulary.save(f"file://{folder}")
