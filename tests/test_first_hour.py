@@ -102,7 +102,7 @@ WITH_SPARK = {
     ),
     "days that the log has not": (BUILD + DAYS.replace("03", "09"), ["2026-01-09", "it has 2026-01-01 to"]),
     "days the wrong way round": (BUILD + DAYS + " --train-days 2026-01-02:2026-01-01", ["A before B"]),
-    "days that overlap": (BUILD + DAYS + " --valid-days 2026-01-01:2026-01-02", ["overlap", "disjoint ranges"]),
+    "days that overlap": (BUILD + DAYS + " --valid-days 2026-01-01:2026-01-02", ["overlap", "disjoint"]),
     "days in another form": (
         BUILD + DAYS + " --test-days 3/1/2026",
         ["--test-days: expected a day YYYY-MM-DD"],
