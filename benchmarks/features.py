@@ -164,7 +164,7 @@ def pieces(log: Path) -> dict[str, float]:
     batch = timed("find lines", lambda: lines_table(content, "log", None))
     parsed = timed("parse", lambda: parse_rows(batch, row_format))
     counts = ValueCounts(fields)
-    timed("count", lambda: counts.add(parsed.raw))
+    timed("count", lambda: counts.update(parsed.raw))
     drained = [
         table.append_column("field", pa.array([at] * len(table), pa.int32())) for at, table in counts.drain()
     ]

@@ -1,11 +1,12 @@
-"""Exceptions whose message is for the user and not for a programmer."""
+"""Exceptions with a message for the user rather than a programmer."""
 
 
 class UserError(Exception):
-    """A mistake the user can mend; one line: what was expected, what was found, where, and what to do.
+    """An error the user can fix (invalid input or configuration).
 
-    Jobs print the message without a stack trace and exit with status 2. Everything else that is raised
-    is a fault of ours, keeps its stack trace and exits with status 1.
+    The one-line message states what was expected, what was found, where, and the remedy. Jobs print it
+    without a stack trace and exit with status 2. Any other exception is a bug: it keeps its stack trace and
+    the job exits with status 1.
     """
 
     def __init__(self, message: str):
@@ -13,24 +14,24 @@ class UserError(Exception):
 
 
 class OutOfMemoryError(UserError):
-    """An allocation failed: told with what to lower."""
+    """An allocation failed. The message names the settings to lower."""
 
 
 class JobFailedError(RuntimeError):
-    """Nobody's mistake, and no fault of ours: told in one line, with exit status 1."""
+    """A failure caused by neither the user nor a bug. Printed in one line; the job exits with status 1."""
 
     def __init__(self, message: str):
         super().__init__(_one_line(message))
 
 
 def _one_line(message: str) -> str:
-    # A message quotes values, paths and what libraries say: none of them may break the one line.
+    # Messages quote values, paths and library errors, which may contain newlines.
     return " ".join(message.split())
 
 
 class WorkersLostError(JobFailedError):
-    """A worker ended without a word: killed, out of memory, or its host gone. Try again."""
+    """A worker ended without reporting an error: killed, out of memory, or its host lost. Can be retried."""
 
 
 class NotRegisteredError(JobFailedError):
-    """A model was trained, but the registry was away: it is kept, and can be registered later."""
+    """A model was trained but MLflow was unreachable. The model is saved and can be registered later."""

@@ -1,4 +1,4 @@
-"""HTML pages that load nothing and run nothing, with their pictures inside."""
+"""Self-contained HTML pages: images are embedded, and nothing is loaded or executed."""
 
 import base64
 import io
@@ -7,7 +7,7 @@ import math
 import jinja2
 from matplotlib.figure import Figure
 
-# The policy keeps a browser from running or loading anything, even if a value of a log were not escaped.
+# The policy prevents a browser from loading or executing anything, even if a log value were not escaped.
 _FRAME = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -34,7 +34,7 @@ img { max-width: 100% }
 
 
 def render_page(title: str, body: str, **values) -> str:
-    """A page of a jinja2 template for its body; what the values hold is escaped: it is anybody's text."""
+    """Render a jinja2 template as the body of a page. Values are escaped, because they may be untrusted."""
     environment = jinja2.Environment(
         autoescape=True,
         trim_blocks=True,
@@ -51,7 +51,7 @@ def render_page(title: str, body: str, **values) -> str:
 
 
 def image_data_uri(figure: Figure) -> str:
-    """As the address of an image that lies within a page."""
+    """Encode a figure as a PNG data URI."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=80)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

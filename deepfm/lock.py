@@ -1,4 +1,4 @@
-"""A file by which one process at a time, of those that reach it, does a thing."""
+"""Lock files that exclude other processes on the same filesystem or machine."""
 
 import fcntl
 import os
@@ -13,19 +13,19 @@ from deepfm.errors import UserError
 
 
 def lock_file(work_url: str, name: str) -> Path:
-    """Where all have it that have this work_dir among their own files; else the user's processes here."""
+    """Path of a lock: in a work_dir on a file system, else in a temporary folder of the user."""
     if local := storage.local_path(work_url):
         return Path(local) / "locks" / f"{name}.lock"
     return Path(tempfile.gettempdir()) / f"deepfm_locks_{os.getuid()}" / f"{name}.lock"
 
 
 @contextmanager
-def locked(path: Path, name: str, remedy: str) -> Iterator[None]:
-    """For the block the file is this process's, and gone after it; UserError where it is another's.
+def exclusive_lock(path: Path, name: str, remedy: str) -> Iterator[None]:
+    """Hold the lock during the block and remove its file afterwards. Raise UserError if it is held already.
 
-    `name` and `remedy` say in the error what is in use and what to do other than wait.
+    `name` and `remedy` are for the error message: what is in use, and what to do instead of waiting.
     """
-    with _held(path, name, remedy) as file:
+    with _acquire(path, name, remedy) as file:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -33,31 +33,31 @@ def locked(path: Path, name: str, remedy: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
-            with suppress(OSError):  # others' files are there
+            with suppress(OSError):  # the folder has other files
                 path.parent.rmdir()
 
 
-def _held(path: Path, name: str, remedy: str) -> TextIO:
+def _acquire(path: Path, name: str, remedy: str) -> TextIO:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+")
         except FileNotFoundError:
-            continue  # the process that had it last has removed the folder meanwhile
+            continue  # the previous holder has just removed the folder
         except FileExistsError:
             if path.parent.is_file():
                 raise
             continue
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel however the process ends
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when the process ends
         except OSError as error:
             file.seek(0)
-            found = file.read() or "unknown"
+            holder = file.read() or "unknown"
             file.close()
             raise UserError(
-                f"{name}: expected it to be free, found process {found} using it; wait for that, or {remedy}"
+                f"{name} is in use by process {holder}; wait until it ends, or {remedy}"
             ) from error
-        # What was locked may have been removed since it was opened: another process's would have its name.
+        # The file may have been removed after it was opened, and another process may have created a new one.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file

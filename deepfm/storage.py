@@ -1,6 +1,6 @@
-"""Files on any filesystem fsspec knows (file, hdfs, s3, gs, …), for driver and workers alike, without Spark.
+"""File access on any fsspec filesystem (file, hdfs, s3, gs, …), for driver and workers, without Spark.
 
-A path without a scheme is a local file, whatever the cluster's default filesystem is.
+A path without a scheme is a local file, whatever the cluster's default filesystem.
 """
 
 import json
@@ -21,77 +21,79 @@ from fsspec.utils import infer_compression
 
 from deepfm.errors import UserError
 
-_TOO_FEW_SLASHES = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/(?!/)|file://(?!/)")
-_PATTERN = re.compile(r"[*?\[\]{}\\]")
+_MISSING_SLASHES = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/(?!/)|file://(?!/)")
+_GLOB_CHARACTERS = re.compile(r"[*?\[\]{}\\]")
 
-
-#: user:password@ of a URL; abfss://container@account has no colon.
+#: user:password@ in a URL; abfss://container@account has no colon.
 _PASSWORD = re.compile(r"^(\w[\w+.-]*://)[^/@:]*:.*@")
 
 
 def absolute_url(path: str) -> str:
-    """`data/x` -> `file:///…/data/x`, a form that Spark, Petastorm and fsspec all read alike; URLs stay.
+    """Convert a path to a URL that Spark, Petastorm and fsspec all accept: `data/x` -> `file:///…/data/x`.
 
-    `~` is the user's home, as in a shell. UserError for a path that they would not read alike, and for a
-    password in it: what a dataset, a run or a published day came from is written into them.
+    URLs are returned without a trailing slash, and `~` is expanded. Raise UserError for a path that the three
+    would read differently, and for a URL with a password, because URLs are written into datasets, runs and
+    published days.
     """
     if _PASSWORD.match(path):
-        told = _PASSWORD.sub(r"\1***@", path)
-        raise UserError(f"{told}: expected a URL without a password, found one; give it by the environment")
-    if _TOO_FEW_SLASHES.match(path):
+        redacted = _PASSWORD.sub(r"\1***@", path)
+        raise UserError(
+            f"{redacted}: expected a URL without a password; pass credentials by environment variables"
+        )
+    if _MISSING_SLASHES.match(path):
         example = "file:///x, hdfs:///x, hdfs://HOST/x or s3://BUCKET/x"
-        raise UserError(f"{path}: expected a URL with all its slashes, found too few; write it as {example}")
+        raise UserError(f"{path}: slashes are missing in this URL; write it like {example}")
     if "://" in path:
         url = path.rstrip("/")
     else:
         url = "file://" + os.path.abspath(os.path.expanduser(path.removeprefix("file:")))
-    if found := _PATTERN.search(url):
+    if match := _GLOB_CHARACTERS.search(url):
         raise UserError(
-            f"{url}: expected a path without * ? [ ] {{ }} or \\, by which Spark would look for others too, "
-            f"found {found[0]}; rename the file or folder"
+            f"{url}: expected a path without * ? [ ] {{ }} or \\, which Spark reads as a glob pattern, "
+            f"found {match[0]}; rename the file or folder"
         )
     return url
 
 
 def local_path(url: str) -> str | None:
-    """The path of a file:// URL, None for any other filesystem."""
+    """Path of a file:// URL, None for any other filesystem."""
     return url.removeprefix("file://") if url.startswith("file://") else None
 
 
 def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of a URL and the path on it; UserError where this machine cannot reach it."""
+    """Filesystem and path of a URL. Raise UserError if the filesystem is not available here."""
     try:
         return fsspec.core.url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"{url}: its filesystem cannot be reached from here: {error}") from error
+        raise UserError(f"{url}: cannot access its filesystem: {error}") from error
 
 
 def exists(url: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a file or folder exists."""
     filesystem, path = _filesystem(url)
     return filesystem.exists(path)
 
 
 def is_folder(url: str) -> bool:
-    """Whether a folder is there."""
+    """Whether the URL is an existing folder."""
     filesystem, path = _filesystem(url)
     return filesystem.isdir(path)
 
 
 def num_bytes(url: str) -> int:
-    """The size of a file; of a link, of what it leads to."""
+    """Size of a file in bytes; links are followed."""
     filesystem, path = _filesystem(url)
     return filesystem.size(path)
 
 
 def children(url: str) -> list[dict[str, Any]]:
-    """[{name, size, is_folder}] of a folder, by name; not what begins with _ or ., as in Spark."""
+    """[{name, size, is_folder}] of a folder, by name, without names starting with _ or ., as in Spark."""
     filesystem, path = _filesystem(url)
     entries = [
         {
             "name": entry["name"].rstrip("/").rsplit("/", 1)[-1],
             "size": entry["size"],
-            # A link to a folder is a folder: logs are often put together from links.
+            # Follow links to folders: logs are often assembled from links.
             "is_folder": entry["type"] == "directory"
             or (entry["type"] != "file" and filesystem.isdir(entry["name"])),
         }
@@ -101,108 +103,110 @@ def children(url: str) -> list[dict[str, Any]]:
 
 
 def is_empty_folder(url: str) -> bool:
-    """Whether it is a folder that holds nothing at all, hidden files included."""
+    """Whether it is a folder without any entries, including hidden ones."""
     filesystem, path = _filesystem(url)
     return filesystem.isdir(path) and not filesystem.ls(path, detail=False, refresh=True)
 
 
 def read_bytes(url: str, num_bytes: int | None = None) -> bytes:
-    """The whole file, or its first bytes."""
+    """Read a whole file, or its first `num_bytes` bytes."""
     filesystem, path = _filesystem(url)
     return filesystem.cat_file(path, end=num_bytes)
 
 
 def read_range(url: str, start: int, stop: int) -> bytes:
-    """The bytes from `start` to `stop` (excluded)."""
+    """Read the bytes from `start` to `stop` (exclusive)."""
     filesystem, path = _filesystem(url)
     return filesystem.cat_file(path, start=start, end=stop)
 
 
 @contextmanager
-def opened(url: str) -> Iterator[BinaryIO]:
-    """The file, to be read here and there."""
+def open_file(url: str) -> Iterator[BinaryIO]:
+    """Open a file for reading with random access."""
     filesystem, path = _filesystem(url)
     with filesystem.open(path, "rb") as file:
         yield file
 
 
 def read_json(url: str) -> Any:
-    """The document in a JSON file."""
+    """Read a JSON file."""
     return json.loads(read_bytes(url))
 
 
 @contextmanager
-def unpacked(url: str) -> Iterator[BinaryIO]:
-    """A file as it was before it was packed (.gz, .bz2, …), if it was.
+def open_decompressed(url: str) -> Iterator[BinaryIO]:
+    """Open a file for reading, decompressing it according to its extension (.gz, .bz2, …).
 
-    UserError, also from within the block, where it is cut, damaged or not packed as its name says.
+    Raise UserError, also from within the block, if the file is truncated, corrupt or not compressed.
     """
     try:
         with fsspec.open(url, "rb", compression="infer") as file:
             yield file
     except (OSError, EOFError, LZMAError, zlib.error) as error:
-        # gzip and bz2 say it by an OSError that, unlike the system's, has no number; nor have some of HDFS's.
+        # gzip and bz2 raise OSErrors without errno for corrupt data. So does HDFS for other failures, which
+        # is why an uncompressed file never counts as corrupt.
         if isinstance(error, OSError) and (error.errno is not None or infer_compression(url) is None):
             raise
         raise UserError(
-            f"{url}: expected a whole file packed as its name says, found {error}; pack it anew or rename it"
+            f"{url}: corrupt or truncated compressed file: {error}; recompress it, or rename it if it is not "
+            "compressed"
         ) from error
 
 
 def first_lines(url: str, num_lines: int) -> list[bytes]:
-    """The head of a text file as Spark reads it: unpacked (.gz, …), no byte-order mark, no newlines.
+    """Read the first lines of a text file like Spark: decompressed, without byte-order mark and newlines.
 
-    UserError where it cannot be unpacked.
+    Raise UserError if the file cannot be decompressed.
     """
-    with unpacked(url) as file:
+    with open_decompressed(url) as file:
         lines = [line.removesuffix(b"\n") for line in islice(file, num_lines)]
-    return [line.removeprefix(BOM_UTF8) if place == 0 else line for place, line in enumerate(lines)]
+    return [line.removeprefix(BOM_UTF8) if index == 0 else line for index, line in enumerate(lines)]
 
 
 def first_line(url: str) -> bytes:
-    """The first of `first_lines`; empty where the file is."""
+    """Read the first line (see `first_lines`); empty if the file is empty."""
     return next(iter(first_lines(url, 1)), b"")
 
 
 def write_bytes(url: str, content: bytes) -> None:
-    """Write a file that is seen whole or not at all."""
-    with _aside(url) as (filesystem, path):
+    """Write a file atomically."""
+    with _atomic_replace(url) as (filesystem, path):
         filesystem.pipe_file(path, content)
 
 
 @contextmanager
-def writing(url: str) -> Iterator[BinaryIO]:
-    """A file to be written bit by bit, seen whole after the block or, where that fails, not at all."""
-    with _aside(url) as (filesystem, path), filesystem.open(path, "wb") as file:
+def atomic_writer(url: str) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears when the block ends, or not at all if the block raises."""
+    with _atomic_replace(url) as (filesystem, path), filesystem.open(path, "wb") as file:
         yield file
 
 
 @contextmanager
-def _aside(url: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-    """Where to write what is put in place after the block or, where that fails, removed."""
+def _atomic_replace(url: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """Yield a temporary path that is renamed to `url` after the block, or removed if the block raises."""
     filesystem, path = _filesystem(url)
     folder, _, name = path.rpartition("/")
-    # Where a writer is killed it stays: by its _ neither Spark nor Petastorm takes it for a file of theirs.
-    aside = f"{folder}/_{name}.{uuid.uuid4().hex}"
+    # If the writer is killed, the file stays. Spark and Petastorm ignore it because its name starts with _.
+    temporary_path = f"{folder}/_{name}.{uuid.uuid4().hex}"
     try:
-        yield filesystem, aside
+        yield filesystem, temporary_path
         if isinstance(filesystem, LocalFileSystem):
-            os.replace(aside, path)
+            os.replace(temporary_path, path)
         else:
-            filesystem.mv(aside, path)
+            filesystem.mv(temporary_path, path)
     except BaseException:
         with suppress(OSError):
-            filesystem.rm_file(aside)
+            filesystem.rm_file(temporary_path)
         raise
 
 
 def write_json(url: str, document: Any) -> None:
-    """Write a JSON file that is seen whole or not at all."""
+    """Write a JSON file atomically."""
     write_bytes(url, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def make_folder(url: str) -> None:
-    """Make the folder and its parents; UserError where it cannot be written."""
+    """Create the folder and its parents. Raise UserError if it is not writable."""
     filesystem, path = _filesystem(url)
     try:
         filesystem.makedirs(path, exist_ok=True)
@@ -211,13 +215,13 @@ def make_folder(url: str) -> None:
         filesystem.rm_file(probe)
     except OSError as error:
         raise UserError(
-            f"{url} cannot be written: {error}; choose another output or mend its permissions"
+            f"{url} cannot be written: {error}; choose another output or fix its permissions"
         ) from error
 
 
 @contextmanager
 def scratch_folder(parent_url: str) -> Iterator[str]:
-    """A new folder for the time of the block."""
+    """Create a folder that is removed after the block."""
     url = f"{parent_url}/scratch-{uuid.uuid4().hex}"
     make_folder(url)
     try:
@@ -227,7 +231,7 @@ def scratch_folder(parent_url: str) -> Iterator[str]:
 
 
 def rename(url: str, new_url: str) -> None:
-    """Move a folder; one step that readers see whole on file and hdfs, a copy on object stores."""
+    """Move a folder: atomic on file and hdfs, a copy on object stores."""
     filesystem, path = _filesystem(url)
     new_path = _filesystem(new_url)[1]
     if local_path(url):
@@ -236,15 +240,15 @@ def rename(url: str, new_url: str) -> None:
         filesystem.mv(path, new_path, recursive=True)
 
 
-def renames_at_once(url: str) -> bool:
-    """Whether `rename` is one step there."""
+def has_atomic_rename(url: str) -> bool:
+    """Whether `rename` is atomic on this filesystem."""
     protocol = _filesystem(url)[0].protocol
     names = {protocol} if isinstance(protocol, str) else set(protocol)
     return bool(names & {"file", "local", "hdfs"})
 
 
 def remove(url: str) -> None:
-    """Remove a file or folder with all it holds; nothing happens where none is."""
+    """Remove a file or folder and its content, if it exists."""
     filesystem, path = _filesystem(url)
     if filesystem.exists(path):
         filesystem.rm(path, recursive=True)

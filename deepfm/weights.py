@@ -1,4 +1,4 @@
-"""Model weights on disk, as safetensors: written atomically, loaded without executing code."""
+"""Storage of model weights as safetensors: written atomically, loaded without executing code."""
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -16,7 +16,7 @@ def save_weights(url: str, weights: dict[str, Tensor]) -> None:
 
 
 def load_weights(url: str) -> dict[str, Tensor]:
-    """Read a state dict; UserError where the file is missing or is no safetensors file."""
+    """Read a state dict. Raise UserError if the file is missing or is not a safetensors file."""
     try:
         return safetensors.torch.load(storage.read_bytes(url))
     except (OSError, SafetensorError) as error:

@@ -123,12 +123,12 @@ def score(run_job, tmp_path):
 
 
 def test_no_log_to_build_from_is_told(build, tmp_path):
-    assert "expected a click log, found nothing there" in build(tmp_path / "nowhere")
+    assert "expected a click log, but the path does not exist" in build(tmp_path / "nowhere")
     assert not (tmp_path / "built").exists()
 
 
 def test_no_log_to_score_is_told(score, tmp_path, champion):
-    assert "expected a click log, found nothing there" in score(tmp_path / "nowhere", champion)
+    assert "expected a click log, but the path does not exist" in score(tmp_path / "nowhere", champion)
     assert not (tmp_path / "scores").exists()
 
 
@@ -143,7 +143,7 @@ def test_an_empty_night_is_told(score, log, champion, tmp_path):
 
 def test_a_day_that_is_not_in_the_log_is_told(build, score, log, champion):
     found = log()
-    missing = "expected a folder for every day asked for, found none for 2026-01-09"
+    missing = "expected a folder for every requested day, found none for 2026-01-09"
     assert missing in build(found, split=[*SPLIT[:2], "--test-days=2026-01-09"])
     assert missing in score(found, champion, date="2026-01-09")
 
@@ -223,7 +223,7 @@ WRONG = [
 @pytest.mark.parametrize(("settings", "kind"), WRONG, ids=["data", "model"])
 def test_all_mistakes_of_a_yaml_are_told_at_once(build, train, dataset, log, settings, kind):
     told = build(log(), data=settings) if kind == "data" else train(dataset, model=settings)
-    assert "3 mistakes" in told
+    assert "3 errors" in told
     keys = (
         ("lable", "max_bad_fraction", "format") if kind == "data" else ("embeding", "embedding_dim", "w_reg")
     )
@@ -236,13 +236,13 @@ def test_all_mistakes_of_a_profile_are_told_at_once(run_job, profile_path, tmp_p
     profile["workers"]["threads_per_worker"] = "all"
     wrong = write_yaml(tmp_path / "profile.yaml", profile)
     told = run_job("promote", "--name", "ctr", "--profile", wrong).mistake
-    assert "2 mistakes" in told
+    assert "2 errors" in told
     assert "mlflow.tracking" in told and "workers.threads_per_worker" in told
 
 
 def test_a_yaml_that_is_not_there_is_told(run_job, tmp_path):
     told = run_job("promote", "--name", "ctr", "--profile", tmp_path / "none.yaml").mistake
-    assert "expected a readable YAML file" in told
+    assert "cannot read the YAML file" in told
 
 
 # --- workers, models and servers

@@ -1,4 +1,4 @@
-"""Fields: the names, kinds and order of the columns every stage speaks of."""
+"""Fields: names, kinds and order of the columns."""
 
 import json
 
@@ -18,13 +18,13 @@ def test_a_field_set_keeps_the_order_it_was_given():
     assert len(FieldSet([C1, I1])) == 2
 
 
-def test_field_sets_are_equal_when_fields_and_order_are():
+def test_field_sets_are_equal_if_fields_and_order_are():
     assert FieldSet([I1, C1]) == FieldSet((I1, C1))
     assert hash(FieldSet([I1, C1])) == hash(FieldSet((I1, C1)))
     assert FieldSet([I1, C1]) != FieldSet([C1, I1])
 
 
-def test_crossed_fields_are_not_among_the_raw_ones():
+def test_crossed_fields_are_not_raw_fields():
     cross = Field(name="I1_x_C1", kind="cross", parts=("I1", "C1"), buckets=10)
     assert FieldSet([I1, C1, cross]).raw == FieldSet([I1, C1])
     assert FieldSet([I1, C1, cross]).num_crossed == 1
@@ -33,27 +33,27 @@ def test_crossed_fields_are_not_among_the_raw_ones():
         FieldSet([cross, I1, C1])
 
 
-def test_fields_of_a_time_share_its_column():
+def test_time_fields_share_one_column():
     times = [Field(name=name, kind="time", source="ts", time_format="iso") for name in ("hour", "weekday")]
     cross = Field(name="I1_x_hour", kind="cross", parts=("I1", "hour"), buckets=10)
     assert FieldSet([times[0], I1, times[1], cross]).columns == ("ts", "I1")
     assert FieldSet([I1, C1]).columns == ("I1", "C1")
 
 
-def test_a_field_set_knows_which_fields_enter_by_value():
+def test_are_values_marks_value_fields():
     assert FieldSet([I1, Field(name="V", kind="value"), C1]).are_values == (False, True, False)
 
 
-def test_fields_whose_ids_are_learnt_are_counted():
+def test_fields_with_fitted_ids_are_counted():
     quantile = Field(name="Q", kind="quantile", quantile_buckets=9)
     hashed = Field(name="H", kind="category", hash_buckets=9)
-    by_value = Field(name="V", kind="value")
+    value = Field(name="V", kind="value")
     crossed = Field(name="X", kind="cross", parts=("I1", "C1"), buckets=10)
     assert [field.is_counted for field in (I1, C1, quantile)] == [True] * 3
-    assert [field.is_counted for field in (hashed, by_value, crossed)] == [False] * 3
+    assert [field.is_counted for field in (hashed, value, crossed)] == [False] * 3
 
 
-def test_a_field_comes_back_from_json_as_it_was():
+def test_a_field_survives_a_json_round_trip():
     for field in (
         I1,
         Field(name="V", kind="value", scale="log"),
@@ -72,8 +72,8 @@ def test_a_field_name_must_fit_every_stage(name):
         Field(name=name, kind="category")
 
 
-def test_a_word_of_pythons_cannot_be_a_field_name():
-    with pytest.raises(ValidationError, match="word of Python's"):
+def test_a_python_keyword_cannot_be_a_field_name():
+    with pytest.raises(ValidationError, match="Python keyword"):
         Field(name="class", kind="category")
 
 
@@ -83,7 +83,7 @@ def test_a_field_cannot_be_changed():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"kind": "number"},
         {"min_count": 0},
@@ -95,6 +95,6 @@ def test_a_field_cannot_be_changed():
         {"unknown_buckets": 0},
     ],
 )
-def test_a_field_takes_only_what_it_knows(wrong):
+def test_invalid_field_settings_are_rejected(invalid):
     with pytest.raises(ValidationError):
-        Field(**{"name": "I1", "kind": "count", **wrong})
+        Field(**{"name": "I1", "kind": "count", **invalid})

@@ -39,7 +39,7 @@ AT_ONCE = {
     "fewer than no workers": (TRAIN + "--num-workers -1", ["-1 is not in the range"]),
     "a data YAML that is not there": (BUILD + "--data {place}/no.yaml", ["no.yaml", "check the path"]),
     "a profile that is not there": (BUILD + "--profile ../no.yaml", ["../no.yaml", "check the path"]),
-    "a folder for a YAML": (TRAIN + "--model {place}", ["expected a readable YAML file"]),
+    "a folder for a YAML": (TRAIN + "--model {place}", ["cannot read the YAML file"]),
     "a YAML with a syntax error": (BUILD + "--data {place}/syntax.yaml", ["syntax.yaml", "line 2"]),
     "an empty YAML": (BUILD + "--data {place}/empty.yaml", ["expected a mapping of settings"]),
     "a typo in a model YAML": (TRAIN + "--model {place}/typo.yaml", ["did you mean embedding_dim?"]),
@@ -53,7 +53,7 @@ AT_ONCE = {
     "a run to resume that is unknown": (TRAIN + "--resume abc", ["--resume abc", "found none of that id"]),
     "nothing to register": (TRAIN + "--register-only {place}", ["expected the folder", "found none"]),
     "a start that is no version": (TRAIN + "--warm-start models:/nobody@champion", ["no such model"]),
-    "a URL with one slash": (TRAIN + "--dataset hdfs:/data", ["hdfs:/data: expected a URL with all"]),
+    "a URL with one slash": (TRAIN + "--dataset hdfs:/data", ["hdfs:/data: slashes are missing in this URL"]),
     "a path with a pattern": (TRAIN + "--dataset data/*", ["expected a path without * ?", "found *; rename"]),
     "two starts": (TRAIN + "--warm-start x --init-from y", ["exclude each other", "give one"]),
     "a model of another dataset": (
@@ -97,16 +97,16 @@ UNREACHABLE = {
 
 #: These are seen by what reads the log, or counts Spark's slots.
 WITH_SPARK = {
-    "a log that is not there": (BUILD + DAYS + " --input ../no", ["found nothing there; check --input"]),
+    "a log that is not there": (BUILD + DAYS + " --input ../no", ["the path does not exist; check --input"]),
     "a log without rows": (BUILD + DAYS + " --input {place}/empty", ["expected files with rows, found none"]),
     "no days for a log with days": (BUILD, ["has days: give --train-days"]),
     "days for a log without": (
         BUILD + DAYS + " --input {place}/log/ds=2026-01-01",
-        ["leave out --train-days"],
+        ["remove --train-days"],
     ),
     "days that the log has not": (BUILD + DAYS.replace("03", "09"), ["2026-01-09", "it has 2026-01-01 to"]),
     "days the wrong way round": (BUILD + DAYS + " --train-days 2026-01-02:2026-01-01", ["A before B"]),
-    "days that overlap": (BUILD + DAYS + " --valid-days 2026-01-01:2026-01-02", ["overlap", "ranges apart"]),
+    "days that overlap": (BUILD + DAYS + " --valid-days 2026-01-01:2026-01-02", ["overlap", "disjoint"]),
     "days in another form": (
         BUILD + DAYS + " --test-days 3/1/2026",
         ["--test-days: expected a day YYYY-MM-DD"],

@@ -1,4 +1,4 @@
-"""Files and folders by URL: what is listed, what is written whole, what is told when it cannot be reached."""
+"""File access by URL: listing, atomic writes, decompression, and errors of invalid or unreachable URLs."""
 
 import bz2
 import errno
@@ -31,20 +31,20 @@ def test_a_url_stays_as_it_is():
     assert storage.absolute_url("file:///data/x") == "file:///data/x"
 
 
-def test_a_path_below_the_users_home_is_found_there(monkeypatch):
+def test_a_tilde_is_expanded_to_the_users_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/user")
     assert storage.absolute_url("~/log") == "file:///home/user/log"
     assert storage.absolute_url("log~/x").endswith("/log~/x")
 
 
 @pytest.mark.parametrize("path", ["hdfs:/data/log", "s3:/bucket/log", "file://data/log", "dbfs:/log"])
-def test_a_url_with_too_few_slashes_is_a_users_mistake(path):
-    with pytest.raises(UserError, match=f"^{path}: expected a URL with all its slashes"):
+def test_a_url_with_missing_slashes_is_a_user_error(path):
+    with pytest.raises(UserError, match=f"^{path}: slashes are missing in this URL"):
         storage.absolute_url(path)
 
 
 @pytest.mark.parametrize("name", ["ds=*", "log[1]", "day?", "{a,b}", "a\\b"])
-def test_a_path_that_spark_would_take_for_a_pattern_is_a_users_mistake(name, tmp_path, monkeypatch):
+def test_a_path_with_glob_characters_is_a_user_error(name, tmp_path, monkeypatch):
     for path in (name, f"s3://bucket/{name}/x"):
         with pytest.raises(UserError, match="expected a path without"):
             storage.absolute_url(path)
@@ -59,7 +59,7 @@ def test_only_a_file_url_has_a_local_path():
     assert storage.local_path("hdfs://host/data/x") is None
 
 
-def test_children_come_by_name_without_hidden_ones(tmp_path, url):
+def test_children_are_sorted_by_name_without_hidden_files(tmp_path, url):
     for name in ("b.tsv", "a.tsv", "_SUCCESS", ".b.tsv.crc"):
         (tmp_path / name).write_text("12")
     (tmp_path / "c").mkdir()
@@ -83,20 +83,20 @@ def test_a_folder_with_only_hidden_files_is_not_empty(tmp_path, url):
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
-def test_the_first_line_is_read_as_spark_reads_it(tmp_path, url, name):
+def test_the_first_line_is_read_like_spark_reads_it(tmp_path, url, name):
     content = b"\xef\xbb\xbfa\tb\r\n1\t2\r\n"
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     assert storage.first_line(f"{url}/{name}") == b"a\tb\r"
 
 
-def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path, url):
+def test_a_written_file_replaces_the_old_one_and_leaves_no_temporary_file(tmp_path, url):
     storage.write_json(f"{url}/x.json", {"a": 1})
     storage.write_json(f"{url}/x.json", {"a": 2})
     assert storage.read_json(f"{url}/x.json") == {"a": 2}
     assert os.listdir(tmp_path) == ["x.json"]
 
 
-def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path, url, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, url, monkeypatch):
     storage.write_bytes(f"{url}/x", b"old")
 
     def fail(*_):
@@ -109,7 +109,7 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path, url, monk
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_what_a_failed_attempt_wrote_is_no_file_of_a_dataset(tmp_path, url, monkeypatch):
+def test_a_partially_written_file_is_never_listed(tmp_path, url, monkeypatch):
     def fail(filesystem, path, content):
         Path(path).write_bytes(content[:1])
         listed.extend(storage.children(url))
@@ -119,18 +119,18 @@ def test_what_a_failed_attempt_wrote_is_no_file_of_a_dataset(tmp_path, url, monk
     monkeypatch.setattr(LocalFileSystem, "pipe_file", fail)
     with pytest.raises(OSError, match="the disk is gone"):
         storage.write_bytes(f"{url}/part-00000.parquet", b"PAR1")
-    # Neither while it is written, as after a kill, nor later.
+    # Neither during the write nor afterwards.
     assert listed == []
     assert os.listdir(tmp_path) == []
 
 
-def test_the_head_of_a_file_is_read_alone(tmp_path, url):
+def test_the_first_bytes_of_a_file_are_read(tmp_path, url):
     (tmp_path / "x").write_bytes(b"PAR1 and more")
     assert storage.read_bytes(f"{url}/x", 4) == b"PAR1"
     assert storage.read_bytes(f"{url}/x") == b"PAR1 and more"
 
 
-def test_a_folder_that_cannot_be_made_is_a_users_mistake(tmp_path, url):
+def test_a_folder_that_cannot_be_created_is_a_user_error(tmp_path, url):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="choose another output"):
         storage.make_folder(f"{url}/file/folder")
@@ -142,7 +142,7 @@ def test_making_a_folder_twice_changes_nothing(tmp_path, url):
     assert os.listdir(tmp_path / "a" / "b") == []
 
 
-def test_a_folder_is_renamed_with_all_it_holds(tmp_path, url):
+def test_a_folder_is_renamed_with_its_content(tmp_path, url):
     storage.make_folder(f"{url}/a")
     storage.write_bytes(f"{url}/a/x", b"1")
     storage.rename(f"{url}/a", f"{url}/b")
@@ -150,19 +150,19 @@ def test_a_folder_is_renamed_with_all_it_holds(tmp_path, url):
     assert storage.read_bytes(f"{url}/b/x") == b"1"
 
 
-def test_removing_what_is_not_there_is_no_error(tmp_path, url):
+def test_removing_a_missing_folder_is_not_an_error(tmp_path, url):
     storage.make_folder(f"{url}/a/b")
     storage.remove(f"{url}/a")
     storage.remove(f"{url}/a")
     assert os.listdir(tmp_path) == []
 
 
-def test_a_filesystem_that_is_unknown_here_is_a_users_mistake():
-    with pytest.raises(UserError, match="cannot be reached from here"):
+def test_an_unknown_filesystem_is_a_user_error():
+    with pytest.raises(UserError, match="cannot access its filesystem"):
         storage.exists("nosuch://host/log")
 
 
-def test_a_part_of_a_file_is_read_by_its_first_and_last_byte(tmp_path):
+def test_a_byte_range_of_a_file_is_read(tmp_path):
     url = f"file://{tmp_path}/file"
     storage.write_bytes(url, b"0123456789")
     assert storage.read_range(url, 2, 5) == b"234"
@@ -170,10 +170,10 @@ def test_a_part_of_a_file_is_read_by_its_first_and_last_byte(tmp_path):
     assert storage.read_bytes(url, 3) == b"012"
 
 
-def test_an_opened_file_is_read_here_and_there_and_closed(tmp_path):
+def test_an_open_file_has_random_access_and_is_closed_afterwards(tmp_path):
     url = f"file://{tmp_path}/file"
     storage.write_bytes(url, b"0123456789")
-    with storage.opened(url) as file:
+    with storage.open_file(url) as file:
         file.seek(7)
         assert file.read(2) == b"78"
         file.seek(0)
@@ -181,21 +181,21 @@ def test_an_opened_file_is_read_here_and_there_and_closed(tmp_path):
     assert file.closed
 
 
-def test_a_file_written_bit_by_bit_is_seen_whole_or_not_at_all(tmp_path):
+def test_a_file_written_in_parts_appears_complete_or_not_at_all(tmp_path):
     url = f"file://{tmp_path}/file"
-    with storage.writing(url) as file:
+    with storage.atomic_writer(url) as file:
         file.write(b"first ")
         assert not storage.exists(url)
         file.write(b"second")
     assert storage.read_bytes(url) == b"first second"
-    with pytest.raises(RuntimeError), storage.writing(url) as file:
+    with pytest.raises(RuntimeError), storage.atomic_writer(url) as file:
         file.write(b"half")
         raise RuntimeError("in the middle")
     assert storage.read_bytes(url) == b"first second"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def damaged(content: bytes) -> bytes:
+def corrupt(content: bytes) -> bytes:
     return content[:-20] + bytes(10) + content[-10:]
 
 
@@ -204,39 +204,39 @@ def damaged(content: bytes) -> bytes:
     [
         ("plain.csv.gz", b"label,C\n1,a\n"),
         ("cut.csv.gz", gzip.compress(b"label,C\n1,a\n")[:-10]),
-        ("damaged.csv.gz", damaged(gzip.compress(b"label,C\n1,a\n"))),
+        ("corrupt.csv.gz", corrupt(gzip.compress(b"label,C\n1,a\n"))),
         ("plain.csv.bz2", b"label,C\n1,a\n"),
         ("cut.csv.bz2", bz2.compress(b"label,C\n1,a\n")[:-10]),
-        ("damaged.csv.bz2", damaged(bz2.compress(b"label,C\n1,a\n"))),
+        ("corrupt.csv.bz2", corrupt(bz2.compress(b"label,C\n1,a\n"))),
         ("cut.csv.xz", lzma.compress(b"label,C\n1,a\n")[:-10]),
     ],
 )
-def test_a_file_that_is_not_packed_as_its_name_says_is_a_users_mistake(tmp_path, url, name, content):
+def test_a_corrupt_or_truncated_compressed_file_is_a_user_error(tmp_path, url, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=f"{name}: expected a whole file packed as its name says, found "):
+    with pytest.raises(UserError, match=f"{name}: corrupt or truncated compressed file: "):
         storage.first_lines(f"{url}/{name}", 9)
 
 
-def test_what_the_system_says_of_a_packed_file_is_not_taken_for_damage(tmp_path, url):
+def test_a_system_error_is_not_reported_as_a_corrupt_file(tmp_path, url):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"label,C\n"))
-    with pytest.raises(OSError, match="the disk is gone"), storage.unpacked(f"{url}/a.csv.gz"):
+    with pytest.raises(OSError, match="the disk is gone"), storage.open_decompressed(f"{url}/a.csv.gz"):
         raise OSError(errno.EIO, "the disk is gone")
 
 
-def test_what_a_filesystem_says_of_a_plain_file_is_not_taken_for_damage(tmp_path, url):
+def test_an_error_of_an_uncompressed_file_is_not_reported_as_a_corrupt_file(tmp_path, url):
     (tmp_path / "a.csv").write_bytes(b"label,C\n")
-    with pytest.raises(OSError, match="no such block"), storage.unpacked(f"{url}/a.csv"):
-        raise OSError("no such block")  # without a number, as pyarrow's HDFS does
+    with pytest.raises(OSError, match="no such block"), storage.open_decompressed(f"{url}/a.csv"):
+        raise OSError("no such block")  # without errno, like pyarrow's HDFS
 
 
 @pytest.mark.parametrize("url", ["s3a://key:secret@bucket/log", "https://u:se/cret@host/x", "s3://:secret@b"])
-def test_a_password_in_a_url_is_refused_and_not_repeated(url):
+def test_a_password_in_a_url_is_rejected_and_not_repeated(url):
     """It would be written into manifests, runs and published days."""
-    with pytest.raises(UserError, match="expected a URL without a password") as told:
+    with pytest.raises(UserError, match="expected a URL without a password") as caught:
         storage.absolute_url(url)
-    assert "cret" not in str(told.value)
+    assert "cret" not in str(caught.value)
 
 
-def test_a_container_of_azures_is_no_password():
+def test_an_azure_container_is_not_a_password():
     url = "abfss://container@account.dfs.core.windows.net/log"
     assert storage.absolute_url(url) == url

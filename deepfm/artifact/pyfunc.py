@@ -114,7 +114,7 @@ def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
             known, unseen = list(vocabulary.boundaries[field.name][:2]), float(2**62)
         elif field.kind == "value":
             scaling = vocabulary.scalings[field.name]
-            *known, unseen = (scaling.number_at(x, field.scale) for x in (0, 1, 3))
+            *known, unseen = (scaling.inverse(x, field.scale) for x in (0, 1, 3))
         filled = (known * 2)[:2] or [None, None]
         is_text = field.kind in ("category", "list") or field.time_format == "iso"
         columns[field.column] = pd.Series([*filled, None, unseen], dtype="object" if is_text else "float64")

@@ -1,4 +1,4 @@
-"""The split a log calls for: by the days it is given, by a share of its time, or by a hash."""
+"""Choice of the train/valid/test split of a log: by day ranges, by shares of its time, or by row hash."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,30 +23,31 @@ _HOUR_S = 3600
 def choose_split(
     spark: SparkSession, log: ClickLog, settings: DataSettings, day_ranges: tuple[str | None, ...]
 ) -> Split:
-    """By days where the log has any; with time_split by the time that leaves it those shares; else by hash.
+    """Split by days if the log has days, by time if `time_split` is set, else by row hash.
 
-    `day_ranges`: what the flags of that name say. UserError where they do not fit the log.
+    `day_ranges`: values of --train-days, --valid-days and --test-days. Raise UserError if they do not fit
+    the log.
     """
     if settings.time_split:
         if log.day_folders is not None or any(day_ranges):
             raise UserError(
-                f"{log.url} has days, but time_split is for logs without: remove it, "
-                "or leave out the days and name the folder or file below ds="
+                f"{log.url} has days, but time_split is for logs without days. Remove time_split, "
+                "or omit the day ranges and pass the folder or file below ds= as --input"
             )
         return fit_time_split(raw_rows(spark, log), log.row_format, settings.time_split, log.url)
     if log.has_days and not all(day_ranges):
         raise UserError(f"{log.url} has days: give --train-days, --valid-days and --test-days")
     if not log.has_days and any(day_ranges):
-        raise UserError(f"{log.url} has no days: leave out --train-days, --valid-days and --test-days")
+        raise UserError(f"{log.url} has no days: remove --train-days, --valid-days and --test-days")
     if log.has_days:
         return day_split(*day_ranges)
     return HashSplit(settings.hash_split.valid, settings.hash_split.test)
 
 
 def fit_time_split(raw: RawRows, row_format: RowFormat, shares: Shares, log_url: str) -> TimeSplit:
-    """The seconds at which the latest `valid` + `test` and the latest `test` of the rows begin.
+    """Compute the seconds at which the latest `valid` + `test` and the latest `test` share of rows start.
 
-    Exact to the second: rows of one second fall together. Rows that are set aside for their fields count.
+    Exact to the second: rows of the same second stay together. Rows rejected for one of their fields count.
     """
     counts = _rows_by_second(raw, row_format).persist()
     try:
@@ -68,39 +69,40 @@ def fit_time_split(raw: RawRows, row_format: RowFormat, shares: Shares, log_url:
         counts.unpersist()
     if split.valid_from == split.test_from:
         raise UserError(
-            f"{log_url}: expected rows at different times, but those of {shares.valid:.0%} for validation "
-            "share a second with others; give time_split larger shares or leave it out"
+            f"{log_url}: expected rows at different times, but the validation rows ({shares.valid:.0%}) "
+            "share a second with other rows. Use larger shares in time_split, or remove it"
         )
     return split
 
 
 def _rows_by_second(raw: RawRows, row_format: RowFormat) -> DataFrame:
-    """(second, num) of the rows that say a time and a label."""
-    times_alone = replace(row_format, fields=FieldSet(()), keep=())
+    """(second, num) of the rows with a valid time and label."""
+    time_only_format = replace(row_format, fields=FieldSet(()), keep=())
 
     def count_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         for table in tables:
-            seconds, nums = np.unique(np.asarray(parse_rows(table, times_alone).seconds), return_counts=True)
-            yield pa.RecordBatch.from_arrays([pa.array(seconds), pa.array(nums)], names=["second", "num"])
+            parsed = parse_rows(table, time_only_format)
+            seconds, counts = np.unique(np.asarray(parsed.seconds), return_counts=True)
+            yield pa.RecordBatch.from_arrays([pa.array(seconds), pa.array(counts)], names=["second", "num"])
 
     partial = raw.map(count_partition, "second long, num long")
     return partial.groupBy("second").agg(F.sum("num").alias("num"))
 
 
 def _second_after(counts: DataFrame, by_hour: dict[int, int], num_before: int) -> int:
-    """The second before which at least `num_before` rows lie, the earliest such."""
-    num, reached = 0, max(by_hour, default=0)
+    """Earliest second before which there are at least `num_before` rows."""
+    num_rows, boundary_hour = 0, max(by_hour, default=0)
     for hour in sorted(by_hour):
-        if num + by_hour[hour] >= num_before:
-            reached = hour
+        if num_rows + by_hour[hour] >= num_before:
+            boundary_hour = hour
             break
-        num += by_hour[hour]
-    of_hour = counts.filter(_hour() == reached).orderBy("second").collect()
-    for row in of_hour:
-        num += row.num
-        if num >= num_before:
+        num_rows += by_hour[hour]
+    seconds = counts.filter(_hour() == boundary_hour).orderBy("second").collect()
+    for row in seconds:
+        num_rows += row.num
+        if num_rows >= num_before:
             return row.second + 1
-    return (reached + 1) * _HOUR_S
+    return (boundary_hour + 1) * _HOUR_S
 
 
 def _hour() -> Column:

@@ -1,4 +1,4 @@
-"""A click log on disk: which files, days and columns it has."""
+"""A click log on disk: its files, days and columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,18 +16,18 @@ from deepfm.errors import UserError
 from deepfm.settings.data import DataSettings
 
 _DAY_FOLDER = "ds="
-#: What raw rows have beside the columns of a Parquet log (and `ds`, which may be a column of the log itself).
+#: Columns of raw rows in addition to those of a Parquet log (and `ds`, which may be a column of the log).
 _ADDED_COLUMNS = {"source_file", "row_hash"}
 
 
 @dataclass(frozen=True)
 class ClickLog:
-    """A log that was found: its rows' format, and its days where they are folders."""
+    """Location and row format of a click log, and its days if they are folders."""
 
     url: str
     row_format: RowFormat
-    day_folders: tuple[str, ...] | None  # None: the log is one file or a folder of files
-    column_types: Mapping[str, str] = field(default_factory=dict)  # Spark's, of a Parquet log; text has none
+    day_folders: tuple[str, ...] | None  # None: the log is a single file or a folder of files
+    column_types: Mapping[str, str] = field(default_factory=dict)  # Spark types; Parquet logs only
 
     @property
     def has_days(self) -> bool:
@@ -43,19 +43,19 @@ def find_click_log(
     labelled: bool = True,
     keep: Sequence[str] = (),
 ) -> ClickLog:
-    """Look at the log's folders and each file's head; UserError where it is not what `settings` declare.
+    """Inspect the log's folders and the start of each file. Raise UserError if they do not match `settings`.
 
-    Of a log in day folders only the files of `days` are looked at (all where None). With labelled=False
-    (impressions to be scored) the label column may be there or not, and is not read.
+    For a log in day folders only the files of `days` are inspected (None: all). With labelled=False
+    (impressions to score) the label column is optional and not read.
     """
     if not storage.exists(url):
-        raise UserError(f"{url}: expected a click log, found nothing there; check --input")
+        raise UserError(f"{url}: expected a click log, but the path does not exist; check --input")
     day_folders = _day_folders(url, settings)
     _require_folders(url, day_folders, days)
     folders_to_read = day_folders and (day_folders if days is None else tuple(days))
-    files = [file for file, _, _ in files_of(url, folders_to_read)]
+    files = [file for file, _, _ in list_files(url, folders_to_read)]
     if not files:
-        raise UserError(f"{url}: expected files with rows, found none{_of_days(days)}; check --input")
+        raise UserError(f"{url}: expected files with rows, found none{_format_days(days)}; check --input")
     if settings.format == "parquet":
         require_parquet(files)
         types = dict(parquet_rows(spark, url, folders_to_read).dtypes)
@@ -72,25 +72,24 @@ def find_click_log(
 
 
 def _day_folders(url: str, settings: DataSettings) -> tuple[str, ...] | None:
-    """The days of a log's ds= folders, None where it has none."""
+    """Days of a log's ds= folders, or None if it has none."""
     children = storage.children(url) if storage.is_folder(url) else []
     days = tuple(child["name"].removeprefix(_DAY_FOLDER) for child in children if _is_day_folder(child))
     if not days:
         return None
     if settings.day_column is not None:
         raise UserError(
-            f"{url} has ds= folders, but day_column says that column {settings.day_column} has the day; "
-            "remove one of the two"
+            f"{url} has ds= folders, but day_column is set to {settings.day_column}; remove one of the two"
         )
-    wrong = [day for day in days if not is_day(day)]
-    if wrong:
-        raise UserError(f"{url}/ds={wrong[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
-    beside = [child for child in children if _has_rows(child) and not _is_day_folder(child)]
-    if beside:
-        what = "folder" if beside[0]["is_folder"] else "file"
+    invalid = [day for day in days if not is_day(day)]
+    if invalid:
+        raise UserError(f"{url}/ds={invalid[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
+    unexpected = [child for child in children if _may_have_rows(child) and not _is_day_folder(child)]
+    if unexpected:
+        entry_type = "folder" if unexpected[0]["is_folder"] else "file"
         raise UserError(
-            f"{url}: expected the rows of a log with ds= folders in these, found the {what} "
-            f"{beside[0]['name']} beside them; move its rows into their day's, or let its name begin with _"
+            f"{url}: expected all rows inside the ds= folders, found the {entry_type} "
+            f"{unexpected[0]['name']} next to them; move its rows into a day folder or prefix its name with _"
         )
     return days
 
@@ -99,8 +98,8 @@ def _is_day_folder(child: Mapping[str, Any]) -> bool:
     return child["is_folder"] and child["name"].startswith(_DAY_FOLDER)
 
 
-def _has_rows(child: Mapping[str, Any]) -> bool:
-    """Whether a file has; a folder may."""
+def _may_have_rows(child: Mapping[str, Any]) -> bool:
+    """Whether a child is a non-empty file or a folder."""
     return child["is_folder"] or child["size"]
 
 
@@ -108,12 +107,12 @@ def _require_folders(url: str, day_folders: Sequence[str] | None, days: Sequence
     missing = sorted(set(days or ()) - set(day_folders)) if day_folders else []
     if missing:
         raise UserError(
-            f"{url}: expected a folder for every day asked for, found none for {', '.join(missing[:5])}"
+            f"{url}: expected a folder for every requested day, found none for {', '.join(missing[:5])}"
             f"{' …' if len(missing) > 5 else ''}; it has {day_folders[0]} to {day_folders[-1]}"
         )
 
 
-def _of_days(days: Sequence[str] | None) -> str:
+def _format_days(days: Sequence[str] | None) -> str:
     return f" for {', '.join(days[:5])}" if days else ""
 
 
@@ -122,28 +121,26 @@ def _row_format(url, settings, columns, header_line, labelled, keep, time_column
     needed = {*settings.field_set.columns, *keep, label, settings.day_column, time_column} - {None}
     absent = sorted(needed - set(columns))
     if absent:
-        # A wrong delimiter or a missing header gives a whole line, or a row's values, for the columns' names.
-        found = ", ".join(columns)
-        where = ", header and delimiter" if settings.format == "delimited" and settings.header else ""
+        # With a wrong delimiter or a missing header the "column names" are a whole line or a row's values.
+        actual = ", ".join(columns)
+        causes = ", header and delimiter" if settings.format == "delimited" and settings.header else ""
         raise UserError(
-            f"{url}: expected columns {', '.join(absent)}, found only {found:.500}; check the names{where} "
+            f"{url}: expected columns {', '.join(absent)}, found only {actual:.500}; check the names{causes} "
             "in the data YAML, or --keep"
         )
     repeated = sorted(name for name in needed if columns.count(name) > 1)
     if repeated:
         raise UserError(
-            f"{url}: expected each column once, found {', '.join(repeated)} again; rename one of them"
+            f"{url}: expected unique column names, found duplicates of {', '.join(repeated)}; rename them"
         )
     reserved = sorted(needed & _ADDED_COLUMNS)
     if reserved:
-        raise UserError(f"{url}: a column cannot be named {', '.join(reserved)} here; rename it in the log")
+        raise UserError(f"{url}: column names {', '.join(reserved)} are reserved; rename them in the log")
     delimited = settings.format == "delimited"
     dotted = sorted(name for name in needed if "." in name)
     if dotted and not delimited:
-        # PySpark hands rows to Python by their columns' names, of which it takes a dot for a step into one.
-        raise UserError(
-            f"{url}: expected columns without a dot in their names, found {', '.join(dotted)}; rename them"
-        )
+        # PySpark passes rows to Python by column name and reads a dot in a name as access to a nested field.
+        raise UserError(f"{url}: expected column names without a dot, found {', '.join(dotted)}; rename them")
     return RowFormat(
         columns=columns if delimited else tuple(sorted(needed)),
         fields=settings.field_set,
@@ -169,18 +166,20 @@ def _files(folder: str) -> list[tuple[str, int]]:
     inner = [child["name"] for child in children if child["is_folder"]]
     if inner:
         raise UserError(
-            f"{folder}: expected files or ds= folders with files, found the folder {inner[0]} there; move "
-            "its files up, or let its name begin with _"
+            f"{folder}: expected files, or ds= folders with files, found the folder {inner[0]}; move "
+            "its files up, or prefix its name with _"
         )
     return [(f"{folder}/{file['name']}", file["size"]) for file in children if file["size"]]
 
 
 def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool):
-    """The columns in the order of the files, and the header line where they have one."""
+    """Columns in file order, and the header line if there is one."""
     zipped = [file for file in files if infer_compression(file) == "zip"]
     if zipped:
-        # Of the files in it one alone would be read.
-        raise UserError(f"{zipped[0]}: expected a text file or one packed as .gz, found a .zip; pack it anew")
+        # fsspec would read only one of the files in the archive.
+        raise UserError(
+            f"{zipped[0]}: .zip is not supported; expected a text file or a .gz file; recompress it"
+        )
     if not settings.header:
         _require_no_header(files[0], settings)
         return (settings.columns if labelled else _columns_of_impressions(files[0], settings)), None
@@ -205,15 +204,15 @@ def _require_no_header(file: str, settings: DataSettings) -> None:
     line = storage.first_line(file).decode(errors="replace").rstrip("\r")
     if tuple(split_line(line, settings.delimiter, settings.quote)) == settings.columns:
         raise UserError(
-            f"{file}: expected rows from the first line on, found the columns' names there; "
-            "give header: true in place of columns in the data YAML"
+            f"{file}: expected a row on the first line, found the column names; "
+            "set header: true and remove columns in the data YAML"
         )
 
 
 def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...]:
-    """All columns, or all but the label: impressions may come either way, and the width tells which."""
+    """All columns, or all but the label: impressions may have either, and the number of values decides."""
     lines = [line.decode(errors="replace").rstrip("\r") for line in storage.first_lines(file, 100)]
-    # The width most lines have: one broken line must not decide how a whole night is read.
+    # Use the most frequent width: one malformed line must not decide how a whole day is read.
     widths = [len(split_line(line, settings.delimiter, settings.quote)) for line in lines]
     full = len(settings.columns)
     if widths.count(full - 1) > widths.count(full):
@@ -222,19 +221,19 @@ def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...
 
 
 def parquet_rows(spark: SparkSession, url: str, days: Sequence[str] | None) -> DataFrame:
-    """A Parquet log as Spark reads it."""
-    # Spark takes no basePath that is a file, and needs none but to read the day from the folders.
+    """Read a Parquet log with Spark."""
+    # Spark rejects a basePath that is a file, and needs basePath only to read the day from the folders.
     reader = spark.read if days is None else spark.read.option("basePath", url)
     return reader.parquet(*_folders(url, days))
 
 
 def days_to_read(log: ClickLog, days: Sequence[str] | None) -> Sequence[str] | None:
-    """The day folders of `days` (all where None); None where the log has no folders: it is read whole."""
+    """Day folders of `days` (None: all), or None if the log has no day folders and is read whole."""
     _require_folders(log.url, log.day_folders, days)
     return log.day_folders if days is None or log.day_folders is None else days
 
 
-def files_of(url: str, days: Sequence[str] | None) -> list[tuple[str, int, str | None]]:
-    """(URL, bytes, day of its folder) of each file that is not empty, by name."""
+def list_files(url: str, days: Sequence[str] | None) -> list[tuple[str, int, str | None]]:
+    """(URL, bytes, day of its folder) of each non-empty file, sorted by name."""
     folders = [(url, None)] if days is None else [(f"{url}/{_DAY_FOLDER}{day}", day) for day in days]
     return [(file, size, day) for folder, day in folders for file, size in _files(folder)]

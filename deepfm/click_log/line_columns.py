@@ -1,4 +1,4 @@
-"""Raw lines, or the text columns of Parquet -> columns of strings; a row that cannot be one gets a reason."""
+"""Conversion of raw lines, or of the text columns of Parquet, to string columns and reason codes."""
 
 import csv
 from codecs import BOM_UTF8
@@ -10,19 +10,19 @@ from pyarrow import csv as arrow_csv
 
 from deepfm.click_log.row_format import NOT_UTF8, WRONG_WIDTH, RowFormat
 
-#: Bytes that Arrow's parser takes at a time: in a cache it is twice as fast as over all lines at once.
+#: Block size of Arrow's CSV reader. Blocks that fit in the CPU cache are parsed twice as fast as all at once.
 _BLOCK_BYTES = 1 << 20
 
 
 def split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.Array], np.ndarray]:
     """(n,) lines with their newlines -> string columns of the well-formed rows, and (n,) reason codes."""
     reasons = np.zeros(len(lines), np.int8)
-    columns = _split_quickly(lines, row_format)
+    columns = _split_with_arrow(lines, row_format)
     if columns is not None:
         return columns, reasons
     texts = _decoded(pa.array(_without_newlines(lines), pa.binary()), reasons)
     decoded = np.flatnonzero(reasons == 0)
-    # A carriage return before the newline belongs to the line's end, not to its last column.
+    # A carriage return before the newline is part of the line end, not of the last column.
     if pc.any(pc.ends_with(texts, "\r")).as_py():
         texts = pc.ascii_rtrim(texts, "\r")
     if row_format.quote is None:
@@ -34,27 +34,27 @@ def split_lines(lines: pa.Array, row_format: RowFormat) -> tuple[dict[str, pa.Ar
     reasons[decoded[~fits]] = WRONG_WIDTH
     values = (parts if fits.all() else parts.filter(pa.array(fits))).flatten()
     starts = np.arange(0, len(values), width)
-    # Of two hundred columns a model may use twenty: only those are cut out.
-    positions = {name: row_format.columns.index(name) for name in row_format.wanted}
-    return {name: values.take(pa.array(starts + at)) for name, at in positions.items()}, reasons
+    # A model may use 20 of 200 columns: extract only those.
+    positions = {name: row_format.columns.index(name) for name in row_format.columns_to_read}
+    return {name: values.take(pa.array(starts + position)) for name, position in positions.items()}, reasons
 
 
-def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array] | None:
-    """String columns by Arrow's own parser; None where a line is not well formed, or may not be.
+def _split_with_arrow(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array] | None:
+    """String columns by Arrow's CSV parser, or None if a line is malformed or may be.
 
-    It gives up at the first such line or at one longer than a block, calls a carriage return the end of one,
-    and takes neither quotes as ours nor a delimiter beyond ASCII: such batches go the slower way, which tells
-    good lines from bad ones.
+    Arrow stops at the first malformed line and at one longer than a block, treats a carriage return as a
+    line end, and supports neither our quoting rules nor non-ASCII delimiters. Such batches use the slower
+    path, which separates good lines from bad ones.
     """
     if row_format.quote is not None or not row_format.delimiter.isascii() or not len(lines):
         return None
-    content = _content_of(lines)
-    # What it would take for the end of a line, for a mark that is no part of the text, and for a row of
-    # empty columns.
+    content = _line_bytes(lines)
+    # Arrow would read "\r" as a line end, drop a byte-order mark, and read an empty line as a row of empty
+    # columns.
     if b"\r" in content or content.startswith(BOM_UTF8) or pc.min(pc.binary_length(lines)).as_py() <= 1:
         return None
     try:
-        # The whole line, as the slower way: how a row fares must not hang on the others of its batch.
+        # Check the whole line, as the slower path does: a row's result must not depend on its batch.
         lines.cast(pa.string())
         columns = arrow_csv.read_csv(
             pa.BufferReader(content),
@@ -66,7 +66,7 @@ def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(row_format.columns, pa.string()),
-                include_columns=sorted(row_format.wanted),
+                include_columns=sorted(row_format.columns_to_read),
                 check_utf8=False,
             ),
         )
@@ -75,21 +75,21 @@ def _split_quickly(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Array
     return {name: columns.column(name).combine_chunks() for name in columns.column_names}
 
 
-def _content_of(lines: pa.Array) -> bytes:
-    """The bytes of lines that lie one behind the other, as those of an array do."""
+def _line_bytes(lines: pa.Array) -> bytes:
+    """Bytes of consecutive lines, which are contiguous in an array's buffer."""
     offsets = np.frombuffer(lines.buffers()[1], np.int32)[lines.offset : lines.offset + len(lines) + 1]
     return memoryview(lines.buffers()[2])[offsets[0] : offsets[-1]].tobytes()
 
 
 def _without_newlines(lines: pa.Array) -> list[bytes]:
-    return _content_of(lines).split(b"\n")[:-1] if len(lines) else []
+    return _line_bytes(lines).split(b"\n")[:-1] if len(lines) else []
 
 
 def decoded_columns(columns: pa.Table) -> tuple[dict[str, pa.Array], np.ndarray]:
-    """Text columns of a Parquet log -> those of the rows that are UTF-8, and (n,) reason codes."""
+    """Text columns of a Parquet log -> columns of the rows that are valid UTF-8, and (n,) reason codes."""
     reasons = np.zeros(columns.num_rows, np.int8)
     for column in columns.columns:
-        # Spark vouches for no encoding: whatever bytes a file calls a string arrive here.
+        # Spark does not validate the encoding: any bytes that a file declares as a string arrive here.
         _decoded(pc.fill_null(column.combine_chunks().cast(pa.binary()), b""), reasons)
     if reasons.any():
         columns = columns.filter(pa.array(reasons == 0))
@@ -97,7 +97,7 @@ def decoded_columns(columns: pa.Table) -> tuple[dict[str, pa.Array], np.ndarray]
 
 
 def _decoded(lines: pa.Array, reasons: np.ndarray) -> pa.Array:
-    """The lines that are UTF-8, as strings; marks the others in `reasons`."""
+    """Lines that are valid UTF-8, as strings; mark the others in `reasons`."""
     try:
         return lines.cast(pa.string())
     except pa.ArrowInvalid:
@@ -110,16 +110,16 @@ def _decoded(lines: pa.Array, reasons: np.ndarray) -> pa.Array:
 
 
 def _split_quoted(texts: pa.Array, row_format: RowFormat) -> pa.Array:
-    # Line by line: with a faulty quote a parser of whole blocks would swallow the lines that follow.
+    # Line by line: with an unbalanced quote a block parser would consume the following lines.
     split = [split_line(text, row_format.delimiter, row_format.quote) for text in texts.to_pylist()]
     return pa.array(split, pa.list_(pa.string()))
 
 
 def split_line(text: str, delimiter: str, quote: str | None) -> list[str]:
-    """The values of one line without its end; none where its quotes do not fit."""
+    """Values of one line without its line end; empty if its quotes are malformed."""
     if quote is None:
         return text.split(delimiter)
-    csv.field_size_limit(1 << 30)  # its default of 128 KiB is for files that were meant to be small
+    csv.field_size_limit(1 << 30)  # the default of 128 KiB is too small
     try:
         return next(csv.reader([text], delimiter=delimiter, quotechar=quote, strict=True), [])
     except csv.Error:

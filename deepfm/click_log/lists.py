@@ -1,4 +1,4 @@
-"""Several values an impression: text or arrays -> lists, and the first so many values of each."""
+"""Fields with several values per impression: text or arrays -> lists, truncated to a maximum length."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Between the values of an array of a Parquet log, which comes as one text: ASCII's unit separator.
+#: Separator of the values of a Parquet array when it is passed as text: the ASCII unit separator.
 ARRAY_SEPARATOR = "\x1f"
 
 
 def split_lists(texts: pa.Array, separator: str) -> pa.ListArray:
-    """(n,) strings -> (n,) lists of the values between separators; null where there is none.
+    """(n,) strings -> (n,) lists of the values between separators; null if there are none.
 
-    Empty values are none: two separators side by side are as one.
+    Empty values are dropped: two adjacent separators count as one.
     """
     parts = pc.split_pattern(texts, separator or ARRAY_SEPARATOR)
     lengths = _lengths(parts)
@@ -28,26 +28,26 @@ def split_lists(texts: pa.Array, separator: str) -> pa.ListArray:
 
 @dataclass(frozen=True)
 class FirstValues:
-    """The first values of n lists, N in all."""
+    """The first values of n lists, N values in total."""
 
-    rows: np.ndarray  # (N,) which list each is of
-    places: np.ndarray  # (N,) its place in that list
+    rows: np.ndarray  # (N,) index of each value's list
+    positions: np.ndarray  # (N,) position of the value in its list
     values: pa.Array  # (N,) strings
-    num_cut: int  # lists that had more
+    num_truncated: int  # lists with more values
 
 
 def first_values(lists: pa.Array | pa.ChunkedArray, max_values: int) -> FirstValues:
-    """Of each of n lists of strings the first `max_values`; null has none."""
+    """Take the first `max_values` of each of n lists of strings; null has none."""
     if isinstance(lists, pa.ChunkedArray):
         lists = lists.combine_chunks()
     lengths = _lengths(lists)
     rows = np.repeat(np.arange(len(lists)), lengths)
-    places = np.arange(len(rows)) - np.repeat(lengths.cumsum() - lengths, lengths)
-    values, num_cut = lists.flatten(), int((lengths > max_values).sum())
-    if num_cut:
-        first = places < max_values
-        rows, places, values = rows[first], places[first], values.filter(pa.array(first))
-    return FirstValues(rows, places, values, num_cut)
+    positions = np.arange(len(rows)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    values, num_truncated = lists.flatten(), int((lengths > max_values).sum())
+    if num_truncated:
+        first = positions < max_values
+        rows, positions, values = rows[first], positions[first], values.filter(pa.array(first))
+    return FirstValues(rows, positions, values, num_truncated)
 
 
 def _lengths(lists: pa.Array) -> np.ndarray:

@@ -1,16 +1,16 @@
-"""Text -> numbers: which text is an integer or a decimal number, the same alone as in any batch."""
+"""Conversion of text to integers and decimal numbers, independent of the other rows of a batch."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: A decimal number, with or without an exponent; as of an integer, a sign in front is a minus.
+#: A decimal number, optionally with an exponent. Like an integer, it may have a minus sign but no plus sign.
 _DECIMAL = r"\A-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\z"
 
 
 def parse_integers(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """(n,) strings -> (n,) int64, null where missing, and (n,) bool: False where the text is no int64."""
-    # Arrow's conversion also reads 0x1f; whether a count is accepted must not depend on its batch.
+    """(n,) strings -> (n,) int64, null where missing, and (n,) bool: False where the text is not an int64."""
+    # Arrow's cast also accepts 0x1f. Fall back then, so that the result does not depend on the batch.
     hexadecimal = pc.fill_null(pc.or_(pc.starts_with(strings, "0x"), pc.starts_with(strings, "0X")), False)
     if not pc.any(hexadecimal).as_py():
         try:
@@ -26,9 +26,7 @@ def _integer(text: str) -> int | bool:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         return False
-    digits = (
-        digits.lstrip("0") or "0"
-    )  # Python reads no number of thousands of digits, Arrow any number of zeros
+    digits = digits.lstrip("0") or "0"  # Python limits the digits of int(), Arrow accepts any leading zeros
     if len(digits) > len(str(2**63)):
         return False
     number = -int(digits) if text.startswith("-") else int(digits)
@@ -36,16 +34,16 @@ def _integer(text: str) -> int | bool:
 
 
 def parse_decimals(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """(n,) strings -> (n,) float64, null where missing, and (n,) bool: False where it is no finite decimal.
+    """(n,) strings -> (n,) float64, null where missing, and (n,) bool: False if not a finite decimal.
 
-    A number beyond float64 is not finite, one that is too small for it is 0.
+    A number too large for float64 counts as not finite; one too small becomes 0.
     """
     is_decimal = pc.match_substring_regex(strings, _DECIMAL)
     texts = pc.if_else(is_decimal, strings, pa.scalar(None, pa.string()))
     try:
         numbers = texts.cast(pa.float64())
     except pa.ArrowInvalid:
-        # Arrow refuses what is too large or too small; Python makes them infinite and 0.
+        # Arrow raises on overflow and underflow; Python returns infinity and 0.
         numbers = pa.array(
             [None if text is None else float(text) for text in texts.to_pylist()], pa.float64()
         )

@@ -1,6 +1,6 @@
-"""Arrow batches of raw rows -> typed columns; a row that does not fit is set aside with a reason.
+"""Parser of raw rows: Arrow batches -> typed columns; malformed rows are rejected with a reason.
 
-One implementation for building a dataset and for scoring a night; no Spark inside.
+Used for building datasets and for scoring; independent of Spark.
 """
 
 import json
@@ -20,40 +20,40 @@ from deepfm.click_log.times import parse_times, utc_days
 
 @dataclass
 class ParsedRows:
-    """The good rows as typed columns, the bad ones with their text; together all rows that were read."""
+    """Good rows as typed columns and bad rows as text; together all rows that were read."""
 
-    # A column a raw field: int64 (count; time: seconds), string (category), strings (list), float64 (value,
-    # quantile); null: missing. Counts and categories are dictionary-encoded: what is done for each distinct
-    # value is done once.
+    # One column per raw field: int64 (count; time: seconds), string (category), strings (list), float64
+    # (value, quantile); null: missing. Counts and categories are dictionary-encoded, so that work per
+    # distinct value is done once.
     raw: pa.Table
     labels: np.ndarray | None  # (rows,) int8
-    days: pa.ChunkedArray | pa.Array  # (rows,) string, null where the log has no days
-    seconds: pa.Array | None  # (rows,) int64 since 1970; None where no time column is read
+    days: pa.ChunkedArray | pa.Array  # (rows,) string, null if the log has no days
+    seconds: pa.Array | None  # (rows,) int64 since 1970; None if no time column is read
     row_hashes: np.ndarray  # (rows,) int64
     kept: pa.Table  # the columns of `keep`, strings
     bad: pa.Table  # source_file, text, reason
-    bad_days: pa.Array | pa.ChunkedArray  # (bad rows,) string, null where a row says none that can be read
+    bad_days: pa.Array | pa.ChunkedArray  # (bad rows,) string, null if the row has no valid day
 
     @property
     def num_good(self) -> int:
         return self.raw.num_rows
 
-    def filter(self, chosen: np.ndarray) -> "ParsedRows":
-        """The good rows for which (rows,) bool is true; the bad ones stay as they are."""
-        mask = pa.array(chosen)
+    def filter(self, selected: np.ndarray) -> "ParsedRows":
+        """Keep the good rows for which `selected`, (rows,) bool, is true; bad rows stay."""
+        mask = pa.array(selected)
         return replace(
             self,
             raw=self.raw.filter(mask),
-            labels=None if self.labels is None else self.labels[chosen],
+            labels=None if self.labels is None else self.labels[selected],
             days=self.days.filter(mask),
             seconds=None if self.seconds is None else self.seconds.filter(mask),
-            row_hashes=self.row_hashes[chosen],
+            row_hashes=self.row_hashes[selected],
             kept=self.kept.filter(mask) if self.kept.num_columns else self.kept,
         )
 
 
 def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
-    """Raw rows (see raw_rows.RawRows) -> good rows typed, bad rows with a reason."""
+    """Raw rows (see raw_rows.RawRows) -> typed good rows, and bad rows with a reason."""
     if row_format.delimiter is None:
         strings, reasons = decoded_columns(batch.select(list(row_format.columns)))
     else:
@@ -66,7 +66,7 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
     reasons[well_formed] = faults
     good = np.flatnonzero(faults == 0)
     all_good = len(good) == batch.num_rows
-    bad_days = _days_of_bad(typed["day"], well_formed, reasons)
+    bad_days = _bad_row_days(typed["day"], well_formed, reasons)
     if not all_good:
         typed = {name: column.take(good) for name, column in typed.items()}
     labels = typed.get("label")
@@ -83,7 +83,7 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
 
 
 def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[dict, np.ndarray]:
-    """String columns -> label, day, field and kept columns, and the first reason of each row (0: good)."""
+    """String columns -> label, day, field and kept columns, and the first reason code per row (0: good)."""
     num_rows = len(folder_days)
     faults = np.zeros(num_rows, np.int8)
     typed = {f"keep:{name}": strings[name] for name in row_format.keep}
@@ -91,23 +91,23 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         labels = pc.index_in(strings[row_format.label], pa.array(["0", "1"]))
         faults[np.asarray(labels.is_null())] = BAD_LABEL
         typed["label"] = pc.fill_null(labels, 0).cast(pa.int8())
-    times: dict[str, tuple[pa.Array, np.ndarray]] = {}  # several fields are made of one time
+    times: dict[str, tuple[pa.Array, np.ndarray]] = {}  # several fields may derive from one time column
     for field in row_format.fields.raw:
-        strings_of_field = strings[field.column]
+        field_strings = strings[field.column]
         if field.kind == "category":
-            column = _distinct(strings_of_field)
+            column = _encode_categories(field_strings)
         elif field.kind == "count":
-            column, is_number = _distinct_counts(strings_of_field)
+            column, is_number = _encode_counts(field_strings)
             faults[~is_number & (faults == 0)] = BAD_COUNT
         elif field.kind == "time":
             if field.column not in times:
-                times[field.column] = parse_times(_none_where_empty(strings_of_field), field.time_format)
+                times[field.column] = parse_times(_empty_to_null(field_strings), field.time_format)
             column, is_time = times[field.column]
             faults[~is_time & (faults == 0)] = BAD_TIME
         elif field.kind == "list":
-            column = split_lists(strings_of_field, field.separator)
+            column = split_lists(field_strings, field.separator)
         else:
-            column, is_number = parse_decimals(_none_where_empty(strings_of_field))
+            column, is_number = parse_decimals(_empty_to_null(field_strings))
             faults[~is_number & (faults == 0)] = BAD_VALUE
         typed[f"field:{field.name}"] = column
     typed["day"] = folder_days
@@ -115,14 +115,14 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         typed["day"] = strings[row_format.day_column]
         faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
     elif row_format.time_column is not None:
-        seconds, _ = parse_times(_none_where_empty(strings[row_format.time_column]), row_format.time_format)
+        seconds, _ = parse_times(_empty_to_null(strings[row_format.time_column]), row_format.time_format)
         typed["day"], typed["seconds"] = utc_days(seconds), seconds
         faults[np.asarray(seconds.is_null()) & (faults == 0)] = BAD_TIME
     return typed, faults
 
 
-def _distinct(strings: pa.Array) -> pa.DictionaryArray:
-    """The same strings dictionary-encoded, null where empty."""
+def _encode_categories(strings: pa.Array) -> pa.DictionaryArray:
+    """Dictionary-encode the strings; empty ones become null."""
     encoded = strings.dictionary_encode()
     empty = pc.index(encoded.dictionary, "").as_py()
     if empty < 0:
@@ -131,19 +131,19 @@ def _distinct(strings: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(indices, encoded.dictionary)
 
 
-def _distinct_counts(strings: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray]:
-    """(n,) strings -> (n,) int64, dictionary-encoded, and (n,) bool: False where the text is no integer.
+def _encode_counts(strings: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray]:
+    """(n,) strings -> (n,) int64, dictionary-encoded, and (n,) bool: False if the text is not an integer.
 
-    Two texts of one number are two entries of the dictionary.
+    Two spellings of one number are two dictionary entries.
     """
-    encoded = _distinct(strings)
-    numbers, are_numbers = parse_integers(_none_where_empty(encoded.dictionary))
-    # The last entry is for missing ones.
+    encoded = _encode_categories(strings)
+    numbers, are_numbers = parse_integers(_empty_to_null(encoded.dictionary))
+    # The last entry is for missing values.
     is_number = np.append(are_numbers, True)[np.asarray(encoded.indices.fill_null(len(are_numbers)))]
     return pa.DictionaryArray.from_arrays(encoded.indices, numbers), is_number
 
 
-def _none_where_empty(strings: pa.Array) -> pa.Array:
+def _empty_to_null(strings: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(strings, ""), pa.scalar(None, pa.string()), strings)
 
 
@@ -155,7 +155,7 @@ def _are_dates(strings: pa.Array) -> np.ndarray:
 
 
 def is_day(text: str) -> bool:
-    """Whether the text is a calendar day, written YYYY-MM-DD and in no other way."""
+    """Whether the text is a valid calendar day written as YYYY-MM-DD."""
     try:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
@@ -180,16 +180,16 @@ def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_g
     )
 
 
-def _days_of_bad(
+def _bad_row_days(
     days: pa.ChunkedArray | pa.Array, well_formed: np.ndarray, reasons: np.ndarray
 ) -> pa.Array | pa.ChunkedArray:
-    """Days of the well-formed rows, their places in the batch, (rows,) reasons -> those of the bad rows."""
-    place = np.full(len(reasons), -1)
-    place[well_formed] = np.arange(len(well_formed))
-    place = place[reasons != 0]
-    found = days.take(pa.array(place, mask=place < 0))
-    # One may be bad for its label, and have a day that is none all the same.
-    return pc.if_else(pa.array(_are_dates(found)), found, pa.scalar(None, pa.string()))
+    """Days of the well-formed rows, their row indices, and (rows,) reasons -> days of the bad rows."""
+    index = np.full(len(reasons), -1)
+    index[well_formed] = np.arange(len(well_formed))
+    index = index[reasons != 0]
+    bad_days = days.take(pa.array(index, mask=index < 0))
+    # A row rejected for its label may have an invalid day as well.
+    return pc.if_else(pa.array(_are_dates(bad_days)), bad_days, pa.scalar(None, pa.string()))
 
 
 def _readable(values: pa.ChunkedArray) -> list[str | None]:

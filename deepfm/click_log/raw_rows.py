@@ -1,4 +1,4 @@
-"""The rows of a click log as tasks get them, raw: text by ranges of bytes, Parquet through Spark."""
+"""Raw rows of a click log, distributed over Spark tasks: text by byte ranges, Parquet through Spark."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DataType, LongType, StringType, StructType
 
-from deepfm.click_log.click_log import ClickLog, days_to_read, files_of, parquet_rows
+from deepfm.click_log.click_log import ClickLog, days_to_read, list_files, parquet_rows
 from deepfm.click_log.lists import ARRAY_SEPARATOR
 from deepfm.click_log.text_ranges import (
     LINES_SCHEMA,
     MAX_RANGE_BYTES,
     MIN_RANGE_BYTES,
     TextFile,
-    cut,
     read_tables,
+    split_into_ranges,
 )
 from deepfm.spark.index_frame import index_frame
-from deepfm.spark.rebatch import rebatched
+from deepfm.spark.rebatch import rebatch
 
-#: Bytes of text a task reads: starting one costs as much as parsing a tenth of it.
+#: Bytes of text per task: starting a task takes as long as parsing a tenth of this.
 _TASK_BYTES = 256 << 20
-#: Bytes of text that the driver reads at a time, for the first rows.
+#: Bytes of text that the driver reads at a time to get the first rows.
 _HEAD_BYTES = 1 << 20
 _LINE_COLUMNS = "line binary, source_file string, ds string, row_hash long"
 _ARROW_TYPES = {StringType(): pa.string(), LongType(): pa.int64(), BinaryType(): pa.binary()}
@@ -31,25 +31,25 @@ _ARROW_TYPES = {StringType(): pa.string(), LongType(): pa.int64(), BinaryType():
 
 @dataclass(frozen=True)
 class RawRows:
-    """What Spark hands each task, and how the task makes tables of raw rows of it (see parse.parse_rows).
+    """Spark input of each task, and the function that reads it as tables of raw rows (see parse.parse_rows).
 
-    The rows have `line` (or a Parquet log's columns, as text), `source_file`, `ds` and `row_hash`: 64 bits of
-    the row's content, the same wherever and in whatever order it is read.
+    The rows have `line` (or a Parquet log's columns, as text), `source_file`, `ds` and `row_hash`: a 64-bit
+    hash of the row's content that does not depend on file or order.
     """
 
     source: DataFrame
-    tables: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.Table]] = rebatched
+    tables: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.Table]] = rebatch
     files: Sequence[TextFile] | None = None  # of a text log
 
     def map(
         self, function: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]], schema: str | StructType
     ) -> DataFrame:
-        """What `function` makes of each task's tables, as Spark's own rows."""
+        """Apply `function` to each task's tables and return its batches as a Spark DataFrame."""
         tables = self.tables
         return self.source.mapInArrow(lambda batches: function(tables(batches)), schema)
 
     def frame(self) -> DataFrame:
-        """The raw rows as Spark's own: slow, for a few of them."""
+        """Raw rows as a Spark DataFrame: slow, for a few rows."""
         if self.files is None:
             return self.source
         return self.map(
@@ -57,7 +57,7 @@ class RawRows:
         )
 
     def head(self, num_rows: int) -> pa.Table:
-        """The first rows. Text is read here: Spark ends Python workers whose rows it wants no more of."""
+        """Return the first rows. Text is read on the driver: Spark's limit() would kill Python workers."""
         if self.files is None:
             rows = self.source.limit(num_rows).collect()
             schema = pa.schema(
@@ -65,8 +65,8 @@ class RawRows:
             )
             return pa.Table.from_pylist([row.asDict() for row in rows], schema=schema)
         head = LINES_SCHEMA.empty_table()
-        for of in cut(self.files, _HEAD_BYTES):
-            for table in read_tables(of):
+        for text_range in split_into_ranges(self.files, _HEAD_BYTES):
+            for table in read_tables(text_range):
                 head = pa.concat_tables([head, table.slice(0, num_rows - head.num_rows)])
                 if head.num_rows == num_rows:
                     return head
@@ -74,19 +74,19 @@ class RawRows:
 
 
 def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> RawRows:
-    """The log's rows; of a log in day folders only those of `days` (all where None)."""
-    chosen = days_to_read(log, days)
+    """Return the log's rows; for a log in day folders only those of `days` (None: all)."""
+    folders = days_to_read(log, days)
     if log.row_format.delimiter is None:
-        return RawRows(_parquet_columns(parquet_rows(spark, log.url, chosen), log, chosen))
-    return _text_rows(spark, [TextFile(*file) for file in files_of(log.url, chosen)])
+        return RawRows(_parquet_columns(parquet_rows(spark, log.url, folders), log, folders))
+    return _text_rows(spark, [TextFile(*file) for file in list_files(log.url, folders)])
 
 
 def count_lines(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> int:
-    """Rows of the log as Spark alone counts them, headers not counted: told by other code than reads them."""
-    chosen = days_to_read(log, days)
+    """Count the log's rows without headers by Spark's own readers, as an independent check of ours."""
+    folders = days_to_read(log, days)
     if log.row_format.delimiter is None:
-        return parquet_rows(spark, log.url, chosen).count()
-    files = [url for url, _, _ in files_of(log.url, chosen)]
+        return parquet_rows(spark, log.url, folders).count()
+    files = [url for url, _, _ in list_files(log.url, folders)]
     lines = spark.read.schema("value string").option("lineSep", "\n").text(files)
     if log.row_format.header_line is not None:
         lines = lines.filter(F.col("value") != log.row_format.header_line)
@@ -95,19 +95,19 @@ def count_lines(spark: SparkSession, log: ClickLog, days: Sequence[str] | None =
 
 def _text_rows(spark: SparkSession, files: Sequence[TextFile]) -> RawRows:
     num_bytes = sum(file.num_bytes for file in files)
-    # Two a slot, so that one slow task is waited for half as long.
-    wanted = max(num_bytes // (2 * spark.sparkContext.defaultParallelism), MIN_RANGE_BYTES)
-    # Who sets this for Spark's own readers means these rows too.
+    # Two ranges per task slot, so that one slow task delays the job half as long.
+    target = max(num_bytes // (2 * spark.sparkContext.defaultParallelism), MIN_RANGE_BYTES)
+    # Respect spark.sql.files.maxPartitionBytes, as Spark's own readers do.
     limit = spark._jsparkSession.sessionState().conf().filesMaxPartitionBytes()
-    ranges = cut(files, max(min(wanted, limit, MAX_RANGE_BYTES), 1))
+    ranges = split_into_ranges(files, max(min(target, limit, MAX_RANGE_BYTES), 1))
 
-    def read_ranges(places: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-        # Batches, for rebatched to put together what many small files hold.
-        yield from rebatched(
+    def read_ranges(index_batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+        # Yield batches, so that rebatch can merge those of many small files.
+        yield from rebatch(
             part
-            for batch in places
-            for place in batch.column(0).to_pylist()
-            for table in read_tables(ranges[place])
+            for batch in index_batches
+            for index in batch.column(0).to_pylist()
+            for table in read_tables(ranges[index])
             for part in table.to_batches()
         )
 
@@ -117,18 +117,23 @@ def _text_rows(spark: SparkSession, files: Sequence[TextFile]) -> RawRows:
 def _parquet_columns(rows: DataFrame, log: ClickLog, days: Sequence[str] | None) -> DataFrame:
     row_format = log.row_format
     content = [as_text(rows, name).alias(name) for name in row_format.columns]
-    # Of what makes a row, not of what is kept beside it: a gate that reads more finds the same test rows.
-    own = {*row_format.fields.columns, row_format.label, row_format.day_column, row_format.time_column}
-    hashed = [as_text(rows, name) for name in row_format.columns if name in own]
+    # Exclude `keep` columns from the hash: a gate that reads more columns must find the same test rows.
+    hashed_names = {
+        *row_format.fields.columns,
+        row_format.label,
+        row_format.day_column,
+        row_format.time_column,
+    }
+    hashed = [as_text(rows, name) for name in row_format.columns if name in hashed_names]
     day = F.lit(None) if days is None else F.col("ds")
-    # The log may have a column ds of its own, which is then among the content.
+    # A column ds of the log itself is already part of the content.
     folder_day = [] if "ds" in row_format.columns else [day.cast("string").alias("ds")]
     file = F.col("_metadata.file_path").alias("source_file")
     return rows.select(*content, file, *folder_day, F.xxhash64(*hashed).alias("row_hash"))
 
 
 def as_text(rows: DataFrame, name: str) -> Column:
-    """A column as the text that a log's values are compared and counted by, whatever type it has."""
+    """A column as text, the form in which a log's values are compared and counted, whatever its type."""
     column, data_type = F.col(f"`{name}`"), rows.schema[name].dataType
     if isinstance(data_type, ArrayType):
         texts = F.transform(column, lambda value: _value_as_text(value, data_type.elementType))
@@ -141,7 +146,7 @@ def _value_as_text(column: Column, data_type: DataType) -> Column:
     if kind == "boolean":
         return column.cast("int").cast("string")
     if kind in ("float", "double", "decimal"):
-        # Whole numbers that a null made floating (pandas does so) are written as the integers they are.
+        # Write integers that became floating point because of nulls (as in pandas) as integers.
         return F.when(column == F.floor(column), F.floor(column).cast("string")).otherwise(
             column.cast("string")
         )

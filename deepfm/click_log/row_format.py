@@ -1,10 +1,10 @@
-"""How a row of a log is read, and the reasons for which one is set aside."""
+"""Format of a log's rows, and the reasons for which a row is rejected."""
 
 from dataclasses import dataclass
 
 from deepfm.fields import FieldSet, TimeFormat
 
-#: Why a row was set aside; the index is its code, 0 says the row is good.
+#: Why a row was rejected; the index is the reason code, 0 means the row is good.
 REASONS = (
     "good",
     "not_utf8",  # the text is not UTF-8
@@ -12,34 +12,34 @@ REASONS = (
     "label_not_0_or_1",
     "count_not_an_integer",
     "day_not_a_date",  # the day column is not YYYY-MM-DD
-    "value_not_a_number",  # no finite decimal number
-    "time_not_a_time",  # not as time_format says; or missing where the day comes from it
+    "value_not_a_number",  # not a finite decimal number
+    "time_not_a_time",  # not in time_format; or missing although the day derives from it
 )
 NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE, BAD_TIME = range(1, len(REASONS))
 
 
 @dataclass(frozen=True)
 class RowFormat:
-    """How a row of one located log is read; plain values that travel to executors."""
+    """Format of the rows of a log, as plain values that are sent to executors."""
 
     columns: tuple[str, ...]  # of the file, in order
-    fields: FieldSet  # of the model; the crossed ones are no columns
-    delimiter: str | None  # None: the rows come as columns already (Parquet)
+    fields: FieldSet  # of the model; crossed fields have no column
+    delimiter: str | None  # None: rows come as columns already (Parquet)
     quote: str | None = None
-    header_line: str | None = None  # a line like this one is the header of a file and no row
-    label: str | None = None  # None: impressions to be scored come without
-    day_column: str | None = None  # None: the day comes with the row's folder or time, or there is none
-    time_column: str | None = None  # of which the day is made; None: it is not made of a time
+    header_line: str | None = None  # a line equal to this is a file header, not a row
+    label: str | None = None  # None: impressions to score have no label
+    day_column: str | None = None  # None: the day comes from the folder or the time, or there is none
+    time_column: str | None = None  # column from which the day derives, if any
     time_format: TimeFormat | None = None  # of the time column
     keep: tuple[str, ...] = ()  # columns passed through as text
 
     @property
     def has_days(self) -> bool:
-        """Whether rows say their day themselves."""
+        """Whether each row contains its day."""
         return self.day_column is not None or self.time_column is not None
 
     @property
-    def wanted(self) -> set[str]:
-        """The columns that are read."""
-        named = {self.label, self.day_column, self.time_column} - {None}
-        return {*self.fields.columns, *self.keep, *named}
+    def columns_to_read(self) -> set[str]:
+        """Names of the columns that are read."""
+        special = {self.label, self.day_column, self.time_column} - {None}
+        return {*self.fields.columns, *self.keep, *special}

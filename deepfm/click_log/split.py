@@ -1,4 +1,4 @@
-"""Which rows are for training, validation and test: by days, by time, or by a stable hash of the row."""
+"""Assignment of rows to train, valid and test: by days, by time, or by a stable hash of the row."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,48 +21,49 @@ class DaySplit:
     ranges: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]
 
     def codes(self, rows: ParsedRows) -> np.ndarray:
-        """n rows -> (n,) int8: 0 train, 1 valid, 2 test, -1 outside all ranges."""
+        """Return (n,) int8: 0 train, 1 valid, 2 test, -1 outside all ranges."""
         days = rows.days
         codes = np.full(len(days), OUTSIDE, np.int8)
         for code, (first, last) in enumerate(self.ranges):
-            # Days in ISO form sort as text.
+            # ISO days sort as text.
             inside = pc.and_(pc.greater_equal(days, first), pc.less_equal(days, last))
             codes[np.asarray(pc.fill_null(inside, False))] = code
         return codes
 
     def days(self) -> list[str]:
-        """Every day of the three ranges."""
+        """List every day of the three ranges."""
         return [day for first, last in self.ranges for day in days_between(first, last)]
 
 
 @dataclass(frozen=True)
 class HashSplit:
-    """Shares of the rows that are for validation and test; the rest is for training.
+    """Shares of rows for validation and test; the rest is for training.
 
-    By the rows' content (of Parquet, of the columns that are read): what is equal stays together, so that no
-    row is measured that was trained on, and of a log with many equal rows the shares come out otherwise.
+    Rows are assigned by a hash of their content (Parquet: of the columns that are read). Equal rows stay
+    together, so no row is evaluated that was trained on. With many equal rows the shares are approximate.
     """
 
     valid: float
     test: float
 
     def codes(self, rows: ParsedRows) -> np.ndarray:
-        """n rows -> (n,) int8: 0 train, 1 valid, 2 test."""
-        # The high bits choose the split; the order of rows in the dataset comes from the hash's own order,
-        # within one split, and is none the worse for it.
-        place = (rows.row_hashes.view(np.uint64) >> np.uint64(11)).astype(np.float64) / 2.0**53
-        return np.where(place < self.valid, 1, np.where(place < self.valid + self.test, 2, 0)).astype(np.int8)
+        """Return (n,) int8: 0 train, 1 valid, 2 test."""
+        # Rows of a dataset are later ordered by the whole hash. Using the high bits here is harmless, because
+        # that order only matters within one split.
+        position = (rows.row_hashes.view(np.uint64) >> np.uint64(11)).astype(np.float64) / 2.0**53
+        is_valid, is_test = position < self.valid, position < self.valid + self.test
+        return np.where(is_valid, 1, np.where(is_test, 2, 0)).astype(np.int8)
 
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Validation begins at a second since 1970, test at a later one; what is before is for training."""
+    """First second (since 1970) of validation and of test; earlier rows are for training."""
 
     valid_from: int
     test_from: int
 
     def codes(self, rows: ParsedRows) -> np.ndarray:
-        """n rows -> (n,) int8: 0 train, 1 valid, 2 test."""
+        """Return (n,) int8: 0 train, 1 valid, 2 test."""
         seconds = np.asarray(rows.seconds)
         return ((seconds >= self.valid_from).astype(np.int8) + (seconds >= self.test_from)).astype(np.int8)
 
@@ -71,19 +72,19 @@ Split = DaySplit | HashSplit | TimeSplit
 
 
 def day_split(train: str, valid: str, test: str) -> DaySplit:
-    """A DaySplit from "A:B" (or a day "A") a part; UserError for what is no day, ends early or overlaps."""
+    """Make a DaySplit from "A:B" or "A" per part. Raise UserError for invalid or overlapping ranges."""
     ranges = tuple(parse_days(text, flag) for text, flag in zip((train, valid, test), SPLITS, strict=True))
     for one, other in ((0, 1), (0, 2), (1, 2)):
         if ranges[one][0] <= ranges[other][1] and ranges[other][0] <= ranges[one][1]:
             raise UserError(
-                f"--{SPLITS[one]}-days and --{SPLITS[other]}-days overlap; a model that saw a day cannot be "
-                "measured on it: make the ranges apart"
+                f"--{SPLITS[one]}-days and --{SPLITS[other]}-days overlap; a model cannot be evaluated on a "
+                "day it was trained on: use disjoint ranges"
             )
     return DaySplit(ranges)
 
 
 def parse_days(text: str, flag: str) -> tuple[str, str]:
-    """ "A:B" or "A" -> (A, B)."""
+    """Parse "A:B" or "A" to (A, B)."""
     first, _, last = text.partition(":")
     last = last or first
     if not (is_day(first) and is_day(last) and first <= last):
@@ -94,6 +95,6 @@ def parse_days(text: str, flag: str) -> tuple[str, str]:
 
 
 def days_between(first: str, last: str) -> Iterable[str]:
-    """Every day from first to last, both included."""
+    """List every day from first to last, inclusive."""
     start, end = date.fromisoformat(first), date.fromisoformat(last)
     return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]

@@ -1,7 +1,7 @@
-"""Text files cut into ranges of bytes, and the lines of a range: each line of a file is in exactly one.
+"""Byte ranges of text files and the lines they contain: each line of a file is in exactly one range.
 
-Workers read their ranges themselves: lines that Spark reads reach Python through Java's memory, a socket and
-one copy each, which costs as much as parsing them.
+Workers read their ranges without Spark: Spark passes lines to Python through the JVM heap and a socket, with
+a copy each, which takes as long as parsing them.
 """
 
 from codecs import BOM_UTF8
@@ -16,15 +16,15 @@ from fsspec.utils import infer_compression
 from deepfm import storage
 from deepfm.errors import UserError
 
-#: Bytes that a worker parses at once: enough that Arrow's fixed costs vanish, 130,000 rows of Criteo.
+#: Bytes that a worker parses at once, 130,000 rows of Criteo: enough to make Arrow's fixed costs negligible.
 MAX_RANGE_BYTES = 32 << 20
-#: Less is not worth a task of its own.
+#: Minimum size: less is not worth a separate task.
 MIN_RANGE_BYTES = 4 << 20
-#: Bytes by which a range's last line is looked for beyond its end.
+#: Read size when searching for the end of a range's last line.
 _STEP_BYTES = 64 << 10
-#: Arrow addresses the bytes of a table's lines by 32 bits.
+#: Arrow uses 32-bit offsets for the lines of a table.
 _MAX_TABLE_BYTES = 2**31 - 1
-#: The columns of `lines_table`. A line has its newline; row_hash is 64 bits of its content without it.
+#: The columns of `lines_table`. A line includes its newline; row_hash is a 64-bit hash without it.
 LINES_SCHEMA = pa.schema(
     [("line", pa.binary()), ("source_file", pa.string()), ("ds", pa.string()), ("row_hash", pa.int64())]
 )
@@ -32,21 +32,21 @@ LINES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file of lines, and the day of its folder where it lies in one."""
+    """A text file, and the day of its folder if it is in a day folder."""
 
     url: str
     num_bytes: int
     day: str | None = None
 
     @property
-    def is_packed(self) -> bool:
-        """Whether its name ends in .gz or the like: it can only be read from its beginning."""
+    def is_compressed(self) -> bool:
+        """Whether its name ends in .gz or the like: it can only be read from its start."""
         return infer_compression(self.url) is not None
 
 
 @dataclass(frozen=True)
 class TextRange:
-    """The lines of a file that begin from byte `start` on and before byte `stop`; None: at its end."""
+    """The lines of a file that start in the bytes [start, stop); None: end of the file."""
 
     url: str
     day: str | None
@@ -54,11 +54,11 @@ class TextRange:
     stop: int | None
 
 
-def cut(files: Sequence[TextFile], range_bytes: int) -> list[TextRange]:
-    """Ranges of at most `range_bytes` that are all of the files; a packed one is one range."""
+def split_into_ranges(files: Sequence[TextFile], range_bytes: int) -> list[TextRange]:
+    """Split files into ranges of at most `range_bytes`; a compressed file is one range."""
     ranges = []
     for file in files:
-        if file.is_packed:
+        if file.is_compressed:
             ranges.append(TextRange(file.url, file.day, 0, None))
             continue
         for start in range(0, file.num_bytes, range_bytes):
@@ -67,20 +67,21 @@ def cut(files: Sequence[TextFile], range_bytes: int) -> list[TextRange]:
     return ranges
 
 
-def read_tables(of: TextRange) -> Iterator[pa.Table]:
-    """The range's lines as tables of LINES_SCHEMA, one unless the file is packed; none without a line.
+def read_tables(text_range: TextRange) -> Iterator[pa.Table]:
+    """Yield a range's lines as tables of LINES_SCHEMA: at most one table unless the file is compressed.
 
-    UserError where a packed file is cut or damaged.
+    Raise UserError if a compressed file is truncated or corrupt.
     """
-    for content in _unpacked(of.url) if of.stop is None else [_content(of)]:
+    url, day = text_range.url, text_range.day
+    for content in _read_compressed(url) if text_range.stop is None else [_read_range(text_range)]:
         if content:
-            yield lines_table(content, of.url, of.day)
+            yield lines_table(content, url, day)
 
 
 def lines_table(content: bytes, url: str, day: str | None) -> pa.Table:
-    """Whole lines, each with its newline -> one row a line, of LINES_SCHEMA; the lines' bytes are not copied.
+    """Complete lines, each with its newline -> one row per line, of LINES_SCHEMA; without copying the bytes.
 
-    UserError beyond 2 GiB, which only a line of that length makes.
+    Raise UserError above 2 GiB, which is possible only if a single line is that long.
     """
     if len(content) > _MAX_TABLE_BYTES:
         raise UserError(
@@ -97,50 +98,51 @@ def lines_table(content: bytes, url: str, day: str | None) -> pa.Table:
 
 
 def row_hashes(lines: np.ndarray) -> np.ndarray:
-    """(n,) bytes -> (n,) int64: pandas' SipHash with its fixed key, the same on every machine."""
+    """(n,) bytes -> (n,) int64: pandas' SipHash with its fixed key, equal on every machine."""
     return pd.util.hash_array(lines, categorize=False).view(np.int64)
 
 
-def _content(of: TextRange) -> bytes:
-    """The lines that begin in a range, each with a newline, the last line of a file too."""
-    with storage.opened(of.url) as file:
-        # From one byte before on: a newline there says that a line begins where the range does.
-        file.seek(max(of.start - 1, 0))
-        content = file.read(of.stop - max(of.start - 1, 0))
-        if of.start:
-            # A line that began before is of the range where it began, and ends here or further on.
+def _read_range(text_range: TextRange) -> bytes:
+    """Lines that start in a range, each with a newline, including the last line of a file."""
+    with storage.open_file(text_range.url) as file:
+        # Start one byte earlier: a newline there means that a line starts at the start of the range.
+        first_byte = max(text_range.start - 1, 0)
+        file.seek(first_byte)
+        content = file.read(text_range.stop - first_byte)
+        if text_range.start:
+            # A line that starts earlier belongs to an earlier range; skip to its end.
             newline = content.find(b"\n")
             content = content[newline + 1 :] if newline >= 0 else b""
         elif content.startswith(BOM_UTF8):
             content = content.removeprefix(BOM_UTF8)
-        if content.endswith(b"\n") or (of.start and not content):
+        if content.endswith(b"\n") or (text_range.start and not content):
             return content
         content += _rest_of_line(file)
     return content + b"\n" if content and not content.endswith(b"\n") else content
 
 
 def _rest_of_line(file) -> bytes:
-    """From where the file stands to its next newline, or its end."""
-    pieces = []
-    while piece := file.read(_STEP_BYTES):
-        newline = piece.find(b"\n")
+    """Read up to the next newline or the end of the file."""
+    chunks = []
+    while chunk := file.read(_STEP_BYTES):
+        newline = chunk.find(b"\n")
         if newline >= 0:
-            return b"".join([*pieces, piece[: newline + 1]])
-        pieces.append(piece)
-    return b"".join(pieces)
+            return b"".join([*chunks, chunk[: newline + 1]])
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
-def _unpacked(url: str) -> Iterator[bytes]:
-    """The lines of a packed file, in pieces of whole ones."""
-    with storage.unpacked(url) as file:
+def _read_compressed(url: str) -> Iterator[bytes]:
+    """Yield the content of a compressed file in chunks of complete lines."""
+    with storage.open_decompressed(url) as file:
         rest, first = b"", True
-        while piece := file.read(MAX_RANGE_BYTES):
-            piece = piece.removeprefix(BOM_UTF8) if first else piece
-            first, end = False, piece.rfind(b"\n") + 1
+        while chunk := file.read(MAX_RANGE_BYTES):
+            chunk = chunk.removeprefix(BOM_UTF8) if first else chunk
+            first, end = False, chunk.rfind(b"\n") + 1
             if not end:
-                rest += piece
+                rest += chunk
                 continue
-            yield rest + piece[:end]
-            rest = piece[end:]
+            yield rest + chunk[:end]
+            rest = chunk[end:]
         if rest:
             yield rest + b"\n"

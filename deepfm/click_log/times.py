@@ -1,6 +1,6 @@
-"""Times of impressions: text -> seconds, and what a model takes of them: hour, weekday, part of the day; UTC.
+"""Times of impressions in UTC: text -> seconds -> hour, weekday and part of the day.
 
-Nothing is learnt: the hour 7 has the same id in every dataset.
+Nothing is fitted: hour 7 has the same id in every dataset.
 """
 
 import numpy as np
@@ -11,17 +11,17 @@ from deepfm.click_log.numbers import parse_integers
 from deepfm.fields import TimeFormat
 
 _DAY_S, _HOUR_S = 86_400, 3_600
-#: Day and time of day, apart by a space or a T; a fraction of a second, which is dropped, and a Z may follow.
+#: Day and time separated by a space or T; fractions of a second (dropped) and a trailing Z are allowed.
 _ISO = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z?\z"
-#: The years 1 to 9999, in which a day is YYYY-MM-DD. A time in ms that is taken for seconds is beyond them.
+#: The years 1 to 9999, for which days are YYYY-MM-DD. Milliseconds mistaken for seconds are out of range.
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 
-#: How many values a field has that is made of a time: 0 is hour 0, Monday, and the night (hours 0 to 5).
+#: Number of values of each time field; 0 is hour 0, Monday, and hours 0 to 5.
 NUM_VALUES = {"hour": 24, "weekday": 7, "day_part": 4}
 
 
 def parse_times(strings: pa.Array, time_format: TimeFormat) -> tuple[pa.Array, np.ndarray]:
-    """(n,) strings -> (n,) int64 seconds since 1970, null where missing, and (n,) bool: False: no time."""
+    """(n,) strings -> (n,) int64 seconds since 1970, null where missing, and (n,) bool: False if invalid."""
     if time_format == "iso":
         seconds, is_time = _iso_seconds(strings)
     else:
@@ -32,7 +32,7 @@ def parse_times(strings: pa.Array, time_format: TimeFormat) -> tuple[pa.Array, n
 
 
 def _iso_seconds(strings: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) strings -> (n,) seconds, 0 where there is no time, and (n,) bool: whether missing or a time."""
+    """(n,) strings -> (n,) seconds, 0 if there is no time, and (n,) bool: whether missing or valid."""
     fits = np.asarray(pc.fill_null(pc.match_substring_regex(strings, _ISO), False))
     texts = pc.utf8_slice_codeunits(strings.filter(pa.array(fits)), 0, 19)
     digits = np.array(texts.to_pylist(), "S19").view(np.uint8).reshape(-1, 19).astype(np.int64) - ord("0")

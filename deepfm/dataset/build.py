@@ -140,7 +140,7 @@ def _learn(build: _Build) -> tuple[AnyVocabulary, LogFindings, list[str]]:
     require_sample(found.counts, log.url, settings.keep_negatives)
     learnt = fit_vocabulary(spark, found, settings.field_set, build.previous)
     write_rare(url, learnt.rare)
-    seen = LogFindings(found.counts, learnt.num_values, examples, found.num_cut)
+    seen = LogFindings(found.counts, learnt.num_values, examples, found.num_truncated)
     return learnt.vocabulary, seen, list(found.blocks)
 
 

@@ -112,7 +112,7 @@ def _encode_blocks(
         names = [blocks[place] for batch in places for place in batch.column(0).to_pylist()]
         known = vocabulary.value
         if isinstance(known, ChunkedVocabulary):
-            known = known.part(read_table(scratch_url, name) for name in names)
+            known = known.subset(read_table(scratch_url, name) for name in names)
         encoder = Encoder(known)
         for block in (read_table(scratch_url, name) for name in names):
             parts, hashes = (block.column(name).to_numpy() for name in (PART, HASH))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.spark.environment import variable_conflicts
-from deepfm.spark.java import OLDEST, REMEDY, find_java, java_obstacle
+from deepfm.spark.java import MIN_VERSION, REMEDY, find_java, java_problem
 
 _PYTHONS = ((3, 10), (3, 12))
 #: Latest Java that the pinned Spark supports.
@@ -27,9 +27,9 @@ def check_python(version: tuple[int, int], path: str) -> Finding:
 def check_java(environment: Mapping[str, str]) -> Finding:
     """Check the Java that Spark will start."""
     java = find_java(environment)
-    if obstacle := java_obstacle(java, environment):
-        return red("Java", f"{obstacle}, expected {OLDEST} or newer", REMEDY)
-    found = f"{java.version} ({java.path}), expected {OLDEST} to {_NEWEST_JAVA}"
+    if obstacle := java_problem(java, environment):
+        return red("Java", f"{obstacle}, expected {MIN_VERSION} or newer", REMEDY)
+    found = f"{java.version} ({java.path}), expected {MIN_VERSION} to {_NEWEST_JAVA}"
     if java.version > _NEWEST_JAVA:
         return yellow("Java", found, f"{REMEDY}, if Spark fails: it does not support newer versions")
     return green("Java", found)

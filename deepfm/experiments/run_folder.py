@@ -8,7 +8,7 @@ from deepfm import storage
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import NotRegisteredError, UserError, WorkersLostError
 from deepfm.experiments.warm_start import Start
-from deepfm.lock import lock_file, locked
+from deepfm.lock import exclusive_lock, lock_file
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.errors import FAILURES, failure_reason
 from deepfm.tracking.run import Run
@@ -70,7 +70,7 @@ def run_with_folder(
 
 
 def _exclusive_run(work_url: str, run_id: str) -> AbstractContextManager[None]:
-    return locked(lock_file(work_url, run_id), f"run {run_id}", "start a new training")
+    return exclusive_lock(lock_file(work_url, run_id), f"run {run_id}", "start a new training")
 
 
 def _has_checkpoint(run_url: str) -> bool:

@@ -1,10 +1,10 @@
-"""Columns as places in a dictionary of their distinct values: what is done a value is then done once."""
+"""Dictionary encoding of columns, so that work per distinct value is done once."""
 
 import pyarrow as pa
 
 
-def dictionary_encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
-    """The same values; one that is dictionary-encoded already stays as it is."""
+def dictionary_encode(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """Dictionary-encode a column; one that is encoded already is returned as it is."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     return column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()

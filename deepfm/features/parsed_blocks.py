@@ -1,16 +1,16 @@
-"""Rows that were parsed once, kept between the two passes of a build: one learns ids, one writes."""
+"""Blocks of parsed rows, kept between the two passes of a build: fitting the vocabulary, and writing."""
 
 import numpy as np
 import pyarrow as pa
 
 from deepfm.click_log.parse import ParsedRows
 
-#: Beside the raw fields' columns, whose names begin with a letter.
+#: Columns in addition to those of the raw fields, whose names start with a letter.
 PART, LABEL, HASH = "_part", "_label", "_hash"
 
 
 def to_parsed_block(rows: ParsedRows, codes: np.ndarray) -> pa.Table:
-    """The rows and (rows,) which part each is of: a table with all that is needed to write them."""
+    """The rows and (rows,) part codes -> a table with all that is needed to write them."""
     columns = {name: _narrow(rows.raw.column(name).combine_chunks()) for name in rows.raw.column_names}
     columns[PART], columns[LABEL] = pa.array(codes, pa.int8()), pa.array(rows.labels)
     columns[HASH] = pa.array(rows.row_hashes)
@@ -18,7 +18,7 @@ def to_parsed_block(rows: ParsedRows, codes: np.ndarray) -> pa.Table:
 
 
 def _narrow(column: pa.Array) -> pa.Array:
-    """The same values; places in a dictionary of few values in fewer bytes."""
+    """Cast the indices of a small dictionary to a narrower integer type."""
     if not isinstance(column, pa.DictionaryArray):
         return column
     num_values = len(column.dictionary)

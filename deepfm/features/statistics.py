@@ -1,4 +1,4 @@
-"""One pass over a click log: counts rows, values, moments, sets aside what does not fit, keeps the rest."""
+"""Statistics of a click log in one pass: row and value counts, moments, rejected rows, parsed blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from deepfm.click_log.parse import ParsedRows, parse_rows
 from deepfm.click_log.raw_rows import RawRows
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import OUTSIDE, SPLITS, Split
-from deepfm.features.counting import ValueCounts, summed
+from deepfm.features.counting import ValueCounts, sum_counts
 from deepfm.features.kinds.scaling import FieldMoments, Moments
 from deepfm.features.parsed_blocks import to_parsed_block
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
 from deepfm.spark.index_frame import scratch_rows
 from deepfm.spark.scratch import read_table, write_table
 
-#: Values counted before a task hands its counts over, which bounds the memory of a worker.
-MAX_VALUES_HELD = 2_000_000
+#: Number of buffered value counts after which a task writes them out, to bound a worker's memory.
+MAX_BUFFERED_VALUES = 2_000_000
 
 _SCHEMA = (
     "kind string, split string, day string, field int, reason string, num long, num_clicks long, "
@@ -33,7 +33,7 @@ _ARROW_SCHEMA = pa.schema(
         ("day", pa.string()),  # rows
         ("field", pa.int32()),  # cut, moments: index of the field
         ("reason", pa.string()),  # bad
-        ("num", pa.int64()),  # impressions; value: counts; moments: those with a value; cut: with too many
+        ("num", pa.int64()),  # impressions; value: counts; moments: non-missing; cut: truncated lists
         ("num_clicks", pa.int64()),  # rows
         ("mean", pa.float64()),  # moments: see scaling.Moments
         ("m2", pa.float64()),  # moments
@@ -45,7 +45,7 @@ _REJECTED = "source_file string, text string, reason string"
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows of a log: {split: {day: (rows, clicks)}}, and {reason: rows} of those that were set aside."""
+    """Rows of a log: {split: {day: (rows, clicks)}}, and {reason: rows} of the rejected ones."""
 
     by_day: dict[str, dict[str, tuple[int, int]]]
     bad_by_reason: dict[str, int]
@@ -64,33 +64,33 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class LogStatistics:
-    """What the pass found; tables by their names in the scratch folder."""
+    """Result of the pass; tables are given by their names in the scratch folder."""
 
     scratch_url: str
     counts: RowCounts
     moments: dict[int, Moments]  # by field, of the training rows
-    num_cut: dict[int, int]  # by field, a list: training rows with more values than max_values
-    blocks: tuple[str, ...]  # of the rows of all parts, see blocks.to_parsed_block
-    counted: dict[str, int]  # tables of (field, value, num) of training rows, and how long they are
-    bad: tuple[str, ...]  # tables of (source_file, text, reason)
+    num_truncated: dict[int, int]  # by index of a list field: training rows with more than max_values
+    blocks: tuple[str, ...]  # rows of all splits, see parsed_blocks.to_parsed_block
+    count_tables: dict[str, int]  # tables of (field, value, num) of training rows, and their lengths
+    bad_tables: tuple[str, ...]  # tables of (source_file, text, reason)
 
 
 def collect_statistics(
     raw: RawRows, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives=1.0
 ) -> LogStatistics:
-    """Read the rows once; their content stays in the folder `scratch_url`, which workers and driver reach."""
+    """Read the rows once and store their content in `scratch_url`, which workers and driver can reach."""
     rows = map_statistics(raw, row_format, split, scratch_url, keep_negatives).collect()
     by_kind: dict[str, list[Row]] = {}
     for row in rows:
         by_kind.setdefault(row.kind, []).append(row)
-    num_cut: dict[int, int] = {}
+    num_truncated: dict[int, int] = {}
     for row in by_kind.get("cut", []):
-        num_cut[row.field] = num_cut.get(row.field, 0) + row.num
+        num_truncated[row.field] = num_truncated.get(row.field, 0) + row.num
     return LogStatistics(
         scratch_url,
         _row_counts(by_kind.get("rows", []), by_kind.get("bad", [])),
         _moments(by_kind.get("moments", [])),
-        num_cut,
+        num_truncated,
         tuple(row.file for row in by_kind.get("block", [])),
         {row.file: row.num for row in by_kind.get("value", [])},
         tuple(dict.fromkeys(row.file for row in by_kind.get("bad", []))),
@@ -100,44 +100,44 @@ def collect_statistics(
 def map_statistics(
     raw: RawRows, row_format: RowFormat, split: Split, scratch_url: str, keep_negatives: float = 1.0
 ) -> DataFrame:
-    """raw rows -> a few rows a task (see _ARROW_SCHEMA), and tables in the scratch folder that they name."""
+    """Map raw rows to a few rows per task (see _ARROW_SCHEMA), which name tables in the scratch folder."""
 
-    def survey_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    def partition_statistics(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         values, moments = ValueCounts(row_format.fields), FieldMoments(row_format.fields)
         for table in tables:
             parsed = parse_rows(table, row_format)
             codes = part_codes(parsed, split, keep_negatives)
-            yield from _counted_rows(parsed, codes)
+            yield from _count_rows(parsed, codes)
             yield from _bad_rows(parsed.bad, scratch_url)
             yield from _block_rows(parsed, codes, scratch_url)
             training = parsed.raw.filter(pa.array(codes == SPLITS.index("train")))
-            values.add(training)
-            moments.add(training)
-            if values.num_held > MAX_VALUES_HELD:
+            values.update(training)
+            moments.update(training)
+            if values.num_buffered > MAX_BUFFERED_VALUES:
                 values.compact()
-                if values.num_held > MAX_VALUES_HELD / 2:
+                if values.num_buffered > MAX_BUFFERED_VALUES / 2:
                     yield from _value_rows(values, scratch_url)
         yield from _value_rows(values, scratch_url)
-        yield from _cut_rows(values)
+        yield from _truncation_rows(values)
         yield from _moment_rows(moments)
 
-    return raw.map(survey_partition, _SCHEMA)
+    return raw.map(partition_statistics, _SCHEMA)
 
 
-def value_counts(found: LogStatistics) -> pa.Table:
-    """(field, value, num) of all training rows, one row a value; brought together here."""
-    return summed(read_table(found.scratch_url, name) for name in found.counted)
+def value_counts(stats: LogStatistics) -> pa.Table:
+    """(field, value, num) of all training rows, one row per value, summed on the driver."""
+    return sum_counts(read_table(stats.scratch_url, name) for name in stats.count_tables)
 
 
 def num_values_by_field(values: pa.Table) -> dict[int, int]:
-    """(field, value, num), a row a value -> {field: its distinct values}."""
+    """(field, value, num), a row per value -> {field: number of distinct values}."""
     counted = pc.value_counts(values.column("field"))
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
-def rejected_rows(spark: SparkSession, found: LogStatistics) -> DataFrame:
-    """source_file, text, reason of every row that was set aside."""
-    return scratch_rows(spark, found.scratch_url, list(found.bad), _REJECTED)
+def rejected_rows(spark: SparkSession, stats: LogStatistics) -> DataFrame:
+    """source_file, text and reason of every rejected row."""
+    return scratch_rows(spark, stats.scratch_url, list(stats.bad_tables), _REJECTED)
 
 
 def _row_counts(rows: list[Row], bad: list[Row]) -> RowCounts:
@@ -155,15 +155,15 @@ def _row_counts(rows: list[Row], bad: list[Row]) -> RowCounts:
 
 def _moments(rows: list[Row]) -> dict[int, Moments]:
     moments: dict[int, Moments] = {}
-    # Sorted, so that partitions that end in another order are still added in the same one.
+    # Sorted, so that the order in which partitions finish does not change the sums.
     for field, *part in sorted((row.field, row.num, row.mean, row.m2) for row in rows):
-        moments[field] = moments.get(field, Moments()).merged(Moments(*part))
+        moments[field] = moments.get(field, Moments()).merge(Moments(*part))
     return moments
 
 
-def _counted_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBatch]:
+def _count_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBatch]:
     names = np.array([*SPLITS, "sampled_out", "outside"], dtype=object)
-    assert (len(SPLITS), -1) == (SAMPLED_OUT, OUTSIDE), "codes are places of names"
+    assert (len(SPLITS), -1) == (SAMPLED_OUT, OUTSIDE), "codes must be indices of names"
     table = pa.table(
         {
             "split": pa.array(names[codes], pa.string()),
@@ -171,69 +171,71 @@ def _counted_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBa
             "clicks": pa.array(parsed.labels, pa.int64()),
         }
     )
-    counted = table.group_by(["split", "day"]).aggregate([("clicks", "count"), ("clicks", "sum")])
-    yield from _filled(
-        counted.num_rows,
+    grouped = table.group_by(["split", "day"]).aggregate([("clicks", "count"), ("clicks", "sum")])
+    yield from _to_batches(
+        grouped.num_rows,
         kind="rows",
-        split=counted.column("split"),
-        day=counted.column("day"),
-        num=counted.column("clicks_count"),
-        num_clicks=counted.column("clicks_sum"),
+        split=grouped.column("split"),
+        day=grouped.column("day"),
+        num=grouped.column("clicks_count"),
+        num_clicks=grouped.column("clicks_sum"),
     )
 
 
 def _bad_rows(bad: pa.Table, url: str) -> Iterator[pa.RecordBatch]:
     if not bad.num_rows:
         return
-    counted = bad.group_by("reason").aggregate([("reason", "count")])
-    files = pa.array([write_table(url, bad)] * counted.num_rows)
-    nums, reasons = counted.column("reason_count"), counted.column("reason")
-    yield from _filled(counted.num_rows, kind="bad", reason=reasons, num=nums, file=files)
+    grouped = bad.group_by("reason").aggregate([("reason", "count")])
+    files = pa.array([write_table(url, bad)] * grouped.num_rows)
+    counts, reasons = grouped.column("reason_count"), grouped.column("reason")
+    yield from _to_batches(grouped.num_rows, kind="bad", reason=reasons, num=counts, file=files)
 
 
 def _block_rows(parsed: ParsedRows, codes: np.ndarray, url: str) -> Iterator[pa.RecordBatch]:
-    chosen = (codes >= 0) & (codes < len(SPLITS))
-    if chosen.any():
-        block = to_parsed_block(parsed if chosen.all() else parsed.filter(chosen), codes[chosen])
-        nums, files = pa.array([block.num_rows]), pa.array([write_table(url, block)])
-        yield from _filled(1, kind="block", num=nums, file=files)
+    selected = (codes >= 0) & (codes < len(SPLITS))
+    if selected.any():
+        block = to_parsed_block(parsed if selected.all() else parsed.filter(selected), codes[selected])
+        counts, files = pa.array([block.num_rows]), pa.array([write_table(url, block)])
+        yield from _to_batches(1, kind="block", num=counts, file=files)
 
 
 def _value_rows(values: ValueCounts, url: str) -> Iterator[pa.RecordBatch]:
     drained = values.drain()
     if drained:
         fields = [pa.array(np.full(table.num_rows, index, np.int32)) for index, table in drained]
-        tables = [table.add_column(0, "field", at) for at, (_, table) in zip(fields, drained, strict=True)]
+        tables = [
+            table.add_column(0, "field", column) for column, (_, table) in zip(fields, drained, strict=True)
+        ]
         counts = pa.concat_tables(tables)
-        yield from _filled(
+        yield from _to_batches(
             1, kind="value", num=pa.array([counts.num_rows]), file=pa.array([write_table(url, counts)])
         )
 
 
-def _cut_rows(values: ValueCounts) -> Iterator[pa.RecordBatch]:
-    found = {index: num for index, num in values.num_cut.items() if num}
-    yield from _filled(
-        len(found),
+def _truncation_rows(values: ValueCounts) -> Iterator[pa.RecordBatch]:
+    counts = {index: num for index, num in values.num_truncated.items() if num}
+    yield from _to_batches(
+        len(counts),
         kind="cut",
-        field=pa.array(found.keys(), pa.int32()),
-        num=pa.array(found.values(), pa.int64()),
+        field=pa.array(counts.keys(), pa.int32()),
+        num=pa.array(counts.values(), pa.int64()),
     )
 
 
 def _moment_rows(moments: FieldMoments) -> Iterator[pa.RecordBatch]:
-    found = {index: of_field for index, of_field in moments.by_index.items() if of_field.num}
-    yield from _filled(
-        len(found),
+    by_index = {index: moment for index, moment in moments.by_index.items() if moment.num}
+    yield from _to_batches(
+        len(by_index),
         kind="moments",
-        field=pa.array(found.keys(), pa.int32()),
-        num=pa.array([of_field.num for of_field in found.values()], pa.int64()),
-        mean=pa.array([of_field.mean for of_field in found.values()], pa.float64()),
-        m2=pa.array([of_field.m2 for of_field in found.values()], pa.float64()),
+        field=pa.array(by_index.keys(), pa.int32()),
+        num=pa.array([moment.num for moment in by_index.values()], pa.int64()),
+        mean=pa.array([moment.mean for moment in by_index.values()], pa.float64()),
+        m2=pa.array([moment.m2 for moment in by_index.values()], pa.float64()),
     )
 
 
-def _filled(num_rows: int, *, kind: str, **columns) -> Iterator[pa.RecordBatch]:
-    """Batches of the survey's schema with the given columns; the others are null."""
+def _to_batches(num_rows: int, *, kind: str, **columns) -> Iterator[pa.RecordBatch]:
+    """Yield batches of _ARROW_SCHEMA with the given columns; the others are null."""
     columns["kind"] = pa.array([kind] * num_rows, pa.string())
     arrays = [columns.get(column.name, pa.nulls(num_rows, column.type)) for column in _ARROW_SCHEMA]
     yield from pa.table(arrays, schema=_ARROW_SCHEMA).to_batches()

@@ -222,7 +222,7 @@ def _published_columns(rows: DataFrame, provenance: Provenance, output: DayOutpu
 def _move(source: str, target: str) -> None:
     """Rename a day's folder; if a rename is a copy, write the file that marks the day as published last."""
     mark = f"{source}/{PROVENANCE}"
-    if storage.renames_at_once(source) or not storage.exists(mark):
+    if storage.has_atomic_rename(source) or not storage.exists(mark):
         storage.rename(source, target)
         return
     provenance = storage.read_bytes(mark)

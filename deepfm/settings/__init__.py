@@ -1,1 +1,1 @@
-"""YAML files as typed, validated settings."""
+"""Typed, validated settings from YAML files."""

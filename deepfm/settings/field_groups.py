@@ -1,12 +1,12 @@
-"""FieldGroup: fields of a data YAML that are treated alike, and which keys a kind of field takes."""
+"""FieldGroup: fields of a data YAML with the same settings, and the keys that each kind accepts."""
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Setting
 
 from deepfm.fields import TIME_NAMES, Field, FieldName, Pooling, RawKind, Scale
 
-#: The kinds of field that take a key.
-_KINDS_OF_KEY = {
+#: Kinds of fields that accept a key.
+_KINDS_BY_KEY = {
     "min_count": ("count", "category", "list"),
     "max_size": ("count", "category", "list"),
     "scale": ("value",),
@@ -20,13 +20,13 @@ _KINDS_OF_KEY = {
 
 
 class FieldGroup(BaseModel):
-    """Fields that are treated alike; a key that is not given is Field's default."""
+    """Fields with the same settings; keys that are not given have Field's defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: RawKind
     names: tuple[FieldName, ...] = Setting(min_length=1)
-    min_count: int | None = Setting(default=None, ge=1)  # see Field, as for all that follow
+    min_count: int | None = Setting(default=None, ge=1)  # this and the following: see Field
     max_size: int | None = Setting(default=None, ge=1, lt=2**31 - 2)
     scale: Scale | None = None
     hash_buckets: int | None = Setting(default=None, ge=1, lt=2**31 - 2)
@@ -38,31 +38,35 @@ class FieldGroup(BaseModel):
 
     @property
     def field_list(self) -> list[Field]:
-        """The group's fields."""
+        """Fields of the group."""
         given = self.model_dump(exclude={"names"}, exclude_none=True)
         return [Field(name=name, **given) for name in self.names]
 
     @model_validator(mode="after")
-    def _keys_fit_the_kind(self):
-        given = {key for key in _KINDS_OF_KEY if getattr(self, key) is not None}
-        mistakes = [
-            f"{key}: only a field of kind {' or '.join(kinds)} has one, not a {self.kind}; remove it"
-            for key, kinds in _KINDS_OF_KEY.items()
+    def _check_keys(self):
+        given = {key for key in _KINDS_BY_KEY if getattr(self, key) is not None}
+        errors = [
+            f"{key}: only for fields of kind {' or '.join(kinds)}, not {self.kind}; remove it"
+            for key, kinds in _KINDS_BY_KEY.items()
             if key in given and self.kind not in kinds
         ]
         if "hash_buckets" in given:
-            mistakes += [
+            errors += [
                 f"{key}: a field with hash_buckets has no rare or unknown values; remove one of the two"
                 for key in ("min_count", "max_size", "unknown_buckets")
                 if key in given
             ]
         if self.kind == "quantile" and self.quantile_buckets is None:
-            mistakes.append("quantile_buckets: is missing; say how many buckets, such as 50")
+            errors.append("quantile_buckets: is missing; set the number of buckets, such as 50")
         if self.kind == "list" and self.max_values is None:
-            mistakes.append("max_values: is missing; say how many values of an impression count, such as 5")
-        strange = sorted(set(self.names) - set(TIME_NAMES)) if self.kind == "time" else []
-        if strange:
-            mistakes.append(f"names: a time gives {', '.join(TIME_NAMES)}, found {', '.join(strange)}")
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
+            errors.append(
+                "max_values: is missing; set the maximum number of values per impression, such as 5"
+            )
+        unknown = sorted(set(self.names) - set(TIME_NAMES)) if self.kind == "time" else []
+        if unknown:
+            errors.append(
+                f"names: fields of kind time are {', '.join(TIME_NAMES)}, found {', '.join(unknown)}"
+            )
+        if errors:
+            raise ValueError("; ".join(errors))
         return self

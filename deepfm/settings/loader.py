@@ -1,4 +1,4 @@
-"""Typed, frozen settings from YAML; every mistake of a file is reported at once, on the driver."""
+"""Loading of typed, frozen settings from YAML; all errors of a file are reported at once, on the driver."""
 
 import re
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from deepfm.errors import UserError
 
 
 class Settings(BaseModel):
-    """Base of all settings: an unknown key, a wrong type or a later change is an error."""
+    """Base class of all settings: unknown keys, wrong types and assignments are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # To Python true is the number 1: `max_epochs: true` would train for one epoch.
-        if _holds_bool(value):
+    def _reject_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # In Python, True is an int: `max_epochs: true` would train for one epoch.
+        if _contains_bool(value):
             types = set(_types(cls.model_fields[info.field_name].annotation))
             if types & {int, float} and not types & {bool, Any}:
                 raise ValueError("Input should be a number, not true or false")
@@ -29,43 +29,45 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
-#: Names whose values Spark hides too.
+#: Names whose values are hidden in errors, as in Spark.
 _SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)
 
 
 def load_settings(path: str | Path, settings_class: type[S]) -> S:
-    """Read one YAML file; raise UserError that lists every mistake in it."""
+    """Read a YAML file. Raise a UserError that lists all errors in it."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a readable YAML file, found {error}; check the path") from error
+        raise UserError(f"{path}: cannot read the YAML file: {error}; check the path") from error
     try:
-        return parse_settings(_content(text), settings_class, str(path))
+        return parse_settings(_load_yaml(text), settings_class, str(path))
     except RecursionError as error:
-        found = "found hundreds, or one that holds itself"
-        raise UserError(f"{path}: expected a few levels of YAML, {found}; check its brackets") from error
+        cause = "nested too deeply or containing themselves"
+        raise UserError(f"{path}: YAML values are {cause}; check its brackets") from error
     except yaml.MarkedYAMLError as error:
         parts = ((error.context, error.context_mark), (error.problem, error.problem_mark))
-        # Without the lines that its own text quotes: they may hold a password.
-        told = ", ".join(f"{what} (line {at.line + 1}, column {at.column + 1})" for what, at in parts if at)
-        raise UserError(f"{path}: is not valid YAML: {told}") from error
+        # str(error) would quote lines of the file, which may contain a password.
+        message = ", ".join(
+            f"{text} (line {mark.line + 1}, column {mark.column + 1})" for text, mark in parts if mark
+        )
+        raise UserError(f"{path}: is not valid YAML: {message}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: is not valid YAML: {error}") from error
 
 
 def parse_settings(content: Any, settings_class: type[S], where: str) -> S:
-    """Settings from plain values (a YAML or JSON document); `where` names their source in errors."""
+    """Validate plain values (a YAML or JSON document); `where` names their source in errors."""
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected a mapping of settings, found {type(content).__name__}")
     try:
         return settings_class.model_validate(content)
     except ValidationError as error:
-        mistakes = [_mistake(details, settings_class) for details in error.errors()]
-        many = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "1 mistake"
-        raise UserError(f"{where}: {many}: {'; '.join(mistakes)}") from error
+        errors = [_format_error(details, settings_class) for details in error.errors()]
+        count = f"{len(errors)} errors" if len(errors) > 1 else "1 error"
+        raise UserError(f"{where}: {count}: {'; '.join(errors)}") from error
 
 
-def _content(text: str) -> Any:
+def _load_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -74,36 +76,35 @@ def _content(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe one, which besides would let a key's last value win and end in traces of its own."""
+    """Safe loader that also rejects duplicate keys and reports invalid values with their line."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node, lines = super().compose_mapping_node(anchor), {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                continue  # what is no text is told to be no key later
+                continue  # reported later as an invalid key
             if key.value in lines:
-                found = f"found {key.value} in line {lines[key.value]} too"
-                told = f"expected each key once, {found}; remove one of them"
-                raise yaml.MarkedYAMLError(problem=told, problem_mark=key.start_mark)
+                message = f"duplicate key {key.value}, first in line {lines[key.value]}; remove one of them"
+                raise yaml.MarkedYAMLError(problem=message, problem_mark=key.start_mark)
             lines[key.value] = key.start_mark.line + 1
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # 2026-13-45 looks like a day and is none
-            told = f"{node.value!r:.100} is no value: {error}; put text into quotes"
-            raise yaml.MarkedYAMLError(problem=told, problem_mark=node.start_mark) from error
+        except ValueError as error:  # such as 2026-13-45, which has the form of a date
+            message = f"{node.value!r:.100} is not a valid value: {error}; quote it if it is text"
+            raise yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark) from error
 
 
 def yaml_text(settings: Settings) -> str:
-    """Settings as a YAML that `load_settings` reads, without those that are None."""
+    """Format settings as YAML for `load_settings`, without settings that are None."""
     content = settings.model_dump(mode="json", exclude_none=True)
     return yaml.dump(content, Dumper=_ReadableDumper, sort_keys=False, allow_unicode=True)
 
 
 class _ReadableDumper(yaml.SafeDumper):
-    """Lists in one line, as people write them."""
+    """Dumper that writes lists on one line."""
 
 
 _ReadableDumper.add_representer(
@@ -111,20 +112,20 @@ _ReadableDumper.add_representer(
 )
 
 
-def _mistake(details: dict, settings_class: type[Settings]) -> str:
+def _format_error(details: dict, settings_class: type[Settings]) -> str:
     key = ".".join(str(part) for part in details["loc"])
     if details["type"] == "extra_forbidden":
-        return f"unknown key {key}: {_meant(str(details['loc'][-1]), settings_class)}"
+        return f"unknown key {key}: {_suggestion(str(details['loc'][-1]), settings_class)}"
     if details["type"] == "missing":
         return f"{key} is missing"
     message = details["msg"].removeprefix("Value error, ")
-    return f"{key}: {message} (found {_shown(details['input'], key)})" if key else message
+    return f"{key}: {message} (found {_redacted(details['input'], key)})" if key else message
 
 
-def _shown(value: Any, key: str) -> str:
-    """A wrong value for people to see, without what must not be seen: messages end in logs."""
+def _redacted(value: Any, key: str) -> str:
+    """Format an invalid value without secrets, because messages end up in logs."""
     text = repr(_without_secrets(value, key))
-    # By the last @: a password may hold one that should have been written %40.
+    # Up to the last @, because a password may contain an @ that is not escaped as %40.
     text = re.sub(r"://[^\s'\"]*@", "://…@", text)
     return text if len(text) <= 200 else f"{text[:200]}…"
 
@@ -137,8 +138,8 @@ def _without_secrets(value: Any, key: str) -> Any:
     return "…" if value is not None and _SECRET.search(key) else value
 
 
-def _meant(name: str, settings_class: type[Settings]) -> str:
-    """What to do about an unknown name; one that is known elsewhere in the file may have lost its indent."""
+def _suggestion(name: str, settings_class: type[Settings]) -> str:
+    """Suggest a fix for an unknown key; a key that is known elsewhere may have the wrong indentation."""
     paths: dict[str, str] = {}
     for path in _paths(settings_class):
         paths.setdefault(path.rpartition(".")[2], path)
@@ -147,7 +148,7 @@ def _meant(name: str, settings_class: type[Settings]) -> str:
 
 
 def _paths(annotation: Any, above: str = "") -> Iterator[str]:
-    """training, training.batch_size, …: all that a file may set."""
+    """Yield all keys of a file: training, training.batch_size, …"""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, info in annotation.model_fields.items():
             yield f"{above}{name}"
@@ -157,7 +158,7 @@ def _paths(annotation: Any, above: str = "") -> Iterator[str]:
 
 
 def _types(annotation: Any) -> Iterator[Any]:
-    """int, NoneType, … of int | None and the like."""
+    """Yield the types in an annotation: int and NoneType for int | None."""
     parts = get_args(annotation)
     if not parts:
         yield annotation
@@ -165,7 +166,7 @@ def _types(annotation: Any) -> Iterator[Any]:
         yield from _types(part)
 
 
-def _holds_bool(value: Any) -> bool:
+def _contains_bool(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return any(map(_holds_bool, value))
+        return any(map(_contains_bool, value))
     return isinstance(value, bool)

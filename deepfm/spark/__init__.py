@@ -1,1 +1,1 @@
-"""Helpers on top of Spark that know nothing of click logs."""
+"""Spark helpers that are independent of click logs."""

@@ -1,4 +1,4 @@
-"""The Java that Spark will start, found as Spark finds it."""
+"""Detection of the Java installation that Spark will use."""
 
 import re
 import shutil
@@ -8,55 +8,55 @@ from dataclasses import dataclass
 
 from deepfm.errors import UserError
 
-OLDEST = 17
+MIN_VERSION = 17
 REMEDY = "apt-get install openjdk-17-jre-headless"
-_ANSWERS_WITHIN_S = 30
+_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
 class Java:
-    """A file that Spark would start."""
+    """A Java executable."""
 
     path: str
-    version: int | None  # None: it does not answer as a Java does
+    version: int | None  # None: `java -version` failed
 
 
 def find_java(environment: Mapping[str, str]) -> Java | None:
-    """$JAVA_HOME/bin/java, or without JAVA_HOME the java on the PATH; None where that is missing."""
+    """$JAVA_HOME/bin/java or, without JAVA_HOME, java on the PATH; None if it does not exist."""
     home = environment.get("JAVA_HOME")
     path = shutil.which(f"{home}/bin/java" if home else "java", path=environment.get("PATH", ""))
     if path is None:
         return None
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [path, "-version"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=_ANSWERS_WITHIN_S,
+            timeout=_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired):
         return Java(path, None)
     # 17 of 'openjdk version "17.0.15" 2025-04-15', 8 of 'java version "1.8.0_412"'.
-    version = re.search(r'version "(?:1\.)?(\d+)', done.stdout)
+    version = re.search(r'version "(?:1\.)?(\d+)', result.stdout)
     return Java(path, int(version[1]) if version else None)
 
 
-def java_obstacle(java: Java | None, environment: Mapping[str, str]) -> str | None:
-    """Why Spark cannot run on it: what was found and where; None where it can."""
+def java_problem(java: Java | None, environment: Mapping[str, str]) -> str | None:
+    """Why Spark cannot use this Java, or None if it can."""
     home = environment.get("JAVA_HOME")
     if java is None:
         return f"JAVA_HOME is {home}, which has no bin/java" if home else "found none on the PATH"
     if java.version is None:
-        return f"{java.path} does not answer -version as a Java does"
-    return None if java.version >= OLDEST else f"{java.path} is Java {java.version}"
+        return f"{java.path} -version failed"
+    return None if java.version >= MIN_VERSION else f"{java.path} is Java {java.version}"
 
 
 def require_java(environment: Mapping[str, str]) -> None:
-    """UserError where Spark would not start: it says so in many lines, and for a Java too old in a trace."""
-    if obstacle := java_obstacle(find_java(environment), environment):
+    """Raise UserError if Spark could not start. Spark itself prints many lines or a stack trace."""
+    if problem := java_problem(find_java(environment), environment):
         raise UserError(
-            f"Spark needs Java {OLDEST} or newer, but {obstacle}: {REMEDY}, or point JAVA_HOME at one; "
+            f"Spark needs Java {MIN_VERSION} or newer, but {problem}: {REMEDY}, or point JAVA_HOME at one; "
             "`python -m deepfm doctor` checks everything else"
         )

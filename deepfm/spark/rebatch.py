@@ -1,21 +1,21 @@
-"""Arrow batches as Spark hands them to Python, in pieces large enough to work on."""
+"""Merging of the Arrow batches that Spark passes to Python into larger tables."""
 
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-#: Raw rows a Python worker handles at once: enough that Arrow's fixed costs vanish, 30 MiB of Criteo.
-ROWS_AT_ONCE = 100_000
+#: Raw rows processed at once, 30 MiB of Criteo: enough to make Arrow's fixed costs negligible.
+ROWS_PER_TABLE = 100_000
 
 
-def rebatched(batches: Iterable[pa.RecordBatch], num_rows: int = ROWS_AT_ONCE) -> Iterator[pa.Table]:
-    """The same rows in pieces of at least `num_rows`, but for the last; none where there are no rows."""
-    held, num_held = [], 0
+def rebatch(batches: Iterable[pa.RecordBatch], num_rows: int = ROWS_PER_TABLE) -> Iterator[pa.Table]:
+    """Yield tables of at least `num_rows` rows, except the last; none if there are no rows."""
+    buffer, num_buffered = [], 0
     for batch in batches:
-        held.append(batch)
-        num_held += batch.num_rows
-        if num_held >= num_rows:
-            yield pa.Table.from_batches(held).combine_chunks()
-            held, num_held = [], 0
-    if num_held:
-        yield pa.Table.from_batches(held).combine_chunks()
+        buffer.append(batch)
+        num_buffered += batch.num_rows
+        if num_buffered >= num_rows:
+            yield pa.Table.from_batches(buffer).combine_chunks()
+            buffer, num_buffered = [], 0
+    if num_buffered:
+        yield pa.Table.from_batches(buffer).combine_chunks()

@@ -1,7 +1,7 @@
-"""Tables that workers of a build hand to each other and to the driver, as Arrow files in a folder all reach.
+"""Exchange of tables between workers and driver as Arrow files in a shared folder.
 
-Not through Spark's rows, which cost several times as much as what is in them. A task that is tried again
-writes files of its own; those of the failed one are named nowhere and go with the folder.
+Spark rows would take several times as much time and memory. A retried task writes new files; the files of the
+failed attempt are never referenced and are removed with the folder.
 """
 
 import uuid
@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from deepfm import storage
 
-#: Counts, a value once or more often a task, that the driver adds up by itself; of more Spark does.
+#: Maximum number of value counts (one per task and value) that are summed on the driver rather than by Spark.
 MAX_COUNTS_ON_DRIVER = 10_000_000
 
 
 def write_table(folder_url: str, table: pa.Table) -> str:
-    """Write a table -> its name."""
+    """Write a table. Return its name."""
     name, content = f"{uuid.uuid4().hex}.arrow", pa.BufferOutputStream()
     with pa.ipc.new_stream(content, table.schema) as stream:
         stream.write_table(table)
@@ -24,5 +24,5 @@ def write_table(folder_url: str, table: pa.Table) -> str:
 
 
 def read_table(folder_url: str, name: str) -> pa.Table:
-    """What `write_table` wrote."""
+    """Read a table written by `write_table`."""
     return pa.ipc.open_stream(pa.py_buffer(storage.read_bytes(f"{folder_url}/{name}"))).read_all()

@@ -1,1 +1,1 @@
-"""Synthetic click logs whose true click probabilities are known."""
+"""Synthetic click logs with known click probabilities."""

@@ -36,7 +36,7 @@ def test_a_packed_file_that_is_cut_in_the_middle_is_a_users_mistake(run_job, tmp
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(DATA))
     paths = ["--data", tmp_path / "data.yaml", "--input", tmp_path / "log", "--output", tmp_path / "dataset"]
     mistake = run_job("build_features", *paths, *SPLIT).mistake
-    assert "ds=2026-01-02/a.csv.gz: expected a whole file packed as its name says" in mistake
+    assert "ds=2026-01-02/a.csv.gz: corrupt or truncated compressed file" in mistake
     assert not (tmp_path / "dataset").exists()
 
 

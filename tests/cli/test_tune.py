@@ -167,9 +167,9 @@ def test_a_study_ends_with_the_running_epoch_after_its_time_limit(tune, trained)
             {"deep.dropuot": [0.1]},
             (),
             {},
-            "space.yaml: 1 mistake: parameters.deep.dropuot: no model has such",
+            "space.yaml: 1 error: parameters.deep.dropuot: no model has such",
         ),
-        ({"deep.dropout": [1.5]}, (), {}, "deep.dropout = 1.5: 1 mistake"),
+        ({"deep.dropout": [1.5]}, (), {}, "deep.dropout = 1.5: 1 error"),
         ({"embedding_dim": [1]}, (), {"search": "tpe"}, "--trials: search: tpe has no end of its own"),
         (
             {"embedding_dim": [1]},

@@ -1,4 +1,4 @@
-"""Lines -> values, one alone as in a batch; the rest is tested with what parse makes of batches."""
+"""Splitting of lines, alone and in batches; the rest is tested in test_parse.py."""
 
 import pyarrow as pa
 
@@ -13,7 +13,7 @@ def test_a_line_is_split_alone_as_in_a_batch():
     assert split_line('a,"b', ",", '"') == []
 
 
-def test_lines_beyond_one_block_of_arrows_parser_are_the_same_rows():
+def test_lines_spanning_several_arrow_blocks_give_the_same_rows():
     fields = FieldSet([Field(name="C", kind="category")])
     row_format = RowFormat(columns=("label", "C"), fields=fields, delimiter="\t", label="label")
     values = [f"{number:0>1000}" for number in range(3000)]

@@ -1,4 +1,4 @@
-"""Which text is an integer, which a decimal number, and that neither depends on its neighbours."""
+"""Parsing of integers and decimal numbers, independent of neighbouring values."""
 
 import pyarrow as pa
 import pytest
@@ -11,13 +11,13 @@ from deepfm.click_log.numbers import parse_decimals, parse_integers
 @given(st.text(alphabet="0123456789-+ xXeE._٣", max_size=45))
 def test_whether_a_text_is_an_integer_does_not_depend_on_its_neighbours(text):
     alone, is_number = parse_integers(pa.array([text]))
-    beside, is_number_beside = parse_integers(pa.array([text, "no number"]))
-    assert (alone[0], is_number[0]) == (beside[0], is_number_beside[0])
+    in_batch, is_number_in_batch = parse_integers(pa.array([text, "not a number"]))
+    assert (alone[0], is_number[0]) == (in_batch[0], is_number_in_batch[0])
 
 
 @pytest.mark.parametrize("zeros", [1, 40, 5000])
-def test_zeros_in_front_change_no_number(zeros):
-    for neighbour in ("1", "no number"):
+def test_leading_zeros_do_not_change_a_number(zeros):
+    for neighbour in ("1", "not a number"):
         numbers, _ = parse_integers(pa.array(["0" * zeros + "5", "-" + "0" * zeros + "5", neighbour]))
         assert numbers.to_pylist()[:2] == [5, -5]
 
@@ -53,23 +53,23 @@ def test_decimal_numbers_with_or_without_exponent_are_read(text, number):
     ["nan", "NaN", "inf", "-inf", "Infinity", "0x1f", "1_000", "1 000", "1,5", " 5", "5 ", "5\n", "+5", "--5",
      "1e", "e5", ".", "-", "", "1.2.3", "1e3.5", "5f", "5d", "٣", "½", "five"],
 )  # fmt: skip
-def test_any_other_text_is_no_decimal_number(text):
+def test_any_other_text_is_not_a_decimal_number(text):
     assert decimals(text) == ([None], [False])
     assert decimals("1.5", text, None) == ([1.5, None, None], [True, False, True])
 
 
-def test_a_number_beyond_float64_is_not_finite_and_one_too_small_is_0():
+def test_a_number_too_large_for_float64_is_not_finite_and_one_too_small_is_0():
     assert decimals("1e308", "1e309", "-1e309", "9" * 400) == ([1e308] + [None] * 3, [True] + [False] * 3)
     assert decimals("1e-400", "-1e-400") == ([0, 0], [True, True])
 
 
-def test_a_missing_decimal_is_missing_and_no_mistake():
+def test_a_missing_decimal_is_not_an_error():
     assert decimals(None, "1") == ([None, 1], [True, True])
     assert decimals() == ([], [])
 
 
 @given(st.text(alphabet="0123456789-+eE.", max_size=12))
 def test_whether_a_text_is_a_decimal_does_not_depend_on_its_neighbours(text):
-    # 1e309 is one that Arrow may refuse for the whole batch.
+    # For 1e309 Arrow may reject the whole batch.
     (alone,), (is_number,) = decimals(text)
-    assert decimals(text, "1e309", "no number") == ([alone, None, None], [is_number, False, False])
+    assert decimals(text, "1e309", "not a number") == ([alone, None, None], [is_number, False, False])

@@ -1,4 +1,4 @@
-"""Raw rows to typed columns; a row that does not fit is set aside with a reason and no other row suffers."""
+"""Parsing of raw rows to typed columns; a malformed row is rejected with a reason and affects no others."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,7 @@ from deepfm.fields import Field, FieldSet
 
 FIELDS = FieldSet([Field(name="I", kind="count"), Field(name="C", kind="category")])
 TAB = RowFormat(columns=("label", "I", "C"), fields=FIELDS, delimiter="\t", label="label")
-#: A field that enters by value, and one that is crossed and therefore no column.
+#: A field of kind value, and a crossed field, which has no column.
 WITH_VALUE = RowFormat(
     columns=("label", "V", "I"),
     fields=FieldSet(
@@ -28,12 +28,12 @@ WITH_VALUE = RowFormat(
     label="label",
 )
 CSV = RowFormat(columns=("label", "I", "C"), fields=FIELDS, delimiter=",", quote='"', label="label")
-#: A column that no field is made of.
+#: A column that no field uses.
 WITH_UNUSED = replace(TAB, columns=("label", "I", "C", "note"))
 
 
 def parse(lines, row_format=TAB, ds=None):
-    """Parse lines as they are read; row hashes are the lines' places."""
+    """Parse lines; row hashes are the line indices."""
     batch = pa.table(
         {
             "line": pa.array([line + b"\n" for line in lines], pa.binary()),
@@ -54,7 +54,7 @@ def reasons(parsed):
 
 
 def reason_of(line, row_format=TAB):
-    """The reason of one line amid two good ones, which must come through."""
+    """Reason of one line between two good ones, which must be accepted."""
     parsed = parse([b"0\t1\ta".replace(b"\t", row_format.delimiter.encode())] * 2, row_format)
     assert parsed.num_good == 2
     good = b"0\t1\ta".replace(b"\t", row_format.delimiter.encode())
@@ -65,7 +65,7 @@ def reason_of(line, row_format=TAB):
 
 
 @pytest.mark.parametrize("delimiter", ["\x01", "¦", "→"])
-def test_any_character_may_lie_between_columns(delimiter):
+def test_any_character_may_be_the_delimiter(delimiter):
     row_format = replace(TAB, delimiter=delimiter)
     lines = [delimiter.join(columns).encode() for columns in (("1", "7", "é"), ("0", "", "a b"))]
     assert values(parse(lines, row_format)) == [(7, "é"), (None, "a b")]
@@ -110,11 +110,11 @@ def test_empty_columns_at_the_end_are_kept():
         (b"2\tseven\ta", "label_not_0_or_1"),  # the first of two reasons
     ],
 )
-def test_a_row_that_does_not_fit_is_set_aside_with_its_reason(line, reason):
+def test_a_malformed_row_is_rejected_with_its_reason(line, reason):
     assert reason_of(line) == reason
 
 
-def test_every_reason_but_good_is_reached_here():
+def test_every_reason_except_good_occurs():
     with_day = replace(WITH_VALUE, columns=("label", "V", "I", "day"), day_column="day")
     lines = [
         b"1\t\xff\t7\t2026-01-01",
@@ -124,8 +124,8 @@ def test_every_reason_but_good_is_reached_here():
         b"1\t0.5\t7\ttoday",
         b"1\tx\t7\t2026-01-01",
     ]
-    of_time = reasons(parse([b"1\tnoon"], WITH_TIME))
-    assert [*reasons(parse(lines, with_day)), *of_time] == list(REASONS[1:])
+    time_reasons = reasons(parse([b"1\tnoon"], WITH_TIME))
+    assert [*reasons(parse(lines, with_day)), *time_reasons] == list(REASONS[1:])
 
 
 @pytest.mark.parametrize("label", [b"", b"01", b"1.0", b" 1", b"-1", b"true", b"1 ", b"\xd9\xa1"])
@@ -141,7 +141,7 @@ def test_only_decimal_integers_are_counts(count):
     assert reason_of(f"1\t{count}\ta".encode()) == "count_not_an_integer"
 
 
-def test_a_count_beyond_int64_is_set_aside():
+def test_a_count_beyond_int64_is_rejected():
     assert reason_of(b"1\t9223372036854775807\ta") == "good"
     assert reason_of(b"1\t9223372036854775808\ta") == "count_not_an_integer"
     assert reason_of(b"1\t-9223372036854775808\ta") == "good"
@@ -155,14 +155,14 @@ def test_a_value_becomes_a_number_and_an_empty_one_is_missing():
     assert parsed.raw.schema.types == [pa.float64(), pa.dictionary(pa.int32(), pa.int64())]
 
 
-def test_rows_with_a_value_that_is_no_number_are_set_aside():
+def test_rows_with_a_value_that_is_not_a_number_are_rejected():
     parsed = parse([b"1\t0.5\t7", b"1\tnan\t7", b"1\t1_000\t7", b"1\thigh\tx", b"1\t.5\tx"], WITH_VALUE)
     assert values(parsed) == [(0.5, 7)]
-    # Of two reasons it is that of the field named first.
+    # The reason is that of the first malformed field.
     assert reasons(parsed) == ["value_not_a_number"] * 3 + ["count_not_an_integer"]
 
 
-def test_a_quantile_is_read_as_a_value_is():
+def test_a_quantile_is_read_like_a_value():
     fields = FieldSet([Field(name="Q", kind="quantile", quantile_buckets=2)])
     with_quantile = RowFormat(columns=("label", "Q"), fields=fields, delimiter="\t", label="label")
     parsed = parse([b"1\t-2.5e1", b"1\t", b"1\tmany"], with_quantile)
@@ -176,7 +176,7 @@ TIMES = FieldSet(
 WITH_TIME = RowFormat(columns=("label", "ts"), fields=TIMES, delimiter="\t", label="label")
 
 
-def test_a_time_is_read_as_seconds_for_every_field_made_of_it():
+def test_a_time_is_read_as_seconds_for_every_field_derived_from_it():
     parsed = parse([b"1\t1970-01-01 00:01:00", b"0\t", b"1\tnoon"], WITH_TIME, ds="2026-01-01")
     assert values(parsed) == [(60, 60), (None, None)]
     assert parsed.raw.schema == pa.schema([("hour", pa.int64()), ("weekday", pa.int64())])
@@ -184,18 +184,18 @@ def test_a_time_is_read_as_seconds_for_every_field_made_of_it():
     assert reasons(parsed) == ["time_not_a_time"]
 
 
-def test_the_day_comes_from_the_time_where_nothing_else_has_it():
+def test_the_day_comes_from_the_time_if_nothing_else_has_it():
     with_day = replace(WITH_TIME, time_column="ts", time_format="iso")
     parsed = parse([b"1\t2026-01-02T23:59:59", b"0\t", b"1\tnoon", b"1\t2026-01-03 00:00:00"], with_day)
     assert parsed.days.to_pylist() == ["2026-01-02", "2026-01-03"]
     # Without a time there is no day.
     assert reasons(parsed) == ["time_not_a_time"] * 2
     assert with_day.has_days and not WITH_TIME.has_days
-    no_fields_of_it = replace(TAB, columns=(*TAB.columns, "ts"), time_column="ts", time_format="unix_ms")
-    assert parse([b"1\t7\ta\t86400000"], no_fields_of_it).days.to_pylist() == ["1970-01-02"]
+    without_time_fields = replace(TAB, columns=(*TAB.columns, "ts"), time_column="ts", time_format="unix_ms")
+    assert parse([b"1\t7\ta\t86400000"], without_time_fields).days.to_pylist() == ["1970-01-02"]
 
 
-def test_a_crossed_field_is_no_column_of_a_row():
+def test_a_crossed_field_has_no_column():
     assert parse([b"1\t0.5\t7"], WITH_VALUE).raw.column_names == ["V", "I"]
 
 
@@ -203,37 +203,37 @@ def test_a_large_count_keeps_its_last_digit():
     assert values(parse([b"1\t9007199254740993\ta", b"0\t\tb"])) == [(9007199254740993, "a"), (None, "b")]
 
 
-def test_a_carriage_return_at_the_end_belongs_to_no_column():
+def test_a_trailing_carriage_return_is_dropped():
     assert values(parse([b"1\t7\ta\r", b"0\t8\tb"])) == [(7, "a"), (8, "b")]
 
 
-def test_a_carriage_return_within_a_line_belongs_to_its_value():
+def test_a_carriage_return_within_a_line_is_part_of_the_value():
     assert values(parse([b"1\t7\ta\rb"])) == [(7, "a\rb")]
 
 
-def test_nul_is_a_character_like_any_other():
+def test_nul_is_an_ordinary_character():
     assert values(parse([b"1\t7\ta\x00b"])) == [(7, "a\x00b")]
 
 
-def test_without_a_quote_character_quotes_belong_to_the_value():
+def test_without_a_quote_character_quotes_are_part_of_the_value():
     assert values(parse([b'1\t7\t"a', b"0\t8\t'b'"])) == [(7, '"a'), (8, "'b'")]
 
 
-def test_a_quoted_value_may_hold_the_delimiter_and_quotes():
+def test_a_quoted_value_may_contain_the_delimiter_and_quotes():
     assert values(parse([b'1,7,"a,b"', b'0,"8","say ""hi"""'], CSV)) == [(7, "a,b"), (8, 'say "hi"')]
 
 
 @pytest.mark.parametrize("line", [b'1,7,"a', b'1,7,"a"b', b'1,"7,a'])
-def test_a_faulty_quote_sets_its_own_line_aside_and_no_other(line):
+def test_an_unbalanced_quote_rejects_only_that_line(line):
     assert reason_of(line, CSV) == "wrong_number_of_columns"
 
 
 def test_a_quoted_value_may_be_long():
-    long = "x" * 200_000  # Python's csv module stops at 131,072 unless told otherwise
+    long = "x" * 200_000  # the default limit of Python's csv module is 131,072
     assert values(parse([f'1,7,"{long}"'.encode()], CSV)) == [(7, long)]
 
 
-def test_header_lines_are_no_rows():
+def test_header_lines_are_not_rows():
     with_header = RowFormat(
         columns=("label", "I", "C"), fields=FIELDS, delimiter="\t", label="label", header_line="label\tI\tC"
     )
@@ -244,13 +244,13 @@ def test_header_lines_are_no_rows():
     assert parse([b"label\tI\tC"], with_header).num_good == 0
 
 
-def test_without_rows_there_are_typed_empty_columns():
+def test_no_rows_give_typed_empty_columns():
     parsed = parse([])
     assert parsed.raw.schema == EMPTY.schema
     assert (parsed.num_good, len(parsed.labels), len(parsed.row_hashes), parsed.bad.num_rows) == (0, 0, 0, 0)
 
 
-def test_only_bad_rows_leave_typed_empty_columns():
+def test_only_bad_rows_give_typed_empty_columns():
     parsed = parse([b"\xff", b"nothing"])
     assert parsed.raw.schema == EMPTY.schema
     assert reasons(parsed) == ["not_utf8", "wrong_number_of_columns"]
@@ -263,12 +263,12 @@ def test_a_bad_row_keeps_its_file_and_text():
     ]
 
 
-def test_columns_nobody_uses_may_hold_anything():
+def test_unused_columns_may_contain_anything():
     wide = RowFormat(columns=("label", "note", "I", "C"), fields=FIELDS, delimiter="\t", label="label")
     assert values(parse([b"1\tx y z\t7\ta"], wide)) == [(7, "a")]
 
 
-def test_columns_to_keep_pass_through_as_text():
+def test_kept_columns_pass_through_as_text():
     keeping = RowFormat(
         columns=("label", "I", "C"), fields=FIELDS, delimiter="\t", label="label", keep=("I", "label")
     )
@@ -276,7 +276,7 @@ def test_columns_to_keep_pass_through_as_text():
     assert parsed.kept.to_pydict() == {"I": ["007"], "label": ["1"]}
 
 
-def test_impressions_to_be_scored_come_without_labels():
+def test_impressions_to_score_have_no_labels():
     unlabelled = RowFormat(columns=("I", "C"), fields=FIELDS, delimiter="\t")
     parsed = parse([b"7\ta"], unlabelled)
     assert parsed.labels is None
@@ -297,7 +297,7 @@ def test_the_day_comes_from_its_column():
     assert reasons(parsed) == ["day_not_a_date"] * 2
 
 
-def test_a_day_is_written_in_one_way_only():
+def test_a_day_has_exactly_one_spelling():
     assert is_day("2024-02-29")
     assert not any(map(is_day, ["2023-02-29", "20240229", "2024-2-29", "2024-W09-4", "", "2024-02-29 "]))
 
@@ -318,7 +318,7 @@ def parquet_batch(**columns):
 PARQUET = RowFormat(columns=("C", "I", "label"), fields=FIELDS, delimiter=None, label="label")
 
 
-def test_rows_that_come_as_columns_follow_the_same_rules():
+def test_parquet_rows_follow_the_same_rules():
     batch = parquet_batch(
         label=["1", "0", None, "1", "1"], I=["7", None, "1", "x", "0x1f"], C=["a", "", "b", "c", "d"]
     )
@@ -328,7 +328,7 @@ def test_rows_that_come_as_columns_follow_the_same_rules():
     assert json.loads(parsed.bad.column("text")[0].as_py()) == {"C": "b", "I": "1", "label": None}
 
 
-def test_a_column_that_is_not_utf8_sets_its_row_aside():
+def test_a_value_that_is_not_utf8_rejects_its_row():
     offsets, content = (
         pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])),
         pa.py_buffer(b"a\xffc"),
@@ -353,7 +353,7 @@ LINES = st.lists(
 
 
 @given(LINES, st.sampled_from([TAB, CSV]))
-def test_every_row_comes_out_once_whatever_its_bytes_are(lines, row_format):
+def test_every_row_is_returned_once_whatever_its_bytes(lines, row_format):
     parsed = parse(lines, row_format)
     assert parsed.num_good + parsed.bad.num_rows == len(lines)
     assert len(parsed.labels) == len(parsed.row_hashes) == len(parsed.days) == parsed.num_good
@@ -364,7 +364,7 @@ def test_every_row_comes_out_once_whatever_its_bytes_are(lines, row_format):
 @given(LINES, st.sampled_from([TAB, CSV, WITH_UNUSED]))
 @example([b"1\t7\ta\t\xff", b"1"], WITH_UNUSED)
 @example([b"1\t7\ta\tb"] * 2 + [b"1\t7\ta\t\xff"], WITH_UNUSED)
-def test_a_row_fares_alone_as_it_fares_among_others(lines, row_format):
+def test_a_row_gives_the_same_result_alone_and_in_a_batch(lines, row_format):
     together, alone = parse(lines, row_format), [parse([line], row_format) for line in lines]
     assert values(together) == [row for parsed in alone for row in values(parsed)]
     assert reasons(together) == [reason for parsed in alone for reason in reasons(parsed)]

@@ -1,4 +1,4 @@
-"""Times: which text is one, which second it is, and its hour, weekday and part of the day, in UTC."""
+"""Times in UTC: parsing to seconds, and hour, weekday and part of the day."""
 
 from datetime import datetime, timezone
 
@@ -12,7 +12,7 @@ from deepfm.click_log.times import NUM_VALUES, parse_times, time_values, utc_day
 
 
 def parsed(*texts, time_format="iso"):
-    """(seconds, whether each is a time)"""
+    """(seconds, whether each is valid)"""
     seconds, is_time = parse_times(pa.array(texts, pa.string()), time_format)
     assert seconds.type == pa.int64()
     return seconds.to_pylist(), is_time.tolist()
@@ -29,7 +29,7 @@ def test_seconds_and_milliseconds_since_1970_are_read():
 
 
 @pytest.mark.parametrize("time_format", ["iso", "unix_s", "unix_ms"])
-def test_a_missing_time_is_missing_and_no_mistake(time_format):
+def test_a_missing_time_is_not_an_error(time_format):
     assert parsed(None, time_format=time_format) == ([None], [True])
     assert parsed(time_format=time_format) == ([], [])
 
@@ -41,25 +41,25 @@ def test_a_missing_time_is_missing_and_no_mistake(time_format):
      "2026-01-01", "2026-1-1 00:00:00", "2026-01-01  00:00:00", "2026-01-01 00:00:00+01:00", "1767258000",
      " 2026-01-01 00:00:00", "2026-01-01 00:00:00 ", "2026-01-01 00:00:00.", "2026-01-01 00:00:00\n", "now"],
 )  # fmt: skip
-def test_other_text_is_no_iso_time(text):
+def test_other_text_is_not_an_iso_time(text):
     assert parsed(text, "2026-01-01 00:00:00") == ([None, 1_767_225_600], [False, True])
 
 
 @pytest.mark.parametrize("text", ["1.5", "2026-01-01 00:00:00", "0x1f", "1767258000999", "-99999999999"])
-def test_other_text_is_no_time_in_seconds(text):
-    # Milliseconds that are taken for seconds lie far beyond the year 9999.
+def test_other_text_is_not_a_time_in_seconds(text):
+    # Milliseconds mistaken for seconds are far beyond the year 9999.
     assert parsed(text, "0", time_format="unix_s") == ([None, 0], [False, True])
 
 
 @given(st.datetimes(min_value=datetime(1, 1, 1)))
-def test_every_time_is_the_second_that_python_says(moment):
+def test_every_time_equals_pythons_timestamp(moment):
     moment = moment.replace(microsecond=0, tzinfo=timezone.utc)
     text = moment.strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0")
     seconds, is_time = parse_times(pa.array([text]), "iso")
     assert (seconds.to_pylist(), is_time.tolist()) == ([int(moment.timestamp())], [True])
     assert utc_days(seconds).to_pylist() == [moment.date().isoformat()]
-    found = {name: time_values(np.asarray(seconds), name).tolist() for name in NUM_VALUES}
-    assert found == {"hour": [moment.hour], "weekday": [moment.weekday()], "day_part": [moment.hour // 6]}
+    values = {name: time_values(np.asarray(seconds), name).tolist() for name in NUM_VALUES}
+    assert values == {"hour": [moment.hour], "weekday": [moment.weekday()], "day_part": [moment.hour // 6]}
 
 
 def test_the_day_changes_at_midnight_utc_and_is_missing_with_the_time():

@@ -68,7 +68,7 @@ def built(spark, lines, tmp_path, monkeypatch):
 def test_values_too_many_for_the_driver_make_no_other_dataset(built, monkeypatch):
     once = built(1)
     monkeypatch.setattr(learn, "MAX_COUNTS_ON_DRIVER", 0)
-    monkeypatch.setattr(large_vocabulary, "NUM_HELD", 20)
+    monkeypatch.setattr(large_vocabulary, "NUM_CACHED_VALUES", 20)
     assert built(3) == once
 
 

@@ -253,7 +253,7 @@ def test_a_file_in_the_place_of_the_output_is_kept(spark, dataset, tmp_path):
 def test_a_missing_day_is_told_and_nothing_is_left(spark, dataset, tmp_path):
     split = day_split("2026-01-01:2026-01-03", "2026-01-04", "2026-01-06")
     with pytest.raises(
-        UserError, match="expected a folder for every day asked for, found none for 2026-01-06"
+        UserError, match="expected a folder for every requested day, found none for 2026-01-06"
     ):
         build_from(spark, dataset.parent / "log", tmp_path / "out", split=split)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Which training rows are left out, and that a model's probabilities are right without them."""
+"""Negative down-sampling: choice of the dropped rows, and correction of the probabilities."""
 
 import math
 from types import SimpleNamespace
@@ -15,20 +15,20 @@ ROWS = SimpleNamespace(row_hashes=HASHES, labels=LABELS)
 SPLIT = HashSplit(0.1, 0.1)
 
 
-def test_a_share_of_the_training_rows_without_a_click_is_kept_and_all_others():
+def test_only_training_rows_without_a_click_are_dropped_in_the_requested_share():
     before, codes = SPLIT.codes(ROWS), part_codes(ROWS, SPLIT, 0.3)
-    left_out = codes == SAMPLED_OUT
-    assert (before[left_out] == 0).all() and (LABELS[left_out] == 0).all()
-    np.testing.assert_array_equal(codes[~left_out], before[~left_out])
+    is_dropped = codes == SAMPLED_OUT
+    assert (before[is_dropped] == 0).all() and (LABELS[is_dropped] == 0).all()
+    np.testing.assert_array_equal(codes[~is_dropped], before[~is_dropped])
     negatives = (before == 0) & (LABELS == 0)
-    assert 1 - left_out.sum() / negatives.sum() == pytest.approx(0.3, abs=0.01)
+    assert 1 - is_dropped.sum() / negatives.sum() == pytest.approx(0.3, abs=0.01)
 
 
-def test_nothing_is_left_out_where_all_are_kept():
+def test_nothing_is_dropped_if_all_negatives_are_kept():
     np.testing.assert_array_equal(part_codes(ROWS, SPLIT, 1.0), SPLIT.codes(ROWS))
 
 
-def test_a_row_that_is_kept_of_few_is_kept_of_many():
+def test_rows_kept_at_a_low_share_are_kept_at_a_higher_share():
     few, many = (part_codes(ROWS, SPLIT, keep) == 0 for keep in (0.1, 0.5))
     assert (many[few]).all() and many.sum() > few.sum()
 

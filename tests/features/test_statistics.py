@@ -1,4 +1,4 @@
-"""The one pass that counts rows and values; its Spark part is seen in tests/dataset/test_write.py."""
+"""Statistics of a log in one pass; their Spark part is tested in tests/dataset/test_write.py."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ import pytest
 
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import DaySplit, HashSplit
-from deepfm.features import statistics as survey_module
+from deepfm.features import statistics
 from deepfm.features.kinds.scaling import Moments
 from deepfm.features.parsed_blocks import HASH, LABEL, PART
 from deepfm.features.statistics import RowCounts, collect_statistics, value_counts
@@ -21,18 +21,18 @@ DAYS = DaySplit((("2026-01-01", "2026-01-02"), ("2026-01-03", "2026-01-03"), ("2
 
 
 class OnePartition:
-    """What a survey needs of RawRows: tables through a function, here in this process."""
+    """Replacement for RawRows: applies a function to tables in this process."""
 
     def __init__(self, *tables):
         self._tables = tables
 
     def map(self, function, schema):
-        found = pa.Table.from_batches(list(function(iter(self._tables))), survey_module._ARROW_SCHEMA)
-        return SimpleNamespace(collect=lambda: [SimpleNamespace(**row) for row in found.to_pylist()])
+        table = pa.Table.from_batches(list(function(iter(self._tables))), statistics._ARROW_SCHEMA)
+        return SimpleNamespace(collect=lambda: [SimpleNamespace(**row) for row in table.to_pylist()])
 
 
 def batch(*rows):
-    """(day, line) rows as they are read."""
+    """(day, line) rows -> a table of raw rows."""
     return pa.Table.from_pydict(
         {
             "line": pa.array([line + b"\n" for _, line in rows], pa.binary()),
@@ -44,17 +44,17 @@ def batch(*rows):
 
 
 @pytest.fixture
-def survey_of(tmp_path):
-    """Survey tables -> what was found."""
+def collect(tmp_path):
+    """Collect the statistics of tables."""
 
-    def found(*batches, row_format=FORMAT, split=DAYS, **settings):
+    def collect(*batches, row_format=FORMAT, split=DAYS, **settings):
         return collect_statistics(OnePartition(*batches), row_format, split, f"file://{tmp_path}", **settings)
 
-    return found
+    return collect
 
 
-def values(found):
-    return {(FIELDS[row["field"]].name, row["value"]): row["num"] for row in value_counts(found).to_pylist()}
+def values(stats):
+    return {(FIELDS[row["field"]].name, row["value"]): row["num"] for row in value_counts(stats).to_pylist()}
 
 
 LOG = batch(
@@ -68,8 +68,8 @@ LOG = batch(
 )
 
 
-def test_rows_and_clicks_are_counted_by_part_and_day(survey_of):
-    assert survey_of(LOG).counts.by_day == {
+def test_rows_and_clicks_are_counted_by_part_and_day(collect):
+    assert collect(LOG).counts.by_day == {
         "train": {"2026-01-01": (2, 1), "2026-01-02": (1, 0)},
         "valid": {"2026-01-03": (1, 1)},
         "test": {"2026-01-04": (1, 1)},
@@ -77,21 +77,21 @@ def test_rows_and_clicks_are_counted_by_part_and_day(survey_of):
     }
 
 
-def test_batches_add_up(survey_of):
-    whole = survey_of(LOG)
-    in_parts = survey_of(*(LOG.slice(at, 1) for at in range(LOG.num_rows)))
+def test_statistics_do_not_depend_on_batches(collect):
+    whole = collect(LOG)
+    in_parts = collect(*(LOG.slice(row, 1) for row in range(LOG.num_rows)))
     assert in_parts.counts == whole.counts
     assert values(in_parts) == values(whole)
 
 
-def test_vocabulary_never_sees_validation_days(survey_of):
+def test_vocabulary_never_sees_validation_days(collect):
     # 7 falls into bucket 5: floor(log(7)^2) + 2.
-    assert values(survey_of(LOG)) == {("I", "5"): 2, ("C", "a"): 2, ("C", "b"): 1}
+    assert values(collect(LOG)) == {("I", "5"): 2, ("C", "a"): 2, ("C", "b"): 1}
 
 
-def test_rows_of_all_parts_are_kept_parsed(survey_of):
-    found = survey_of(LOG)
-    (block,) = [read_table(found.scratch_url, name) for name in found.blocks]
+def test_parsed_rows_of_all_splits_are_kept(collect):
+    stats = collect(LOG)
+    (block,) = [read_table(stats.scratch_url, name) for name in stats.blocks]
     assert block.select(["I", "C", PART, LABEL, HASH]).to_pydict() == {
         "I": [7, 7, None, 0, 0],
         "C": ["a", "b", "a", "only on the validation day", "only on the test day"],
@@ -101,31 +101,31 @@ def test_rows_of_all_parts_are_kept_parsed(survey_of):
     }
 
 
-def test_training_rows_that_are_left_out_are_counted_and_teach_no_value(survey_of):
+def test_sampled_out_rows_are_counted_but_their_values_are_not(collect):
     log = batch(*[("2026-01-01", f"{n % 2}\t7\tv{n}".encode()) for n in range(2000)])
-    found = survey_of(log, keep_negatives=0.25)
-    num_kept = found.counts.num_rows("train") - 1000
+    stats = collect(log, keep_negatives=0.25)
+    num_kept = stats.counts.num_rows("train") - 1000
     left_out = {"2026-01-01": (1000 - num_kept, 0)}
     kept = {"2026-01-01": (1000 + num_kept, 1000)}
-    assert found.counts.by_day == {"train": kept, "valid": {}, "test": {}, "sampled_out": left_out}
+    assert stats.counts.by_day == {"train": kept, "valid": {}, "test": {}, "sampled_out": left_out}
     assert 200 < num_kept < 300
-    assert found.counts.num_read == 2000
-    assert values(found)[("I", "5")] == 1000 + num_kept
+    assert stats.counts.num_read == 2000
+    assert values(stats)[("I", "5")] == 1000 + num_kept
 
 
-def test_lists_that_were_cut_are_counted_of_the_training_rows(survey_of):
+def test_truncated_lists_of_training_rows_are_counted(collect):
     fields = FieldSet([Field(name="T", kind="list", max_values=2, separator=" ")])
     row_format = RowFormat(columns=("label", "T"), fields=fields, delimiter="\t", label="label")
     rows = [("2026-01-01", b"1\ta b c"), ("2026-01-02", b"0\ta b"), ("2026-01-03", b"1\ta b c")]
-    found = survey_of(batch(*rows), row_format=row_format)
-    assert found.num_cut == {0: 1}
-    assert {row["value"]: row["num"] for row in value_counts(found).to_pylist()} == {"a": 2, "b": 2}
+    stats = collect(batch(*rows), row_format=row_format)
+    assert stats.num_truncated == {0: 1}
+    assert {row["value"]: row["num"] for row in value_counts(stats).to_pylist()} == {"a": 2, "b": 2}
 
 
-def test_bad_rows_are_counted_by_reason_and_kept_with_file_and_text(survey_of):
-    found = survey_of(batch(("2026-01-01", b"bad"), ("2026-01-01", b"7\t7\ta"), ("2026-01-01", b"worse")))
-    assert found.counts.bad_by_reason == {"label_not_0_or_1": 1, "wrong_number_of_columns": 2}
-    (bad,) = [read_table(found.scratch_url, name).to_pylist() for name in found.bad]
+def test_bad_rows_are_counted_by_reason_and_kept_with_file_and_text(collect):
+    stats = collect(batch(("2026-01-01", b"bad"), ("2026-01-01", b"7\t7\ta"), ("2026-01-01", b"worse")))
+    assert stats.counts.bad_by_reason == {"label_not_0_or_1": 1, "wrong_number_of_columns": 2}
+    (bad,) = [read_table(stats.scratch_url, name).to_pylist() for name in stats.bad_tables]
     assert [tuple(row.values()) for row in bad] == [
         ("log.tsv", "bad", "wrong_number_of_columns"),
         ("log.tsv", "7\t7\ta", "label_not_0_or_1"),
@@ -133,24 +133,24 @@ def test_bad_rows_are_counted_by_reason_and_kept_with_file_and_text(survey_of):
     ]
 
 
-def test_a_log_without_days_is_counted_under_no_day(survey_of):
-    found = survey_of(batch((None, b"1\t7\ta"), (None, b"0\t7\ta")), split=HashSplit(0.0, 0.0))
-    assert found.counts.by_day == {"train": {"": (2, 1)}, "valid": {}, "test": {}}
+def test_a_log_without_days_is_counted_under_the_empty_day(collect):
+    stats = collect(batch((None, b"1\t7\ta"), (None, b"0\t7\ta")), split=HashSplit(0.0, 0.0))
+    assert stats.counts.by_day == {"train": {"": (2, 1)}, "valid": {}, "test": {}}
 
 
-def test_a_partition_without_rows_gives_none(survey_of, tmp_path):
-    found = survey_of()
-    assert (found.counts.num_read, found.blocks, found.counted, found.bad) == (0, (), {}, ())
+def test_a_partition_without_rows_gives_empty_statistics(collect, tmp_path):
+    stats = collect()
+    assert (stats.counts.num_read, stats.blocks, stats.count_tables, stats.bad_tables) == (0, (), {}, ())
     assert list(tmp_path.iterdir()) == []
-    assert value_counts(found).num_rows == 0
+    assert value_counts(stats).num_rows == 0
 
 
-def test_counts_handed_over_early_add_up_to_the_same(survey_of, monkeypatch):
+def test_counts_written_early_have_the_same_sum(collect, monkeypatch):
     batches = [batch(("2026-01-01", f"1\t{n % 3}\tvalue {n % 5}".encode())) for n in range(30)]
-    whole = survey_of(*batches)
-    monkeypatch.setattr(survey_module, "MAX_VALUES_HELD", 4)
-    early = survey_of(*batches)
-    assert len(early.counted) > len(whole.counted) == 1
+    whole = collect(*batches)
+    monkeypatch.setattr(statistics, "MAX_BUFFERED_VALUES", 4)
+    early = collect(*batches)
+    assert len(early.count_tables) > len(whole.count_tables) == 1
     assert values(early) == values(whole)
 
 
@@ -162,7 +162,7 @@ VALUES = RowFormat(
 )
 
 
-def test_value_statistics_come_from_training_days_only(survey_of):
+def test_value_statistics_come_from_training_days_only(collect):
     rows = batch(
         ("2026-01-01", b"1\t2\t"),
         ("2026-01-02", b"0\t\t"),
@@ -173,18 +173,18 @@ def test_value_statistics_come_from_training_days_only(survey_of):
         ("2026-01-05", b"1\t1000\t1"),
     )
     # 2 and 5: mean 3.5, squared deviations 2 x 1.5^2. W has no training value, and no moments.
-    assert survey_of(rows, row_format=VALUES).moments == {0: Moments(2, 3.5, 4.5)}
+    assert collect(rows, row_format=VALUES).moments == {0: Moments(2, 3.5, 4.5)}
 
 
-def test_moments_of_partitions_are_merged_whatever_order_they_come_in():
+def test_moments_of_partitions_are_merged_in_any_order():
     parts = [(0, 2, 3.5, 4.5), (1, 1, 7.0, 0.0), (0, 1, 8.0, 0.0)]
     for order in (parts, parts[::-1]):
         rows = [SimpleNamespace(field=f, num=num, mean=mean, m2=m2) for f, num, mean, m2 in order]
         # 2, 5 and 8: mean 5, squared deviations 9 + 0 + 9.
-        assert survey_module._moments(rows) == {0: Moments(3, 5.0, 18.0), 1: Moments(1, 7.0, 0.0)}
+        assert statistics._moments(rows) == {0: Moments(3, 5.0, 18.0), 1: Moments(1, 7.0, 0.0)}
 
 
-def test_row_counts_add_up_to_the_rows_that_were_read():
+def test_row_counts_sum_to_the_rows_read():
     counts = RowCounts(
         {
             "train": {"2026-01-01": (5, 1), "2026-01-02": (4, 0)},

@@ -142,7 +142,7 @@ def test_a_champion_of_another_log_is_reported(candidate, promote, store, reques
 def test_a_missing_log_is_reported(candidate, promote, log, store, request):
     candidate(CORRECT)
     shutil.rmtree(log)
-    assert "expected a click log, found nothing there" in promote().mistake
+    assert "expected a click log, but the path does not exist" in promote().mistake
     assert aliases(store, request) == {"candidate": "1"}
 
 

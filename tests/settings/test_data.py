@@ -1,4 +1,4 @@
-"""Settings of a log's columns: what fits together, and what is told of what does not."""
+"""Settings of a log's columns: consistency checks and their errors."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def data(**changes):
     return parse_settings({**DATA, **changes}, DataSettings, "data.yaml")
 
 
-def mistakes_of(**changes):
+def errors_of(**changes):
     with pytest.raises(UserError) as caught:
         data(**changes)
     return str(caught.value)
@@ -53,7 +53,7 @@ def test_fields_keep_the_order_of_the_file():
     ]
 
 
-def test_a_value_is_standardised_unless_its_scale_is_log():
+def test_a_value_is_standardized_unless_its_scale_is_log():
     fields = data(fields=[VALUE, {**VALUE, "names": ["C1"], "scale": "log"}]).field_set
     assert list(fields) == [
         Field(name="I1", kind="value", scale="standard"),
@@ -61,7 +61,7 @@ def test_a_value_is_standardised_unless_its_scale_is_log():
     ]
 
 
-def test_crossed_fields_come_last_under_the_names_of_their_parts():
+def test_crossed_fields_come_last_and_are_named_after_their_parts():
     crossed = data(fields=[CATEGORIES, VALUE], cross=[["C1", "C2"]], cross_buckets=50).field_set
     assert crossed.names == ("C2", "C1", "I1", "C1_x_C2")
     assert crossed[3] == Field(name="C1_x_C2", kind="cross", parts=("C1", "C2"), buckets=50)
@@ -70,7 +70,7 @@ def test_crossed_fields_come_last_under_the_names_of_their_parts():
     )
 
 
-def test_fields_of_a_time_know_its_column_and_format():
+def test_time_fields_have_the_time_column_and_format():
     times = {"kind": "time", "names": ["weekday", "hour"]}
     fields = data(fields=[times], time_column="C1", time_format="unix_s", columns=["label", "C1"]).field_set
     assert list(fields) == [
@@ -78,12 +78,12 @@ def test_fields_of_a_time_know_its_column_and_format():
     ]
 
 
-def test_settings_come_back_from_json_as_they_were():
+def test_settings_survive_a_json_round_trip():
     settings = data(fields=[{**VALUE, "scale": "log"}, CATEGORIES], cross=[["C1", "C2"]])
     assert parse_settings(json.loads(settings.model_dump_json()), DataSettings, "again") == settings
 
 
-def test_criteos_counts_can_enter_by_value():
+def test_criteos_counts_can_be_value_fields():
     fields = load_settings(CONF / "criteo_values.yaml", DataSettings).field_set
     assert fields.are_values == (True,) * 13 + (False,) * 28
     assert {field.scale for field in fields if field.kind == "value"} == {"log"}
@@ -92,48 +92,54 @@ def test_criteos_counts_can_enter_by_value():
     assert fields.raw.names == plain.names
 
 
-def test_columns_that_do_not_fit_together_are_listed_at_once_too():
-    message = mistakes_of(columns=["I1", "C1"], hash_split={"valid": 0.5, "test": 0.5})
-    assert "not among them, but used below: C2, label" in message
+def test_inconsistent_columns_are_reported_together():
+    message = errors_of(columns=["I1", "C1"], hash_split={"valid": 0.5, "test": 0.5})
+    assert "columns: missing, but used below: C2, label" in message
     assert "valid + test must leave rows for training" in message
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"columns": []}, "needs its column names"),
-        ({"header": True}, "only a delimited file with header: false takes them"),
-        ({"format": "parquet"}, "only a delimited file with header: false takes them"),
+        ({"header": True}, "only for delimited files with header: false"),
+        ({"format": "parquet"}, "only for delimited files with header: false"),
         ({"day_column": "day"}, "used below: day"),
         ({"label": "I1"}, "the label I1 cannot also be a field"),
         ({"columns": ["i1", "I1", "C1", "C2"], "label": "i1"}, "the label i1 cannot also be a field"),
         ({"label": "is click"}, "label: String should match pattern"),
         ({"delimiter": "||"}, "delimiter: String should have at most 1 character"),
         ({"fields": []}, "fields: Tuple should have at least 1 item"),
-        ({"fields": [{"kind": "category", "names": ["C1", "C1", "C2"]}]}, "found again: C1"),
-        ({"fields": [{"kind": "category", "names": ["C1", "c1"]}]}, "found again: C1, c1"),
+        ({"fields": [{"kind": "category", "names": ["C1", "C1", "C2"]}]}, "found duplicates: C1"),
+        ({"fields": [{"kind": "category", "names": ["C1", "c1"]}]}, "found duplicates: C1, c1"),
         ({"fields": [{"kind": "category", "names": ["C 1"]}]}, "fields.0.names.0: String should match"),
         (
             {"fields": [{"kind": "number", "names": ["C1"]}]},
             "fields.0.kind: Input should be 'count', 'category', 'list', 'value', 'quantile' or 'time'",
         ),
-        ({"fields": [{**VALUE, "min_count": 2}]}, "fields.0: min_count: only a field of kind count or cat"),
-        ({"fields": [{**VALUE, "min_count": 1}]}, "fields.0: min_count: only a field of kind count or cat"),
+        (
+            {"fields": [{**VALUE, "min_count": 2}]},
+            "fields.0: min_count: only for fields of kind count or",
+        ),
+        (
+            {"fields": [{**VALUE, "min_count": 1}]},
+            "fields.0: min_count: only for fields of kind count or",
+        ),
         ({"fields": [{**VALUE, "scale": "cubic"}]}, "fields.0.scale: Input should be 'standard' or 'log'"),
-        ({"fields": [{**CATEGORIES, "scale": "log"}]}, "fields.0: scale: only a field of kind value has one"),
+        ({"fields": [{**CATEGORIES, "scale": "log"}]}, "fields.0: scale: only for fields of kind value, not"),
         ({"fields": [{"kind": "cross", "names": ["C1"]}]}, "fields.0.kind: Input should be"),
         ({"cross": [["C1"]]}, "cross.0: Tuple should have at least 2 items"),
-        ({"cross": [["C1", "C1"]]}, "cross [C1, C1]: a field may be crossed with others once"),
+        ({"cross": [["C1", "C1"]]}, "cross [C1, C1]: a field cannot be crossed with itself"),
         (
             {"cross": [["C1", "C9"]]},
-            "cross [C1, C9]: C9 must be a field of kind count or category or quantile or time, is no",
+            "cross [C1, C9]: C9 must be a field of kind count or category or quantile or time, but is not a",
         ),
         (
             {"cross": [["C1", "I1"]], "fields": [VALUE, CATEGORIES]},
-            "I1 must be a field of kind count or category or quantile or time, is a value",
+            "I1 must be a field of kind count or category or quantile or time, but is a value",
         ),
-        ({"cross": [["C1", "C2"], ["C2", "C1"]]}, "cross [C1, C2]: is there twice"),
-        ({"cross": [["C1", "C2"], ["C1", "C2"]]}, "cross [C1, C2]: is there twice"),
+        ({"cross": [["C1", "C2"], ["C2", "C1"]]}, "cross [C1, C2]: is duplicated"),
+        ({"cross": [["C1", "C2"], ["C1", "C2"]]}, "cross [C1, C2]: is duplicated"),
         ({"cross": [["C1", "C2"]], "label": "C1_x_C2"}, "the label C1_x_C2 cannot also be a field"),
         (
             {
@@ -142,40 +148,40 @@ def test_columns_that_do_not_fit_together_are_listed_at_once_too():
                 "columns": [],
                 "fields": [{"kind": "category", "names": ["A", "C", "A_x_B", "B_x_C"]}],
             },
-            "found again: A_x_B_x_C",
+            "found duplicates: A_x_B_x_C",
         ),
         ({"cross_buckets": 0}, "cross_buckets: Input should be greater than or equal to 1"),
         ({"cross_buckets": 2**31}, "cross_buckets: Input should be less than 2147483648"),
-        ({"time_column": "C1"}, "time_column and time_format go together"),
-        ({"time_format": "iso"}, "time_column and time_format go together"),
+        ({"time_column": "C1"}, "time_column and time_format must be set together"),
+        ({"time_format": "iso"}, "time_column and time_format must be set together"),
         ({"time_column": "ts", "time_format": "iso"}, "used below: ts"),
         (
             {"time_column": "C1", "time_format": "rfc"},
             "time_format: Input should be 'iso', 'unix_s' or 'unix_ms'",
         ),
         ({"time_column": "label", "time_format": "iso"}, "the label label cannot also be the time column"),
-        ({"fields": [{"kind": "time", "names": ["hour"]}]}, "time_column: is missing, of which the fields"),
-        ({"fields": [LIST]}, "separator: is missing; say what lies between"),
-        ({"fields": [{**LIST, "separator": "a\tb"}]}, "separator: cannot hold the delimiter '\\t'"),
+        ({"fields": [{"kind": "time", "names": ["hour"]}]}, "time_column: is missing, but required by"),
+        ({"fields": [LIST]}, "separator: is missing; set it to the text between"),
+        ({"fields": [{**LIST, "separator": "a\tb"}]}, "separator: cannot contain the delimiter '\\t'"),
         (
             {
                 "header": True,
                 "columns": [],
                 "fields": [{**LIST, "separator": " "}, {"kind": "category", "names": ["C1__2"]}],
             },
-            "found again: C1__2",
+            "found duplicates: C1__2",
         ),
         (
             {
                 "fields": [{**LIST, "separator": " "}, {"kind": "category", "names": ["C2"]}],
                 "cross": [["C1", "C2"]],
             },
-            "C1 must be a field of kind count or category or quantile or time, is a list",
+            "C1 must be a field of kind count or category or quantile or time, but is a list",
         ),
-        ({"time_split": {}}, "time_split: is for a log with a time_column and without day_column"),
+        ({"time_split": {}}, "time_split: requires time_column and no day_column"),
         (
             {"time_split": {}, "time_column": "C1", "time_format": "iso", "day_column": "C2"},
-            "time_split: is for a log with a time_column and without day_column",
+            "time_split: requires time_column and no day_column",
         ),
         (
             {"time_split": {"valid": 0.5, "test": 0.5}, "time_column": "C1", "time_format": "iso"},
@@ -188,22 +194,22 @@ def test_columns_that_do_not_fit_together_are_listed_at_once_too():
         ({"max_bad_fraction": float("nan")}, "max_bad_fraction"),
     ],
 )
-def test_a_mistake_about_the_data_is_told(changes, told):
-    assert told in mistakes_of(**changes)
+def test_an_invalid_data_setting_is_an_error(changes, message):
+    assert message in errors_of(**changes)
 
 
 def test_a_file_with_header_needs_no_columns():
     assert data(header=True, columns=[]).columns == ()
 
 
-def test_the_yaml_that_the_readme_shows_is_whole(tmp_path):
+def test_the_yaml_in_the_readme_is_valid(tmp_path):
     readme = (CONF.parent.parent / "README.md").read_text()
     path = tmp_path / "mine.yaml"
     path.write_text(readme.split("```yaml\n")[1].split("```")[0])
     assert load_settings(path, DataSettings).field_set.names == ("site", "device", "price", "num_views")
 
 
-def test_a_separator_may_be_the_delimiter_between_quotes():
-    between = {"fields": [{**LIST, "separator": ","}], "delimiter": ",", "header": True, "columns": []}
-    assert "cannot hold the delimiter ','" in mistakes_of(**between)
-    assert data(**between, quote='"').field_set[0].separator == ","
+def test_a_separator_may_be_the_delimiter_if_quote_is_set():
+    changes = {"fields": [{**LIST, "separator": ","}], "delimiter": ",", "header": True, "columns": []}
+    assert "cannot contain the delimiter ','" in errors_of(**changes)
+    assert data(**changes, quote='"').field_set[0].separator == ","

@@ -1,4 +1,4 @@
-"""Groups of fields in a data YAML: each key goes with some kinds of field, and any other is a mistake."""
+"""Groups of fields in a data YAML: each key is valid for some kinds of fields only."""
 
 import pytest
 from pydantic import ValidationError
@@ -7,7 +7,7 @@ from deepfm.fields import Field
 from deepfm.settings.field_groups import FieldGroup
 
 KINDS = ("count", "category", "list", "value", "quantile", "time")
-#: A value of every key, and the kinds that take it.
+#: A value of every key, and the kinds that accept it.
 KEYS = {
     "min_count": (2, {"count", "category", "list"}),
     "max_size": (2, {"count", "category", "list"}),
@@ -26,7 +26,7 @@ def group(kind="category", **keys):
     return FieldGroup.model_validate({"kind": kind, "names": names, **keys})
 
 
-def mistakes_of(**keys):
+def errors_of(**keys):
     with pytest.raises(ValidationError) as caught:
         group(**keys)
     return str(caught.value)
@@ -34,15 +34,15 @@ def mistakes_of(**keys):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("key", KEYS)
-def test_a_key_goes_with_its_kinds_only(key, kind):
+def test_a_key_is_accepted_by_its_kinds_only(key, kind):
     value, kinds = KEYS[key]
     if kind in kinds:
         needed = {"max_values": 1} if kind == "list" else {}
         fields = group(kind, **{**needed, key: value}).field_list
         assert [getattr(field, key) for field in fields] == [value, value]
     else:
-        told = mistakes_of(kind=kind, **{key: value})
-        assert f"{key}: only a field of kind " in told and f"not a {kind}; remove it" in told
+        message = errors_of(kind=kind, **{key: value})
+        assert f"{key}: only for fields of kind " in message and f"not {kind}; remove it" in message
 
 
 def test_fields_of_a_group_differ_in_name_only():
@@ -54,34 +54,32 @@ def test_fields_of_a_group_differ_in_name_only():
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"hash_buckets": 10, "min_count": 2}, "min_count: a field with hash_buckets has no rare"),
         ({"hash_buckets": 10, "max_size": 2}, "max_size: a field with hash_buckets has no rare"),
-        ({"kind": "list"}, "max_values: is missing; say how many"),
+        ({"kind": "list"}, "max_values: is missing; set the maximum number"),
         (
             {"hash_buckets": 10, "unknown_buckets": 2},
             "unknown_buckets: a field with hash_buckets has no rare",
         ),
         ({"unknown_buckets": 0}, "greater than or equal to 1"),
-        ({"kind": "quantile"}, "quantile_buckets: is missing; say how many"),
+        ({"kind": "quantile"}, "quantile_buckets: is missing; set the number"),
         ({"kind": "quantile", "quantile_buckets": 1}, "greater than or equal to 2"),
         ({"kind": "quantile", "quantile_buckets": 1001}, "less than or equal to 1000"),
         (
             {"kind": "time", "names": ["hour", "minute", "day"]},
-            "names: a time gives hour, weekday, day_part, found day, minute",
+            "names: fields of kind time are hour, weekday, day_part, found day, minute",
         ),
         ({"hash_buckets": 0}, "greater than or equal to 1"),
         ({"hash_buckets": 2**31 - 2}, "less than 2147483646"),
     ],
 )
-def test_keys_that_do_not_fit_together_are_told(keys, told):
-    assert told in mistakes_of(**keys)
+def test_inconsistent_keys_are_an_error(keys, message):
+    assert message in errors_of(**keys)
 
 
-def test_all_mistakes_of_a_group_are_told_at_once():
-    told = mistakes_of(kind="value", min_count=2, hash_buckets=10)
-    assert (
-        "min_count: only a field of kind count or category or list has one, not a value; remove it; " in told
-    )
-    assert "hash_buckets: only a field of kind category or list has one, not a value; remove it" in told
+def test_all_errors_of_a_group_are_reported_at_once():
+    message = errors_of(kind="value", min_count=2, hash_buckets=10)
+    assert "min_count: only for fields of kind count or category or list, not value; remove it; " in message
+    assert "hash_buckets: only for fields of kind category or list, not value; remove it" in message

@@ -1,4 +1,4 @@
-"""Settings from YAML: typed, frozen, and every mistake of a file told at once."""
+"""Settings from YAML: typed, frozen, and all errors of a file reported at once."""
 
 import re
 from pathlib import Path
@@ -31,17 +31,17 @@ def test_every_file_in_conf_is_valid(folder, settings_class):
         load_settings(path, settings_class)
 
 
-def test_all_mistakes_are_listed_at_once():
-    mistaken = {
+def test_all_errors_are_listed_at_once():
+    invalid = {
         "model": "deepfm",
         "embedding_dim": 0,
         "embeding_dim": 8,
         "training": {"batch_size": "many", "max_epochs": 2},
     }
     with pytest.raises(UserError) as caught:
-        parse_settings(mistaken, ModelSettings, "file.yaml")
+        parse_settings(invalid, ModelSettings, "file.yaml")
     message = str(caught.value)
-    assert message.startswith("file.yaml: 4 mistakes: ")
+    assert message.startswith("file.yaml: 4 errors: ")
     assert "embedding_dim: Input should be greater than or equal to 1 (found 0)" in message
     assert "unknown key embeding_dim: did you mean embedding_dim?" in message
     assert "training.batch_size: Input should be a valid integer" in message
@@ -50,14 +50,14 @@ def test_all_mistakes_are_listed_at_once():
 
 
 @pytest.mark.parametrize(
-    ("settings_class", "mistaken", "told"),
+    ("settings_class", "content", "message"),
     [
         (
             ModelSettings,
             {"training": {"batchsize": 1}},
             "training.batchsize: did you mean training.batch_size?",
         ),
-        # Its indent was lost.
+        # Wrong indentation.
         (ModelSettings, {"batch_size": 64}, "key batch_size: did you mean training.batch_size?"),
         (
             DataSettings,
@@ -67,9 +67,9 @@ def test_all_mistakes_are_listed_at_once():
         (Profile, {"colour": "blue"}, "key colour: remove it or check its spelling"),
     ],
 )
-def test_an_unknown_key_is_told_with_the_nearest_known_one(settings_class, mistaken, told):
-    with pytest.raises(UserError, match=re.escape(told)):
-        parse_settings(mistaken, settings_class, "file.yaml")
+def test_an_unknown_key_is_reported_with_the_most_similar_known_key(settings_class, content, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_settings(content, settings_class, "file.yaml")
 
 
 def test_settings_cannot_be_changed():
@@ -78,14 +78,14 @@ def test_settings_cannot_be_changed():
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+def test_a_file_that_is_not_a_mapping_is_rejected(tmp_path, text):
     path = tmp_path / "model.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match="expected a mapping of settings"):
         load_settings(path, ModelSettings)
 
 
-def test_broken_yaml_is_told_in_one_line(tmp_path):
+def test_malformed_yaml_is_reported_in_one_line(tmp_path):
     path = tmp_path / "model.yaml"
     path.write_text("model: [deepfm\nembedding_dim: 8\n")
     with pytest.raises(UserError, match=r"model\.yaml: is not valid YAML") as caught:
@@ -93,7 +93,7 @@ def test_broken_yaml_is_told_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_yaml_that_would_make_objects_is_refused(tmp_path):
+def test_yaml_that_would_create_python_objects_is_rejected(tmp_path):
     planted = tmp_path / "planted"
     path = tmp_path / "model.yaml"
     path.write_text(f"model: !!python/object/apply:os.mkdir ['{planted}']\n")
@@ -102,13 +102,13 @@ def test_yaml_that_would_make_objects_is_refused(tmp_path):
     assert not planted.exists()
 
 
-def test_a_missing_file_is_told(tmp_path):
-    with pytest.raises(UserError, match="expected a readable YAML file"):
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="cannot read the YAML file"):
         load_settings(tmp_path / "absent.yaml", ModelSettings)
 
 
-def mistake_in(tmp_path, text, settings_class=ModelSettings):
-    """What is told of a file, without its path."""
+def error_in(tmp_path, text, settings_class=ModelSettings):
+    """Error message for a file, without its path."""
     (tmp_path / "file.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
         load_settings(tmp_path / "file.yaml", settings_class)
@@ -117,21 +117,27 @@ def mistake_in(tmp_path, text, settings_class=ModelSettings):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("model: lr\nmodel: fm\n", "found model in line 1 too; remove one of them (line 2, column 1)"),
+        (
+            "model: lr\nmodel: fm\n",
+            "duplicate key model, first in line 1; remove one of them (line 2, co",
+        ),
         (
             "training:\n  seed: 1\n  patience: 1\n  seed: 2\n",
-            "expected each key once, found seed in line 2 too; remove one of them (line 4",
+            "duplicate key seed, first in line 2; remove one of them (line 4",
         ),
-        ("deep: {hidden_units: [2], hidden_units: [4]}\n", "found hidden_units in line 1 too; remove one"),
+        (
+            "deep: {hidden_units: [2], hidden_units: [4]}\n",
+            "duplicate key hidden_units, first in line 1",
+        ),
     ],
 )
-def test_a_key_that_is_there_twice_is_told_with_both_lines(tmp_path, text, told):
-    assert told in mistake_in(tmp_path, text)
+def test_a_duplicate_key_is_reported_with_both_lines(tmp_path, text, message):
+    assert message in error_in(tmp_path, text)
 
 
-def test_a_key_that_is_merged_in_may_be_given_anew(tmp_path):
+def test_a_merged_key_may_be_overridden(tmp_path):
     class Ranges(Settings):
         a: dict[str, int]
         b: dict[str, int]
@@ -153,32 +159,32 @@ def test_a_key_that_is_merged_in_may_be_given_anew(tmp_path):
         (DataSettings, {"format": "parquet", "fields": [], "cross_buckets": False}, "cross_buckets"),
     ],
 )
-def test_true_is_no_number(settings_class, content, key):
+def test_true_is_not_a_number(settings_class, content, key):
     with pytest.raises(UserError, match=f"{key}: Input should be a number, not true or false"):
         parse_settings(content, settings_class, "file.yaml")
 
 
-def test_true_stays_true_where_it_may_be():
+def test_true_stays_true_where_it_is_valid():
     settings = parse_settings({**MODEL, "deep": {"hidden_units": [4], "batch_norm": True}}, ModelSettings, "")
     assert settings.deep.batch_norm is True
     assert load_settings(CONF / "profile/local.yaml", Profile).spark["spark.ui.enabled"] is False
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         (
             "model: lr\nday: 2026-13-45\n",
-            "'2026-13-45' is no value: month must be in 1..12; put text into quotes (line 2,",
+            "'2026-13-45' is not a valid value: month must be in 1..12; quote it if it is text (line 2,",
         ),
-        (f"model: {'9' * 5000}\n", "is no value"),
-        ("model: " + "[" * 2000 + "]" * 2000, "expected a few levels of YAML, found hundreds"),
-        ("model: &a [*a]\n", "or one that holds itself"),
+        (f"model: {'9' * 5000}\n", "is not a valid value"),
+        ("model: " + "[" * 2000 + "]" * 2000, "YAML values are nested too deeply"),
+        ("model: &a [*a]\n", "or containing themselves"),
     ],
 )
-def test_what_yaml_cannot_make_a_value_of_is_told_in_one_line(tmp_path, text, told):
-    message = mistake_in(tmp_path, text)
-    assert told in message and len(message) < 1000
+def test_invalid_yaml_values_are_reported_in_one_line(tmp_path, text, expected):
+    message = error_in(tmp_path, text)
+    assert expected in message and len(message) < 1000
 
 
 @pytest.mark.parametrize(
@@ -191,7 +197,7 @@ def test_what_yaml_cannot_make_a_value_of_is_told_in_one_line(tmp_path, text, to
         "mlflow:\n  tracking_uri: http://name: word@host\n",
     ],
 )
-def test_a_mistakes_message_shows_no_password(tmp_path, text):
-    message = mistake_in(tmp_path, text, Profile)
+def test_an_error_message_shows_no_password(tmp_path, text):
+    message = error_in(tmp_path, text, Profile)
     assert "mlflow" in message or "spark" in message or "line 2" in message
     assert "word" not in message

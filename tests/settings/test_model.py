@@ -1,4 +1,4 @@
-"""Settings of a model: each kind has its own, and what another kind has is a mistake that is named."""
+"""Settings of a model: settings that the model does not have are errors."""
 
 from pathlib import Path
 
@@ -28,14 +28,14 @@ def settings(model, **changes):
     return parse_settings({**content, **changes}, ModelSettings, "model.yaml")
 
 
-def mistakes_of(model, **changes):
+def errors_of(model, **changes):
     with pytest.raises(UserError) as caught:
         settings(model, **changes)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-# The files of conf/model
+# --- the files of conf/model
 
 
 @pytest.mark.parametrize(
@@ -53,23 +53,23 @@ def mistakes_of(model, **changes):
         ("deepfm", DeepFM),
     ],
 )
-def test_the_file_of_a_model_is_named_for_it_and_builds_its_class(name, model_class):
+def test_each_models_file_is_named_after_it_and_builds_its_class(name, model_class):
     loaded = load_settings(CONF / f"{name}.yaml", ModelSettings)
     assert loaded.model == name
     assert type(build_model(loaded, (3, 4))) is model_class
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_settings_of_a_file_come_back_from_plain_values_as_they_were(path):
+def test_settings_of_a_file_survive_a_round_trip(path):
     loaded = load_settings(path, ModelSettings)
     assert parse_settings(loaded.model_dump(mode="json"), ModelSettings, "again") == loaded
 
 
-# What has a default
+# --- defaults
 
 
 @pytest.mark.parametrize("model", WITH_DEEP_PART)
-def test_a_deep_part_that_is_not_described_is_the_papers(model):
+def test_the_default_deep_part_is_that_of_the_paper(model):
     assert settings(model).deep == DeepPartSettings(hidden_units=(400, 400, 400), activation="relu")
 
 
@@ -79,33 +79,33 @@ def test_lr_and_fm_have_no_deep_part(model):
 
 
 @pytest.mark.parametrize("model", ["opnn", "pnn"])
-def test_outer_products_are_those_of_pairs_unless_they_are_pooled(model):
+def test_outer_products_are_pairwise_unless_pooled_is_set(model):
     assert settings(model).outer == "pairs"
     assert settings(model, outer="pooled").outer == "pooled"
 
 
-def test_adam_trains_unless_ftrl_is_asked_for():
+def test_adam_is_the_default_optimizer():
     assert (settings("lr").training.optimizer, settings("lr").training.ftrl) == ("adam", None)
     assert settings("lr", training=FTRL).training.ftrl == FtrlSettings(beta=1.0, l1=0.0, l2=0.0)
     assert settings("lr", training={**FTRL, "ftrl": {"l1": 2}}).training.ftrl == FtrlSettings(l1=2.0)
 
 
-def test_the_first_stage_of_an_fnn_is_an_fm_with_its_embeddings_and_penalties():
+def test_the_first_stage_of_an_fnn_is_an_fm_with_its_embeddings_and_regularization():
     fnn = settings("fnn", init_std=0.001, w_reg=0.1, v_reg=0.2)
     assert fnn.first_stage() == settings("fm", init_std=0.001, w_reg=0.1, v_reg=0.2)
 
 
-def test_the_first_stage_of_an_fnn_may_be_trained_in_another_way():
+def test_the_first_stage_of_an_fnn_may_have_other_training_settings():
     pretraining = {**TRAINING, "learning_rate": 0.5}
     first_stage = settings("fnn", pretraining=pretraining).first_stage()
     assert first_stage == settings("fm", training=pretraining)
 
 
-# Mistakes
+# --- errors
 
 
 @pytest.mark.parametrize(
-    ("model", "changes", "told"),
+    ("model", "changes", "message"),
     [
         ("lr", {"embedding_dim": 4}, "embedding_dim, v_reg, init_std: lr has no embeddings"),
         ("lr", {"v_reg": 0.1}, "embedding_dim, v_reg, init_std: lr has no embeddings"),
@@ -120,7 +120,7 @@ def test_the_first_stage_of_an_fnn_may_be_trained_in_another_way():
         ("fm", {"pretraining": TRAINING}, "pretraining: only fnn starts from another model"),
         ("fm", {"training": FTRL}, "training.optimizer: ftrl trains lr only"),
         ("fnn", {"training": FTRL}, "training.optimizer: ftrl trains lr only"),
-        ("lr", {"training": {**TRAINING, "ftrl": {}}}, "training: ftrl: only optimizer: ftrl takes it"),
+        ("lr", {"training": {**TRAINING, "ftrl": {}}}, "training: ftrl: only for optimizer: ftrl"),
         ("lr", {"training": {**FTRL, "ftrl": {"l1": -1}}}, "training.ftrl.l1: Input should be greater than"),
         ("lr", {"training": {**FTRL, "ftrl": {"l3": 1}}}, "unknown key training.ftrl.l3"),
         ("lr", {"training": {**TRAINING, "optimizer": "sgd"}}, "training.optimizer: Input should be 'adam'"),
@@ -134,88 +134,88 @@ def test_the_first_stage_of_an_fnn_may_be_trained_in_another_way():
         ("dnn", {"deep": {"dropout": 1}}, "deep.dropout: Input should be less than 1"),
     ],
 )
-def test_a_mistake_is_named(model, changes, told):
-    assert told in mistakes_of(model, **changes)
+def test_an_invalid_setting_is_named(model, changes, message):
+    assert message in errors_of(model, **changes)
 
 
-def test_what_a_model_does_not_have_is_told_all_at_once():
-    message = mistakes_of(
+def test_settings_that_a_model_does_not_have_are_reported_at_once():
+    message = errors_of(
         "lr", embedding_dim=4, deep={"hidden_units": [4]}, outer="pairs", pretraining=TRAINING
     )
-    for told in ("embedding_dim, v_reg, init_std: lr", "deep: lr", "outer: lr", "pretraining: only fnn"):
-        assert told in message
+    for error in ("embedding_dim, v_reg, init_std: lr", "deep: lr", "outer: lr", "pretraining: only fnn"):
+        assert error in message
 
 
-def test_an_unknown_model_is_told_with_those_there_are():
-    message = mistakes_of("deepcross")
-    assert message.startswith("model.yaml: 1 mistake: model: Input should be 'lr', 'fm', 'fnn'")
+def test_an_unknown_model_is_reported_with_the_known_ones():
+    message = errors_of("deepcross")
+    assert message.startswith("model.yaml: 1 error: model: Input should be 'lr', 'fm', 'fnn'")
     assert message.endswith("(found 'deepcross')")
 
 
 @pytest.mark.parametrize("model", [None, 3, ["lr"]])
-def test_a_model_that_is_no_name_is_told_too(model):
-    assert "model: Input should be" in mistakes_of(model)
+def test_a_model_that_is_not_a_name_is_an_error(model):
+    assert "model: Input should be" in errors_of(model)
 
 
-def test_a_file_without_a_model_is_told():
-    with pytest.raises(UserError, match=r"^model.yaml: 1 mistake: model is missing$"):
+def test_a_file_without_a_model_is_an_error():
+    with pytest.raises(UserError, match=r"^model.yaml: 1 error: model is missing$"):
         parse_settings({"training": TRAINING}, ModelSettings, "model.yaml")
 
 
-# Keys left blank, as YAML reads `deep:` without a value
+# --- keys without a value, as YAML reads `deep:`
 
 
-def test_a_key_left_blank_is_one_left_out():
+def test_a_key_without_a_value_counts_as_absent():
     assert settings("deepfm", deep=None).deep == DeepPartSettings()
     assert settings("opnn", outer=None).outer == "pairs"
     assert settings("lr", training={**FTRL, "ftrl": None}).training.ftrl == FtrlSettings()
 
 
-def test_ftrl_trains_no_first_stage_either():
-    assert "pretraining.optimizer: ftrl trains lr only" in mistakes_of("fnn", pretraining=FTRL)
+def test_ftrl_cannot_train_a_first_stage():
+    assert "pretraining.optimizer: ftrl trains lr only" in errors_of("fnn", pretraining=FTRL)
 
 
 @pytest.mark.parametrize("model", ["ipnn", "opnn", "pnn", "dnn"])
-def test_a_penalty_on_first_order_weights_needs_some(model):
-    assert f"w_reg: {model} has no first-order weights" in mistakes_of(model, w_reg=0.1)
+def test_w_reg_requires_first_order_weights(model):
+    assert f"w_reg: {model} has no first-order weights" in errors_of(model, w_reg=0.1)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"table_l2": 0.1}, "table_l2: only optimizer: adam_dense takes it"),
-        ({"optimizer": "adagrad", "table_l2": 0.1}, "table_l2: only optimizer: adam_dense takes it"),
+        ({"table_l2": 0.1}, "table_l2: only for optimizer: adam_dense"),
+        ({"optimizer": "adagrad", "table_l2": 0.1}, "table_l2: only for optimizer: adam_dense"),
         ({"optimizer": "ftrl", "table_learning_rate": 0.1}, "ftrl has one learning rate for all weights"),
-        ({"optimizer": "ftrl", "schedule": "cosine"}, "ftrl lowers each weight's rate by itself"),
-        ({"optimizer": "ftrl", "warmup_steps": 5}, "ftrl lowers each weight's rate by itself"),
+        ({"optimizer": "ftrl", "schedule": "cosine"}, "ftrl adapts each weight's learning rate"),
+        ({"optimizer": "ftrl", "warmup_steps": 5}, "ftrl adapts each weight's learning rate"),
         ({"schedule": "plateau", "patience": 2, "plateau_patience": 2}, "plateau_patience: must be below"),
         ({"precision": "fp16"}, "training.precision"),
         ({"monitor": "accuracy"}, "training.monitor"),
         ({"warmup_steps": -1}, "training.warmup_steps"),
     ],
 )
-def test_settings_of_training_that_do_not_fit_together_are_named(changes, told):
-    assert told in mistakes_of("lr", training={**TRAINING, **changes})
+def test_inconsistent_training_settings_are_named(changes, message):
+    assert message in errors_of("lr", training={**TRAINING, **changes})
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("seed", -1), ("learning_rate", 0), ("learning_rate", float("inf")), ("batch_size", 0)]
 )
-def test_training_settings_no_worker_could_use_are_refused(key, value):
-    assert f"training.{key}" in mistakes_of("lr", training={**TRAINING, key: value})
+def test_training_settings_out_of_range_are_rejected(key, value):
+    assert f"training.{key}" in errors_of("lr", training={**TRAINING, key: value})
 
 
-def test_batch_norm_with_hardly_a_batch_is_refused():
-    told = mistakes_of("deepfm", deep={"batch_norm": True}, training={**TRAINING, "batch_size": 2})
-    assert "batch_norm needs at least 4" in told
+def test_batch_norm_with_a_tiny_batch_is_rejected():
+    message = errors_of("deepfm", deep={"batch_norm": True}, training={**TRAINING, "batch_size": 2})
+    assert "batch_norm needs at least 4" in message
 
 
-def test_a_plateau_may_be_waited_for_where_nothing_stops_early():
+def test_plateau_patience_may_exceed_patience_without_early_stopping():
     TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, schedule="plateau", keep="last")
     with pytest.raises(ValueError, match="must be below patience"):
         TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, schedule="plateau")
 
 
-def test_a_seed_is_one_that_torch_takes():
+def test_a_seed_must_be_accepted_by_torch():
     with pytest.raises(ValueError, match="seed"):
         TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, seed=10**20)

@@ -1,4 +1,4 @@
-"""Work shared out to tasks: two a slot at least, and as many on each slot."""
+"""Distribution of indices over tasks: at least two tasks per slot, and equally many on each slot."""
 
 from itertools import chain
 
@@ -8,16 +8,16 @@ from deepfm.spark.index_frame import index_frame
 
 
 @pytest.mark.parametrize(
-    ("num_pieces", "wanted", "num_tasks"),
+    ("num_items", "min_tasks", "num_tasks"),
     [(70, 9, 10), (70, 0, 4), (3, 9, 3), (1, 0, 1), (100, 10, 10)],
 )
-def test_tasks_fill_two_slots_in_whole_rounds(spark, num_pieces, wanted, num_tasks):
+def test_tasks_fill_all_slots_in_complete_rounds(spark, num_items, min_tasks, num_tasks):
     assert spark.sparkContext.defaultParallelism == 2
-    places = index_frame(spark, num_pieces, wanted).rdd.map(lambda row: row.id).glom().collect()
-    assert len(places) == num_tasks
-    assert list(chain.from_iterable(places)) == list(range(num_pieces))
-    assert max(map(len, places)) - min(map(len, places)) <= 1
+    indices = index_frame(spark, num_items, min_tasks).rdd.map(lambda row: row.id).glom().collect()
+    assert len(indices) == num_tasks
+    assert list(chain.from_iterable(indices)) == list(range(num_items))
+    assert max(map(len, indices)) - min(map(len, indices)) <= 1
 
 
-def test_no_piece_is_no_work(spark):
+def test_no_items_give_no_rows(spark):
     assert index_frame(spark, 0).collect() == []

@@ -61,7 +61,7 @@ class LogFindings:
     counts: RowCounts
     num_values: dict[int, int]  # by field: distinct values of the training rows
     examples: dict[str, list[str]]  # see `rejected_examples`
-    num_cut: dict[int, int]  # by field, a list: see Survey.num_cut
+    num_truncated: dict[int, int]  # by field, a list: see Survey.num_truncated
 
 
 def rejected_examples(rejected: DataFrame) -> dict[str, list[str]]:
@@ -93,7 +93,7 @@ def profile_dataset(
             index,
             sums[sums["field"] == index],
             log.num_values.get(index),
-            log.num_cut.get(index, 0) / num_train,
+            log.num_truncated.get(index, 0) / num_train,
         )
         for index in range(len(manifest.fields))
     ]

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from deepfm.experiments.compare.plan import Comparison
 from deepfm.experiments.train_run import TrainingSite, run_parameters
 from deepfm.launch.job_spec import TrainJob
-from deepfm.lock import lock_file, locked
+from deepfm.lock import exclusive_lock, lock_file
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
 from deepfm.tracking.store import MlflowStore
@@ -60,7 +60,9 @@ def locked_comparison(
     content = json.dumps([store.uri, experiment, comparison.key])
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     description = f"the comparison of these models in experiment {experiment}"
-    return locked(lock_file(work_url, f"comparison_{name}"), description, "choose another --experiment")
+    return exclusive_lock(
+        lock_file(work_url, f"comparison_{name}"), description, "choose another --experiment"
+    )
 
 
 def train_models(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[Run, list[ModelResult]]]:

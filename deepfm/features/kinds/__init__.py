@@ -1,1 +1,1 @@
-"""Kinds of fields: how a raw value of each becomes ids or a number."""
+"""Kinds of fields: conversion of raw values to ids or numbers."""

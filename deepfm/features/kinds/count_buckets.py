@@ -1,4 +1,4 @@
-"""Counts -> buckets: floor(log(x)^2) above 2, as Criteo's contest winners did; 0 to 2 and negatives apart."""
+"""Bucketing of counts: floor(log(x)^2) above 2, as used by Criteo's contest winners; else one by one."""
 
 from decimal import ROUND_CEILING, Decimal, localcontext
 
@@ -6,15 +6,15 @@ import numpy as np
 import pyarrow as pa
 
 NEGATIVE_BUCKET = -1
-#: Buckets of x > 2 start here: 0, 1 and 2 keep a bucket each (log(3)^2 = 1.2 would else meet x = 1).
+#: Buckets of x > 2 start here: 0, 1 and 2 have a bucket each (log(3)^2 = 1.2 would collide with x = 1).
 FIRST_LOG_BUCKET = 3
 
 
 def _thresholds() -> np.ndarray:
-    """The smallest integer x with log(x)^2 >= k, that is ceil(exp(sqrt(k))), for k = 2, 3, … up to 2^63.
+    """Smallest integers x with log(x)^2 >= k, that is ceil(exp(sqrt(k))), for k = 2, 3, … up to 2^63.
 
-    Comparing integers with these gives every machine the same bucket; a floating-point log may differ in
-    its last bit from one processor to the next.
+    Comparing with these integers gives the same bucket on every machine; a floating-point log may differ in
+    its last bit between processors.
     """
     limits = []
     with localcontext() as context:
@@ -33,7 +33,7 @@ _LIMITS = _thresholds()
 def count_buckets(counts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """(n,) int64 counts without nulls -> (n,) int64 buckets.
 
-    x < 0 -> -1; 0, 1, 2 -> itself; x > 2 -> floor(log(x)^2) + 2, which is 3 for x = 3 and 4 and at most 1908.
+    x < 0 -> -1; 0, 1, 2 -> x; x > 2 -> floor(log(x)^2) + 2, which is 3 for x = 3 and 4 and at most 1908.
     """
     values = np.asarray(counts, dtype=np.int64)
     buckets = FIRST_LOG_BUCKET + np.searchsorted(_LIMITS, values, side="right")
@@ -41,5 +41,5 @@ def count_buckets(counts: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def bucket_start(bucket: int) -> int:
-    """The smallest count of a bucket (the largest of the negatives)."""
+    """Smallest count of a bucket (for negatives: the largest)."""
     return bucket if bucket <= FIRST_LOG_BUCKET else int(_LIMITS[bucket - FIRST_LOG_BUCKET - 1])

@@ -1,7 +1,7 @@
 """Crossed fields: the ids of several fields of an impression -> one id, by a hash.
 
-From ids and not from raw values: what is missing, unknown or rare in a part stays so in the cross, mixing
-integers is cheap, and there is nothing to learn or keep, so training and scoring cannot differ.
+Ids are hashed rather than raw values: values that are missing, unknown or rare stay so in the cross, mixing
+integers is cheap, and nothing is fitted or stored, so training and scoring cannot differ.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ def cross_ids(parts: Sequence[np.ndarray], buckets: int) -> np.ndarray:
 
 
 def splitmix64(state: np.ndarray) -> np.ndarray:
-    """(n,) uint64 -> (n,) uint64, one to one (Steele, Lea and Flood 2014, fig. 17 with Vigna's constants).
+    """(n,) uint64 -> (n,) uint64, bijective (Steele, Lea and Flood 2014, fig. 17 with Vigna's constants).
 
-    Models hold what was learnt about its results: another mix would give every weight to other features.
+    Trained models depend on the results: another function would assign every weight to other features.
     """
     z = state + _STEP
     z = (z ^ (z >> np.uint64(30))) * _FIRST

@@ -1,4 +1,4 @@
-"""Text -> one of N buckets by a hash: the same on every machine and for ever, with nothing to learn."""
+"""Hashing of text to buckets, equal on every machine and in every version; nothing is fitted."""
 
 from hashlib import blake2b
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 def text_buckets(texts: pa.Array | pa.ChunkedArray, num_buckets: int) -> np.ndarray:
     """(n,) strings -> (n,) int32 from 0 to `num_buckets` - 1, 0 for null.
 
-    A text is hashed once, however often it is there: what a batch costs are its distinct values.
+    Each distinct text is hashed once.
     """
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
@@ -23,6 +23,6 @@ def text_buckets(texts: pa.Array | pa.ChunkedArray, num_buckets: int) -> np.ndar
 def hash64(text: str) -> int:
     """64 bits of BLAKE2b (RFC 7693) of the text in UTF-8, as an unsigned little-endian number.
 
-    Models hold what was learnt about its results: another hash would give every weight to other values.
+    Trained models depend on the results: another hash would assign every weight to other values.
     """
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")

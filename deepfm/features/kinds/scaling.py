@@ -1,4 +1,4 @@
-"""Fields that enter a model by value: their moments on the training days, and what these make of a number."""
+"""Standardization of value fields by their mean and standard deviation on the training days."""
 
 import math
 from dataclasses import dataclass
@@ -8,30 +8,30 @@ import pyarrow as pa
 
 from deepfm.fields import FieldSet, Scale
 
-#: Squares of numbers beyond it would overflow a sum.
+#: Squares of larger numbers would overflow a sum.
 _MAX_NUMBER = 1e100
-#: Standard deviations from the mean at most: one wild number must not overflow a model's products (float32).
+#: Maximum standard deviations from the mean: an outlier must not overflow a model's products (float32).
 MAX_X = 1e6
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of some numbers: how many, their mean, and the sum of their squared deviations from it."""
+    """Count, mean, and sum of squared deviations from the mean."""
 
     num: int = 0
     mean: float = 0.0
     m2: float = 0.0
 
     @classmethod
-    def of(cls, numbers: np.ndarray) -> "Moments":
-        """Of (n,) float64."""
+    def from_array(cls, numbers: np.ndarray) -> "Moments":
+        """Compute the moments of (n,) float64."""
         if not len(numbers):
             return cls()
         mean = float(numbers.mean())
         return cls(len(numbers), mean, float(np.square(numbers - mean).sum()))
 
-    def merged(self, other: "Moments") -> "Moments":
-        """Of both together (Chan, Golub and LeVeque 1979): never a difference of two large sums."""
+    def merge(self, other: "Moments") -> "Moments":
+        """Combine both (Chan, Golub and LeVeque 1979), without a difference of two large sums."""
         if not other.num:
             return self
         num, delta = self.num + other.num, other.mean - self.mean
@@ -48,48 +48,49 @@ class Scaling:
 
     @classmethod
     def fit(cls, moments: Moments) -> "Scaling":
-        """Both rounded, so that the order in which partitions are added does not show.
+        """Compute mean and standard deviation, rounded so that the merge order of partitions has no effect.
 
-        They are rounded at the 6th digit of the standard deviation, not each at its own: of a mean near 0
-        all digits come from that order, and of one far from 0 all values may share the first 6. Beyond the
-        mean's 12th digit the deviation is the order's too. A constant field is divided by 1.
+        Both are rounded at the 6th digit of the standard deviation: for a mean near 0 all digits are rounding
+        errors, and for a mean far from 0 all values may share the first 6 digits. Digits of the deviation
+        beyond the mean's 12th digit are rounding errors too. The divisor of a constant field is 1.
         """
         if not moments.num:
             return cls()
         std = math.sqrt(moments.m2 / moments.num)
         digits = f"{max(std, 1e-6 * abs(moments.mean)):.5e}"  # such as 8.16497e-01
-        place = 5 - int(digits.partition("e")[2])
-        # + 0.0: no -0.0, which is equal to 0.0 but not written as it is.
-        return cls(round(moments.mean, place) + 0.0, round(std, place) or 1.0)
+        decimals = 5 - int(digits.partition("e")[2])
+        # + 0.0 turns -0.0 into 0.0: equal, but with another text form.
+        return cls(round(moments.mean, decimals) + 0.0, round(std, decimals) or 1.0)
 
     def apply(self, numbers: np.ndarray, scale: Scale) -> np.ndarray:
-        """(n,) float64, nan where missing -> (n,) float32 x, nan where missing."""
-        x = (on_scale(numbers, scale) - self.mean) / self.std
+        """(n,) float64, NaN if missing -> (n,) float32 x, NaN if missing."""
+        x = (apply_scale(numbers, scale) - self.mean) / self.std
         return np.clip(x, -MAX_X, MAX_X).astype(np.float32)
 
-    def number_at(self, x: float, scale: Scale) -> float:
-        """The number that `apply` makes x of."""
+    def inverse(self, x: float, scale: Scale) -> float:
+        """Compute the number that `apply` maps to x."""
         number = self.mean + self.std * x
         return float(np.sign(number) * np.expm1(np.abs(number))) if scale == "log" else number
 
 
-def on_scale(numbers: np.ndarray, scale: Scale) -> np.ndarray:
-    """(n,) float64 -> (n,) float64, what is then standardised: themselves, or sign(x) log(1 + |x|)."""
+def apply_scale(numbers: np.ndarray, scale: Scale) -> np.ndarray:
+    """(n,) float64 -> (n,) float64 to standardize: unchanged, or sign(x) log(1 + |x|)."""
     if scale == "log":
         return np.sign(numbers) * np.log1p(np.abs(numbers))
     return np.clip(numbers, -_MAX_NUMBER, _MAX_NUMBER)
 
 
 class FieldMoments:
-    """Moments of every field that enters by value, batch by batch, on the field's scale."""
+    """Moments of every value field over batches, on the field's scale."""
 
     def __init__(self, fields: FieldSet):
         self._fields = fields
-        self.by_index = {at: Moments() for at, is_value in enumerate(fields.are_values) if is_value}
+        self.by_index = {index: Moments() for index, is_value in enumerate(fields.are_values) if is_value}
 
-    def add(self, raw: pa.Table) -> None:
-        """Take in the typed columns of a batch (see parse.ParsedRows.raw); missing values do not count."""
-        for at, moments in self.by_index.items():
-            field = self._fields[at]
+    def update(self, raw: pa.Table) -> None:
+        """Add the typed columns of a batch (see parse.ParsedRows.raw). Missing values do not count."""
+        for index, moments in self.by_index.items():
+            field = self._fields[index]
             numbers = raw.column(field.name).drop_null().to_numpy()
-            self.by_index[at] = moments.merged(Moments.of(on_scale(numbers, field.scale)))
+            batch = Moments.from_array(apply_scale(numbers, field.scale))
+            self.by_index[index] = moments.merge(batch)

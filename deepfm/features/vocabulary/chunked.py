@@ -1,7 +1,8 @@
-"""A vocabulary whose values no process holds: in pieces in the scratch folder of the build that learnt it."""
+"""A vocabulary too large for one process: chunks in the scratch folder of the build that fitted it."""
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -9,17 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.click_log.lists import first_values
-from deepfm.features.dictionary import dictionary_encoded
+from deepfm.features.dictionary import dictionary_encode
 from deepfm.features.kinds.scaling import Scaling
 from deepfm.features.vocabulary.stored import Header, VocabularyChunk, write_vocabulary
 from deepfm.features.vocabulary.vocabulary import Vocabulary, VocabularySubset
 from deepfm.fields import Field, FieldSet
 from deepfm.spark.scratch import read_table
 
-#: Of a category or list with more known values only so many, the first ones, are held.
-NUM_HELD = 4096
-#: Tables whose distinct values are held before those they share are brought together.
-_HELD_APART = 8
+#: Known values that are kept in memory per category or list: the first ones.
+NUM_CACHED_VALUES = 4096
+#: Number of tables whose distinct values are buffered before they are merged.
+_MAX_UNMERGED_TABLES = 8
 
 
 @dataclass(frozen=True)
@@ -27,33 +28,33 @@ class StoredChunk:
     """A table (value, num) of consecutive known values of a field."""
 
     field: int  # index
-    start: int  # how many known values of the field come before
+    start: int  # number of known values of the field before it
     name: str  # in the scratch folder
 
 
 @dataclass
 class ChunkedVocabulary:
-    """In the place of a Vocabulary while a dataset is built; `values` are each field's first ones."""
+    """Replacement for Vocabulary while a dataset is built; `values` are the first values of each field."""
 
     header: Header
     scratch_url: str
-    pieces: tuple[StoredChunk, ...]  # in the order of fields and ids
-    values: list[pa.Array] = field(init=False)
+    chunks: tuple[StoredChunk, ...]  # in the order of fields and ids
+    values: list[pa.Array] = dataclasses.field(init=False)
 
     def __post_init__(self):
-        held: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in self.header.fields]
-        for piece in self.pieces:
-            # All of a count's: they are few, and rows do not hold their texts, which are buckets.
-            if self.fields[piece.field].kind == "count":
-                held[piece.field].append(self._read(piece).values)
-            elif piece.start == 0:
-                held[piece.field].append(self._read(piece).values.slice(0, NUM_HELD))
-        self.values = [pa.concat_arrays(parts) for parts in held]
+        cached: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in self.header.fields]
+        for chunk in self.chunks:
+            # Counts need all values: they are few, and rows hold counts, not the texts of the buckets.
+            if self.fields[chunk.field].kind == "count":
+                cached[chunk.field].append(self._read(chunk).values)
+            elif chunk.start == 0:
+                cached[chunk.field].append(self._read(chunk).values.slice(0, NUM_CACHED_VALUES))
+        self.values = [pa.concat_arrays(parts) for parts in cached]
 
     @cached_property
     def fingerprint(self) -> str:
-        """As a Vocabulary's; all pieces are read for it, once."""
-        return self.header.fingerprint(map(self._read, self.pieces))
+        """Fingerprint of the equal Vocabulary; reads all chunks once."""
+        return self.header.fingerprint(map(self._read, self.chunks))
 
     @property
     def fields(self) -> FieldSet:
@@ -72,55 +73,55 @@ class ChunkedVocabulary:
         return self.header.boundaries
 
     def save(self, folder_url: str) -> None:
-        """Write the files that Vocabulary.save writes, byte for byte."""
-        write_vocabulary(folder_url, self.header, self.fingerprint, map(self._read, self.pieces))
+        """Write the same files as Vocabulary.save, byte for byte."""
+        write_vocabulary(folder_url, self.header, self.fingerprint, map(self._read, self.chunks))
 
-    def part(self, tables: Iterable[pa.Table]) -> VocabularySubset:
-        """What the values of some rows (see parse.ParsedRows.raw) need; reads a piece at a time."""
-        cut = [
-            (index, of_field)
-            for index, of_field in enumerate(self.fields)
+    def subset(self, tables: Iterable[pa.Table]) -> VocabularySubset:
+        """Select the values that some rows (see parse.ParsedRows.raw) need, reading one chunk at a time."""
+        incomplete = [
+            (index, field)
+            for index, field in enumerate(self.fields)
             if self.header.num_known[index] > len(self.values[index])
         ]
-        distinct = _distinct(tables, [of_field for _, of_field in cut]) if cut else {}
+        distinct = _distinct_values(tables, [field for _, field in incomplete]) if incomplete else {}
         values, ids = list(self.values), {}
-        for index, of_field in cut:
-            texts = distinct[of_field.name]
-            places = np.full(len(texts), -1, np.int64)
-            for piece in self.pieces:
-                if piece.field == index:
-                    known = self._read(piece).values
-                    found = pc.index_in(known, value_set=texts)
-                    is_found = np.asarray(found.is_valid())
-                    places[np.asarray(found.drop_null())] = piece.start + np.flatnonzero(is_found)
-            values[index] = texts.filter(pa.array(places >= 0))
-            ids[of_field.name] = (of_field.first_known_id + places[places >= 0]).astype(np.int32)
+        for index, field in incomplete:
+            texts = distinct[field.name]
+            positions = np.full(len(texts), -1, np.int64)
+            for chunk in self.chunks:
+                if chunk.field == index:
+                    known = self._read(chunk).values
+                    matches = pc.index_in(known, value_set=texts)
+                    is_match = np.asarray(matches.is_valid())
+                    positions[np.asarray(matches.drop_null())] = chunk.start + np.flatnonzero(is_match)
+            values[index] = texts.filter(pa.array(positions >= 0))
+            ids[field.name] = (field.first_known_id + positions[positions >= 0]).astype(np.int32)
         return VocabularySubset(self.fields, values, ids, self.scalings, self.boundaries)
 
-    def whole(self) -> Vocabulary:
-        """All of it in this process."""
-        return Vocabulary.from_chunks(self.header, map(self._read, self.pieces))
+    def to_vocabulary(self) -> Vocabulary:
+        """Load all values into this process."""
+        return Vocabulary.from_chunks(self.header, map(self._read, self.chunks))
 
-    def _read(self, piece: StoredChunk) -> VocabularyChunk:
-        table = read_table(self.scratch_url, piece.name).combine_chunks()
+    def _read(self, chunk: StoredChunk) -> VocabularyChunk:
+        table = read_table(self.scratch_url, chunk.name).combine_chunks()
         values, counts = (table.column(name).combine_chunks() for name in ("value", "num"))
-        return VocabularyChunk(piece.field, piece.start, values, counts)
+        return VocabularyChunk(chunk.field, chunk.start, values, counts)
 
 
-#: What a dataset is built with.
+#: The vocabulary of a build, in memory or chunked.
 AnyVocabulary = Vocabulary | ChunkedVocabulary
 
 
-def _distinct(tables: Iterable[pa.Table], fields: list[Field]) -> dict[str, pa.Array]:
-    """By field the distinct values in its columns."""
+def _distinct_values(tables: Iterable[pa.Table], fields: list[Field]) -> dict[str, pa.Array]:
+    """Distinct values of each field's column."""
     parts: dict[str, list[pa.Array]] = {field.name: [pa.array([], pa.string())] for field in fields}
     for table in tables:
-        for of_field in fields:
-            column = table.column(of_field.name)
-            if of_field.kind == "list":
-                column = first_values(column, of_field.max_values).values
-            texts = parts[of_field.name]
-            texts.append(dictionary_encoded(column).dictionary.cast(pa.string()))
-            if len(texts) > _HELD_APART:
+        for field in fields:
+            column = table.column(field.name)
+            if field.kind == "list":
+                column = first_values(column, field.max_values).values
+            texts = parts[field.name]
+            texts.append(dictionary_encode(column).dictionary.cast(pa.string()))
+            if len(texts) > _MAX_UNMERGED_TABLES:
                 texts[:] = [pc.unique(pa.chunked_array(texts))]
     return {name: pc.unique(pa.chunked_array(texts)).drop_null() for name, texts in parts.items()}

@@ -53,7 +53,7 @@ def test_values_that_are_no_numbers_or_names_are_labelled_by_their_text(base):
     ],
 )
 def test_a_wrong_parameter_is_told(name, content, told):
-    with pytest.raises(UserError, match="space.yaml: 1 mistake: ") as mistake:
+    with pytest.raises(UserError, match="space.yaml: 1 error: ") as mistake:
         space_of("tpe", **{name: content})
     assert told in str(mistake.value)
 
@@ -66,7 +66,7 @@ def test_a_grid_takes_no_range():
 @pytest.mark.parametrize(
     ("search", "content", "told"),
     [
-        ("grid", {"values": [0.1, 1.5]}, r"deep\.dropout = 1\.5: 1 mistake: deep\.dropout: .* less than 1"),
+        ("grid", {"values": [0.1, 1.5]}, r"deep\.dropout = 1\.5: 1 error: deep\.dropout: .* less than 1"),
         ("tpe", {"low": 0.0, "high": 1.5}, r"deep\.dropout = 1\.5"),
         ("grid", {"values": ["much"]}, r"deep\.dropout = much"),
     ],
@@ -81,7 +81,7 @@ def test_values_that_are_refused_only_together_are_told(base):
     alone = space_of(training__table_l2=rates, training__optimizer={"values": ["adam_dense"]})
     alone.check(base, "space.yaml")
     both = space_of(training__table_l2=rates, training__optimizer={"values": ["adam", "adam_dense"]})
-    with pytest.raises(UserError, match=r"table_l2 = 0\.1, training\.optimizer = adam: .*only optimizer"):
+    with pytest.raises(UserError, match=r"table_l2 = 0\.1, training\.optimizer = adam: .*only for optimizer"):
         both.check(base, "space.yaml")
 
 

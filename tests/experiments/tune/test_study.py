@@ -212,7 +212,7 @@ def test_a_study_of_another_plan_is_not_gone_on_with(study_of, plan_of):
 def test_a_study_is_for_one_process_at_a_time(study_of, plan_of):
     plan = plan_of({"embedding_dim": [2, 4]})
     with study_of(plan):
-        with pytest.raises(UserError, match=r"expected it to be free, found process \d+ using it"):
+        with pytest.raises(UserError, match=r"is in use by process \d+;"):
             study_of(plan).__enter__()
         with study_of(plan, "another"):
             pass

@@ -1,4 +1,4 @@
-"""Counts to buckets, against the definition floor(log(x)^2)."""
+"""Bucketing of counts, against the definition floor(log(x)^2)."""
 
 import math
 from decimal import Decimal, localcontext
@@ -18,11 +18,11 @@ def bucket(count: int) -> int:
     return int(count_buckets(pa.array([count], pa.int64()))[0])
 
 
-def test_small_counts_keep_a_bucket_each():
+def test_small_counts_have_a_bucket_each():
     assert [bucket(x) for x in (0, 1, 2)] == [0, 1, 2]
 
 
-def test_all_negative_counts_share_a_bucket_of_their_own():
+def test_all_negative_counts_share_one_bucket():
     assert {bucket(x) for x in (-1, -2, -1000, -(2**63))} == {-1}
 
 
@@ -50,8 +50,8 @@ def test_a_larger_count_never_falls_into_a_smaller_bucket(counts):
     assert (np.diff(buckets) >= 0).all()
 
 
-def test_counts_next_to_a_bucket_border_are_told_apart_where_floats_cannot():
-    border = bucket_start(1800)  # above 2^60: float64 knows one integer in 256 there
+def test_counts_next_to_a_bucket_border_are_distinguished_where_floats_cannot():
+    border = bucket_start(1800)  # above 2^60: float64 represents one integer in 256 there
     assert border > 2**60
     assert [bucket(border - 1), bucket(border)] == [1799, 1800]
 
@@ -63,6 +63,6 @@ def test_a_bucket_starts_with_its_smallest_count(number):
     assert number == -1 or bucket(start - 1) == number - 1
 
 
-def test_chunks_of_a_column_are_bucketed_as_the_whole():
+def test_a_chunked_column_is_bucketed_like_an_array():
     assert count_buckets(pa.chunked_array([[0, 5], [], [-7]], pa.int64())).tolist() == [0, 4, -1]
     assert count_buckets(pa.chunked_array([], pa.int64())).tolist() == []

@@ -1,4 +1,4 @@
-"""Crossed ids: one id a combination of the parts' ids, the same on every machine and for ever."""
+"""Crossed ids: one id per combination of the parts' ids, equal on every machine."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ def crossed(*parts, buckets=1000):
     return cross_ids([np.array(ids, np.int32) for ids in parts], buckets).tolist()
 
 
-def test_the_mix_is_splitmix64_as_published():
+def test_splitmix64_matches_the_published_results():
     # The first results of Vigna's splitmix64.c from the states 0 and 1234567, and the second of the latter.
     states = np.array([0, 1234567, (1234567 + 0x9E3779B97F4A7C15) % 2**64], np.uint64)
     assert splitmix64(states).tolist() == [0xE220A8397B1DCDAF, 6457827717110365317, 3203168211198807973]
 
 
 def mixed_by_definition(ids, buckets):
-    """With Python's integers, which never overflow."""
+    """Reference implementation with Python's integers, which never overflow."""
     state = 0
     for part in ids:
         z = (state + part + 0x9E3779B97F4A7C15) % 2**64
@@ -35,7 +35,7 @@ def test_ids_of_a_cross_follow_from_the_ids_of_its_parts(buckets):
     assert all(0 <= one < buckets for one in expected)
 
 
-def test_which_field_has_an_id_matters():
+def test_the_order_of_the_parts_matters():
     assert crossed([2], [3]) != crossed([3], [2])
     assert crossed([2], [3]) != crossed([2], [3], [0])
 
@@ -48,7 +48,7 @@ def test_combinations_spread_evenly_over_the_buckets():
     assert counts.min() > 50 and counts.max() < 150
 
 
-def test_ids_are_int32_also_of_no_rows():
+def test_ids_of_no_rows_are_int32():
     empty = np.array([], np.int32)
     assert cross_ids([empty, empty], 5).dtype == np.int32
     assert crossed([], []) == []

@@ -1,4 +1,4 @@
-"""Counts to a vocabulary, in the driver or by Spark: the same ids, the same bytes, night after night."""
+"""Fitting of a vocabulary on the driver or by Spark: same ids, same bytes, also when it grows day by day."""
 
 from itertools import pairwise
 
@@ -11,11 +11,7 @@ from deepfm.features.counting import COUNTS
 from deepfm.features.encode import Encoder
 from deepfm.features.kinds.scaling import Moments
 from deepfm.features.statistics import LogStatistics, RowCounts
-from deepfm.features.vocabulary import chunked as large_vocabulary
-from deepfm.features.vocabulary import fit as learn_module
-from deepfm.features.vocabulary import fit_spark as fit_vocabulary_on_spark
-from deepfm.features.vocabulary import stored as vocabulary_file
-from deepfm.features.vocabulary import vocabulary
+from deepfm.features.vocabulary import chunked, fit, fit_spark, stored, vocabulary
 from deepfm.features.vocabulary.chunked import ChunkedVocabulary
 from deepfm.features.vocabulary.fit import fit_vocabulary
 from deepfm.features.vocabulary.rare_values import rare_tables, write_rare
@@ -35,19 +31,19 @@ FIELDS = FieldSet(
         Field(name="none", kind="category"),
     ]
 )
-NIGHTS = 3
+NUM_DAYS = 3
 
 
-def counts_of(night):
-    """(field, value, num), some values in several of three tables; every night has some of its own."""
-    random = np.random.default_rng(night)
+def counts_of_day(day):
+    """(field, value, num) in three tables that share some values; every day has some new values."""
+    random = np.random.default_rng(day)
     tables = []
     for _ in range(3):
         rows = [
             (0, str(bucket), int(random.integers(1, 4))) for bucket in random.choice(30, 12, replace=False)
         ]
         for field, name in ((1, "c"), (2, "é"), (5, "t")):
-            values = random.choice(40, 25, replace=False) + 10 * night
+            values = random.choice(40, 25, replace=False) + 10 * day
             rows += [(field, f"{name}{value}", int(random.integers(1, 4))) for value in values]
         rows += [(3, f"{number}.000e+00", 1) for number in random.choice(9, 5, replace=False) + 1]
         tables.append(
@@ -56,35 +52,35 @@ def counts_of(night):
     return tables
 
 
-def learn_nights(spark, folder, most):
-    """What so many counts at the most on the driver leave of each night, each grown from the one before."""
-    old, nights = None, []
-    for night in range(NIGHTS):
-        url = f"file://{folder}/{most}-{night}"
-        (folder / f"{most}-{night}").mkdir()
-        counted = {write_table(url, table): table.num_rows for table in counts_of(night)}
-        moments = {4: Moments(4, 2.0 + night, 16.0)}
-        found = LogStatistics(url, RowCounts({}, {}), moments, {}, (), counted, ())
+def fit_days(spark, folder, max_counts_on_driver):
+    """Fit each day, growing from the day before: [(url, fitted)]."""
+    old, days = None, []
+    for day in range(NUM_DAYS):
+        url = f"file://{folder}/{max_counts_on_driver}-{day}"
+        (folder / f"{max_counts_on_driver}-{day}").mkdir()
+        count_tables = {write_table(url, table): table.num_rows for table in counts_of_day(day)}
+        moments = {4: Moments(4, 2.0 + day, 16.0)}
+        stats = LogStatistics(url, RowCounts({}, {}), moments, {}, (), count_tables, ())
         with pytest.MonkeyPatch.context() as patch:
-            # Several pieces a field, and more values than are held.
-            for module in (vocabulary_file, vocabulary, fit_vocabulary_on_spark):
+            # Several chunks per field, and more values than are cached.
+            for module in (stored, vocabulary, fit_spark):
                 patch.setattr(module, "CHUNK_SIZE", 7)
-            patch.setattr(large_vocabulary, "NUM_HELD", 4)
-            patch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", most)
-            learnt = fit_vocabulary(spark, found, FIELDS, old)
-            learnt.vocabulary.save(url)
-            write_rare(url, learnt.rare)
+            patch.setattr(chunked, "NUM_CACHED_VALUES", 4)
+            patch.setattr(fit, "MAX_COUNTS_ON_DRIVER", max_counts_on_driver)
+            fitted = fit_vocabulary(spark, stats, FIELDS, old)
+            fitted.vocabulary.save(url)
+            write_rare(url, fitted.rare)
         old = open_stored_vocabulary(url)
         old.check()
-        nights.append((url, learnt))
-    return nights
+        days.append((url, fitted))
+    return days
 
 
 @pytest.fixture(scope="module")
 def both(spark, tmp_path_factory):
-    """Of each night (by the driver, by Spark): (url, learnt)."""
-    folder = tmp_path_factory.mktemp("learn")
-    return list(zip(learn_nights(spark, folder, 10_000), learn_nights(spark, folder, 0), strict=True))
+    """For each day the results of driver and Spark: ((url, fitted), (url, fitted))."""
+    folder = tmp_path_factory.mktemp("fit")
+    return list(zip(fit_days(spark, folder, 10_000), fit_days(spark, folder, 0), strict=True))
 
 
 def files(url):
@@ -92,7 +88,7 @@ def files(url):
     return {name: open(f"{url.removeprefix('file://')}/{name}", "rb").read() for name in names}
 
 
-def test_spark_learns_what_the_driver_learns_byte_for_byte_and_night_after_night(both):
+def test_spark_and_driver_write_the_same_bytes_every_day(both):
     for (url, by_driver), (spark_url, by_spark) in both:
         assert isinstance(by_driver.vocabulary, Vocabulary)
         assert isinstance(by_spark.vocabulary, ChunkedVocabulary)
@@ -100,23 +96,23 @@ def test_spark_learns_what_the_driver_learns_byte_for_byte_and_night_after_night
         assert by_spark.num_values == by_driver.num_values
         assert by_spark.vocabulary.num_ids == by_driver.vocabulary.num_ids
         assert by_spark.vocabulary.fingerprint == by_driver.vocabulary.fingerprint
-    # Each kind of value was there.
+    # The data covers rare values and boundaries.
     assert sum(table.num_rows for table in rare_tables(both[-1][0][0])) > 0
     assert both[0][0][1].vocabulary.boundaries["Q"]
-    for (url, _), (next_url, _) in pairwise(night for night, _ in both):
+    for (url, _), (next_url, _) in pairwise(driver for driver, _ in both):
         before, after = Vocabulary.load(url), Vocabulary.load(next_url)
         assert len(after.values[1]) > len(before.values[1])
 
 
-def test_a_large_vocabulary_holds_counts_and_the_first_values_of_a_field(both):
+def test_a_chunked_vocabulary_caches_counts_and_the_first_values_of_each_field(both):
     for (_, by_driver), (_, by_spark) in both:
         counts, *others = zip(by_spark.vocabulary.values, by_driver.vocabulary.values, strict=True)
         assert counts[0].equals(counts[1])
-        for held, known in others:
-            assert held.to_pylist() == known.to_pylist()[:4]
+        for cached, known in others:
+            assert cached.to_pylist() == known.to_pylist()[:4]
 
 
-def test_rows_get_the_same_ids_from_the_part_that_they_need(both):
+def test_rows_get_the_same_ids_from_a_subset_of_the_vocabulary(both):
     random = np.random.default_rng(1)
     texts = [[f"{name}{value}" for value in random.integers(0, 80, 50)] for name in ("c", "é", "t")]
     raw = pa.table(
@@ -134,41 +130,42 @@ def test_rows_get_the_same_ids_from_the_part_that_they_need(both):
     )
     for (_, by_driver), (_, by_spark) in both:
         expected = Encoder(by_driver.vocabulary).encode(raw)
-        # Looked up for the rows of several tables together.
-        part = by_spark.vocabulary.part(iter([raw.slice(0, 20), raw.slice(20)]))
-        for column, column_expected in zip(Encoder(part).encode(raw), expected, strict=True):
+        # One subset for the rows of several tables.
+        subset = by_spark.vocabulary.subset(iter([raw.slice(0, 20), raw.slice(20)]))
+        for column, column_expected in zip(Encoder(subset).encode(raw), expected, strict=True):
             np.testing.assert_array_equal(column, column_expected)
         assert len(np.unique(expected[1])) > 5
 
 
-def test_where_few_of_many_counts_are_known_the_vocabulary_is_held_whole(spark, tmp_path, monkeypatch):
+def test_a_vocabulary_with_few_known_values_is_loaded_into_memory(spark, tmp_path, monkeypatch):
     url = f"file://{tmp_path}"
-    counted = {write_table(url, table): table.num_rows for table in counts_of(0)}
-    found = LogStatistics(url, RowCounts({}, {}), {}, {}, (), counted, ())
-    expected = fit_vocabulary(spark, found, FIELDS, None).vocabulary
-    monkeypatch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", sum(counted.values()) - 1)
-    found_by_spark = fit_vocabulary(spark, found, FIELDS, None).vocabulary
-    assert isinstance(found_by_spark, Vocabulary)
-    assert found_by_spark.fingerprint == expected.fingerprint
-    assert [nums.to_pylist() for nums in found_by_spark.counts] == [
-        nums.to_pylist() for nums in expected.counts
+    count_tables = {write_table(url, table): table.num_rows for table in counts_of_day(0)}
+    stats = LogStatistics(url, RowCounts({}, {}), {}, {}, (), count_tables, ())
+    expected = fit_vocabulary(spark, stats, FIELDS, None).vocabulary
+    monkeypatch.setattr(fit, "MAX_COUNTS_ON_DRIVER", sum(count_tables.values()) - 1)
+    fitted_by_spark = fit_vocabulary(spark, stats, FIELDS, None).vocabulary
+    assert isinstance(fitted_by_spark, Vocabulary)
+    assert fitted_by_spark.fingerprint == expected.fingerprint
+    assert [counts.to_pylist() for counts in fitted_by_spark.counts] == [
+        counts.to_pylist() for counts in expected.counts
     ]
 
 
-def test_more_text_than_a_field_can_hold_is_told(spark, tmp_path, monkeypatch):
+def test_more_text_than_an_arrow_array_can_hold_is_an_error(spark, tmp_path, monkeypatch):
     url = f"file://{tmp_path}"
-    counted = {write_table(url, table): table.num_rows for table in counts_of(0)}
-    monkeypatch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", 0)
-    monkeypatch.setattr(fit_vocabulary_on_spark, "MAX_TEXT_BYTES", 100)
+    count_tables = {write_table(url, table): table.num_rows for table in counts_of_day(0)}
+    monkeypatch.setattr(fit, "MAX_COUNTS_ON_DRIVER", 0)
+    monkeypatch.setattr(fit_spark, "MAX_TEXT_BYTES", 100)
+    stats = LogStatistics(url, RowCounts({}, {}), {}, {}, (), count_tables, ())
     with pytest.raises(
         UserError, match="field T: expected at most 100 bytes of known values, found 107; raise"
     ):
-        fit_vocabulary(spark, LogStatistics(url, RowCounts({}, {}), {}, {}, (), counted, ()), FIELDS, None)
+        fit_vocabulary(spark, stats, FIELDS, None)
 
 
-def test_a_log_that_counts_nothing_has_an_empty_vocabulary(spark, tmp_path, monkeypatch):
-    monkeypatch.setattr(learn_module, "MAX_COUNTS_ON_DRIVER", -1)
-    found = LogStatistics(f"file://{tmp_path}", RowCounts({}, {}), {}, {}, (), {}, ())
-    learnt = fit_vocabulary(spark, found, FIELDS, None)
-    assert learnt.vocabulary.num_ids == Vocabulary.fit(FIELDS, COUNTS.empty_table()).num_ids
-    assert (list(learnt.rare), learnt.num_values) == ([], {})
+def test_a_log_without_counts_has_an_empty_vocabulary(spark, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "MAX_COUNTS_ON_DRIVER", -1)
+    stats = LogStatistics(f"file://{tmp_path}", RowCounts({}, {}), {}, {}, (), {}, ())
+    fitted = fit_vocabulary(spark, stats, FIELDS, None)
+    assert fitted.vocabulary.num_ids == Vocabulary.fit(FIELDS, COUNTS.empty_table()).num_ids
+    assert (list(fitted.rare), fitted.num_values) == ([], {})

@@ -1,4 +1,4 @@
-"""A vocabulary that grows: no id ever moves, counts carry over, and each new id knows what it was before."""
+"""Growing vocabularies: ids never change, counts accumulate, and each new id has a start id."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.errors import UserError
-from deepfm.features.counting import summed
+from deepfm.features.counting import sum_counts
 from deepfm.features.encode import Encoder
 from deepfm.features.kinds.hashing import hash64
 from deepfm.features.kinds.scaling import Moments
@@ -19,22 +19,24 @@ from deepfm.fields import Field, FieldSet
 C = Field(name="C", kind="category", min_count=2)
 
 
-def counts(*by_field):
-    rows = [(at, value, num) for at, of_field in enumerate(by_field) for value, num in of_field.items()]
+def counts(*field_counts):
+    rows = [
+        (index, value, num) for index, by_value in enumerate(field_counts) for value, num in by_value.items()
+    ]
     columns = list(zip(*rows, strict=True)) or [[], [], []]
     kinds = (pa.int32(), pa.string(), pa.int64())
     names = ("field", "value", "num")
     return pa.table({n: pa.array(c, k) for n, c, k in zip(names, columns, kinds, strict=True)})
 
 
-def nights(field, *by_night):
-    """The vocabularies of nights that grow one after the other."""
+def grow(field, *daily_counts):
+    """Fit the vocabularies of consecutive days, each growing from the one before."""
     vocabularies, rare = [], counts()
-    for of_night in by_night:
-        of_all = summed([counts(of_night), rare])
+    for day_counts in daily_counts:
+        all_counts = sum_counts([counts(day_counts), rare])
         old = vocabularies[-1] if vocabularies else None
-        vocabularies.append(Vocabulary.fit(FieldSet([field]), of_all, old=old))
-        rare = vocabularies[-1].rare(of_all)
+        vocabularies.append(Vocabulary.fit(FieldSet([field]), all_counts, old=old))
+        rare = vocabularies[-1].rare(all_counts)
     return vocabularies
 
 
@@ -43,43 +45,45 @@ def known(vocabulary):
 
 
 def test_known_values_keep_their_ids_and_new_ones_follow_by_count():
-    _, second = nights(C, {"a": 5, "b": 3}, {"c": 2, "b": 9, "d": 4})
+    _, second = grow(C, {"a": 5, "b": 3}, {"c": 2, "b": 9, "d": 4})
     assert known(second) == {"a": 5, "b": 12, "d": 4, "c": 2}
     assert second.values[0].to_pylist() == ["a", "b", "d", "c"]
 
 
-def test_a_value_that_is_rare_every_night_becomes_known_by_the_sum_of_its_nights():
-    first, second, third = nights(Field(name="C", kind="category", min_count=3), {"a": 1}, {"a": 1}, {"a": 1})
+def test_a_value_that_is_rare_every_day_becomes_known_by_its_total_count():
+    first, second, third = grow(Field(name="C", kind="category", min_count=3), {"a": 1}, {"a": 1}, {"a": 1})
     assert (known(first), known(second), known(third)) == ({}, {}, {"a": 3})
 
 
-def test_a_known_value_that_does_not_come_any_more_stays():
-    assert known(nights(C, {"a": 2}, {"b": 7}, {})[-1]) == {"a": 2, "b": 7}
+def test_a_known_value_that_no_longer_occurs_stays_known():
+    assert known(grow(C, {"a": 2}, {"b": 7}, {})[-1]) == {"a": 2, "b": 7}
 
 
-def test_a_full_vocabulary_takes_no_more_values():
+def test_a_full_vocabulary_adds_no_values():
     bounded = Field(name="C", kind="category", max_size=2)
-    _, second, third = nights(bounded, {"a": 1}, {"b": 3, "c": 9}, {"d": 99})
+    _, second, third = grow(bounded, {"a": 1}, {"b": 3, "c": 9}, {"d": 99})
     assert known(second) == {"a": 1, "c": 9}
     assert known(third) == {"a": 1, "c": 9}
 
 
-NIGHTS = st.lists(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 4), max_size=8), max_size=5)
+DAILY_COUNTS = st.lists(
+    st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 4), max_size=8), max_size=5
+)
 
 
-@given(NIGHTS, st.integers(1, 5))
-def test_no_id_ever_moves_and_no_count_is_lost(by_night, min_count):
-    grown = nights(Field(name="C", kind="category", min_count=min_count), {}, *by_night)
-    for before, after in pairwise(grown):
+@given(DAILY_COUNTS, st.integers(1, 5))
+def test_ids_never_change_and_no_count_is_lost(daily_counts, min_count):
+    vocabularies = grow(Field(name="C", kind="category", min_count=min_count), {}, *daily_counts)
+    for before, after in pairwise(vocabularies):
         assert after.values[0].to_pylist()[: len(before.values[0])] == before.values[0].to_pylist()
     totals = {}
-    for of_night in by_night:
-        for value, num in of_night.items():
+    for day_counts in daily_counts:
+        for value, num in day_counts.items():
             totals[value] = totals.get(value, 0) + num
-    assert known(grown[-1]) == {value: num for value, num in totals.items() if num >= min_count}
+    assert known(vocabularies[-1]) == {value: num for value, num in totals.items() if num >= min_count}
 
 
-def test_what_was_learnt_of_numbers_stays():
+def test_fitted_scalings_and_boundaries_stay():
     fields = FieldSet([Field(name="V", kind="value"), Field(name="Q", kind="quantile", quantile_buckets=2)])
     quantile = {"1.000e+00": 1, "3.000e+00": 1}
     old = Vocabulary.fit(fields, counts({}, quantile), {0: Moments(2, 5.0, 8.0)})
@@ -87,10 +91,10 @@ def test_what_was_learnt_of_numbers_stays():
     assert (new.scalings, new.boundaries, new.num_ids) == (old.scalings, old.boundaries, old.num_ids)
 
 
-def test_every_id_starts_as_the_id_that_its_value_had():
+def test_every_id_starts_from_the_previous_id_of_its_value():
     field = Field(name="C", kind="category", unknown_buckets=3)
-    old, new = nights(field, {"a": 1}, {"b": 2, "c": 1})
-    # Ids 0 to 3 are missing and the unknown ones, 4 is a.
+    old, new = grow(field, {"a": 1}, {"b": 2, "c": 1})
+    # Ids 0 to 3 are missing and unknown, 4 is a.
     expected = [0, 1, 2, 3, 4, *(1 + hash64(value) % 3 for value in "bc")]
     (ids,) = previous_ids(old, new)
     assert ids.tolist() == expected
@@ -98,22 +102,22 @@ def test_every_id_starts_as_the_id_that_its_value_had():
     assert ids[Encoder(new).encode(raw)[0]].tolist() == Encoder(old).encode(raw)[0].tolist()
 
 
-def test_a_vocabulary_that_did_not_grow_from_the_other_is_refused():
-    (old,) = nights(C, {"a": 5, "b": 3})
-    (other,) = nights(C, {"a": 3, "b": 5})
-    with pytest.raises(UserError, match="ids of field C have other meanings in it; build it with --grow"):
+def test_a_vocabulary_that_did_not_grow_from_the_other_is_rejected():
+    (old,) = grow(C, {"a": 5, "b": 3})
+    (other,) = grow(C, {"a": 3, "b": 5})
+    with pytest.raises(UserError, match="field C has ids with another meaning; build it with --grow"):
         previous_ids(old, other)
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ([C, Field(name="D", kind="category")], "found new D"),
         ([Field(name="D", kind="category")], "found new D; missing C"),
         ([Field(name="C", kind="category", unknown_buckets=5)], "found changed C"),
     ],
 )
-def test_other_fields_are_told_by_name(fields, told):
-    (old,) = nights(C, {"a": 5})
-    with pytest.raises(UserError, match=told):
+def test_different_fields_are_named_in_the_error(fields, message):
+    (old,) = grow(C, {"a": 5})
+    with pytest.raises(UserError, match=message):
         previous_ids(old, Vocabulary.fit(FieldSet(fields), counts()))

@@ -1,4 +1,4 @@
-"""Vocabulary: value -> id, by count and then by value, from the training rows' counts and nothing else."""
+"""Vocabulary: value -> id, ordered by count and then by value, fitted to the training rows only."""
 
 import hashlib
 import json
@@ -20,8 +20,8 @@ FIELDS = FieldSet(
 )
 
 
-def counted(*rows):
-    """(field, value, num) rows -> the table that `fit` takes."""
+def count_table(*rows):
+    """(field, value, num) rows -> the table that `fit` expects."""
     columns = list(zip(*rows, strict=True)) or [[], [], []]
     return pa.table(
         {
@@ -33,7 +33,7 @@ def counted(*rows):
 
 
 MOMENTS = Moments(4, 2.0, 16.0)
-#: I and C, a value, a value on the log scale and a cross of five ids.
+#: I and C, a value, a value on the log scale and a cross with five ids.
 ALL_KINDS = FieldSet(
     [
         *FIELDS,
@@ -42,31 +42,31 @@ ALL_KINDS = FieldSet(
         Field(name="I_x_C", kind="cross", parts=("I", "C"), buckets=5),
     ]
 )
-COUNTS = counted((1, "b", 5), (0, "3", 4), (1, "a", 5), (1, "z", 9), (1, "once", 1), (0, "-1", 6))
+COUNTS = count_table((1, "b", 5), (0, "3", 4), (1, "a", 5), (1, "z", 9), (1, "once", 1), (0, "-1", 6))
 
 
 def known(vocabulary):
     return [values.to_pylist() for values in vocabulary.values]
 
 
-def test_the_most_frequent_value_comes_first_and_ties_go_by_value():
+def test_values_are_ordered_by_count_and_ties_by_value():
     assert known(Vocabulary.fit(FIELDS, COUNTS)) == [["-1", "3"], ["z", "a", "b"]]
 
 
-def test_ties_go_by_the_bytes_of_the_value():
+def test_ties_are_ordered_by_the_bytes_of_the_value():
     one = FieldSet([Field(name="C", kind="category")])
-    counts = counted(*[(0, value, 1) for value in ["é", "b", "Z", "a", "10", "9"]])
+    counts = count_table(*[(0, value, 1) for value in ["é", "b", "Z", "a", "10", "9"]])
     assert known(Vocabulary.fit(one, counts)) == [["10", "9", "Z", "a", "b", "é"]]
 
 
-def test_a_value_below_its_fields_min_count_is_left_out():
-    vocabulary = Vocabulary.fit(FIELDS, counted((1, "twice", 2), (1, "once", 1), (0, "7", 1)))
+def test_a_value_below_min_count_is_not_known():
+    vocabulary = Vocabulary.fit(FIELDS, count_table((1, "twice", 2), (1, "once", 1), (0, "7", 1)))
     assert known(vocabulary) == [["7"], ["twice"]]
 
 
-def test_two_ids_a_field_are_reserved():
+def test_two_ids_per_field_are_reserved():
     assert Vocabulary.fit(FIELDS, COUNTS).num_ids == (4, 5)
-    assert Vocabulary.fit(FIELDS, counted()).num_ids == (2, 2)
+    assert Vocabulary.fit(FIELDS, count_table()).num_ids == (2, 2)
 
 
 def test_a_value_has_two_ids_and_a_cross_its_buckets():
@@ -77,7 +77,7 @@ def test_a_value_has_two_ids_and_a_cross_its_buckets():
 
 def test_scalings_come_from_the_moments_of_their_fields():
     vocabulary = Vocabulary.fit(ALL_KINDS, COUNTS, {3: MOMENTS})
-    # Of V no training value was seen.
+    # V has no training value.
     assert vocabulary.scalings == {"V": Scaling(0.0, 1.0), "L": Scaling(2.0, 2.0)}
 
 
@@ -91,20 +91,20 @@ def test_ids_do_not_depend_on_the_order_of_the_counts(rows):
 @pytest.mark.parametrize(
     "other",
     [
-        Vocabulary.fit(FIELDS, counted((1, "a", 5), (1, "b", 6))),  # another order
-        Vocabulary.fit(FIELDS, counted((1, "ab", 5), (1, "", 5))),  # other borders of the same text
-        Vocabulary.fit(FIELDS, counted((1, "a", 5), (1, "b", 5), (1, "c", 5))),
-        Vocabulary.fit(FIELDS, counted((0, "1", 5), (1, "a", 5), (1, "b", 5))),
+        Vocabulary.fit(FIELDS, count_table((1, "a", 5), (1, "b", 6))),  # another order
+        Vocabulary.fit(FIELDS, count_table((1, "ab", 5), (1, "", 5))),  # same text, other value boundaries
+        Vocabulary.fit(FIELDS, count_table((1, "a", 5), (1, "b", 5), (1, "c", 5))),
+        Vocabulary.fit(FIELDS, count_table((0, "1", 5), (1, "a", 5), (1, "b", 5))),
         Vocabulary.fit(
-            FieldSet([FIELDS[0], Field(name="D", kind="category")]), counted((1, "a", 5), (1, "b", 5))
+            FieldSet([FIELDS[0], Field(name="D", kind="category")]), count_table((1, "a", 5), (1, "b", 5))
         ),
     ],
 )
-def test_whatever_decides_an_id_changes_the_fingerprint(other):
-    assert other.fingerprint != Vocabulary.fit(FIELDS, counted((1, "a", 5), (1, "b", 5))).fingerprint
+def test_everything_that_determines_an_id_changes_the_fingerprint(other):
+    assert other.fingerprint != Vocabulary.fit(FIELDS, count_table((1, "a", 5), (1, "b", 5))).fingerprint
 
 
-def of_all_kinds(*changed_fields, moments=MOMENTS):
+def fit_all_kinds(*changed_fields, moments=MOMENTS):
     fields = [{field.name: field for field in changed_fields}.get(field.name, field) for field in ALL_KINDS]
     return Vocabulary.fit(FieldSet(fields), COUNTS, {2: moments})
 
@@ -112,57 +112,60 @@ def of_all_kinds(*changed_fields, moments=MOMENTS):
 @pytest.mark.parametrize(
     "other",
     [
-        of_all_kinds(moments=Moments(4, 3.0, 16.0)),
-        of_all_kinds(moments=Moments(4, 2.0, 4.0)),
-        of_all_kinds(Field(name="V", kind="value", scale="log")),
-        of_all_kinds(Field(name="I_x_C", kind="cross", parts=("I", "C"), buckets=6)),
-        of_all_kinds(Field(name="I_x_C", kind="cross", parts=("C", "I"), buckets=5)),
+        fit_all_kinds(moments=Moments(4, 3.0, 16.0)),
+        fit_all_kinds(moments=Moments(4, 2.0, 4.0)),
+        fit_all_kinds(Field(name="V", kind="value", scale="log")),
+        fit_all_kinds(Field(name="I_x_C", kind="cross", parts=("I", "C"), buckets=6)),
+        fit_all_kinds(Field(name="I_x_C", kind="cross", parts=("C", "I"), buckets=5)),
     ],
 )
-def test_whatever_decides_a_value_or_a_cross_changes_the_fingerprint(other):
-    assert other.fingerprint != of_all_kinds().fingerprint
+def test_everything_that_determines_a_value_or_cross_changes_the_fingerprint(other):
+    assert other.fingerprint != fit_all_kinds().fingerprint
 
 
-def hashed(num_buckets):
+def fit_hashed(num_buckets):
     return Vocabulary.fit(
-        FieldSet([Field(name="C", kind="category", hash_buckets=num_buckets), FIELDS[0]]), counted()
+        FieldSet([Field(name="C", kind="category", hash_buckets=num_buckets), FIELDS[0]]), count_table()
     )
 
 
-def test_a_category_with_hash_buckets_knows_no_values_and_has_an_id_a_bucket():
-    assert hashed(5).num_ids == (7, 2)
-    assert hashed(5).fingerprint != hashed(6).fingerprint
+def test_a_category_with_hash_buckets_has_no_known_values_and_one_id_per_bucket():
+    assert fit_hashed(5).num_ids == (7, 2)
+    assert fit_hashed(5).fingerprint != fit_hashed(6).fingerprint
 
 
-def spread(unknown_buckets):
+def fit_unknown_buckets(unknown_buckets):
     fields = FieldSet([Field(name="C", kind="category", unknown_buckets=unknown_buckets)])
-    return Vocabulary.fit(fields, counted((0, "a", 5), (0, "b", 4)))
+    return Vocabulary.fit(fields, count_table((0, "a", 5), (0, "b", 4)))
 
 
 def test_known_values_follow_the_unknown_ids_of_their_field(tmp_path):
-    assert spread(3).num_ids == (6,)
-    spread(3).save(f"file://{tmp_path}")
+    assert fit_unknown_buckets(3).num_ids == (6,)
+    fit_unknown_buckets(3).save(f"file://{tmp_path}")
     assert pq.read_table(tmp_path / "vocabulary.parquet").column("id").to_pylist() == [4, 5]
-    assert Vocabulary.load(f"file://{tmp_path}").fingerprint == spread(3).fingerprint
-    assert len({spread(num).fingerprint for num in (1, 2, 3)}) == 3
+    assert Vocabulary.load(f"file://{tmp_path}").fingerprint == fit_unknown_buckets(3).fingerprint
+    assert len({fit_unknown_buckets(num).fingerprint for num in (1, 2, 3)}) == 3
 
 
-def cut(*values):
+def fit_quantile(*values):
     fields = FieldSet([Field(name="Q", kind="quantile", quantile_buckets=2)])
-    return Vocabulary.fit(fields, counted(*[(0, value, 1) for value in values]))
+    return Vocabulary.fit(fields, count_table(*[(0, value, 1) for value in values]))
 
 
-def test_a_quantile_knows_its_boundaries_and_has_an_id_a_bucket():
-    assert cut("1.000e+00", "2.000e+00", "4.000e+00", "5.000e+00").boundaries == {"Q": (3.0,)}
-    assert cut("1.000e+00", "2.000e+00").num_ids == (4,)
-    assert known(cut("1.000e+00", "2.000e+00")) == [[]]
-    # Of no value and of one there is one bucket.
-    assert cut("1.000e+00").num_ids == cut().num_ids == (3,)
-    assert cut("1.000e+00", "2.000e+00").fingerprint != cut("1.000e+00", "2.001e+00").fingerprint
+def test_a_quantile_has_boundaries_and_one_id_per_bucket():
+    assert fit_quantile("1.000e+00", "2.000e+00", "4.000e+00", "5.000e+00").boundaries == {"Q": (3.0,)}
+    assert fit_quantile("1.000e+00", "2.000e+00").num_ids == (4,)
+    assert known(fit_quantile("1.000e+00", "2.000e+00")) == [[]]
+    # Zero or one value gives one bucket.
+    assert fit_quantile("1.000e+00").num_ids == fit_quantile().num_ids == (3,)
+    assert (
+        fit_quantile("1.000e+00", "2.000e+00").fingerprint
+        != fit_quantile("1.000e+00", "2.001e+00").fingerprint
+    )
 
 
-def test_boundaries_survive_saving_and_changed_ones_are_refused(tmp_path):
-    saved = cut("1.000e-01", "1.000e+00")
+def test_boundaries_survive_saving_and_changed_ones_are_rejected(tmp_path):
+    saved = fit_quantile("1.000e-01", "1.000e+00")
     saved.save(f"file://{tmp_path}")
     loaded = Vocabulary.load(f"file://{tmp_path}")
     assert (loaded.boundaries, loaded.fingerprint) == ({"Q": (0.55,)}, saved.fingerprint)
@@ -174,29 +177,32 @@ def test_boundaries_survive_saving_and_changed_ones_are_refused(tmp_path):
         Vocabulary.load(f"file://{tmp_path}")
 
 
-def timed(time_format="iso", source="ts"):
+def fit_times(time_format="iso", source="ts"):
     names = ("hour", "weekday", "day_part")
     fields = [Field(name=name, kind="time", source=source, time_format=time_format) for name in names]
-    return Vocabulary.fit(FieldSet(fields), counted())
+    return Vocabulary.fit(FieldSet(fields), count_table())
 
 
 def test_a_time_has_fixed_ids_and_its_column_and_format_are_in_the_fingerprint(tmp_path):
-    assert timed().num_ids == (26, 9, 6)
-    assert len({timed().fingerprint, timed("unix_s").fingerprint, timed(source="t").fingerprint}) == 3
-    timed().save(f"file://{tmp_path}")
-    assert Vocabulary.load(f"file://{tmp_path}").fields == timed().fields
+    assert fit_times().num_ids == (26, 9, 6)
+    assert (
+        len({fit_times().fingerprint, fit_times("unix_s").fingerprint, fit_times(source="t").fingerprint})
+        == 3
+    )
+    fit_times().save(f"file://{tmp_path}")
+    assert Vocabulary.load(f"file://{tmp_path}").fields == fit_times().fields
 
 
-def test_counts_and_categories_keep_the_fingerprint_they_always_had():
-    # Of each field its name, its kind, how many values it knows, their lengths and their texts.
+def test_the_fingerprint_of_counts_and_categories_never_changes():
+    # For each field its name, its kind, the number of known values, their lengths and their texts.
     content = b"I\0count\0" + b"2\0" + (2).to_bytes(8, "little") + (1).to_bytes(8, "little") + b"-13"
     content += b"C\0category\0" + b"3\0" + 3 * (1).to_bytes(8, "little") + b"zab"
     assert Vocabulary.fit(FIELDS, COUNTS).fingerprint == hashlib.sha256(content).hexdigest()[:16]
 
 
-def test_how_often_a_value_was_seen_does_not_change_the_fingerprint():
-    more = Vocabulary.fit(FIELDS, counted((1, "a", 50), (1, "b", 50)))
-    assert more.fingerprint == Vocabulary.fit(FIELDS, counted((1, "a", 5), (1, "b", 5))).fingerprint
+def test_counts_do_not_change_the_fingerprint():
+    more = Vocabulary.fit(FIELDS, count_table((1, "a", 50), (1, "b", 50)))
+    assert more.fingerprint == Vocabulary.fit(FIELDS, count_table((1, "a", 5), (1, "b", 5))).fingerprint
 
 
 @pytest.fixture
@@ -205,7 +211,7 @@ def saved(tmp_path):
     return tmp_path
 
 
-def test_a_loaded_vocabulary_is_the_saved_one(saved):
+def test_a_loaded_vocabulary_equals_the_saved_one(saved):
     vocabulary, loaded = Vocabulary.fit(FIELDS, COUNTS), Vocabulary.load(f"file://{saved}")
     assert loaded.fields == FIELDS
     assert known(loaded) == known(vocabulary)
@@ -214,7 +220,7 @@ def test_a_loaded_vocabulary_is_the_saved_one(saved):
 
 
 def test_scalings_and_crosses_survive_saving(tmp_path):
-    vocabulary = of_all_kinds(moments=Moments(3, 1 / 3, 0.2))
+    vocabulary = fit_all_kinds(moments=Moments(3, 1 / 3, 0.2))
     vocabulary.save(f"file://{tmp_path}")
     loaded = Vocabulary.load(f"file://{tmp_path}")
     assert loaded.fields == ALL_KINDS
@@ -223,8 +229,8 @@ def test_scalings_and_crosses_survive_saving(tmp_path):
     assert loaded.fingerprint == vocabulary.fingerprint
 
 
-def test_a_changed_scaling_is_refused(tmp_path):
-    of_all_kinds().save(f"file://{tmp_path}")
+def test_a_changed_scaling_is_rejected(tmp_path):
+    fit_all_kinds().save(f"file://{tmp_path}")
     document = json.loads((tmp_path / "vocabulary.json").read_text())
     assert document["fields"][2]["scaling"] == {"mean": 2.0, "std": 2.0}
     document["fields"][2]["scaling"]["mean"] = 2.5
@@ -233,7 +239,7 @@ def test_a_changed_scaling_is_refused(tmp_path):
         Vocabulary.load(f"file://{tmp_path}")
 
 
-def test_a_saved_vocabulary_can_be_read_by_people(saved):
+def test_a_saved_vocabulary_is_human_readable(saved):
     assert pq.read_table(saved / "vocabulary.parquet").to_pylist()[:3] == [
         {"field": "I", "value": "-1", "id": 2, "count": 6},
         {"field": "I", "value": "3", "id": 3, "count": 4},
@@ -246,13 +252,13 @@ def test_a_saved_vocabulary_can_be_read_by_people(saved):
 
 
 def test_an_empty_vocabulary_survives_saving(tmp_path):
-    Vocabulary.fit(FIELDS, counted()).save(f"file://{tmp_path}")
+    Vocabulary.fit(FIELDS, count_table()).save(f"file://{tmp_path}")
     assert Vocabulary.load(f"file://{tmp_path}").num_ids == (2, 2)
 
 
-def test_a_file_of_one_row_group_for_all_fields_or_for_none_is_read(saved, tmp_path):
-    """As they were written before a field had row groups of its own."""
-    for vocabulary, folder in ((Vocabulary.fit(FIELDS, COUNTS), saved), (hashed(5), tmp_path / "hashed")):
+def test_a_file_with_one_row_group_for_all_fields_or_none_is_read(saved, tmp_path):
+    """Older versions wrote such files, before every field had separate row groups."""
+    for vocabulary, folder in ((Vocabulary.fit(FIELDS, COUNTS), saved), (fit_hashed(5), tmp_path / "hashed")):
         folder.mkdir(exist_ok=True)
         vocabulary.save(f"file://{folder}")
         file = folder / "vocabulary.parquet"
@@ -261,7 +267,7 @@ def test_a_file_of_one_row_group_for_all_fields_or_for_none_is_read(saved, tmp_p
         assert known(Vocabulary.load(f"file://{folder}")) == known(vocabulary)
 
 
-def test_a_changed_vocabulary_is_refused(saved):
+def test_a_changed_vocabulary_is_rejected(saved):
     table = pq.read_table(saved / "vocabulary.parquet").to_pandas()
     table.loc[table["value"] == "z", "value"] = "y"
     table.to_parquet(saved / "vocabulary.parquet")
@@ -270,10 +276,10 @@ def test_a_changed_vocabulary_is_refused(saved):
 
 
 @pytest.mark.parametrize("name", ["vocabulary.json", "vocabulary.parquet"])
-def test_a_vocabulary_with_a_part_missing_or_broken_is_refused(saved, name):
+def test_a_vocabulary_with_a_missing_or_broken_file_is_rejected(saved, name):
     (saved / name).write_bytes(b"{}")
-    with pytest.raises(UserError, match="expected a vocabulary"):
+    with pytest.raises(UserError, match="cannot read the vocabulary"):
         Vocabulary.load(f"file://{saved}")
     os.remove(saved / name)
-    with pytest.raises(UserError, match="expected a vocabulary"):
+    with pytest.raises(UserError, match="cannot read the vocabulary"):
         Vocabulary.load(f"file://{saved}")
