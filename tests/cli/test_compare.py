@@ -106,7 +106,7 @@ def test_a_running_comparison_is_not_resumed_by_another_process(compare, trained
     once = train_run.launch
     monkeypatch.setattr(train_run, "launch", launch_with_another)
     summary = compare("lr,fm", folder=folder, experiment="concurrent").summary
-    assert "in experiment concurrent: expected it to be free, found process" in errors[0]
+    assert "in experiment concurrent is in use by process" in errors[0]
     assert trained == ["lr", "fm"]
     assert {child.info.status for child in children(store, summary["run_id"])} == {"FINISHED"}
 

@@ -130,7 +130,7 @@ def test_an_error_after_a_checkpoint_keeps_it_and_says_how_to_resume(store, tmp_
 
 def test_a_run_that_still_trains_is_not_resumed(store, opened):
     """MLflow cannot tell it from a run that was killed."""
-    message = f"run .*: expected it to be free, found process {os.getpid()} using it; wait for that, or start"
+    message = f"run .* is in use by process {os.getpid()}; wait until it ends, or start"
     with opened() as (run, run_url):
         start_run(run, run_url, SPEC, None)
         write_checkpoint(run_url)
@@ -140,7 +140,7 @@ def test_a_run_that_still_trains_is_not_resumed(store, opened):
 
 
 def test_only_one_of_two_processes_resumes_a_run(store, opened, interrupted):
-    with opened(interrupted), pytest.raises(UserError, match="expected it to be free"), opened(interrupted):
+    with opened(interrupted), pytest.raises(UserError, match="is in use by process"), opened(interrupted):
         pass
     assert store.find_run(interrupted).info.status == "FINISHED"
 
