@@ -8,15 +8,35 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic import Field as Setting
 
-#: Ids reserved before the first known value of a field; with unknown_buckets there are more unknown ids.
-MISSING_ID = 0
-UNKNOWN_ID = 1
-FIRST_KNOWN_ID = 2
-#: Id of a present value of a value field, which has no vocabulary and therefore no unknown values.
-PRESENT_ID = 1
-#: Id in the unused slots of a list; not a row of a table.
-PADDING = -1
-PADDING = -1
+from deepfm.kinds import KINDS, FieldKind
+from deepfm.kinds.literals import (
+    FIRST_KNOWN_ID,
+    MISSING_ID,
+    PADDING,
+    PRESENT_ID,
+    TIME_NAMES,
+    UNKNOWN_ID,
+    Pooling,
+    Scale,
+    TimeFormat,
+)
+
+__all__ = [
+    "FIRST_KNOWN_ID",
+    "MISSING_ID",
+    "PADDING",
+    "PRESENT_ID",
+    "TIME_NAMES",
+    "UNKNOWN_ID",
+    "Field",
+    "FieldName",
+    "FieldSet",
+    "Kind",
+    "Pooling",
+    "RawKind",
+    "Scale",
+    "TimeFormat",
+]
 
 
 def _reject_keyword(name: str) -> str:
@@ -27,14 +47,9 @@ def _reject_keyword(name: str) -> str:
 
 #: A field name is also a column of the dataset and an attribute of the rows that Petastorm returns.
 FieldName = Annotated[str, Setting(pattern=r"^[A-Za-z][A-Za-z0-9_]*$"), AfterValidator(_reject_keyword)]
+Kind = Literal[tuple(KINDS)]
 #: Kinds of fields that derive from one column of the log.
-RawKind = Literal["count", "category", "list", "value", "quantile", "time"]
-Kind = Literal[RawKind, "cross"]
-Scale = Literal["standard", "log"]
-Pooling = Literal["mean", "sum"]
-TimeFormat = Literal["iso", "unix_s", "unix_ms"]
-#: Fields that can be derived from a time.
-TIME_NAMES = ("hour", "weekday", "day_part")
+RawKind = Literal[tuple(name for name, kind in KINDS.items() if kind.has_column)]
 
 
 class Field(BaseModel):
@@ -76,6 +91,11 @@ class Field(BaseModel):
     buckets: int = Setting(default=0, ge=0)
 
     @property
+    def behaviour(self) -> FieldKind:
+        """Behaviour of the field's kind."""
+        return KINDS[self.kind]
+
+    @property
     def column(self) -> str:
         """Name of the log's column."""
         return self.source or self.name
@@ -88,27 +108,42 @@ class Field(BaseModel):
     @property
     def is_counted(self) -> bool:
         """Whether ids or buckets are fitted to value counts."""
-        return self.kind in ("count", "category", "list", "quantile") and not self.hash_buckets
+        return self.behaviour.uses_counts and not self.hash_buckets
 
     @property
     def has_known_values(self) -> bool:
         """Whether each id from `first_known_id` on stands for one value."""
-        return self.is_counted and self.kind != "quantile"
+        return self.is_counted and self.behaviour.has_vocabulary
+
+    @property
+    def is_list(self) -> bool:
+        """Whether an impression has several values."""
+        return self.behaviour.is_list
+
+    @property
+    def is_value(self) -> bool:
+        """Whether the field enters the model as a number."""
+        return self.behaviour.is_value
+
+    @property
+    def is_cross(self) -> bool:
+        """Whether the field combines other fields instead of having a column."""
+        return not self.behaviour.has_column
 
     @property
     def is_array(self) -> bool:
         """Whether it is a list stored as an array in the log."""
-        return self.kind == "list" and not self.separator
+        return self.is_list and not self.separator
 
     @property
     def pools_mean(self) -> bool:
         """Whether list values are averaged rather than summed."""
-        return self.kind == "list" and self.pooling == "mean"
+        return self.is_list and self.pooling == "mean"
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the dataset's columns for this field: one, or one per value of a list."""
-        if self.kind != "list":
+        if not self.is_list:
             return (self.name,)
         return tuple(f"{self.name}__{position}" for position in range(1, self.max_values + 1))
 
@@ -122,7 +157,7 @@ class FieldSet:
 
     def __init__(self, fields: list[Field] | tuple[Field, ...]):
         self.fields = tuple(fields)
-        crossed = [field.kind == "cross" for field in self.fields]
+        crossed = [field.is_cross for field in self.fields]
         if crossed != sorted(crossed):
             raise ValueError("expected crossed fields after all others")
         self.names = tuple(field.name for field in self.fields)
@@ -140,12 +175,12 @@ class FieldSet:
 
     @property
     def num_crossed(self) -> int:
-        return sum(field.kind == "cross" for field in self.fields)
+        return sum(field.is_cross for field in self.fields)
 
     @property
     def are_values(self) -> tuple[bool, ...]:
         """(F,): whether each field is a value field."""
-        return tuple(field.kind == "value" for field in self.fields)
+        return tuple(field.is_value for field in self.fields)
 
     @property
     def num_slots(self) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ PACKAGE = {path: tree for path, tree in SOURCES.items() if path.startswith("deep
 LAYERS = [
     "deepfm.errors",
     "deepfm.model_specs",
+    "deepfm.kinds",
     "deepfm.fields",
     "deepfm.storage",
     "deepfm.lock",
@@ -61,7 +62,13 @@ HOMES = {
 
 #: Folders that need no JVM and no other process, so that their tests take seconds.
 TORCH_ONLY = ("deepfm/models/", "deepfm/metrics/", "deepfm/training/")
-WITHOUT_TORCH = ("deepfm/settings/", "deepfm/spark/", "deepfm/click_log/", "deepfm/features/")
+WITHOUT_TORCH = (
+    "deepfm/kinds/",
+    "deepfm/settings/",
+    "deepfm/spark/",
+    "deepfm/click_log/",
+    "deepfm/features/",
+)
 MAX_FILES_PER_FOLDER = 15
 
 

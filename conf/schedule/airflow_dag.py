@@ -13,9 +13,9 @@ that tells impressions apart:
      "name": "ctr_deepfm", "workers": 2, "key": "impression_id", "profile": "conf/profile/local.yaml"}
 
 A job's exit status is its contract: 0 done (drift is reported as a warning), 2 invalid input or
-configuration, which a retry would repeat, 1 any other failure, such as an unreachable MLflow. A day that is published
-already, or a dataset that is built, is left alone, so a task may be tried again at any moment. For nights in
-which Airflow was off: airflow dags backfill -s FIRST -e LAST ctr_score_nightly.
+configuration, which a retry would repeat, 1 any other failure, such as an unreachable MLflow. A day that is
+published already, or a dataset that is built, is left alone, so a task may be tried again at any moment. For
+nights in which Airflow was off: airflow dags backfill -s FIRST -e LAST ctr_score_nightly.
 
 The worker's PATH begins with the virtual environment's bin folder, by which spark-submit finds its Spark and
 the jobs their Python. Relative paths of the profile, such as sqlite:///work/mlflow.db, are the worker's own.

@@ -34,7 +34,7 @@ def require_lists(url: str, settings: DataSettings, types: Mapping[str, str]) ->
     """
     for field in settings.field_set.raw:
         actual = types.get(field.column, "")
-        if field.kind == "list" and actual and actual.startswith("array") != field.is_array:
+        if field.is_list and actual and actual.startswith("array") != field.is_array:
             expected, remedy = ("an array", "set its") if field.is_array else ("text", "remove its")
             raise UserError(
                 f"{url}: expected column {field.column} to be {expected}, found {actual}; "

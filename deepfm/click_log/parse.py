@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.click_log.line_columns import decoded_columns, split_lines
-from deepfm.click_log.lists import split_lists
-from deepfm.click_log.numbers import parse_decimals, parse_integers
-from deepfm.click_log.row_format import BAD_COUNT, BAD_DAY, BAD_LABEL, BAD_TIME, BAD_VALUE, REASONS, RowFormat
-from deepfm.click_log.times import parse_times, utc_days
+from deepfm.click_log.row_format import BAD_DAY, BAD_LABEL, BAD_TIME, REASONS, RowFormat
+from deepfm.kinds.kind import empty_to_null
+from deepfm.kinds.time import parse_times, utc_days
 
 
 @dataclass
@@ -91,60 +90,23 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         labels = pc.index_in(strings[row_format.label], pa.array(["0", "1"]))
         faults[np.asarray(labels.is_null())] = BAD_LABEL
         typed["label"] = pc.fill_null(labels, 0).cast(pa.int8())
-    times: dict[str, tuple[pa.Array, np.ndarray]] = {}  # several fields may derive from one time column
+    parsed: dict[tuple[str, str], tuple[pa.Array, np.ndarray | None]] = {}  # by kind and column
     for field in row_format.fields.raw:
-        field_strings = strings[field.column]
-        if field.kind == "category":
-            column = _encode_categories(field_strings)
-        elif field.kind == "count":
-            column, is_number = _encode_counts(field_strings)
-            faults[~is_number & (faults == 0)] = BAD_COUNT
-        elif field.kind == "time":
-            if field.column not in times:
-                times[field.column] = parse_times(_empty_to_null(field_strings), field.time_format)
-            column, is_time = times[field.column]
-            faults[~is_time & (faults == 0)] = BAD_TIME
-        elif field.kind == "list":
-            column = split_lists(field_strings, field.separator)
-        else:
-            column, is_number = parse_decimals(_empty_to_null(field_strings))
-            faults[~is_number & (faults == 0)] = BAD_VALUE
-        typed[f"field:{field.name}"] = column
+        key = field.kind, field.column  # several time fields derive from one column
+        if key not in parsed:
+            parsed[key] = field.behaviour.parse(strings[field.column], field)
+        typed[f"field:{field.name}"], is_valid = parsed[key]
+        if is_valid is not None:
+            faults[~is_valid & (faults == 0)] = REASONS.index(field.behaviour.rejection)
     typed["day"] = folder_days
     if row_format.day_column is not None:
         typed["day"] = strings[row_format.day_column]
         faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
     elif row_format.time_column is not None:
-        seconds, _ = parse_times(_empty_to_null(strings[row_format.time_column]), row_format.time_format)
+        seconds, _ = parse_times(empty_to_null(strings[row_format.time_column]), row_format.time_format)
         typed["day"], typed["seconds"] = utc_days(seconds), seconds
         faults[np.asarray(seconds.is_null()) & (faults == 0)] = BAD_TIME
     return typed, faults
-
-
-def _encode_categories(strings: pa.Array) -> pa.DictionaryArray:
-    """Dictionary-encode the strings; empty ones become null."""
-    encoded = strings.dictionary_encode()
-    empty = pc.index(encoded.dictionary, "").as_py()
-    if empty < 0:
-        return encoded
-    indices = pc.if_else(pc.equal(encoded.indices, empty), pa.scalar(None, pa.int32()), encoded.indices)
-    return pa.DictionaryArray.from_arrays(indices, encoded.dictionary)
-
-
-def _encode_counts(strings: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray]:
-    """(n,) strings -> (n,) int64, dictionary-encoded, and (n,) bool: False if the text is not an integer.
-
-    Two spellings of one number are two dictionary entries.
-    """
-    encoded = _encode_categories(strings)
-    numbers, are_numbers = parse_integers(_empty_to_null(encoded.dictionary))
-    # The last entry is for missing values.
-    is_number = np.append(are_numbers, True)[np.asarray(encoded.indices.fill_null(len(are_numbers)))]
-    return pa.DictionaryArray.from_arrays(encoded.indices, numbers), is_number
-
-
-def _empty_to_null(strings: pa.Array) -> pa.Array:
-    return pc.if_else(pc.equal(strings, ""), pa.scalar(None, pa.string()), strings)
 
 
 def _are_dates(strings: pa.Array) -> np.ndarray:

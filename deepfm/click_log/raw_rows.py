@@ -9,7 +9,6 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DataType, LongType, StringType, StructType
 
 from deepfm.click_log.click_log import ClickLog, days_to_read, list_files, parquet_rows
-from deepfm.click_log.lists import ARRAY_SEPARATOR
 from deepfm.click_log.text_ranges import (
     LINES_SCHEMA,
     MAX_RANGE_BYTES,
@@ -18,6 +17,7 @@ from deepfm.click_log.text_ranges import (
     read_tables,
     split_into_ranges,
 )
+from deepfm.kinds.list import ARRAY_SEPARATOR
 from deepfm.spark.index_frame import index_frame
 from deepfm.spark.rebatch import rebatch
 

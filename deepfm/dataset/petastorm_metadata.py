@@ -39,9 +39,7 @@ def write_petastorm_metadata(
 def _schema(fields: FieldSet, label: str) -> Unischema:
     columns = [UnischemaField(label, np.int8, (), ScalarCodec(ByteType()), False)]
     for field in fields:
-        numpy_type, spark_type = (
-            (np.float32, FloatType()) if field.kind == "value" else (np.int32, IntegerType())
-        )
+        numpy_type, spark_type = (np.float32, FloatType()) if field.is_value else (np.int32, IntegerType())
         for slot in field.slots:
             columns.append(UnischemaField(slot, numpy_type, (), ScalarCodec(spark_type), False))
     return Unischema("Impressions", columns)

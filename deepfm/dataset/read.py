@@ -177,9 +177,9 @@ _Known = list[tuple[str, str, int, int]]
 
 def _known_ids(manifest: Manifest) -> _Known:
     return [
-        (slot, field.name, PADDING if field.kind == "list" else 0, num_ids)
+        (slot, field.name, PADDING if field.is_list else 0, num_ids)
         for field, num_ids in fields_of(manifest)
-        if field.kind != "value"
+        if not field.is_value
         for slot in field.slots
     ]
 
@@ -249,7 +249,7 @@ def describe_batch(batch: Batch, fields: FieldSet) -> str:
     ranges = []
     for field in fields:
         slots = fields.slot_ranges[field.name]
-        of_field = batch.x if field.kind == "value" and batch.x is not None else batch.ids
+        of_field = batch.x if field.is_value and batch.x is not None else batch.ids
         found = of_field[:, slots]
         ranges.append(f"{field.name} {found.min().item():g} to {found.max().item():g}")
     return f"its rows are among those of {', '.join(batch.files)}, with {', '.join(ranges)}"

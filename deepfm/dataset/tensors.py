@@ -15,7 +15,7 @@ def to_model_inputs(block: np.ndarray, fields: FieldSet) -> tuple[Tensor, Tensor
     since `missing` is a feature of its own. None where all x would be 1.
     """
     ids = torch.from_numpy(block).long()
-    values = [fields.slot_ranges[field.name].start for field in fields if field.kind == "value"]
+    values = [fields.slot_ranges[field.name].start for field in fields if field.is_value]
     means = [fields.slot_ranges[field.name] for field in fields if field.pools_mean]
     if not values and not means:
         return ids, None

@@ -24,10 +24,10 @@ from deepfm.click_log.split import SPLITS
 from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import DataFile, SplitPart
 from deepfm.features.encode import Encoder
-from deepfm.features.kinds.crossing import splitmix64
 from deepfm.features.parsed_blocks import HASH, LABEL, PART
 from deepfm.features.vocabulary.chunked import ChunkedVocabulary
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.cross import splitmix64
 from deepfm.spark.index_frame import index_frame
 from deepfm.spark.scratch import read_table
 
@@ -235,4 +235,4 @@ def _arrow_schema(fields: FieldSet, label: str) -> pa.Schema:
 
 def _column_type(field: Field) -> type:
     """A field's type; a missing value is nan, so it needs no nulls."""
-    return np.float32 if field.kind == "value" else np.int32
+    return np.float32 if field.is_value else np.int32

@@ -5,11 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from deepfm.click_log.lists import first_values
-from deepfm.features.dictionary import dictionary_encode
-from deepfm.features.kinds.count_buckets import count_buckets
-from deepfm.features.kinds.quantiles import round_significant
 from deepfm.fields import FieldSet
+from deepfm.kinds.dictionary import dictionary_encode
 
 #: Schema of value counts: index of a field, value, training impressions.
 COUNTS = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
@@ -29,24 +26,20 @@ class ValueCounts:
         self._fields = fields
         self._parts: list[list[pa.Table]] = [[] for _ in fields]
         # By field index, lists only: impressions with more than max_values; their extra values do not count.
-        self.num_truncated = {index: 0 for index, field in enumerate(fields) if field.kind == "list"}
+        self.num_truncated = {index: 0 for index, field in enumerate(fields) if field.is_list}
         self.num_buffered = 0  # rows of all parts: distinct values, plus those not yet merged
 
     def update(self, raw: pa.Table) -> None:
         """Count the typed columns of a batch (see parse.ParsedRows.raw). Missing values are not counted."""
         for index, (parts, field) in enumerate(zip(self._parts, self._fields, strict=True)):
-            if field.kind == "list":
-                first = first_values(raw.column(field.name), field.max_values)
-                self.num_truncated[index] += first.num_truncated
+            if not (field.is_counted or field.is_list):
+                continue
+            values, num_truncated = field.behaviour.countable_values(raw.column(field.name), field)
+            if field.is_list:
+                self.num_truncated[index] += num_truncated
             if not field.is_counted:
                 continue
-            distinct, counts = _count_distinct(
-                first.values if field.kind == "list" else raw.column(field.name)
-            )
-            if field.kind == "count":
-                buckets, indices = np.unique(count_buckets(distinct), return_inverse=True)
-                distinct, counts = pa.array(buckets), np.bincount(indices, counts).astype(np.int64)
-            texts = round_significant(distinct) if field.kind == "quantile" else distinct.cast(pa.string())
+            texts, counts = field.behaviour.count_texts(*_count_distinct(values))
             part = pa.table({"value": texts, "num": pa.array(counts, pa.int64())})
             parts.append(part)
             self.num_buffered += part.num_rows

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepfm.click_log.parse import ParsedRows
 from deepfm.click_log.split import SPLITS, Split
-from deepfm.features.kinds.crossing import splitmix64
+from deepfm.kinds.cross import splitmix64
 
 #: Code of training rows that are dropped; counted separately, like OUTSIDE.
 SAMPLED_OUT = len(SPLITS)

@@ -13,9 +13,10 @@ from deepfm.click_log.raw_rows import RawRows
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import OUTSIDE, SPLITS, Split
 from deepfm.features.counting import ValueCounts, sum_counts
-from deepfm.features.kinds.scaling import FieldMoments, Moments
+from deepfm.features.moments import FieldMoments
 from deepfm.features.parsed_blocks import to_parsed_block
 from deepfm.features.sampling import SAMPLED_OUT, part_codes
+from deepfm.kinds.scaling import Moments
 from deepfm.spark.index_frame import scratch_rows
 from deepfm.spark.scratch import read_table, write_table
 

@@ -28,12 +28,12 @@ class FieldValueCounts:
     """
 
     def __init__(self, fields: FieldSet, device: torch.device | str = "cpu"):
-        first_known = [field.first_known_id if field.kind != "value" else 1 for field in fields]
+        first_known = [1 if field.is_value else field.first_known_id for field in fields]
         field_of_slot = torch.arange(len(fields)).repeat_interleave(torch.tensor(fields.num_slots))
         self._num_slots = sum(fields.num_slots[: len(fields) - fields.num_crossed])
         self._field_of_slot = field_of_slot[: self._num_slots].to(device)
         self._first_known = torch.tensor(first_known)[field_of_slot][: self._num_slots].to(device)
-        self._has_lists = any(field.kind == "list" for field in fields)
+        self._has_lists = any(field.is_list for field in fields)
         self.counts = torch.zeros(len(fields), NUM_KINDS, dtype=torch.int64, device=device)
 
     @staticmethod

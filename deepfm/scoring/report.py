@@ -80,7 +80,7 @@ def _with_names(drift: Drift, vocabulary: Vocabulary) -> list[dict]:
     for value in drift.moved:
         index = vocabulary.fields.names.index(value.field)
         field = vocabulary.fields[index]
-        if field.kind == "value":
+        if field.is_value:
             name = "any number"
         elif field.hash_buckets:
             name = f"bucket {value.place}"

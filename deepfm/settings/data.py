@@ -6,13 +6,14 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from deepfm.fields import Field, FieldName, FieldSet, TimeFormat
+from deepfm.kinds import KINDS
 from deepfm.settings.field_groups import FieldGroup
 from deepfm.settings.loader import Settings
 
 Fraction = Annotated[float, Setting(ge=0, le=1)]
 Char = Annotated[str, Setting(min_length=1, max_length=1)]
 #: Kinds of fields that have ids and can be crossed.
-_CROSSED_KINDS = ("count", "category", "quantile", "time")
+_CROSSED_KINDS = tuple(name for name, kind in KINDS.items() if kind.can_be_crossed)
 
 
 class Shares(Settings):
@@ -64,7 +65,7 @@ class DataSettings(Settings):
         raw_names = self.field_set.raw.names
         # Duplicate crosses are reported above; different crosses may still have the same name.
         names = [*raw_names, *("_x_".join(parts) for parts in dict.fromkeys(self.cross))]
-        names += [slot for field in self.field_set.raw if field.kind == "list" for slot in field.slots]
+        names += [slot for field in self.field_set.raw if field.is_list for slot in field.slots]
         # Spark column names are case-insensitive.
         lower = [name.lower() for name in names]
         repeated = sorted({name for name in names if lower.count(name.lower()) > 1})
@@ -100,7 +101,7 @@ class DataSettings(Settings):
         return []
 
     def _list_errors(self) -> list[str]:
-        separators = {f.name: f.separator for f in self.field_set.raw if f.kind == "list"}
+        separators = {f.name: f.separator for f in self.field_set.raw if f.is_list}
         if self.format == "parquet":
             return []
         errors = []

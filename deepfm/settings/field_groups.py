@@ -3,19 +3,13 @@
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Setting
 
-from deepfm.fields import TIME_NAMES, Field, FieldName, Pooling, RawKind, Scale
+from deepfm.fields import Field, FieldName, Pooling, RawKind, Scale
+from deepfm.kinds import KINDS
 
 #: Kinds of fields that accept a key.
 _KINDS_BY_KEY = {
-    "min_count": ("count", "category", "list"),
-    "max_size": ("count", "category", "list"),
-    "scale": ("value",),
-    "hash_buckets": ("category", "list"),
-    "unknown_buckets": ("category", "list"),
-    "max_values": ("list",),
-    "separator": ("list",),
-    "pooling": ("list",),
-    "quantile_buckets": ("quantile",),
+    key: tuple(name for name, kind in KINDS.items() if key in kind.keys)
+    for key in dict.fromkeys(key for kind in KINDS.values() for key in kind.keys)
 }
 
 
@@ -56,17 +50,11 @@ class FieldGroup(BaseModel):
                 for key in ("min_count", "max_size", "unknown_buckets")
                 if key in given
             ]
-        if self.kind == "quantile" and self.quantile_buckets is None:
-            errors.append("quantile_buckets: is missing; set the number of buckets, such as 50")
-        if self.kind == "list" and self.max_values is None:
-            errors.append(
-                "max_values: is missing; set the maximum number of values per impression, such as 5"
-            )
-        unknown = sorted(set(self.names) - set(TIME_NAMES)) if self.kind == "time" else []
-        if unknown:
-            errors.append(
-                f"names: fields of kind time are {', '.join(TIME_NAMES)}, found {', '.join(unknown)}"
-            )
+        kind = KINDS[self.kind]
+        errors += [
+            f"{key}: is missing; {hint}" for key, hint in kind.required_keys.items() if key not in given
+        ]
+        errors += kind.group_errors(self.names)
         if errors:
             raise ValueError("; ".join(errors))
         return self

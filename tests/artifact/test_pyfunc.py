@@ -16,9 +16,9 @@ from deepfm.artifact.pyfunc import RawRowModel, example_rows, raw_from_frame
 from deepfm.artifact.signature import build_signature
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.features.encode import Encoder
-from deepfm.features.kinds.scaling import Moments
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.scaling import Moments
 from deepfm.model_factory import build_model
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings

@@ -20,9 +20,9 @@ from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import Shard, read_batches
 from deepfm.features.encode import Encoder
-from deepfm.features.kinds.crossing import cross_ids
-from deepfm.features.kinds.scaling import Scaling
 from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.kinds.cross import cross_ids
+from deepfm.kinds.scaling import Scaling
 from deepfm.model_factory import build_model
 from deepfm.scoring.predict import score_rows, ship_model
 from deepfm.settings.data import DataSettings

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.features.encode import Encoder
-from deepfm.features.kinds.crossing import cross_ids
-from deepfm.features.kinds.hashing import hash64
-from deepfm.features.kinds.scaling import Scaling
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.cross import cross_ids
+from deepfm.kinds.hashing import hash64
+from deepfm.kinds.scaling import Scaling
 
 FIELDS = FieldSet([Field(name="C", kind="category"), Field(name="I", kind="count")])
 

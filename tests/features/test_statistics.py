@@ -9,10 +9,10 @@ import pytest
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import DaySplit, HashSplit
 from deepfm.features import statistics
-from deepfm.features.kinds.scaling import Moments
 from deepfm.features.parsed_blocks import HASH, LABEL, PART
 from deepfm.features.statistics import RowCounts, collect_statistics, value_counts
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.scaling import Moments
 from deepfm.spark.scratch import read_table
 
 FIELDS = FieldSet([Field(name="I", kind="count"), Field(name="C", kind="category")])

@@ -14,13 +14,14 @@ from deepfm import storage
 from deepfm.click_log.split import SPLITS
 from deepfm.dataset.manifest import Manifest
 from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, PADDING, Field, FieldSet
+from deepfm.kinds import KINDS
 from deepfm.spark.index_frame import index_frame, scratch_rows
 from deepfm.spark.scratch import MAX_COUNTS_ON_DRIVER, read_table, write_table
 
 #: Known values that are shown of a field that may have very many.
 NUM_TOP = 10
 #: Kinds of field whose known values are few and have an order: all are shown.
-BUCKETED = ("count", "quantile", "time")
+BUCKETED = tuple(name for name, kind in KINDS.items() if kind.is_bucketed)
 #: Ids are told apart by their training CTR in steps of 1 / CTR_BINS: so many rows a field reach the driver.
 CTR_BINS = 10_000
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.click_log.lists import first_values
-from deepfm.features.dictionary import dictionary_encode
-from deepfm.features.kinds.scaling import Scaling
 from deepfm.features.vocabulary.stored import Header, VocabularyChunk, write_vocabulary
 from deepfm.features.vocabulary.vocabulary import Vocabulary, VocabularySubset
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds import FittedField
+from deepfm.kinds.dictionary import dictionary_encode
+from deepfm.kinds.scaling import Scaling
 from deepfm.spark.scratch import read_table
 
 #: Known values that are kept in memory per category or list: the first ones.
@@ -45,7 +45,7 @@ class ChunkedVocabulary:
         cached: list[list[pa.Array]] = [[pa.array([], pa.string())] for _ in self.header.fields]
         for chunk in self.chunks:
             # Counts need all values: they are few, and rows hold counts, not the texts of the buckets.
-            if self.fields[chunk.field].kind == "count":
+            if self.fields[chunk.field].behaviour.is_bucketed:
                 cached[chunk.field].append(self._read(chunk).values)
             elif chunk.start == 0:
                 cached[chunk.field].append(self._read(chunk).values.slice(0, NUM_CACHED_VALUES))
@@ -72,6 +72,10 @@ class ChunkedVocabulary:
     def boundaries(self) -> dict[str, tuple[float, ...]]:
         return self.header.boundaries
 
+    def fitted(self, index: int) -> FittedField:
+        """Everything that is fitted for the field at `index`, with the first of its values."""
+        return self.header.fitted(self.fields[index], self.values[index])
+
     def save(self, folder_url: str) -> None:
         """Write the same files as Vocabulary.save, byte for byte."""
         write_vocabulary(folder_url, self.header, self.fingerprint, map(self._read, self.chunks))
@@ -96,7 +100,7 @@ class ChunkedVocabulary:
                     positions[np.asarray(matches.drop_null())] = chunk.start + np.flatnonzero(is_match)
             values[index] = texts.filter(pa.array(positions >= 0))
             ids[field.name] = (field.first_known_id + positions[positions >= 0]).astype(np.int32)
-        return VocabularySubset(self.fields, values, ids, self.scalings, self.boundaries)
+        return VocabularySubset(self.fields, values, ids, self.header)
 
     def to_vocabulary(self) -> Vocabulary:
         """Load all values into this process."""
@@ -118,8 +122,7 @@ def _distinct_values(tables: Iterable[pa.Table], fields: list[Field]) -> dict[st
     for table in tables:
         for field in fields:
             column = table.column(field.name)
-            if field.kind == "list":
-                column = first_values(column, field.max_values).values
+            column, _ = field.behaviour.countable_values(column, field)
             texts = parts[field.name]
             texts.append(dictionary_encode(column).dictionary.cast(pa.string()))
             if len(texts) > _MAX_UNMERGED_TABLES:

@@ -10,13 +10,13 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from deepfm.errors import UserError
-from deepfm.features.kinds.quantiles import fit_boundaries
-from deepfm.features.kinds.scaling import Scaling
 from deepfm.features.statistics import LogStatistics
 from deepfm.features.vocabulary.chunked import AnyVocabulary, ChunkedVocabulary, StoredChunk
 from deepfm.features.vocabulary.rare_values import num_rare_groups, rare_tables
 from deepfm.features.vocabulary.stored import CHUNK_SIZE, Header, StoredVocabulary, VocabularyChunk
 from deepfm.fields import FieldSet
+from deepfm.kinds.quantile import fit_boundaries
+from deepfm.kinds.scaling import Scaling
 from deepfm.spark.index_frame import index_frame, scratch_rows
 from deepfm.spark.rebatch import rebatch
 from deepfm.spark.scratch import read_table, write_table
@@ -108,7 +108,7 @@ def _boundaries(counts: DataFrame, fields: FieldSet) -> dict[str, tuple[float, .
     """Boundaries of quantile fields, whose rounded values fit on the driver."""
     boundaries = {}
     for index, field in enumerate(fields):
-        if field.kind == "quantile":
+        if field.behaviour.uses_counts and not field.behaviour.has_vocabulary:
             frame = counts.filter(F.col("field") == index).select("value", "num").toPandas()
             values, value_counts = pa.array(frame["value"], pa.string()), pa.array(frame["num"], pa.int64())
             boundaries[field.name] = fit_boundaries(values, value_counts, field.quantile_buckets)

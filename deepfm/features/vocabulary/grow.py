@@ -7,9 +7,9 @@ before: its row starts as a copy of the unknown id it had, so growth alone chang
 import numpy as np
 
 from deepfm.errors import UserError
-from deepfm.features.kinds.hashing import text_buckets
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import UNKNOWN_ID, Field
+from deepfm.kinds.hashing import text_buckets
 
 
 def previous_ids(old: Vocabulary, new: Vocabulary) -> list[np.ndarray]:

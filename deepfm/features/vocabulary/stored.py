@@ -15,15 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deepfm import storage
-from deepfm.click_log.times import NUM_VALUES
 from deepfm.errors import UserError
-from deepfm.features.kinds.scaling import Scaling
-from deepfm.fields import PRESENT_ID, Field, FieldSet
+from deepfm.fields import Field, FieldSet
+from deepfm.kinds import FittedField
+from deepfm.kinds.scaling import Scaling
 
 #: Maximum number of values in a chunk.
 CHUNK_SIZE = 1 << 18
 #: Number of values that the fingerprint hashes at a time.
 _DIGEST_SIZE = 1 << 16
+_NO_VALUES = pa.array([], pa.string())
 _HEADER, _VALUES = "vocabulary.json", "vocabulary.parquet"
 _SCHEMA = pa.schema(
     [("field", pa.string()), ("value", pa.string()), ("id", pa.int32()), ("count", pa.int64())]
@@ -61,8 +62,8 @@ class Header:
         return cls(
             fields,
             tuple(num_known),
-            {f.name: scalings.get(f.name, Scaling()) for f in fields if f.kind == "value"},
-            {f.name: boundaries.get(f.name, ()) for f in fields if f.kind == "quantile"},
+            {f.name: scalings.get(f.name, Scaling()) for f in fields if f.is_value},
+            {f.name: boundaries.get(f.name, ()) for f in fields if _has_boundaries(f)},
         )
 
     @property
@@ -70,15 +71,12 @@ class Header:
         return tuple(map(self._num_ids, self.fields, self.num_known))
 
     def _num_ids(self, field: Field, num_known: int) -> int:
-        if field.kind == "cross":
-            return field.buckets
-        if field.kind == "value":
-            return PRESENT_ID + 1
-        if field.kind == "time":
-            return field.first_known_id + NUM_VALUES[field.name]
-        if field.kind == "quantile":
-            return field.first_known_id + len(self.boundaries[field.name]) + 1
-        return field.first_known_id + (field.hash_buckets or num_known)
+        return field.behaviour.num_ids(field, num_known, self.boundaries.get(field.name, ()))
+
+    def fitted(self, field: Field, values: pa.Array, subset_ids: np.ndarray | None = None) -> FittedField:
+        """Everything that is fitted for a field, with its known values."""
+        scaling, boundaries = self.scalings.get(field.name), self.boundaries.get(field.name, ())
+        return FittedField(values, subset_ids, scaling, boundaries)
 
     def fingerprint(self, chunks: Iterable[VocabularyChunk]) -> str:
         """64 bits in hex of everything that determines an id or x: names, kinds, values in order, and so on.
@@ -91,26 +89,9 @@ class Header:
             for part in _consecutive_values(chunks, index, num_known):
                 digest.update(np.asarray(pc.binary_length(part), np.int64).tobytes())
                 digest.update("".join(part.to_pylist()).encode())
-            digest.update("".join(f"{setting}\x00" for setting in self._digest_settings(field)).encode())
+            settings = field.behaviour.digest_settings(field, self.fitted(field, _NO_VALUES))
+            digest.update("".join(f"{setting}\x00" for setting in settings).encode())
         return digest.hexdigest()[:16]
-
-    def _digest_settings(self, field: Field) -> list:
-        """Settings that determine the field's ids or x, other than its known values."""
-        if field.kind == "value":
-            scaling = self.scalings[field.name]
-            return [field.scale, repr(scaling.mean), repr(scaling.std)]
-        if field.kind == "cross":
-            return [*field.parts, field.buckets]
-        if field.kind == "quantile":
-            return [*map(repr, self.boundaries[field.name]), "end"]
-        if field.kind == "list":
-            rest = (field.pooling, field.unknown_buckets, field.hash_buckets)
-            return [field.separator, field.max_values, *rest]
-        if field.kind == "time":
-            return [field.source, field.time_format]
-        if field.unknown_buckets != 1:
-            return ["unknown", field.unknown_buckets]
-        return ["hash", field.hash_buckets] if field.hash_buckets else []
 
     def to_document(self, fingerprint: str) -> dict:
         """Content of vocabulary.json."""
@@ -123,9 +104,13 @@ class Header:
         }
 
     def _fitted_numbers(self, field: Field) -> dict:
-        if field.kind == "quantile":
+        if field.name in self.boundaries:
             return {"boundaries": self.boundaries[field.name]}
-        return {"scaling": asdict(self.scalings[field.name])} if field.kind == "value" else {}
+        return {"scaling": asdict(self.scalings[field.name])} if field.name in self.scalings else {}
+
+
+def _has_boundaries(field: Field) -> bool:
+    return field.behaviour.uses_counts and not field.behaviour.has_vocabulary
 
 
 def write_vocabulary(

@@ -8,8 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.features.kinds.quantiles import fit_boundaries
-from deepfm.features.kinds.scaling import Moments, Scaling
 from deepfm.features.vocabulary.stored import (
     CHUNK_SIZE,
     Header,
@@ -21,6 +19,9 @@ from deepfm.features.vocabulary.stored import (
     write_vocabulary,
 )
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds import FittedField
+from deepfm.kinds.quantile import fit_boundaries
+from deepfm.kinds.scaling import Moments, Scaling
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ class VocabularySubset:
     fields: FieldSet
     values: list[pa.Array]  # by field
     ids: dict[str, np.ndarray]  # by name, of fields with only some of their values here: ids of these values
-    scalings: dict[str, Scaling]
-    boundaries: dict[str, tuple[float, ...]]
+    header: Header
+
+    def fitted(self, index: int) -> FittedField:
+        """Everything that is fitted for the field at `index`."""
+        field = self.fields[index]
+        return self.header.fitted(field, self.values[index], self.ids.get(field.name))
 
 
 class Vocabulary:
@@ -60,6 +65,10 @@ class Vocabulary:
         self.fields, self.num_ids = fields, self.header.num_ids
         self.scalings, self.boundaries = self.header.scalings, self.header.boundaries
 
+    def fitted(self, index: int) -> FittedField:
+        """Everything that is fitted for the field at `index`."""
+        return self.header.fitted(self.fields[index], self.values[index])
+
     @cached_property
     def fingerprint(self) -> str:
         """64 bits in hex of everything that determines an id or x; see Header.fingerprint."""
@@ -84,7 +93,7 @@ class Vocabulary:
         values, value_counts, boundaries = [], [], {}
         for index, field in enumerate(fields):
             field_counts = counts.filter(pc.equal(counts.column("field"), index))
-            if field.kind == "quantile":
+            if not field.behaviour.has_vocabulary and field.behaviour.uses_counts:
                 if old is None:
                     boundaries[field.name] = fit_boundaries(
                         field_counts.column("value"), field_counts.column("num"), field.quantile_buckets
@@ -103,7 +112,7 @@ class Vocabulary:
         parts = []
         for index, field in enumerate(self.fields):
             field_counts = counts.filter(pc.equal(counts.column("field"), index))
-            if field.kind != "quantile":
+            if field.has_known_values:
                 is_known = pc.is_in(field_counts.column("value"), value_set=self.values[index])
                 parts.append(field_counts.filter(pc.invert(is_known)))
         rare = pa.concat_tables(parts) if parts else counts.slice(0, 0)

@@ -9,7 +9,6 @@ import pytest
 from deepfm.errors import UserError
 from deepfm.features.counting import COUNTS
 from deepfm.features.encode import Encoder
-from deepfm.features.kinds.scaling import Moments
 from deepfm.features.statistics import LogStatistics, RowCounts
 from deepfm.features.vocabulary import chunked, fit, fit_spark, stored, vocabulary
 from deepfm.features.vocabulary.chunked import ChunkedVocabulary
@@ -18,6 +17,7 @@ from deepfm.features.vocabulary.rare_values import rare_tables, write_rare
 from deepfm.features.vocabulary.stored import open_stored_vocabulary
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.scaling import Moments
 from deepfm.spark.scratch import write_table
 
 FIELDS = FieldSet(

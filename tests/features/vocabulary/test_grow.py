@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from deepfm.errors import UserError
 from deepfm.features.counting import sum_counts
 from deepfm.features.encode import Encoder
-from deepfm.features.kinds.hashing import hash64
-from deepfm.features.kinds.scaling import Moments
 from deepfm.features.vocabulary.grow import previous_ids
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.hashing import hash64
+from deepfm.kinds.scaling import Moments
 
 C = Field(name="C", kind="category", min_count=2)
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.errors import UserError
-from deepfm.features.kinds.scaling import Moments, Scaling
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.scaling import Moments, Scaling
 
 FIELDS = FieldSet(
     [Field(name="I", kind="count"), Field(name="C", kind="category", min_count=2)],

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.vocabulary import value_index
-from deepfm.features.vocabulary.value_index import ValueIndex
+from deepfm.kinds import value_index
+from deepfm.kinds.value_index import ValueIndex
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,6 +9,12 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepfm.kinds.kind import FieldEncoder, FieldKind, empty_to_null
+from deepfm.kinds.literals import MISSING_ID
+from deepfm.kinds.numbers import parse_decimals
+from deepfm.kinds.value import finite_from_pandas
 
 
 def round_significant(numbers: pa.Array) -> pa.Array:
@@ -42,3 +48,56 @@ def fit_boundaries(values: pa.Array, counts: pa.Array, num_buckets: int) -> tupl
 def quantile_buckets(numbers: np.ndarray, boundaries: tuple[float, ...]) -> np.ndarray:
     """(n,) float64 without NaN -> (n,) int32 from 0 to len(boundaries): number of boundaries below."""
     return np.searchsorted(np.array(boundaries, np.float64), numbers, side="left").astype(np.int32)
+
+
+class QuantileKind(FieldKind):
+    """A number, in buckets that training values fill evenly."""
+
+    name = "quantile"
+    keys = ("quantile_buckets",)
+    required_keys = {"quantile_buckets": "set the number of buckets, such as 50"}
+    uses_counts = is_bucketed = can_be_crossed = True
+    rejection = "value_not_a_number"
+
+    def parse(self, strings, field):
+        return parse_decimals(empty_to_null(strings))
+
+    def count_texts(self, distinct, counts):
+        return round_significant(distinct), counts
+
+    def encoder(self, field, fitted) -> FieldEncoder:
+        return _QuantileEncoder(field.name, fitted.boundaries, field.first_known_id)
+
+    def num_ids(self, field, num_known, boundaries):
+        return field.first_known_id + len(boundaries) + 1
+
+    def digest_settings(self, field, fitted):
+        return [*map(repr, fitted.boundaries), "end"]
+
+    def from_pandas(self, column, field):
+        return finite_from_pandas(column)
+
+    def example(self, field, fitted):
+        return list(fitted.boundaries[:2]), float(2**62)
+
+    def value_name(self, field, position, fitted):
+        boundaries = fitted.boundaries
+        if not boundaries:
+            return "all"
+        if position == len(boundaries):
+            return f"above {boundaries[-1]:.6g}"
+        upper = f"to {boundaries[position]:.6g}"
+        return f"{boundaries[position - 1]:.6g} {upper}" if position else f"up {upper}"
+
+
+class _QuantileEncoder:
+    def __init__(self, name: str, boundaries: tuple[float, ...], first_known_id: int):
+        self._name, self._boundaries, self._first_known_id = name, boundaries, first_known_id
+
+    def __call__(self, raw: pa.Table, encoded: dict[str, np.ndarray]) -> list[np.ndarray]:
+        column = raw.column(self._name)
+        numbers = pc.fill_null(column, 0.0).to_numpy()
+        ids = self._first_known_id + quantile_buckets(numbers, self._boundaries)
+        return [
+            np.where(np.asarray(column.is_null()), np.int32(MISSING_ID), ids) if column.null_count else ids
+        ]

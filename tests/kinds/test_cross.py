@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepfm.features.kinds.crossing import cross_ids, splitmix64
+from deepfm.kinds.cross import cross_ids, splitmix64
 
 
 def crossed(*parts, buckets=1000):

@@ -8,8 +8,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.kinds import hashing
-from deepfm.features.kinds.hashing import hash64, text_buckets
+from deepfm.kinds import hashing
+from deepfm.kinds.hashing import hash64, text_buckets
 
 
 def buckets(*texts, num_buckets=1000):
@@ -32,7 +32,7 @@ def test_a_bucket_is_the_hash_modulo_the_number_of_buckets():
 
 def test_buckets_are_equal_in_another_process():
     code = (
-        "import pyarrow as pa; from deepfm.features.kinds.hashing import text_buckets as b; "
+        "import pyarrow as pa; from deepfm.kinds.hashing import text_buckets as b; "
         "print(b(pa.array(['a', 'b', 'é']), 10**6).tolist())"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

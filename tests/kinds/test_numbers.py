@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.click_log.numbers import parse_decimals, parse_integers
+from deepfm.kinds.numbers import parse_decimals, parse_integers
 
 
 @given(st.text(alphabet="0123456789-+ xXeE._٣", max_size=45))

@@ -7,6 +7,9 @@ integers is cheap, and nothing is fitted or stored, so training and scoring cann
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
+
+from deepfm.kinds.kind import FieldEncoder, FieldKind
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -29,3 +32,28 @@ def splitmix64(state: np.ndarray) -> np.ndarray:
     z = (z ^ (z >> np.uint64(30))) * _FIRST
     z = (z ^ (z >> np.uint64(27))) * _SECOND
     return z ^ (z >> np.uint64(31))
+
+
+class CrossKind(FieldKind):
+    """A combination of several fields; it has no column, its id is a hash of the ids of its parts."""
+
+    name = "cross"
+    has_column = False
+
+    def encoder(self, field, fitted) -> FieldEncoder:
+        return _CrossEncoder(field.parts, field.buckets)
+
+    def num_ids(self, field, num_known, boundaries):
+        return field.buckets
+
+    def digest_settings(self, field, fitted):
+        return [*field.parts, field.buckets]
+
+
+class _CrossEncoder:
+    def __init__(self, parts: tuple[str, ...], buckets: int):
+        self._parts, self._buckets = parts, buckets
+
+    def __call__(self, raw: pa.Table, encoded: dict[str, np.ndarray]) -> list[np.ndarray]:
+        # Crossed fields come last, so their parts are already encoded.
+        return [cross_ids([encoded[name] for name in self._parts], self._buckets)]

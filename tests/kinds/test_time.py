@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.click_log.times import NUM_VALUES, parse_times, time_values, utc_days
+from deepfm.kinds.time import NUM_VALUES, parse_times, time_values, utc_days
 
 
 def parsed(*texts, time_format="iso"):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.kinds.quantiles import fit_boundaries, quantile_buckets, round_significant
+from deepfm.kinds.quantile import fit_boundaries, quantile_buckets, round_significant
 
 
 def texts(*numbers):

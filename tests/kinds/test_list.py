@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.click_log.lists import ARRAY_SEPARATOR, first_values, split_lists
+from deepfm.kinds.list import ARRAY_SEPARATOR, first_values, split_lists
 
 
 def test_text_is_split_at_separators():

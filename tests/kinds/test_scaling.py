@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.kinds.scaling import MAX_X, FieldMoments, Moments, Scaling, apply_scale
+from deepfm.features.moments import FieldMoments
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.scaling import MAX_X, Moments, Scaling, apply_scale
 
 
 def moments(*numbers) -> Moments:

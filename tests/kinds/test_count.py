@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.features.kinds.count_buckets import bucket_start, count_buckets
+from deepfm.kinds.count import bucket_start, count_buckets
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 

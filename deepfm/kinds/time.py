@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.click_log.numbers import parse_integers
-from deepfm.fields import TimeFormat
+from deepfm.kinds.kind import FieldEncoder, FieldKind, empty_to_null, texts_from_pandas
+from deepfm.kinds.literals import MISSING_ID, TIME_NAMES, TimeFormat
+from deepfm.kinds.numbers import parse_integers
 
 _DAY_S, _HOUR_S = 86_400, 3_600
 #: Day and time separated by a space or T; fractions of a second (dropped) and a trailing Z are allowed.
@@ -18,6 +19,13 @@ _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 
 #: Number of values of each time field; 0 is hour 0, Monday, and hours 0 to 5.
 NUM_VALUES = {"hour": 24, "weekday": 7, "day_part": 4}
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+#: Two typical times and an unusual one.
+_EXAMPLES = {
+    "iso": (["2026-01-01 09:00:00", "2026-01-03 21:30:00"], "1970-01-01T00:00:00"),
+    "unix_s": ([1_767_258_000.0, 1_767_475_800.0], 0.0),
+    "unix_ms": ([1_767_258_000_000.0, 1_767_475_800_000.0], 0.0),
+}
 
 
 def parse_times(strings: pa.Array, time_format: TimeFormat) -> tuple[pa.Array, np.ndarray]:
@@ -66,3 +74,57 @@ def time_values(seconds: np.ndarray, name: str) -> np.ndarray:
     # 1970 began on a Thursday.
     values = {"hour": hours % 24, "weekday": (hours // 24 + 3) % 7, "day_part": hours % 24 // 6}
     return values[name].astype(np.int32)
+
+
+class TimeKind(FieldKind):
+    """Hour, weekday or part of the day of a time column, in UTC."""
+
+    name = "time"
+    is_bucketed = can_be_crossed = True
+    rejection = "time_not_a_time"
+
+    def group_errors(self, names):
+        unknown = sorted(set(names) - set(TIME_NAMES))
+        if not unknown:
+            return []
+        return [f"names: fields of kind time are {', '.join(TIME_NAMES)}, found {', '.join(unknown)}"]
+
+    def parse(self, strings, field):
+        return parse_times(empty_to_null(strings), field.time_format)
+
+    def encoder(self, field, fitted) -> FieldEncoder:
+        return _TimeEncoder(field.name, field.first_known_id)
+
+    def num_ids(self, field, num_known, boundaries):
+        return field.first_known_id + NUM_VALUES[field.name]
+
+    def digest_settings(self, field, fitted):
+        return [field.source, field.time_format]
+
+    def from_pandas(self, column, field):
+        strings = texts_from_pandas(column)
+        seconds, is_time = parse_times(strings, field.time_format)
+        if not is_time.all():
+            invalid = strings.filter(pa.array(~is_time))[0].as_py()
+            raise ValueError(f"{field.column}: expected times as {field.time_format}, found {invalid!r}")
+        return seconds
+
+    def example(self, field, fitted):
+        return _EXAMPLES[field.time_format]
+
+    def value_name(self, field, position, fitted):
+        if field.name == "weekday":
+            return _WEEKDAYS[position]
+        return f"{position} h" if field.name == "hour" else f"{6 * position} to {6 * position + 5} h"
+
+
+class _TimeEncoder:
+    def __init__(self, name: str, first_known_id: int):
+        self._name, self._first_known_id = name, first_known_id
+
+    def __call__(self, raw: pa.Table, encoded: dict[str, np.ndarray]) -> list[np.ndarray]:
+        column = raw.column(self._name)
+        ids = self._first_known_id + time_values(pc.fill_null(column, 0).to_numpy(), self._name)
+        return [
+            np.where(np.asarray(column.is_null()), np.int32(MISSING_ID), ids) if column.null_count else ids
+        ]

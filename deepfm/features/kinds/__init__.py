@@ -1,1 +1,0 @@
-"""Kinds of fields: conversion of raw values to ids or numbers."""
