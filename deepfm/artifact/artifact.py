@@ -20,7 +20,7 @@ from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.metrics.field_counts import FieldValueCounts
 from deepfm.model_factory import build_model
 from deepfm.settings.data import DataSettings
-from deepfm.settings.loader import Settings, parse_settings
+from deepfm.settings.loader import Settings, parse_settings, with_current_names
 from deepfm.settings.model import ModelSettings
 from deepfm.weights import load_weights, save_weights
 
@@ -119,7 +119,7 @@ def load_artifact(folder_url: str) -> ServingModel:
     """Read what `save_artifact` wrote; raise UserError if a file is missing, changed or of another model."""
     verify_checksums(folder_url)
     card_url = f"{folder_url}/model.json"
-    card = parse_settings(storage.read_json(card_url), ModelCard, card_url)
+    card = parse_settings(with_current_names(storage.read_json(card_url)), ModelCard, card_url)
     vocabulary = Vocabulary.load(folder_url)
     if vocabulary.fingerprint != card.vocabulary:
         raise UserError(

@@ -70,7 +70,7 @@ class FieldKind:
         return []
 
     def parse(self, strings: pa.Array, field: FieldSettings) -> tuple[pa.Array, np.ndarray | None]:
-        """(n,) strings -> (n,) typed values, null if missing, and (n,) bool: valid or not (None: all valid)."""
+        """(n,) strings -> (n,) typed values, null if missing, and (n,) bool validity (None: all)."""
         raise NotImplementedError
 
     def countable_values(self, column: pa.ChunkedArray, field: FieldSettings) -> tuple[pa.Array, int]:

@@ -1,6 +1,7 @@
 """Fields with several values per impression: text or arrays -> lists, truncated to a maximum length."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +65,7 @@ class ListKind(FieldKind):
 
     name = "list"
     keys = ("min_count", "max_size", "hash_buckets", "unknown_buckets", "max_values", "separator", "pooling")
-    required_keys = {"max_values": "set the maximum number of values per impression, such as 5"}
+    required_keys: ClassVar = {"max_values": "set the maximum number of values per impression, such as 5"}
     uses_counts = has_vocabulary = is_list = is_text = True
 
     def parse(self, strings, field):

@@ -6,6 +6,7 @@ partitions or row order, and memory is bounded: 9,000 values per power of ten. T
 """
 
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +56,7 @@ class QuantileKind(FieldKind):
 
     name = "quantile"
     keys = ("quantile_buckets",)
-    required_keys = {"quantile_buckets": "set the number of buckets, such as 50"}
+    required_keys: ClassVar = {"quantile_buckets": "set the number of buckets, such as 50"}
     uses_counts = is_bucketed = can_be_crossed = True
     rejection = "value_not_a_number"
 

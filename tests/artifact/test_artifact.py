@@ -150,6 +150,15 @@ def test_the_folder_digest_a_model_is_that_of_its_content(save_model, random_mod
     assert folder_digest(f"file://{save_model('other')}") != folder_digest(f"file://{random_model}")
 
 
+def test_a_model_saved_under_an_earlier_name_of_a_setting_loads(save_model):
+    folder = save_model("earlier")
+    card = json.loads((folder / "model.json").read_text())
+    card["model"]["training"]["wire"] = card["model"]["training"].pop("gradient_compression")
+    (folder / "model.json").write_text(json.dumps(card))
+    write_checksums(f"file://{folder}")
+    assert load_artifact(f"file://{folder}").card.model.training.gradient_compression == "fp32"
+
+
 def test_a_card_with_an_unknown_key_is_refused(save_model):
     folder = save_model()
     card = json.loads((folder / "model.json").read_text())

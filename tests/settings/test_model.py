@@ -123,6 +123,11 @@ def test_the_first_stage_of_an_fnn_may_have_other_training_settings():
         ("lr", {"training": {**TRAINING, "ftrl": {}}}, "training: ftrl: only for optimizer: ftrl"),
         ("lr", {"training": {**FTRL, "ftrl": {"l1": -1}}}, "training.ftrl.l1: Input should be greater than"),
         ("lr", {"training": {**FTRL, "ftrl": {"l3": 1}}}, "unknown key training.ftrl.l3"),
+        (
+            "fm",
+            {"training": {**TRAINING, "wire": "bf16"}},
+            "unknown key training.wire: it was renamed to gradient_compression",
+        ),
         ("lr", {"training": {**TRAINING, "optimizer": "sgd"}}, "training.optimizer: Input should be 'adam'"),
         (
             "dnn",
