@@ -2,13 +2,13 @@
 
 import tempfile
 import time
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
 
-from deepfm.artifact.artifact import load_artifact
-from deepfm.click_log.click_log import find_click_log
+from deepfm.artifact.artifact import ModelCard, load_artifact
+from deepfm.click_log.click_log import ClickLog, find_click_log
 from deepfm.click_log.raw_rows import raw_rows
 from deepfm.click_log.split import HashSplit, days_between
 from deepfm.errors import UserError
@@ -32,37 +32,16 @@ def compare_models(
     Raise UserError if the candidate's log is no longer at its URL, or has lost columns.
     """
     versions = [version for version in (candidate, champion) if version]
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [store.download(version, f"{folder}/{index}") for index, version in enumerate(versions)]
-        cards, load_seconds = [], []
-        for path in paths:
-            started = time.monotonic()
-            cards.append(load_artifact(f"file://{path}").card)
-            load_seconds.append(time.monotonic() - started)
-        names = [ship_model(spark, path) for path in paths]
-    card = cards[0]
-    # The champion may read columns that the candidate does not read.
-    columns = [set(card.data.field_set.columns) for card in cards]
-    champion_only = sorted(set().union(*columns) - columns[0])
+    models = _load_models(spark, store, versions)
+    card = models[0].card
     split = card.input.split or HashSplit(card.data.hash_split.valid, card.data.hash_split.test)
-    days = days_between(*card.input.days["test"]) if card.input.days else None
-    find = partial(
-        find_click_log, spark, card.input.url, card.data, days=None if card.data.day_column else days
-    )
-    log = find()
-    if champion_only:
-        try:
-            log = find(keep=champion_only)
-        except UserError as error:
-            raise UserError(
-                f"version {champion.version}, the champion, reads columns that version {candidate.version} "
-                f"does not read: {error}; if these models belong to two logs, train each with its own --name"
-            ) from error
+    days = tuple(days_between(*card.input.days["test"])) if card.input.days else None
+    log = _find_log(spark, versions, models, days)
     require_categories(limits.slices, card.data.field_set, f"version {candidate.version}")
     evaluations = evaluate_models(
         raw_rows(spark, log, days),
         log.row_format,
-        names,
+        [model.shipped_name for model in models],
         split,
         slice_fields=limits.slices,
         min_slice_rows=limits.min_slice_rows,
@@ -74,7 +53,52 @@ def compare_models(
             "candidate on the current log"
         )
     timed = [
-        replace(evaluation, load_seconds=seconds)
-        for evaluation, seconds in zip(evaluations, load_seconds, strict=True)
+        replace(evaluation, load_seconds=model.load_seconds)
+        for evaluation, model in zip(evaluations, models, strict=True)
     ]
     return timed[0], timed[1] if champion else None
+
+
+@dataclass(frozen=True)
+class _LoadedModel:
+    card: ModelCard
+    load_seconds: float
+    shipped_name: str  # see predict.ship_model
+
+
+def _load_models(
+    spark: SparkSession, store: MlflowStore, versions: Sequence[ModelVersion]
+) -> list[_LoadedModel]:
+    """Download, load and ship each version to the executors."""
+    models = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index, version in enumerate(versions):
+            path = store.download(version, f"{folder}/{index}")
+            started = time.monotonic()
+            card = load_artifact(f"file://{path}").card
+            models.append(_LoadedModel(card, time.monotonic() - started, ship_model(spark, path)))
+    return models
+
+
+def _find_log(
+    spark: SparkSession,
+    versions: Sequence[ModelVersion],
+    models: Sequence[_LoadedModel],
+    days: Sequence[str] | None,
+) -> ClickLog:
+    """Find the candidate's log, with the columns that only the champion reads."""
+    card = models[0].card
+    log_days = None if card.data.day_column else days
+    log = find_click_log(spark, card.input.url, card.data, days=log_days)
+    columns = [set(model.card.data.field_set.columns) for model in models]
+    champion_only = sorted(set().union(*columns) - columns[0])
+    if not champion_only:
+        return log
+    try:
+        return find_click_log(spark, card.input.url, card.data, days=log_days, keep=champion_only)
+    except UserError as error:
+        candidate, champion = versions
+        raise UserError(
+            f"version {champion.version}, the champion, reads columns that version {candidate.version} "
+            f"does not read: {error}; if these models belong to two logs, train each with its own --name"
+        ) from error

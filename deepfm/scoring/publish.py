@@ -88,31 +88,51 @@ def publish_day(
     _clear_attempts(output)
     attempt = f"{output.output_url}/{_ATTEMPTS}/ds={output.day}.{uuid.uuid4().hex}"
     try:
-        written = _write_attempt(spark, scored, provenance, output, attempt)
-        scored_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        storage.remove(output.rejected_url)
-        if written.num_bad:
-            storage.make_folder(f"{output.output_url}/{REJECTED}")
-            storage.rename(f"{attempt}/{BAD}", output.rejected_url)
-        _check_rows(spark, written, output, scored.num_input_rows, provenance.name)
-        _check_probabilities_and_keys(spark.read.parquet(f"{attempt}/{SCORED}"), output)
-        decision = check_drift(written.totals, written.mean_probability)
-        if decision.stop:
-            raise UserError(f"{output.day}: nothing was published: {'; '.join(decision.warnings)}")
-        published = PublishedDay(
-            provenance,
-            rows_scored=written.num_scored,
-            rows_bad=written.num_bad,
-            mean_probability=written.mean_probability,
-            input_digest=written.totals.digest,
-            scored_at=scored_at,
-            warnings=decision.warnings,
-        )
-        _write_reports(f"{attempt}/{SCORED}", published, decision)
+        published = _write_and_check(spark, scored, provenance, output, attempt, check_drift)
     except BaseException:
         storage.remove(attempt)
         raise
     # Outside the try: until the new day is in place, the attempt may hold the old one.
+    _replace_day(output, attempt)
+    storage.remove(attempt)
+    return published
+
+
+def _write_and_check(
+    spark: SparkSession,
+    scored: ScoredRows,
+    provenance: Provenance,
+    output: DayOutput,
+    attempt: str,
+    check_drift: Callable[[ScoringDayTotals, float], DriftDecision],
+) -> PublishedDay:
+    """Write the day below `attempt` and check it; raise UserError if it must not be published."""
+    written = _write_attempt(spark, scored, provenance, output, attempt)
+    scored_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    storage.remove(output.rejected_url)
+    if written.num_bad:
+        storage.make_folder(f"{output.output_url}/{REJECTED}")
+        storage.rename(f"{attempt}/{BAD}", output.rejected_url)
+    _check_rows(spark, written, output, scored.num_input_rows, provenance.name)
+    _check_probabilities_and_keys(spark.read.parquet(f"{attempt}/{SCORED}"), output)
+    decision = check_drift(written.totals, written.mean_probability)
+    if decision.stop:
+        raise UserError(f"{output.day}: nothing was published: {'; '.join(decision.warnings)}")
+    published = PublishedDay(
+        provenance,
+        rows_scored=written.num_scored,
+        rows_bad=written.num_bad,
+        mean_probability=written.mean_probability,
+        input_digest=written.totals.digest,
+        scored_at=scored_at,
+        warnings=decision.warnings,
+    )
+    _write_reports(f"{attempt}/{SCORED}", published, decision)
+    return published
+
+
+def _replace_day(output: DayOutput, attempt: str) -> None:
+    """Make the day of an attempt visible, and keep the previous one in the attempt until then."""
     try:
         if storage.exists(output.url):
             _move(output.url, f"{attempt}/{_REPLACED}")
@@ -122,8 +142,6 @@ def publish_day(
             f"{output.day}: the scored rows are gone: another run of this day has started since; run one at "
             "a time"
         ) from error
-    storage.remove(attempt)
-    return published
 
 
 def _write_attempt(
