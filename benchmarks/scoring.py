@@ -40,7 +40,7 @@ from rich.table import Table
 from deepfm import storage
 from deepfm.artifact.artifact import load_artifact, save_artifact
 from deepfm.dataset.columns import to_int32_matrix
-from deepfm.dataset.manifest import read_parts
+from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.model_factory import build_model
 from deepfm.scoring.predict import shipped_model
 from deepfm.scoring.score_day import ScoringDay, ScoringModel, fetch_model, score_day
@@ -75,7 +75,7 @@ def the_store() -> MlflowStore:
 
 def register(dataset: Path, store: MlflowStore) -> None:
     """A version of the model `ctr`, and a TorchScript copy of its network as `scripted`."""
-    manifest, vocabulary = read_parts(f"file://{dataset}")
+    manifest, vocabulary = read_manifest_and_vocabulary(f"file://{dataset}")
     settings = load_settings(REPOSITORY / "conf/model/deepfm.yaml", ModelSettings)
     torch.manual_seed(1)
     network = build_model(settings, manifest.num_ids).eval()

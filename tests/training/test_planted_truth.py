@@ -8,10 +8,11 @@ import torch
 
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.metrics.binary import BinaryMetrics
+from deepfm.metrics.formulas import sigmoid
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.fm import FM
 from deepfm.models.lr import LogisticRegression
-from deepfm.synthetic.truth import CATEGORIES, Truth, draw_codes, sigmoid
+from deepfm.synthetic.truth import CATEGORIES, Truth, draw_codes
 from deepfm.training.evaluation import evaluate
 from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
