@@ -11,7 +11,7 @@ from deepfm.models.layers import FieldEmbedding
 
 @dataclass(frozen=True)
 class Growth:
-    """Map from each id of a field to the old id whose rows it copies; an old id copies its own."""
+    """Map from each id of a field to the old id whose rows it copies; an old id copies itself."""
 
     previous_ids: Sequence[Tensor]  # by field: (number of ids,) int64
     old_num_ids: Sequence[int]

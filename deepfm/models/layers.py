@@ -115,7 +115,7 @@ def fm_and_flatten(v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _PairwiseInteraction(torch.autograd.Function):
-    """Pairwise interaction with its gradient, sum(v) - v_i, in closed form: autograd makes more passes over v."""
+    """Pairwise interaction with its gradient, sum(v) - v_i, in closed form: autograd takes more passes."""
 
     @staticmethod
     def forward(ctx, v: Tensor, with_inputs: bool) -> tuple[Tensor, Tensor | None]:
@@ -181,7 +181,7 @@ class MLP(nn.Module):
                 next(layers)  # the ReLU
             else:
                 x = layer(x)
-        # In the precision of the weights, also under autocast: bfloat16 logits have 8 bits, so many would tie.
+        # In the precision of the weights, also under autocast: bfloat16 logits would often tie.
         output = self.layers[-1]
         with torch.autocast(x.device.type, enabled=False):
             return output(x.to(output.weight.dtype)).squeeze(1)
