@@ -65,7 +65,7 @@ def test_logits_beyond_the_bins_keep_their_exact_logloss():
     assert metrics.auc == 0.0
 
 
-def test_tallies_of_parts_add_up_to_the_metrics_of_the_whole():
+def test_sums_of_parts_add_up_to_the_sums_of_all_rows():
     logits, labels = with_ties(3)
     whole, parts = metrics_of((logits, labels)), [metrics_of((logits[i::3], labels[i::3])) for i in range(3)]
     counts = sum(part.counts for part in parts)

@@ -25,10 +25,12 @@ class Net(nn.Module):
             nn.init.normal_(embedding.table.weight, generator=generator)
 
     def forward(self, ids):
-        embeddings = (self.first, self.second, self.narrow)
-        return (
-            sum(embedding(ids).flatten(1).square().sum(dim=1) for embedding in embeddings) * self.dense.sum()
-        )
+        vectors = [embedding(ids).flatten(1) for embedding in self.embeddings]
+        return sum(vector.square().sum(dim=1) for vector in vectors) * self.dense.sum()
+
+    @property
+    def embeddings(self):
+        return self.first, self.second, self.narrow
 
 
 def gradients(net):
@@ -50,9 +52,7 @@ def synchronize(collectives, ids, num_rows, **settings):
     synchronizer.start(torch.tensor([float(len(ids))], dtype=torch.float64))
     (net(ids).sum() / num_rows).backward()
     logloss = synchronizer.synchronize(exchanges, num_rows)
-    assert all(
-        embedding.table.weight.grad.is_coalesced() for embedding in (net.first, net.second, net.narrow)
-    )
+    assert all(embedding.table.weight.grad.is_coalesced() for embedding in net.embeddings)
     return gradients(net), logloss, synchronizer
 
 
@@ -178,10 +178,8 @@ def test_a_penalty_applies_to_each_row_as_often_as_all_ranks_look_it_up(in_ranks
             expected[row] += 0.3 * table[row] / len(IDS)
     shares = IDS[:2], IDS[2:]
     alone = penalty_gradients(SingleProcess(), IDS)
-    for actual in (
-        alone,
-        *in_ranks(2, lambda collectives: penalty_gradients(collectives, shares[collectives.rank])),
-    ):
+    results = in_ranks(2, lambda collectives: penalty_gradients(collectives, shares[collectives.rank]))
+    for actual in (alone, *results):
         torch.testing.assert_close(actual["second.table.weight"], expected)
         assert not actual["first.table.weight"].any()
         assert not actual["dense"].any()
