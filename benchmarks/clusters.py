@@ -1,4 +1,4 @@
-"""A Spark standalone cluster on this machine whose workers have a core each, and no more than it."""
+"""Spark standalone cluster on this machine with workers pinned to one core each."""
 
 import os
 import socket
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pyspark
 
-_START_WITHIN_S = 60
+_START_TIMEOUT_S = 60
 
 
 @contextmanager
 def one_core_workers(num_workers: int) -> Iterator[str]:
-    """One master and workers that run, with all they start, on a core each -> spark://…, while it lasts.
+    """Start a master and workers, each with all its processes on one core; yield the URL spark://….
 
-    Spark's own local-cluster only counts tasks: a worker's Java and Python would take a free core beside it.
+    Spark's local-cluster only limits the number of tasks: Java and Python of a worker could use other cores.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -29,8 +29,8 @@ def one_core_workers(num_workers: int) -> Iterator[str]:
         try:
             for core in sorted(os.sched_getaffinity(0))[:num_workers]:
                 size = ("--cores", "1", "--memory", "3g", "--work-dir", f"{folder}/{core}")
-                pinned = ["taskset", "--cpu-list", str(core)]
-                processes.append(_daemon(folder, "worker.Worker", pinned, *size, url))
+                taskset = ["taskset", "--cpu-list", str(core)]
+                processes.append(_daemon(folder, "worker.Worker", taskset, *size, url))
             _wait_for_workers(Path(folder), len(processes) - 1)
             yield url
         finally:
@@ -39,9 +39,9 @@ def one_core_workers(num_workers: int) -> Iterator[str]:
                 process.wait()
 
 
-def _daemon(folder: str, name: str, enter: list[str], *arguments: str) -> subprocess.Popen:
+def _daemon(folder: str, name: str, prefix: list[str], *arguments: str) -> subprocess.Popen:
     home = Path(pyspark.__file__).parent
-    command = [*enter, str(home / "bin/spark-class"), f"org.apache.spark.deploy.{name}"]
+    command = [*prefix, str(home / "bin/spark-class"), f"org.apache.spark.deploy.{name}"]
     settings = {"SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": folder}
     with (Path(folder) / f"{name}-{len(list(Path(folder).glob('*.log')))}.log").open("w") as log:
         return subprocess.Popen(
@@ -51,10 +51,10 @@ def _daemon(folder: str, name: str, enter: list[str], *arguments: str) -> subpro
 
 
 def _wait_for_workers(folder: Path, num_workers: int) -> None:
-    deadline = time.monotonic() + _START_WITHIN_S
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while sum("Successfully registered with master" in log.read_text() for log in folder.glob("*.log")) < (
         num_workers
     ):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"the cluster's workers did not start within {_START_WITHIN_S} s")
+            raise RuntimeError(f"the workers of the cluster did not start within {_START_TIMEOUT_S} s")
         time.sleep(0.2)

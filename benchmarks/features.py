@@ -1,12 +1,11 @@
-"""build_features beside the same work by Spark ML, and FuxiCTR's preparation, on logs in Criteo's layout.
+"""Speed of build_features compared with Spark ML and FuxiCTR, on logs in Criteo's layout.
 
     python benchmarks/features.py --rows 1000000 [--rows 10000000] [--peers ../shared/peers] [--pieces]
 
-Every contestant runs in a process and Spark session of its own, which is timed after it has started. Ours
-does everything: parse, set aside, learn ids (a minimum count of 2), encode, shuffle, write, profile. Spark
-ML's share is less: StringIndexer on 26 columns, log(1 + x) of 13, Parquet; fit included. Rows/s, peak memory
-of all processes, and with --pieces how long each part of ours takes on one core. Stdout ends with a line of
-JSON.
+Each program runs in a separate process and Spark session; time is measured after Spark has started. Ours does
+all steps: parse, reject, fit ids (a minimum count of 2), encode, shuffle, write, profile. Spark ML does less:
+StringIndexer on 26 columns with its fit, log(1 + x) of 13, Parquet. Reports rows/s, peak memory of all
+processes, and with --pieces the rows/s of each part of ours on one core. Stdout ends with a line of JSON.
 """
 
 import json
@@ -29,18 +28,18 @@ sys.path.insert(0, str(REPOSITORY / "jobs"))
 
 
 def make_log(num_rows: int) -> Path:
-    """A synthetic log of so many rows; made once."""
+    """Return a synthetic log with this number of rows; it is generated once."""
     log = WORK / f"log_{num_rows}"
     if not (log / "_truth.json").exists():
         days = max(num_rows // ROWS_PER_DAY, 1)
-        per_day = num_rows // days
-        flags = ["--days", str(days), "--rows-per-day", str(per_day), "--output", str(log)]
+        rows_per_day = num_rows // days
+        flags = ["--days", str(days), "--rows-per-day", str(rows_per_day), "--output", str(log)]
         subprocess.run([sys.executable, "-m", "deepfm.cli.synthetic", *flags], check=True, cwd=REPOSITORY)
     return log
 
 
-def flat(log: Path) -> Path:
-    """The same files in one folder without days: all contestants split nothing by day."""
+def flatten(log: Path) -> Path:
+    """Link the same files into one folder without days, because Spark ML does not split by day."""
     folder = log.with_name(f"{log.name}_flat")
     if not folder.exists():
         folder.mkdir()
@@ -65,9 +64,9 @@ def ours(log: Path, output: Path) -> Callable:
 
     def build(spark) -> None:
         settings = load_settings(REPOSITORY / "conf/data/criteo.yaml", DataSettings)
-        found = find_click_log(spark, f"file://{log}", settings)
-        split = choose_split(spark, found, settings, (None, None, None))
-        build_dataset(spark, found, settings, split, f"file://{output}")
+        click_log = find_click_log(spark, f"file://{log}", settings)
+        split = choose_split(spark, click_log, settings, (None, None, None))
+        build_dataset(spark, click_log, settings, split, f"file://{output}")
 
     return build
 
@@ -93,37 +92,37 @@ def spark_ml(log: Path, output: Path) -> Callable:
     return index
 
 
-CONTESTANTS = {"ours": ours, "spark_ml": spark_ml}
+PROGRAMS = {"ours": ours, "spark_ml": spark_ml}
 
 
-def measured(contestant: str, log: Path, num_rows: int) -> dict:
-    """Rows/s and the peak memory of a contestant's processes, in a process of its own."""
-    output = WORK / f"output_{contestant}"
+def measure(program: str, log: Path, num_rows: int) -> dict:
+    """Measure rows/s and peak memory of a program in a separate process."""
+    output = WORK / f"output_{program}"
     subprocess.run(["rm", "-rf", str(output)], check=True)
     command = [
         sys.executable,
         __file__,
-        "--contestant",
-        contestant,
+        "--program",
+        program,
         "--log",
         str(log),
         "--output",
         str(output),
     ]
-    click.secho(f"$ {contestant} on {num_rows:,} rows", fg="cyan", err=True)
+    click.secho(f"$ {program} on {num_rows:,} rows", fg="cyan", err=True)
     process = subprocess.Popen([*command, "--rows", str(num_rows)], stdout=subprocess.PIPE, text=True)
     with peak_memory(process.pid) as peak:
         stdout, _ = process.communicate()
     if process.returncode:
-        sys.exit(f"{contestant} ended with status {process.returncode}")
+        sys.exit(f"{program} failed with status {process.returncode}")
     return json.loads(stdout.splitlines()[-1]) | {"peak_gib": peak.gib}
 
 
-def run_contestant(contestant: str, log: Path, output: Path, num_rows: int) -> None:
-    """In its own process: start Spark, then time the work."""
+def run_program(program: str, log: Path, output: Path, num_rows: int) -> None:
+    """Start Spark, then time the program; runs in a separate process."""
     with session() as spark:
-        work = CONTESTANTS[contestant](log, output)
-        spark.range(2).rdd.map(lambda n: n).count()  # Java and Python workers are up
+        work = PROGRAMS[program](log, output)
+        spark.range(2).rdd.map(lambda n: n).count()  # start Java and Python workers
         started = time.monotonic()
         work(spark)
         seconds = time.monotonic() - started
@@ -131,7 +130,7 @@ def run_contestant(contestant: str, log: Path, output: Path, num_rows: int) -> N
 
 
 def pieces(log: Path) -> dict[str, float]:
-    """Rows/s of each part of ours on one core, on the first 200,000 rows, without Spark."""
+    """Measure rows/s of each part of ours on one core, on the first 200,000 rows, without Spark."""
     import io
     from itertools import islice
 
@@ -155,28 +154,29 @@ def pieces(log: Path) -> dict[str, float]:
         content = b"".join(islice(file, 200_000))
     seconds = {}
 
-    def timed(name: str, function: Callable):
+    def time_part(name: str, function: Callable):
         started = time.process_time()
         result = function()
         seconds[name] = time.process_time() - started
         return result
 
-    batch = timed("find lines", lambda: lines_table(content, "log", None))
-    parsed = timed("parse", lambda: parse_rows(batch, row_format))
+    batch = time_part("find lines", lambda: lines_table(content, "log", None))
+    parsed = time_part("parse", lambda: parse_rows(batch, row_format))
     counts = ValueCounts(fields)
-    timed("count", lambda: counts.update(parsed.raw))
-    drained = [
-        table.append_column("field", pa.array([at] * len(table), pa.int32())) for at, table in counts.drain()
+    time_part("count", lambda: counts.update(parsed.raw))
+    tables = [
+        table.append_column("field", pa.array([index] * len(table), pa.int32()))
+        for index, table in counts.drain()
     ]
-    encoder = Encoder(Vocabulary.fit(fields, pa.concat_tables(drained)))
-    ids = timed("encode", lambda: encoder.encode(parsed.raw))
+    encoder = Encoder(Vocabulary.fit(fields, pa.concat_tables(tables)))
+    ids = time_part("encode", lambda: encoder.encode(parsed.raw))
     table = pa.table([pa.array(column) for column in ids], names=list(fields.slots))
-    timed("write Parquet", lambda: pq.write_table(table, io.BytesIO()))
+    time_part("write Parquet", lambda: pq.write_table(table, io.BytesIO()))
     return {name: round(len(batch) / spent) for name, spent in seconds.items()}
 
 
 def fuxictr(log: Path, peers: Path, num_rows: int) -> dict:
-    """Its own preparation, as its driver times it, on the same files as one."""
+    """Run FuxiCTR's preparation on the concatenated files; its driver measures the time."""
     train, test = WORK / "train.tsv", WORK / "test.tsv"
     with train.open("wb") as out:
         for file in sorted(log.iterdir()):
@@ -184,7 +184,7 @@ def fuxictr(log: Path, peers: Path, num_rows: int) -> dict:
     with min(log.iterdir()).open("rb") as file:
         test.write_bytes(b"".join(next(file) for _ in range(1000)))
     click.secho(f"$ FuxiCTR on {num_rows:,} rows (its training is not counted)", fg="cyan", err=True)
-    # A small network, since the driver trains one in any case.
+    # A small network, because the driver always trains one.
     network = ["--epochs", "1", "--emb", "1", "--hidden", "8", "--batch", "65536"]
     arguments = [str(train), str(test), str(WORK / "fuxictr"), *network]
     run = run_driver(make_environment(), find_driver(peers), arguments, WORK / "fuxictr.log")
@@ -194,33 +194,35 @@ def fuxictr(log: Path, peers: Path, num_rows: int) -> dict:
 @click.command(help=__doc__.replace("layout.\n\n", "layout.\n\n\b\n"))
 @click.option("--rows", multiple=True, type=int, default=(1_000_000,), show_default=True)
 @click.option(
-    "--peers", type=click.Path(path_type=Path), help="Folder of FuxiCTR's driver; without it, left out."
+    "--peers",
+    type=click.Path(path_type=Path),
+    help="Folder of FuxiCTR's driver; without it, skipped.",
 )
-@click.option("--pieces", "with_pieces", is_flag=True, help="Time each part of ours alone.")
-@click.option("--no-baseline", is_flag=True, help="Ours alone.")
-@click.option("--contestant", hidden=True)
+@click.option("--pieces", "with_pieces", is_flag=True, help="Also time each part of ours.")
+@click.option("--no-baseline", is_flag=True, help="Only ours.")
+@click.option("--program", hidden=True)
 @click.option("--log", type=click.Path(path_type=Path), hidden=True)
 @click.option("--output", type=click.Path(path_type=Path), hidden=True)
-def main(rows, peers, with_pieces, no_baseline, contestant, log, output) -> None:
-    if contestant:
-        run_contestant(contestant, log, output, rows[0])
+def main(rows, peers, with_pieces, no_baseline, program, log, output) -> None:
+    if program:
+        run_program(program, log, output, rows[0])
         return
     WORK.mkdir(parents=True, exist_ok=True)
     results = []
     for num_rows in rows:
-        folder = flat(make_log(num_rows))
-        found = {"ours": measured("ours", folder, num_rows)}
+        folder = flatten(make_log(num_rows))
+        results_by_program = {"ours": measure("ours", folder, num_rows)}
         if not no_baseline:
-            found["Spark ML"] = measured("spark_ml", folder, num_rows)
+            results_by_program["Spark ML"] = measure("spark_ml", folder, num_rows)
         if peers:
-            found["FuxiCTR"] = fuxictr(folder, peers, num_rows)
-        table = Table(f"{num_rows:,} rows", "rows/s", "seconds", "peak GiB", "ours is")
-        for name, figures in found.items():
-            ratio = f"{found['ours']['rows_per_s'] / figures['rows_per_s']:.2f} x"
-            peak = str(figures.get("peak_gib", ""))
-            table.add_row(name, f"{figures['rows_per_s']:,}", str(figures["seconds"]), peak, ratio)
+            results_by_program["FuxiCTR"] = fuxictr(folder, peers, num_rows)
+        table = Table(f"{num_rows:,} rows", "rows/s", "seconds", "peak GiB", "speedup of ours")
+        for name, result in results_by_program.items():
+            ratio = f"{results_by_program['ours']['rows_per_s'] / result['rows_per_s']:.2f} x"
+            peak = str(result.get("peak_gib", ""))
+            table.add_row(name, f"{result['rows_per_s']:,}", str(result["seconds"]), peak, ratio)
         Console().print(table)
-        results.append({"rows": num_rows, **found})
+        results.append({"rows": num_rows, **results_by_program})
     if with_pieces:
         parts = pieces(folder)
         table = Table("part of ours, one core", "rows/s")

@@ -1,4 +1,4 @@
-"""The memory of a process and all it started, watched while they work."""
+"""Peak memory of a process and its children, sampled while they run."""
 
 import threading
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ import psutil
 
 @dataclass
 class Peak:
-    """Resident bytes at the most; what processes share counts once for each."""
+    """Peak resident bytes; memory shared by processes counts once for each."""
 
-    num_bytes: int = 0  # of all together
-    first: int = 0  # of the process itself
+    num_bytes: int = 0  # of all processes together
+    first: int = 0  # of the given process
     java: int = 0  # of the largest Java process
-    worker: int = 0  # of the largest other one
+    worker: int = 0  # of the largest other process
 
     @property
     def gib(self) -> float:
@@ -28,23 +28,23 @@ def in_gib(num_bytes: int) -> float:
 
 @contextmanager
 def peak_memory(pid: int) -> Iterator[Peak]:
-    """Looks twice a second, for the time of the block."""
+    """Sample twice per second during the block."""
     peak, stop = Peak(), threading.Event()
 
-    def watch() -> None:
+    def sample_until_stopped() -> None:
         while not stop.wait(0.5):
-            _look(pid, peak)
+            _sample(pid, peak)
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    thread = threading.Thread(target=sample_until_stopped, daemon=True)
+    thread.start()
     try:
         yield peak
     finally:
         stop.set()
-        watcher.join()
+        thread.join()
 
 
-def _look(pid: int, peak: Peak) -> None:
+def _sample(pid: int, peak: Peak) -> None:
     try:
         first = psutil.Process(pid)
         processes = [first, *first.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""DeepFM's step on one device: by itself, fed from a dataset, and as a share of what its memory allows."""
+"""Speed of DeepFM's training step on one device: alone, with data loading, and relative to a memory copy."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -18,16 +18,16 @@ from deepfm.training.optimizer import Optimizer
 from deepfm.training.unique_rows import unique_rows_of
 
 DIM, HIDDEN = 16, (400, 400, 400)
-#: A GPU is not busy with the rows that fill a core's caches.
-BATCH_OF_CUDA, BATCH_OF_CPU = 65_536, 4096
-_NUM_HELD, _MIN_SAMPLES = 8, 2_000_000
+#: A GPU needs more rows to be busy than fit into the cache of a CPU core.
+CUDA_BATCH_SIZE, CPU_BATCH_SIZE = 65_536, 4096
+_NUM_BATCHES, _MIN_SAMPLES = 8, 2_000_000
 
 
 def measure(dataset_url: str, device: torch.device) -> dict[str, float]:
-    """Samples/s of the step on batches that lie on the device, of an epoch fed; bytes/s, and of a copy."""
+    """Measure samples/s of steps on batches in device memory and of an epoch with loading, and bytes/s."""
     retain_freed_memory()
     manifest = read_manifest(dataset_url)
-    shard = Shard(0, 1, BATCH_OF_CUDA if device.type == "cuda" else BATCH_OF_CPU)
+    shard = Shard(0, 1, CUDA_BATCH_SIZE if device.type == "cuda" else CPU_BATCH_SIZE)
     torch.manual_seed(1)
     model = DeepFM(manifest.num_ids, DIM, hidden_units=HIDDEN).to(device)
     settings = LoopConfig(1, 1, bf16=multiplies_bf16(device))
@@ -41,15 +41,15 @@ def measure(dataset_url: str, device: torch.device) -> dict[str, float]:
         batches = read_batches(dataset_url, manifest, "train", shard, epoch=epoch, seed=1)
         return (batch.to(device) for batch in batches)
 
-    held = list(islice(read(0), _NUM_HELD))
-    speed(held)  # kernels are loaded, pages are touched
-    rows = sum(len(batch.ids) for batch in held)
-    alone = speed(chain.from_iterable(repeat(held, -(-_MIN_SAMPLES // rows))))
-    moved = sum(_least_bytes(model, batch) for batch in held) / rows
+    batches = list(islice(read(0), _NUM_BATCHES))
+    speed(batches)  # warm-up: load kernels, touch memory pages
+    rows = sum(len(batch.ids) for batch in batches)
+    step_speed = speed(chain.from_iterable(repeat(batches, -(-_MIN_SAMPLES // rows))))
+    bytes_per_row = sum(_min_bytes(model, batch) for batch in batches) / rows
     return {
-        "step": alone,
+        "step": step_speed,
         "fed": speed(read(1)),
-        "bytes_per_s": alone * moved,
+        "bytes_per_s": step_speed * bytes_per_row,
         "copied_bytes_per_s": _copied_bytes_per_s(device),
     }
 
@@ -57,34 +57,34 @@ def measure(dataset_url: str, device: torch.device) -> dict[str, float]:
 def _samples_per_s(loop: TrainingLoop, batches: Iterable[Batch], device: torch.device) -> float:
     num_rows = 0
 
-    def counted() -> Iterable[Batch]:
+    def count_rows() -> Iterable[Batch]:
         nonlocal num_rows
         for batch in batches:
             num_rows += len(batch.ids)
             yield batch
 
-    seconds = _seconds(lambda: loop.run_epoch(counted()), device)
+    seconds = _seconds(lambda: loop.run_epoch(count_rows()), device)
     return num_rows / seconds
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    _wait_for(device)
+    _synchronize(device)
     started = time.perf_counter()
     work()
-    _wait_for(device)
+    _synchronize(device)
     return time.perf_counter() - started
 
 
-def _wait_for(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def _least_bytes(model: DeepFM, batch: Batch) -> int:
-    """That no step gets around, where no cache holds a batch.
+def _min_bytes(model: DeepFM, batch: Batch) -> int:
+    """Return the minimum memory traffic of a step, if no cache holds a batch.
 
     Each looked-up value and its gradient is written once and read once, as 32 bits; so is each hidden unit,
-    as 16; and each distinct row of the tables, with what Adagrad remembers of it, is read and written.
+    as 16; each distinct row of the tables and its Adagrad state is read and written.
     """
     num_rows, num_fields = batch.ids.shape
     values = 4 * num_rows * num_fields * (DIM + 1)
@@ -101,11 +101,11 @@ def _copied_bytes_per_s(device: torch.device) -> float:
     return 10 * 2 * source.nbytes / seconds
 
 
-def show(device: torch.device, found: dict[str, float]) -> None:
-    """A table."""
+def show(device: torch.device, metrics: dict[str, float]) -> None:
+    """Print a table."""
     table = Table(f"DeepFM on {device}", "")
-    table.add_row("samples/s of the step alone", f"{found['step']:,.0f}")
-    table.add_row("samples/s fed by Petastorm", f"{found['fed']:,.0f}")
-    share = found["bytes_per_s"] / found["copied_bytes_per_s"]
-    table.add_row("of the bytes/s of a copy, at least", f"{share:.0%} of {found['copied_bytes_per_s']:,.0f}")
+    table.add_row("samples/s of the step without loading", f"{metrics['step']:,.0f}")
+    table.add_row("samples/s with loading by Petastorm", f"{metrics['fed']:,.0f}")
+    share = metrics["bytes_per_s"] / metrics["copied_bytes_per_s"]
+    table.add_row("bytes/s relative to a copy", f">= {share:.0%} of {metrics['copied_bytes_per_s']:,.0f}")
     Console().print(table)

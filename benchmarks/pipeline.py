@@ -1,4 +1,4 @@
-"""Jobs run as a user runs them."""
+"""Jobs run by their command line."""
 
 import json
 import subprocess
@@ -13,10 +13,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def run_job(*arguments: object) -> dict:
-    """A job's summary; UserError where it fails."""
+    """Run a job and return its summary; raise UserError if it fails."""
     command = [sys.executable, *map(str, arguments)]
     click.secho(f"$ python {' '.join(command[1:])}", fg="cyan", err=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    if done.returncode:
-        raise UserError(f"{' '.join(command[1:3])} ended with status {done.returncode}; its words are above")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    if process.returncode:
+        raise UserError(f"{' '.join(command[1:3])} failed with status {process.returncode}; see above")
+    return json.loads(process.stdout.splitlines()[-1])

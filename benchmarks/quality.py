@@ -1,15 +1,15 @@
-"""Our DeepFM beside FuxiCTR's on the same rows: test AUC and logloss of both, trained in one call.
+"""Test AUC and logloss of our DeepFM and FuxiCTR's on the same rows, trained in one call.
 
     python benchmarks/quality.py --data movielens --peers PEERS --log LOG [--seeds 1,2,3] [--peer-runs 3]
     python benchmarks/quality.py --data synthetic --peers PEERS
 
-Ours runs through the jobs; its settings and best epoch were chosen on the validation days. The peer runs at
-several L2, --peer-runs times each, since no two runs of it are equal; its figures are means. It is told of
-twice: with L2 and epoch chosen on the validation days, as a user would, for AUC and for logloss apart; and by
-its best figures ON THE TEST DAYS, more than a user could pick. On MovieLens there is a second round, as one
-would go on in production: both train on the validation days too, for the number of epochs (and the peer at
-the L2) that the first round found. LOG is MovieLens 100K with a header, a day column and a label; a synthetic
-log is made. Stdout ends with a line of JSON.
+Ours runs through the jobs; its settings and best epoch were chosen on the validation days. The peer (FuxiCTR)
+runs with several L2 strengths, --peer-runs times each, because its runs differ; the means are reported. It is
+reported twice: with L2 and epoch chosen on the validation days, separately for AUC and logloss; and with its
+best metrics ON THE TEST DAYS, which a user could not choose. MovieLens has a second round, as in production:
+both also train on the validation days, with the number of epochs (and the peer's L2) chosen in the first
+round. LOG is MovieLens 100K with a header, a day column and a label; the synthetic log is generated. Stdout
+ends with a line of JSON.
 """
 
 import json
@@ -39,7 +39,7 @@ METRICS = ("auc", "logloss")
 
 @dataclass(frozen=True)
 class Epoch:
-    """One of the peer's."""
+    """Metrics of the peer after one epoch."""
 
     l2: str
     number: int
@@ -49,16 +49,16 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Contest:
-    """One log, its days (A:B, both included), and the settings of both sides."""
+    """A log, its days (A:B, inclusive), and the settings of both programs."""
 
-    data: str  # its YAML
-    model: str  # its YAML
+    data: str  # data YAML
+    model: str  # model YAML
     days: dict[str, str]
-    peer: str  # its driver's flags
-    peer_l2: tuple[str, ...]  # one run each
-    training: dict = field(default_factory=dict)  # replaces what the model's YAML has under `training`
-    refit_days: dict[str, str] | None = None  # of the second round
-    settings: dict = field(default_factory=dict)  # replaces what the model's YAML has
+    peer: str  # flags of its driver
+    peer_l2: tuple[str, ...]  # one run for each
+    training: dict = field(default_factory=dict)  # overrides `training` in the model YAML
+    refit_days: dict[str, str] | None = None  # days of the second round
+    settings: dict = field(default_factory=dict)  # overrides the model YAML
 
 
 MOVIELENS = Contest(
@@ -68,7 +68,7 @@ MOVIELENS = Contest(
     {"train": "1997-09-20:1998-03-07", "valid": "1998-03-08:1998-03-31", "test": "1998-04-01:1998-04-22"},
     "--epochs 6 --batch 512 --min-count 1",
     ("1e-5", "1e-3"),
-    # The last day is one to look at: it decides nothing.
+    # The last day only shows validation metrics; nothing is chosen on it.
     refit_days={
         "train": "1997-09-20:1998-03-30", "valid": "1998-03-31:1998-03-31", "test": "1998-04-01:1998-04-22"
     },
@@ -81,17 +81,17 @@ SYNTHETIC = Contest(
     "--epochs 1 --batch 4096 --min-count 2",
     ("1e-7",),
     {"batch_size": 4096, "max_epochs": 1},
-    # On the validation day better than 0.01; it is FuxiCTR's own.
+    # Better than 0.01 on the validation day; the default of FuxiCTR.
     settings={"init_std": 0.0001},
 )
 CONTESTS = {"movielens": MOVIELENS, "synthetic": SYNTHETIC}
 
 
 def train_ours(contest: Contest, log: Path, trainings: dict[int, dict], days: dict[str, str]) -> list[dict]:
-    """What train.py says for each seed, under changes of its `training` settings."""
+    """Train with each seed and its changes of the `training` settings; return the test metrics."""
     dataset = WORK / f"dataset_{days['valid'][:10]}"
     paths = ("--data", contest.data, "--input", log, "--output", dataset)
-    flags = [word for part, of_part in days.items() for word in (f"--{part}-days", of_part)]
+    flags = [word for part, day_range in days.items() for word in (f"--{part}-days", day_range)]
     run_job("jobs/build_features.py", *paths, *flags)
     settings, summaries = yaml.safe_load((REPOSITORY / contest.model).read_text()) | contest.settings, []
     for seed, changes in trainings.items():
@@ -100,81 +100,81 @@ def train_ours(contest: Contest, log: Path, trainings: dict[int, dict], days: di
         model.write_text(yaml.safe_dump(settings))
         flags = ("--dataset", dataset, "--model", model, "--num-workers", 0, "--name", "quality")
         run = run_job("jobs/train.py", *flags, "--tracking-uri", f"sqlite:///{WORK}/mlflow.db")
-        found = {"auc": run["test_auc"], "logloss": run["test_logloss"], "best_epoch": run["best_epoch"]}
-        summaries.append({"seed": seed, **found})
+        metrics = {"auc": run["test_auc"], "logloss": run["test_logloss"], "best_epoch": run["best_epoch"]}
+        summaries.append({"seed": seed, **metrics})
     return summaries
 
 
 def run_rounds(contest: Contest, log: Path, seeds: list[int]) -> dict[str, tuple[list[dict], dict[str, str]]]:
-    """Ours in each round, and the days on which the peer trains and is measured in it."""
+    """Train ours for each round; also return the days on which the peer trains and is evaluated."""
     ours = train_ours(contest, log, {seed: {} for seed in seeds}, contest.days)
     rounds = {"as split": (ours, contest.days)}
     if contest.refit_days:
         refits = {run["seed"]: {"max_epochs": run["best_epoch"], "keep": "last"} for run in ours}
         days, first = contest.refit_days, contest.refit_days["train"].split(":")[0]
         both = {**days, "train": f"{first}:{days['valid'].split(':')[1]}"}
-        rounds["validation days trained on too"] = train_ours(contest, log, refits, days), both
+        rounds["with validation days in training"] = train_ours(contest, log, refits, days), both
     return rounds
 
 
 def train_peer(
-    contest: Contest, log: Path, peer: tuple[Path, Path], days: dict[str, str], measured: str, num_runs: int
+    contest: Contest, log: Path, peer: tuple[Path, Path], days: dict[str, str], split: str, num_runs: int
 ) -> list[Epoch]:
-    """Every epoch at every strength of L2, measured on one part, mean over the runs."""
+    """Train with each L2 and return the metrics of each epoch on one split, mean over the runs."""
     data = load_settings(REPOSITORY / contest.data, DataSettings)
-    parts = [write_part(log, data, days[part], WORK / f"{part}.tsv") for part in ("train", measured)]
+    parts = [write_part(log, data, days[part], WORK / f"{part}.tsv") for part in ("train", split)]
     fields = ["--fields", ",".join(data.field_set.names)] if data.header else []
     epochs = []
     for l2 in contest.peer_l2:
         arguments = [*parts, str(WORK / "fuxictr"), *fields, *contest.peer.split(), "--l2", l2]
         click.secho(f"$ python {peer[1].name} {' '.join(arguments)}", fg="cyan", err=True)
         runs = [run_driver(*peer, arguments, WORK / f"fuxictr_{l2}.log")["epochs"] for _ in range(num_runs)]
-        for number, of_runs in enumerate(zip(*runs, strict=True), start=1):
-            auc, logloss = (mean(epoch[metric] for epoch in of_runs) for metric in ("AUC", "logloss"))
+        for number, run_epochs in enumerate(zip(*runs, strict=True), start=1):
+            auc, logloss = (mean(epoch[metric] for epoch in run_epochs) for metric in ("AUC", "logloss"))
             epochs.append(Epoch(l2, number, auc, logloss))
     return epochs
 
 
 def show(name: str, ours: list[dict], peer: list[Epoch], chosen: tuple[int, int]) -> dict[str, float]:
-    """One table: every seed, the peer's best epoch at every L2, and what counts; the latter is returned.
+    """Print a table of each seed, the peer's best epoch for each L2, and the summary, which is returned.
 
-    `chosen`: places among the peer's epochs of the best AUC and of the best logloss on the validation days.
+    `chosen`: indices of the peer's epochs with the best AUC and the best logloss on the validation days.
     """
     table = Table("On the test days", "chosen by", "AUC", "logloss", title=f"DeepFM, {name}")
 
-    def add(who: str, how: str, auc: float, logloss: float) -> None:
+    def add_row(who: str, how: str, auc: float, logloss: float) -> None:
         table.add_row(who, how, f"{auc:.4f}", f"{logloss:.4f}")
 
     for run in ours:
-        add(f"ours, seed {run['seed']}", "validation days", run["auc"], run["logloss"])
+        add_row(f"ours, seed {run['seed']}", "validation days", run["auc"], run["logloss"])
     for l2 in dict.fromkeys(epoch.l2 for epoch in peer):
         best = max((epoch for epoch in peer if epoch.l2 == l2), key=lambda epoch: epoch.auc)
-        add(f"FuxiCTR, L2 {l2}, epoch {best.number}", "test days", best.auc, best.logloss)
+        add_row(f"FuxiCTR, L2 {l2}, epoch {best.number}", "test days", best.auc, best.logloss)
     table.add_section()
-    found = {
+    summary = {
         "": (mean(run["auc"] for run in ours), mean(run["logloss"] for run in ours)),
         "peer_": (peer[chosen[0]].auc, peer[chosen[1]].logloss),
         "peer_best_": (max(epoch.auc for epoch in peer), min(epoch.logloss for epoch in peer)),
     }
-    add("ours, mean over seeds", "validation days", *found[""])
-    add("FuxiCTR", "validation days", *found["peer_"])
-    add("FuxiCTR, best of each", "test days", *found["peer_best_"])
+    add_row("ours, mean over seeds", "validation days", *summary[""])
+    add_row("FuxiCTR", "validation days", *summary["peer_"])
+    add_row("FuxiCTR, best of each", "test days", *summary["peer_best_"])
     Console().print(table)
-    return {f"{who}{what}": v for who, both in found.items() for what, v in zip(METRICS, both, strict=True)}
+    return {f"{who}{what}": v for who, pair in summary.items() for what, v in zip(METRICS, pair, strict=True)}
 
 
 @click.command(help=__doc__.replace("trained in one call.\n\n", "trained in one call.\n\n\b\n"))
-@click.option("--data", "name", type=click.Choice(sorted(CONTESTS)), required=True, help="Which log.")
+@click.option("--data", "name", type=click.Choice(sorted(CONTESTS)), required=True, help="Log to train on.")
 @click.option("--peers", type=click.Path(path_type=Path), required=True, help="Folder of the peer's driver.")
 @click.option("--log", type=click.Path(path_type=Path), help="MovieLens 100K as a click log.")
-@click.option("--seeds", default="1", show_default=True, help="Ours is trained with each; the mean counts.")
+@click.option("--seeds", default="1", show_default=True, help="Train ours with each; the mean is compared.")
 @click.option("--peer-runs", type=click.IntRange(min=1), default=1, show_default=True)
 def main(name: str, peers: Path, log: Path | None, seeds: str, peer_runs: int) -> None:
     try:
         started, contest, driver = time.monotonic(), CONTESTS[name], find_driver(peers)
         if name == "movielens" and not (log and log.is_file()):
             raise UserError(f"expected MovieLens 100K as one file at --log, found {log or 'no --log'}")
-        chosen = _seeds(seeds)
+        seed_numbers = _seeds(seeds)
         peer = make_environment(), driver
         shutil.rmtree(WORK, ignore_errors=True)
         WORK.mkdir(parents=True)
@@ -182,14 +182,16 @@ def main(name: str, peers: Path, log: Path | None, seeds: str, peer_runs: int) -
             log = WORK / "log"
             run_job("-m", "deepfm.cli.synthetic", "--days", 7, "--rows-per-day", 200_000, "--output", log)
         log = log.resolve()
-        rounds = run_rounds(contest, log, chosen)
+        rounds = run_rounds(contest, log, seed_numbers)
         on_valid, results = train_peer(contest, log, peer, contest.days, "valid", peer_runs), []
-        best_auc = max(range(len(on_valid)), key=lambda place: on_valid[place].auc)
-        best_logloss = min(range(len(on_valid)), key=lambda place: on_valid[place].logloss)
+        best_auc = max(range(len(on_valid)), key=lambda index: on_valid[index].auc)
+        best_logloss = min(range(len(on_valid)), key=lambda index: on_valid[index].logloss)
         for title, (ours, days) in rounds.items():
-            theirs = train_peer(contest, log, peer, days, "test", peer_runs)
-            figures = show(f"{name}, {title}", ours, theirs, (best_auc, best_logloss))
-            results.append({"round": title, **figures, "ours": ours, "peer": [asdict(e) for e in theirs]})
+            peer_epochs = train_peer(contest, log, peer, days, "test", peer_runs)
+            summary = show(f"{name}, {title}", ours, peer_epochs, (best_auc, best_logloss))
+            results.append(
+                {"round": title, **summary, "ours": ours, "peer": [asdict(e) for e in peer_epochs]}
+            )
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)

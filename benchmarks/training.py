@@ -1,12 +1,12 @@
-"""Training DeepFM beside the peers, everything included: samples/s, test AUC and logloss of one epoch.
+"""Training speed, test AUC and logloss of DeepFM compared with FuxiCTR and DeepCTR-Torch, for one epoch.
 
     python benchmarks/training.py --peers ../shared/peers [--rows 1000000]
     python benchmarks/training.py --device cuda [--rows 1000000]
 
-A synthetic log in Criteo's layout is made and built into a dataset. Ours trains from it through train.py, one
-process with two threads, in several ways; FuxiCTR and DeepCTR-Torch train the same network on the same rows.
-Machines are noisy: our fastest way runs before and after the peers, and its mean counts. With --device there
-are no peers: ours takes its steps on that device, by themselves and fed. Stdout ends with a line of JSON.
+A synthetic log in Criteo's layout is generated and built into a dataset. Ours trains through train.py, in one
+process with two threads, with several settings; FuxiCTR and DeepCTR-Torch train the same network on the same
+rows. Machines are noisy, so our fastest settings run before and after the peers, and the mean is reported.
+With --device only ours runs, on that device, with and without data loading. Stdout ends with a line of JSON.
 """
 
 import json
@@ -34,19 +34,19 @@ from deepfm.settings.loader import load_settings
 WORK = REPOSITORY / "work" / "benchmarks" / "training"
 DAYS = {"train": "2026-01-01:2026-01-05", "valid": "2026-01-06:2026-01-06", "test": "2026-01-07:2026-01-07"}
 BATCH = 4096
-#: Ways to train, as changes of the model's `training`; the first is the one that is put beside the peers.
-WAYS = {
+#: Changes of `training` in the model YAML; the first is compared with the peers.
+VARIANTS = {
     "bf16, row-wise Adagrad": {"precision": "bf16", "optimizer": "adagrad", "table_learning_rate": 0.02},
     "bf16, lazy Adam": {"precision": "bf16"},
     "fp32, lazy Adam": {"precision": "fp32"},
     "fp32, Adam over all rows": {"precision": "fp32", "optimizer": "adam_dense"},
-    # Of two Horovod processes, half the batch each: what 16 bits instead of 32 cost by themselves.
-    "two workers, rows cross in 32 bits": {
+    # Two Horovod processes with half the batch each: the effect of 16 bit instead of 32 bit compression.
+    "two workers, rows sent in 32 bits": {
         "precision": "fp32",
         "gradient_compression": "fp32",
         "batch_size": BATCH // 2,
     },
-    "two workers, rows cross in 16 bits": {
+    "two workers, rows sent in 16 bits": {
         "precision": "fp32",
         "gradient_compression": "bf16",
         "batch_size": BATCH // 2,
@@ -56,16 +56,16 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Result:
-    """One training."""
+    """Result of one training."""
 
-    who: str
+    name: str
     samples_per_s: float
     auc: float
     logloss: float
 
 
 def build(rows: int) -> tuple[Path, Path]:
-    """The synthetic log and its dataset, made anew."""
+    """Generate the synthetic log and build its dataset."""
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     log, dataset = WORK / "log", WORK / "dataset"
@@ -87,22 +87,31 @@ def build(rows: int) -> tuple[Path, Path]:
     return log, dataset
 
 
-def train_ours(way: str, dataset: Path) -> Result:
-    """One epoch through train.py."""
+def train_ours(variant: str, dataset: Path) -> Result:
+    """Train one epoch through train.py."""
     settings = yaml.safe_load((REPOSITORY / "conf/model/deepfm.yaml").read_text()) | {"init_std": 0.0001}
-    settings["training"] |= {"batch_size": BATCH, "max_epochs": 1, "save_optimizer": False, **WAYS[way]}
+    settings["training"] |= {
+        "batch_size": BATCH,
+        "max_epochs": 1,
+        "save_optimizer": False,
+        **VARIANTS[variant],
+    }
     model = WORK / "model.yaml"
     model.write_text(yaml.safe_dump(settings))
     flags = ["--name", "training", "--tracking-uri", f"sqlite:///{WORK}/mlflow.db"]
-    # One process takes both threads, of two each takes one.
-    is_alone = "gradient_compression" not in WAYS[way]
-    flags += ["--num-workers", 0, "--profile", WORK / "profile.yaml"] if is_alone else ["--num-workers", 2]
+    # One process uses both threads; of two processes each uses one.
+    is_single_process = "gradient_compression" not in VARIANTS[variant]
+    flags += (
+        ["--num-workers", 0, "--profile", WORK / "profile.yaml"]
+        if is_single_process
+        else ["--num-workers", 2]
+    )
     run = run_job("jobs/train.py", "--dataset", dataset, "--model", model, *flags)
-    return Result(f"ours, {way}", run["samples_per_s"], run["test_auc"], run["test_logloss"])
+    return Result(f"ours, {variant}", run["samples_per_s"], run["test_auc"], run["test_logloss"])
 
 
 def train_fuxictr(python: Path, driver: Path, log: Path) -> Result:
-    """One epoch, on the rows as text."""
+    """Train one epoch on the rows as text."""
     data = load_settings(REPOSITORY / "conf/data/criteo.yaml", DataSettings)
     parts = [write_part(log, data, DAYS[part], WORK / f"{part}.tsv") for part in ("train", "test")]
     arguments = [*parts, str(WORK / "fuxictr"), "--batch", str(BATCH)]
@@ -112,7 +121,7 @@ def train_fuxictr(python: Path, driver: Path, log: Path) -> Result:
 
 
 def train_deepctr(python: Path, driver: Path, dataset: Path) -> Result:
-    """One epoch, on our dataset's ids as arrays in memory."""
+    """Train one epoch on the ids of our dataset, as arrays in memory."""
     manifest = read_manifest(f"file://{dataset}")
     offsets = np.concatenate([[0], np.cumsum(manifest.num_ids)[:-1]])
     arrays = {"V": sum(manifest.num_ids)}
@@ -128,30 +137,30 @@ def train_deepctr(python: Path, driver: Path, dataset: Path) -> Result:
 
 
 def time_device(name: str, rows: int) -> None:
-    """Ours alone."""
+    """Measure ours on a device."""
     device = torch.device(name)
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: expected a GPU that torch can use, found none")
     _, dataset = build(rows)
-    found = on_device.measure(f"file://{dataset}", device)
-    on_device.show(device, found)
-    click.echo(json.dumps({"rows": rows, "device": name, **found}))
+    metrics = on_device.measure(f"file://{dataset}", device)
+    on_device.show(device, metrics)
+    click.echo(json.dumps({"rows": rows, "device": name, **metrics}))
 
 
 def show(results: list[Result]) -> None:
-    """A table, speeds as multiples of FuxiCTR's."""
-    (unit,) = [result.samples_per_s for result in results if result.who.startswith("FuxiCTR")]
-    table = Table("DeepFM, one epoch", "samples/s", "of FuxiCTR's", "test AUC", "logloss")
+    """Print a table with speeds relative to FuxiCTR."""
+    (fuxictr_speed,) = [result.samples_per_s for result in results if result.name.startswith("FuxiCTR")]
+    table = Table("DeepFM, one epoch", "samples/s", "relative to FuxiCTR", "test AUC", "logloss")
     for result in results:
-        speeds = f"{result.samples_per_s:,.0f}", f"{result.samples_per_s / unit:.2f}"
-        table.add_row(result.who, *speeds, f"{result.auc:.5f}", f"{result.logloss:.5f}")
+        speeds = f"{result.samples_per_s:,.0f}", f"{result.samples_per_s / fuxictr_speed:.2f}"
+        table.add_row(result.name, *speeds, f"{result.auc:.5f}", f"{result.logloss:.5f}")
     Console().print(table)
 
 
-@click.command(help=__doc__.replace("of one epoch.\n\n", "of one epoch.\n\n\b\n"))
+@click.command(help=__doc__.replace("for one epoch.\n\n", "for one epoch.\n\n\b\n"))
 @click.option("--peers", type=click.Path(path_type=Path), help="Folder of the peers' drivers.")
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Only ours, on it.")
-@click.option("--rows", default=1_000_000, show_default=True, help="To train on.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Run only ours, on this device.")
+@click.option("--rows", default=1_000_000, show_default=True, help="Training rows.")
 def main(peers: Path | None, device: str | None, rows: int) -> None:
     try:
         if device:
@@ -161,13 +170,13 @@ def main(peers: Path | None, device: str | None, rows: int) -> None:
             raise UserError("expected --peers, the folder of the peers' drivers, or --device")
         drivers = {peer: (make_environment(peer), find_driver(peers, peer)) for peer in (FUXICTR, DEEPCTR)}
         log, dataset = build(rows)
-        fastest, *others = WAYS
+        fastest, *others = VARIANTS
         before = train_ours(fastest, dataset)
-        theirs = [train_fuxictr(*drivers[FUXICTR], log), train_deepctr(*drivers[DEEPCTR], dataset)]
+        peers_results = [train_fuxictr(*drivers[FUXICTR], log), train_deepctr(*drivers[DEEPCTR], dataset)]
         after = train_ours(fastest, dataset)
         mean = (before.samples_per_s + after.samples_per_s) / 2
-        ours = [Result(after.who, mean, after.auc, after.logloss)]
-        results = [*ours, *(train_ours(way, dataset) for way in others), *theirs]
+        ours = [Result(after.name, mean, after.auc, after.logloss)]
+        results = [*ours, *(train_ours(variant, dataset) for variant in others), *peers_results]
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)

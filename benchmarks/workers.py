@@ -1,11 +1,10 @@
-"""What a second worker brings: two Horovod processes of one thread each, taking turns within one run.
+"""Speedup by a second worker: two Horovod processes with one thread each, in turn within one run.
 
     python benchmarks/workers.py --dataset work/benchmarks/training/dataset [--rounds 8]
 
-In each round rank 0 trains alone; then both do, each for itself, which is all that the machine allows;
-then both train together, 4096 rows each a step, with rows of tables crossing as 32 or as 16 bit floats.
-The median over rounds counts, of samples/s as a multiple of one worker's in the same round.
-Stdout ends with a line of JSON.
+In each round rank 0 trains alone; then both train independently, which is the limit of the machine; then both
+train together, with 4096 rows each per step and table rows sent as 32 or 16 bit floats. Reports the median
+over rounds of samples/s relative to one worker in the same round. Stdout ends with a line of JSON.
 """
 
 import json
@@ -32,11 +31,11 @@ from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 
 BATCH, NUM_STEPS = 4096, 16
-WAYS = ("alone, each for itself", "together, 32 bit", "together, 16 bit")
+MODES = ("two, independent", "together, 32 bit", "together, 16 bit")
 
 
 def take_turns(dataset_url: str, num_rounds: int) -> dict | None:
-    """On each rank; rank 0 returns samples/s by way, a value a round, and the bytes it sent a step."""
+    """Run on each rank; rank 0 returns samples/s by mode and round, and the bytes sent per step."""
     torch.set_num_threads(1)
     retain_freed_memory()
     collectives, manifest = HorovodCollectives(), read_manifest(dataset_url)
@@ -53,42 +52,44 @@ def take_turns(dataset_url: str, num_rounds: int) -> dict | None:
         sent[gradient_compression] = loop.synchronizer.sent_bytes_per_step
         return BATCH * NUM_STEPS / (time.perf_counter() - started)
 
-    speeds: dict[str, list[float]] = {"one worker": [], **{way: [] for way in WAYS}}
+    speeds: dict[str, list[float]] = {"one worker": [], **{mode: [] for mode in MODES}}
     for _ in range(num_rounds + 1):
-        for way, found in speeds.items():
-            collectives.all_reduce_([torch.zeros(1)], "all are here")
-            if way == "one worker":
-                found.append(speed(SingleProcess()) if collectives.rank == 0 else 0.0)
-            elif way == WAYS[0]:
-                found.append(2 * speed(SingleProcess()))
+        for mode, values in speeds.items():
+            collectives.all_reduce_([torch.zeros(1)], "start together")
+            if mode == "one worker":
+                values.append(speed(SingleProcess()) if collectives.rank == 0 else 0.0)
+            elif mode == MODES[0]:
+                values.append(2 * speed(SingleProcess()))
             else:
-                found.append(2 * speed(collectives, "bf16" if "16" in way else "fp32"))
-    # The first round is for warming up.
-    return {"speeds": {way: found[1:] for way, found in speeds.items()}, "sent": sent}
+                values.append(2 * speed(collectives, "bf16" if "16" in mode else "fp32"))
+    # The first round is a warm-up.
+    return {"speeds": {mode: values[1:] for mode, values in speeds.items()}, "sent": sent}
 
 
 @click.command(help=__doc__.replace("within one run.\n\n", "within one run.\n\n\b\n"))
-@click.option("--dataset", required=True, help="What build_features.py wrote.")
+@click.option("--dataset", required=True, help="Dataset written by build_features.py.")
 @click.option("--rounds", default=8, show_default=True)
 def main(dataset: str, rounds: int) -> None:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", False).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     arguments = (absolute_url(dataset), rounds)
-    found, _ = horovod.spark.run(take_turns, args=arguments, num_proc=2, use_gloo=True, verbose=0)
+    result, _ = horovod.spark.run(take_turns, args=arguments, num_proc=2, use_gloo=True, verbose=0)
     spark.stop()
-    alone = found["speeds"].pop("one worker")
+    single = result["speeds"].pop("one worker")
     ratios = {
-        way: statistics.median(both / one for both, one in zip(of_way, alone, strict=True))
-        for way, of_way in found["speeds"].items()
+        mode: statistics.median(pair / one for pair, one in zip(speeds, single, strict=True))
+        for mode, speeds in result["speeds"].items()
     }
-    table = Table("two workers of one thread", "samples/s of one worker's", "sent a step, dense + sparse")
-    for way, ratio in ratios.items():
-        sent = found["sent"]["bf16" if "16" in way else "fp32"] if "together" in way else None
-        table.add_row(way, f"{ratio:.2f}", f"{sent['dense']:,} + {sent['sparse']:,} bytes" if sent else "")
+    table = Table(
+        "two workers of one thread", "samples/s relative to one worker", "sent per step, dense + sparse"
+    )
+    for mode, ratio in ratios.items():
+        sent = result["sent"]["bf16" if "16" in mode else "fp32"] if "together" in mode else None
+        table.add_row(mode, f"{ratio:.2f}", f"{sent['dense']:,} + {sent['sparse']:,} bytes" if sent else "")
     Console().print(table)
     click.echo(
-        json.dumps({"one_worker": round(statistics.median(alone)), "ratios": ratios, "sent": found["sent"]})
+        json.dumps({"one_worker": round(statistics.median(single)), "ratios": ratios, "sent": result["sent"]})
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings -> model: the one place where a configuration becomes plain arguments."""
+"""Construction of a model from its settings, as plain arguments."""
 
 from collections.abc import Sequence
 
@@ -15,29 +15,29 @@ def build_model(
     num_crossed: int = 0,
     num_slots: Sequence[int] | None = None,
 ) -> nn.Module:
-    """A model with fresh weights for fields of these numbers of ids; torch's seed decides them.
+    """Build a model for fields with `num_ids` ids; torch's seed determines the initial weights.
 
-    The last `num_crossed` of `num_ids` are crossed fields: only Wide&Deep's wide part takes them. `num_slots`
-    is how many columns of ids each field has, more than one of lists; None: one each.
+    The last `num_crossed` of `num_ids` are crossed fields, which only the wide part of Wide & Deep uses.
+    `num_slots`: number of id columns of each field, above one for lists; None: one each.
     """
     num_fields = len(num_ids) - num_crossed
-    kind = MODELS[settings.model]
-    model = kind.load_class()(num_ids[:num_fields], **_arguments(settings, num_ids[num_fields:]))
+    spec = MODELS[settings.model]
+    model = spec.load_class()(num_ids[:num_fields], **_arguments(settings, num_ids[num_fields:]))
     if num_slots is not None and max(num_slots) > 1:
-        for part in model.modules():
-            if isinstance(part, FieldEmbedding):
-                part.set_slots(num_slots[: part.num_fields])
+        for module in model.modules():
+            if isinstance(module, FieldEmbedding):
+                module.set_slots(num_slots[: module.num_fields])
     return model
 
 
 def _arguments(settings: ModelSettings, num_crossed_ids: Sequence[int]) -> dict:
-    """What the model takes beside its fields."""
-    kind = MODELS[settings.model]
-    arguments = {**kind.fixed, **{name: getattr(settings, name) for name in kind.own}}
-    if kind.embeddings:
+    """Return the constructor arguments other than `num_ids`."""
+    spec = MODELS[settings.model]
+    arguments = {**spec.fixed, **{name: getattr(settings, name) for name in spec.own}}
+    if spec.embeddings:
         arguments |= {"embedding_dim": settings.embedding_dim, "init_std": settings.init_std}
-    if kind.deep:
+    if spec.deep:
         arguments |= settings.deep.model_dump()
-    if kind.crosses:
+    if spec.crosses:
         arguments["num_crossed_ids"] = num_crossed_ids
     return arguments

@@ -1,4 +1,4 @@
-"""What many tests share: a Spark session, an MLflow store, jobs run in this process, small models."""
+"""Common fixtures: a Spark session, an MLflow store, jobs run in this process, small models."""
 
 import importlib
 import json
@@ -28,7 +28,7 @@ from deepfm.tracking.store import MlflowStore
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
-# A busy machine is no fault of the code: no test is timed.
+# No deadlines: tests may be slow on a busy machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 # Tests import servers.py and the fixtures
@@ -38,13 +38,13 @@ pytest_plugins = ["fixtures.datasets", "fixtures.model_cases", "fixtures.program
 
 @pytest.fixture(scope="session")
 def spark():
-    """Real Spark with two slots, the local profile's properties and little memory."""
+    """Real Spark session with two slots, the properties of the local profile and little memory."""
     from deepfm.cli.job import load_profile
     from deepfm.cli.spark.session import spark_session
 
     os.environ.pop("SPARK_HOME", None)
     profile = load_profile(str(ROOT / "conf/profile/local.yaml"))
-    # Queries over a few rows end before an optimizing compiler could pay for itself.
+    # Queries over a few rows are too short to benefit from the optimizing compiler.
     java = {"spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1"}
     settings = profile.spark | java | {"spark.driver.memory": "1g"}
     with spark_session(profile.model_copy(update={"spark": settings}), "tests") as session:
@@ -53,12 +53,12 @@ def spark():
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder of real click logs; tests that need it are skipped where it is absent."""
+    """Function: file name -> path of a real click log; skips the test if the file is absent."""
 
     def file(name: str) -> Path:
         path = DATA / name
         if not path.exists():
-            pytest.skip(f"{name} is not beside this project")
+            pytest.skip(f"{path} does not exist")
         return path
 
     return file
@@ -69,7 +69,7 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def profile_path(tmp_path_factory) -> Path:
-    """The local profile, with everything it writes in a folder of the tests' own."""
+    """The local profile with output folders in a temporary folder."""
     folder = tmp_path_factory.mktemp("profile")
     profile = yaml.safe_load((ROOT / "conf/profile/local.yaml").read_text())
     profile["work_dir"] = str(folder / "runs")
@@ -84,14 +84,14 @@ def profile_path(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(profile_path):
-    """The MLflow store of that profile. All tests share it (a new one takes seconds): choose your names."""
+    """The MLflow store of that profile, shared by all tests (a new one takes seconds): use unique names."""
     settings = yaml.safe_load(profile_path.read_text())["mlflow"]
     return MlflowStore(settings["tracking_uri"], settings["artifact_location"], settings["retry_s"])
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that ended."""
+    """Result of a job."""
 
     status: int
     stdout: str
@@ -104,12 +104,12 @@ class Finished:
 
     @property
     def mistake(self) -> str:
-        """The one-line error of a job that must not be retried: exit status 2."""
+        """The error line of a job that must not be retried: exit status 2."""
         return self._error_line(2)
 
     @property
     def failure(self) -> str:
-        """The one-line error of a job that may succeed when retried: exit status 1."""
+        """The error line of a job that may succeed if retried: exit status 1."""
         return self._error_line(1)
 
     def _error_line(self, status: int) -> str:
@@ -121,7 +121,7 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def run_job(request, profile_path):
-    """Run a job's command in this process, with this process's Spark session and the tests' profile."""
+    """Function: run a job in this process, with the shared Spark session and the profile of the tests."""
 
     @contextmanager
     def shared_session(profile, name):
@@ -134,10 +134,10 @@ def run_job(request, profile_path):
             flags += ["--profile", str(profile_path)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "spark_session", shared_session)
-            done = CliRunner().invoke(getattr(module, job), flags)
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Finished(done.exit_code, done.stdout, done.stderr)
+            result = CliRunner().invoke(getattr(module, job), flags)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Finished(result.exit_code, result.stdout, result.stderr)
 
     return run
 
@@ -161,7 +161,7 @@ def small_dataset(run_job, tmp_path_factory):
     return folder / "dataset"
 
 
-# --- a log of three columns and models whose probabilities can be checked by hand
+# --- a log of three columns, and models whose probabilities can be computed by hand
 
 SMALL_DATA = {
     "format": "delimited",
@@ -193,7 +193,7 @@ def write_log(tmp_path):
 
 @pytest.fixture
 def small_vocabulary(small_data):
-    """Of I the buckets of 0 and 1, of C the values a and b; each has the ids 2 and 3."""
+    """I: the buckets of 0 and 1; C: the values a and b; with ids 2 and 3 each."""
     rows = [(0, "0", 9), (0, "1", 8), (1, "a", 9), (1, "b", 8)]
     counts = pa.table(dict(zip(("field", "value", "num"), map(list, zip(*rows, strict=True)), strict=True)))
     return Vocabulary.fit(small_data.field_set, counts)
@@ -203,8 +203,8 @@ def small_vocabulary(small_data):
 def save_model(tmp_path, small_data, small_vocabulary):
     """Save a model whose logit is `bias` + `c`[the value of C] (missing: None, unknown: "?") -> its folder.
 
-    `log_url` and `days` say where its dataset came from and which days were for train, valid and test;
-    with_i=False makes a model of C alone, crossed=True one with a cross of I and C; `columns` are its log's.
+    `log_url` and `days` describe the log and split of its dataset; with_i=False makes a model with field C
+    only, crossed=True one with a cross of I and C; `columns` are those of its log.
     """
 
     def save(
@@ -228,8 +228,8 @@ def save_model(tmp_path, small_data, small_vocabulary):
             data = data.model_copy(update={"columns": columns})
         if crossed:
             data = data.model_copy(update={"cross": (("I", "C"),), "cross_buckets": 7})
-            nothing = fitted.values[0].slice(0, 0), fitted.counts[0].slice(0, 0)
-            fitted = Vocabulary(data.field_set, [*fitted.values, nothing[0]], [*fitted.counts, nothing[1]])
+            empty = fitted.values[0].slice(0, 0), fitted.counts[0].slice(0, 0)
+            fitted = Vocabulary(data.field_set, [*fitted.values, empty[0]], [*fitted.counts, empty[1]])
         settings = {"embedding_dim": 2, "deep": {"hidden_units": [2]}}
         training = {"batch_size": 1, "max_epochs": 1, "learning_rate": 1.0}
         model = parse_settings(
@@ -239,7 +239,7 @@ def save_model(tmp_path, small_data, small_vocabulary):
         weights = {key: torch.zeros_like(weight) for key, weight in state.items()}
         weights["linear.bias"][:] = bias
         for value, weight in (c or {}).items():
-            # The last four rows: C's missing, unknown, a and b.
+            # The last four rows are those of C: missing, unknown, a and b.
             weights["linear.weights.table.weight"][[None, "?", "a", "b"].index(value) - 4] = weight
         part = SplitPart(num_rows=1, num_clicks=0, days={}, files=(), digest="0" * 16)
         manifest = Manifest(
@@ -260,10 +260,10 @@ def save_model(tmp_path, small_data, small_vocabulary):
 
 @pytest.fixture
 def register(store, small_vocabulary):
-    """Register a saved model as a version of a name -> the version."""
+    """Function: register a saved model under a name -> version."""
 
-    def as_version(folder: Path, name: str) -> str:
+    def register_version(folder: Path, name: str) -> str:
         with store.run(name) as run:
             return run.register(str(folder), name, small_vocabulary, {})
 
-    return as_version
+    return register_version

@@ -1,4 +1,4 @@
-"""Jobs as processes, each in a group of its own, so that a test can kill it with all it has started."""
+"""Jobs as processes in separate process groups, so that a test can kill them with their children."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def start_job(*command) -> subprocess.Popen:
-    """Start a command in the project's folder, with this environment's programs; both streams are kept.
+    """Start a command in the project folder, with the programs of this environment and captured output.
 
-    Settings that the tests' own Spark has left in the environment stay behind.
+    Environment variables set by the Spark session of the tests are removed.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     clean |= {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}", "PYSPARK_PYTHON": sys.executable}

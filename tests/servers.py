@@ -1,4 +1,4 @@
-"""Real servers on loopback: started on free ports, stopped when their block ends."""
+"""Real servers on loopback, started on free ports and stopped at the end of their block."""
 
 import os
 import shutil
@@ -17,11 +17,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-_START_LIMIT_S = 280
+_START_TIMEOUT_S = 280
 
 
 def free_port(wanted: int = 0) -> int:
-    """A port of loopback that nothing listens on; `wanted` where one is given."""
+    """Return a free port on loopback, or `wanted` if given."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", wanted))
@@ -32,7 +32,7 @@ def free_port(wanted: int = 0) -> int:
 def running(
     command: list, log: Path, is_ready: Callable[[], bool], environment: dict | None = None, **options
 ) -> Iterator[subprocess.Popen]:
-    """A server in a group of processes of its own, from when it is ready until the block ends."""
+    """Start a server in a separate process group and wait until it is ready; stop it after the block."""
     environment = {"PATH": f"{BIN}:{os.environ['PATH']}"} | (environment or {})
     with log.open("a") as output:
         server = subprocess.Popen(
@@ -44,7 +44,7 @@ def running(
             **options,
         )
     try:
-        deadline = time.monotonic() + _START_LIMIT_S
+        deadline = time.monotonic() + _START_TIMEOUT_S
         while not is_ready():
             assert server.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
@@ -54,7 +54,7 @@ def running(
 
 
 def stop(server: subprocess.Popen) -> None:
-    """The server and all it has started; again, it does nothing."""
+    """Stop the server and its child processes; may be called repeatedly."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)
@@ -64,7 +64,7 @@ def stop(server: subprocess.Popen) -> None:
 
 
 def answers(url: str) -> Callable[[], bool]:
-    """Whether a URL is served."""
+    """Return a function that checks whether a URL is served."""
 
     def ask() -> bool:
         try:
@@ -85,19 +85,19 @@ def mlflow_server(
     flags: tuple[str, ...] = (),
     environment: dict | None = None,
 ) -> Iterator[str]:
-    """An MLflow server, on a free port or on the one it had before -> its address; `store`: not SQLite."""
+    """Start an MLflow server, on `port` or a free port -> URL; `store`: backend store instead of SQLite."""
     port = free_port(port)
-    where = ["--backend-store-uri", store or f"sqlite:///{folder}/server.db"]
-    where += [
+    storage_flags = ["--backend-store-uri", store or f"sqlite:///{folder}/server.db"]
+    storage_flags += [
         "--artifacts-destination",
         folder / "files",
         "--host=127.0.0.1",
         f"--port={port}",
         "--workers=1",
     ]
-    command = [sys.executable, "-m", "mlflow", "server", *where, *flags]
+    command = [sys.executable, "-m", "mlflow", "server", *storage_flags, *flags]
     address = f"http://127.0.0.1:{port}"
-    # Its workers for jobs of its own take half its start, and do nothing here.
+    # Its job workers take half of the start time and are not needed here.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | (environment or {})
     with running(command, folder / "server.log", answers(f"{address}/health"), environment):
         yield address
@@ -105,7 +105,7 @@ def mlflow_server(
 
 @contextmanager
 def model_server(folder: Path, model_uri: str, tracking_uri: str) -> Iterator[str]:
-    """`mlflow models serve` of a registered model, in this environment -> its address."""
+    """Start `mlflow models serve` of a registered model, in this environment -> URL."""
     address = f"http://127.0.0.1:{free_port()}"
     port = address.rpartition(":")[2]
     flags = ["--model-uri", model_uri, "--env-manager", "local", "--host", "127.0.0.1", "--port", port]
@@ -117,31 +117,31 @@ def model_server(folder: Path, model_uri: str, tracking_uri: str) -> Iterator[st
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server with an empty database -> the latter's URI; skips where there is none to start."""
+    """Start a PostgreSQL server with an empty database -> URI; skip the test if it is not installed."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     if not programs:
         pytest.skip("PostgreSQL is not installed below /usr/lib/postgresql")
-    # It refuses to run as root; its files then belong to the user that Debian's package made.
+    # PostgreSQL refuses to run as root; use the user that the Debian package creates.
     as_user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-    # Not in a folder of pytest's, which lets no other user in.
+    # Not in a folder of pytest, which other users cannot read.
     with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
         if as_user:
             shutil.chown(folder, *as_user.values())
         cluster, port = Path(folder) / "cluster", free_port()
-        made = subprocess.run(
+        initdb = subprocess.run(
             [programs[-1] / "initdb", "-D", cluster, "--username=mlflow", "--auth=trust", "--no-sync"],
             capture_output=True,
             text=True,
             cwd="/",
             **as_user,
         )
-        assert made.returncode == 0, made.stderr
+        assert initdb.returncode == 0, initdb.stderr
         settings = ["-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
         command = [programs[-1] / "postgres", "-D", cluster, "-h", "127.0.0.1", "-p", port, *settings]
-        asks = [programs[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow"]
+        check = [programs[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow"]
 
         def is_ready() -> bool:
-            return subprocess.run(asks).returncode == 0
+            return subprocess.run(check).returncode == 0
 
         with running(command, Path(folder) / "log", is_ready, cwd="/", **as_user):
             yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"

@@ -133,7 +133,7 @@ def test_no_log_to_score_is_told(score, tmp_path, champion):
 
 
 def test_an_empty_training_day_is_told(build, log):
-    assert "no row that fits is in the train part" in build(log("2026-01-01"))
+    assert "found no row that fits in the train split" in build(log("2026-01-01"))
 
 
 def test_an_empty_night_is_told(score, log, champion, tmp_path):
@@ -160,7 +160,7 @@ def test_a_night_with_a_wrong_number_of_columns_is_told(score, log, champion, tm
 
 def test_a_training_day_of_bad_rows_is_told(build, log):
     told = build(log("2026-01-01", ["1\tx\ta"] * 3), data=DATA | {"max_bad_fraction": 0.5})
-    assert "no row that fits is in the train part" in told
+    assert "found no row that fits in the train split" in told
 
 
 def test_a_day_of_bad_rows_among_good_ones_is_told(build, log):
@@ -189,7 +189,7 @@ def test_a_mistake_leaves_the_published_day_as_it_was(run_job, score, log, champ
 
 def test_a_dataset_without_manifest_is_told(train, dataset):
     (dataset / "manifest.json").unlink()
-    assert "expected a dataset with manifest.json, found none" in train(dataset)
+    assert "no manifest.json found" in train(dataset)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
@@ -259,7 +259,7 @@ def test_fewer_rows_than_workers_are_told(train, run_job, log, tmp_path):
     data = write_yaml(tmp_path / "data.yaml", DATA)
     assert run_job("build_features", "--data", data, *paths, *SPLIT).summary["rows_valid"] == 1
     told = train(tmp_path / "dataset", num_workers=2)
-    assert "expected at least a row for each of 2 workers, found 1" in told
+    assert "expected at least one row for each of 2 workers, found 1" in told
 
 
 def test_a_name_that_no_model_can_have_is_told_before_training(train, dataset):
@@ -324,7 +324,7 @@ def test_an_output_that_cannot_be_written_is_told(build, score, log, champion, t
 
 def test_a_dataset_that_is_there_is_not_overwritten(build, built, log):
     before = files(built)
-    assert "a finished dataset is there already" in build(log(), output=built)
+    assert "is already a complete dataset" in build(log(), output=built)
     assert files(built) == before
 
 

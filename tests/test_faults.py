@@ -144,7 +144,7 @@ def test_a_full_disk_is_told_in_one_line_and_nothing_is_published(log, small_dis
     assert status == 2
     # spark-submit itself sends what a job writes to stderr to stdout.
     (told,) = [line for line in (stdout + stderr).splitlines() if line.startswith("error: ")]
-    assert "no space is left there; nothing was published" in told
+    assert "no space is left on the device; nothing was published" in told
     assert not (small_disk / "dataset").exists()
 
 

@@ -135,11 +135,11 @@ WITH_SPARK = {
     ),
     "a Parquet column of text for numbers": (
         BUILD + DAYS + " --input {place}/typed --data {place}/parquet.yaml",
-        ["rows do not fit", "mend the log or the data YAML"],
+        ["rows do not fit", "fix the log or the data YAML"],
     ),
     "an output that is there": (
         BUILD + DAYS + " --output {dataset}",
-        ["a finished dataset is there already"],
+        ["is already a complete dataset"],
     ),
     "an output full of other files": (BUILD + DAYS + " --output {place}", ["choose another --output"]),
     "an output below a file": (BUILD + DAYS + " --output {place}/data.yaml/out", ["cannot be written"]),

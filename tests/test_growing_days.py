@@ -103,7 +103,7 @@ def test_fields_must_be_those_of_the_dataset_that_is_grown(run_job, folder, firs
     data["fields"][1]["min_count"] = 1
     (folder / "data.yaml").write_text(yaml.safe_dump(data))
     message = build(run_job, folder, "changed", DAYS[1:4], "--grow", folder / "first").mistake
-    assert "expected a dataset of the fields in --data, found others" in message
+    assert "expected a dataset with the fields in --data, found other fields" in message
     assert not (folder / "changed").exists()
 
 

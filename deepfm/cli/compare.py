@@ -23,7 +23,7 @@ from deepfm.cli.job import (
     workers_option,
 )
 from deepfm.cli.spark.session import spark_session
-from deepfm.dataset.manifest import read_parts
+from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.experiments.compare.comparison import locked_comparison, train_models
 from deepfm.experiments.compare.plan import Comparison, load_models
 from deepfm.experiments.compare.table import bar_chart, csv_text, markdown, table_rows
@@ -53,7 +53,7 @@ def compare(
     names = [name.strip() for name in models.split(",")]
     settings = load_models(names, model_dir, like and load_settings(like, ModelSettings))
     dataset_url = storage.absolute_url(dataset_path)
-    manifest, _ = read_parts(dataset_url)
+    manifest, _ = read_manifest_and_vocabulary(dataset_url)
     plan = Comparison(dataset_url, manifest, settings, seeds, num_workers)
     store = open_store(profile.mlflow, tracking_uri)
     session = spark_session(profile, "compare") if num_workers else nullcontext()

@@ -20,7 +20,7 @@ from deepfm.cli.job import (
     workers_option,
 )
 from deepfm.cli.spark.session import spark_session
-from deepfm.dataset.manifest import read_parts
+from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.errors import UserError
 from deepfm.experiments import run_folder
 from deepfm.experiments import train_run as training_run
@@ -59,7 +59,7 @@ def train(
         raise UserError("--register-only and --dry-run exclude each other; give one of them")
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
-    manifest, vocabulary = read_parts(dataset_url)
+    manifest, vocabulary = read_manifest_and_vocabulary(dataset_url)
     store = open_store(profile.mlflow, tracking_uri)
     store.require_name(name)
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers

@@ -24,7 +24,7 @@ from deepfm.cli.job import (
     workers_option,
 )
 from deepfm.cli.spark.session import spark_session
-from deepfm.dataset.manifest import read_parts
+from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.errors import UserError
 from deepfm.experiments.train_run import TrainingSite
 from deepfm.experiments.tune.plan import build_plan, study_name
@@ -73,7 +73,7 @@ def tune(
     profile = load_profile(profile_path)
     base, space = load_settings(model_path, ModelSettings), load_settings(space_path, SearchSpace)
     dataset_url = storage.absolute_url(dataset_path)
-    manifest, _ = read_parts(dataset_url)
+    manifest, _ = read_manifest_and_vocabulary(dataset_url)
     plan = build_plan(dataset_url, manifest, base, space, num_workers=num_workers, num_seeds=seeds)
     num_trials, name = plan.num_trials(num_trials), study_name(study, plan, Path(space_path).stem)
     work_url = storage.absolute_url(profile.work_dir)

@@ -1,1 +1,1 @@
-"""Petastorm datasets that describe themselves: written by Spark, read by PyTorch."""
+"""Encoded datasets: Petastorm files written by Spark and read by PyTorch, with a manifest and a profile."""

@@ -1,4 +1,4 @@
-"""What a dataset that grows takes over from the one before: its vocabulary, and values still rare in it."""
+"""Base dataset of a growing dataset: it provides the vocabulary and the values that are still rare in it."""
 
 from deepfm.dataset.manifest import read_manifest, require_vocabulary
 from deepfm.errors import UserError
@@ -8,21 +8,24 @@ from deepfm.fields import FieldSet
 
 
 def base_vocabulary(url: str, fields: FieldSet) -> StoredVocabulary:
-    """The vocabulary of a finished dataset with its rare values; UserError where its fields are others."""
+    """Open the vocabulary of a complete dataset, with its rare values.
+
+    Raise UserError if it is damaged or its fields differ from `fields`.
+    """
     manifest, stored = read_manifest(url), open_stored_vocabulary(url)
     require_vocabulary(url, manifest, stored.fingerprint)
     stored.check()
     if stored.header.fields != fields:
         raise UserError(
-            f"--grow {url}: expected a dataset of the fields in --data, found others or other settings of "
-            "them; grow with the data YAML it was built with, or build anew"
+            f"--grow {url}: expected a dataset with the fields in --data, found other fields or field "
+            "settings; use the data YAML of that dataset, or build without --grow"
         )
     try:
-        # All of it, before a build that takes hours comes to it.
+        # Read all of it now: a build may take hours until it needs the rare values.
         for _ in rare_tables(url):
             pass
     except ReadErrors as error:
         raise UserError(
-            f"{url}/{RARE_VALUES}: expected the dataset's rare values, found {error}; build it anew"
+            f"{url}/{RARE_VALUES}: cannot read the dataset's rare values: {error}; build the dataset again"
         ) from error
     return stored

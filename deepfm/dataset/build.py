@@ -1,8 +1,7 @@
-"""A click log -> a finished dataset: survey, vocabulary, encoded splits, profile and, last, the manifest."""
+"""Build a dataset from a click log: statistics, vocabulary, encoded splits, profile, manifest."""
 
 import errno
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,45 +16,45 @@ from deepfm.click_log.raw_rows import raw_rows
 from deepfm.click_log.rejected_rows import REJECTED
 from deepfm.click_log.split import SPLITS, DaySplit, Split
 from deepfm.dataset.base_dataset import base_vocabulary
-from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, write_manifest
+from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, SplitPart, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
 from deepfm.dataset.profiling.dataset_profile import (
-    LogFindings,
+    LogSummary,
     profile_dataset,
     rejected_examples,
     write_profile,
 )
 from deepfm.dataset.profiling.profile_page import write_page
-from deepfm.dataset.reuse import described_log, reusable_manifest
-from deepfm.dataset.split_checks import require_sample, warn_of_shares
+from deepfm.dataset.reuse import describe_log, reuse_dataset
+from deepfm.dataset.split_checks import require_sample, warn_of_uneven_splits
 from deepfm.dataset.write import write_rejected, write_splits
 from deepfm.errors import UserError
-from deepfm.features.statistics import RowCounts, collect_statistics, rejected_rows
+from deepfm.features.statistics import LogStatistics, RowCounts, collect_statistics, rejected_rows
 from deepfm.features.vocabulary.chunked import AnyVocabulary
 from deepfm.features.vocabulary.fit import fit_vocabulary
 from deepfm.features.vocabulary.rare_values import write_rare
 from deepfm.features.vocabulary.stored import StoredVocabulary
 from deepfm.settings.data import DataSettings
 
-#: Marks a folder as a dataset that is being built: only such a one, or an empty one, is ever cleared.
+#: Marks a folder as an unfinished dataset: only such a folder, or an empty one, is ever cleared.
 BUILDING = "_building"
 
-#: Of what workers and driver hand to each other; see features.scratch.
+#: Folder for files that workers and driver exchange, see spark.scratch.
 SCRATCH = "_scratch"
 
 
 @dataclass(frozen=True)
 class _Build:
-    """What is built of what, and where."""
+    """Inputs of a build and its output folder."""
 
     spark: SparkSession
     log: ClickLog
     settings: DataSettings
     split: Split
-    days: list[str] | None  # of the log's day folders; None: it has none
+    days: list[str] | None  # day folders to read; None: the log has none
     url: str
-    previous: StoredVocabulary | None  # that it grows from
-    described: dict[str, Any]  # see described_log
+    base: StoredVocabulary | None  # vocabulary to grow from
+    log_description: dict[str, Any]  # see describe_log
 
 
 def build_dataset(
@@ -66,31 +65,30 @@ def build_dataset(
     url: str,
     grow_url: str | None = None,
 ) -> Manifest:
-    """Build the dataset at `url`, which must not exist (what an interrupted build left there is replaced).
+    """Build the dataset at `url`, a new or empty folder (remains of an interrupted build are replaced).
 
-    One that is there already, finished, of the same log, settings and split, is left as it is. With
-    `grow_url`, a dataset of the same fields, its values keep their ids and new ones follow.
+    If `url` is already a complete dataset of the same log, settings and split, return its manifest. With
+    `grow_url`, a dataset with the same fields, its values keep their ids and new values get the next ones.
 
-    UserError where days are missing or empty, or more rows than `max_bad_fraction` do not fit; the rows
-    that do not fit are then left in `url`/_rejected, without a manifest.
+    Raise UserError if days are missing or empty, or if more rows than `max_bad_fraction` are rejected; the
+    rejected rows are then in `url`/_rejected, without a manifest.
     """
     days = _days_to_read(log, split)
-    previous = base_vocabulary(grow_url, settings.field_set) if grow_url else None
-    described = described_log(
-        log, split, days
-    )  # now: a dataset within the log's folder would be a part of it
-    build = _Build(spark, log, settings, split, days, url, previous, described)
+    base = base_vocabulary(grow_url, settings.field_set) if grow_url else None
+    # Before the output folder exists: if it is inside the log's folder, it would be a part of the log.
+    log_description = describe_log(log, split, days)
     if storage.exists(f"{url}/{MANIFEST}"):
-        return reusable_manifest(url, described, settings, previous)
-    _claim(url)
+        return reuse_dataset(url, log_description, settings, base)
+    _prepare_folder(url)
     try:
-        manifest = _everything_but_the_manifest(build)
+        manifest = _build_files(_Build(spark, log, settings, split, days, url, base, log_description))
     except BaseException as error:
-        _abandon(url)
-        # From a worker it comes as text, with the stack traces of Python and Java around it.
+        _clean_up(url)
+        # An error of a worker arrives as text, inside stack traces of Python and Java.
         if os.strerror(errno.ENOSPC) in str(error):
             raise UserError(
-                f"{url}: no space is left there; nothing was published: free some or choose another --output"
+                f"{url}: no space is left on the device; nothing was published. Free space or choose another "
+                "--output"
             ) from error
         raise
     write_manifest(url, manifest)
@@ -98,50 +96,53 @@ def build_dataset(
     return manifest
 
 
-def _everything_but_the_manifest(build: _Build) -> Manifest:
+def _build_files(build: _Build) -> Manifest:
+    """Write everything except the manifest, and return the manifest."""
     spark, url = build.spark, build.url
-    vocabulary, found, blocks = _learn(build)
-    vocabulary.save(url)
+    stats, examples = _collect_statistics(build)
+    counts = stats.counts
+    fitted = fit_vocabulary(spark, stats, build.settings.field_set, build.base)
+    write_rare(url, fitted.rare)
+    fitted.vocabulary.save(url)
     manifest = Manifest(
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         data=build.settings,
-        num_ids=vocabulary.num_ids,
-        vocabulary=vocabulary.fingerprint,
-        grown_from=build.previous and build.previous.fingerprint,
-        splits=_write_splits(spark, vocabulary, found, blocks, build.settings.label, url),
+        num_ids=fitted.vocabulary.num_ids,
+        vocabulary=fitted.vocabulary.fingerprint,
+        grown_from=build.base and build.base.fingerprint,
+        splits=_write_splits(spark, fitted.vocabulary, stats, build.settings.label, url),
         input=InputLog(
-            **build.described,
-            rows_read=found.counts.num_read,
-            rows_sampled_out=found.counts.num_rows("sampled_out"),
-            bad_by_reason=found.counts.bad_by_reason,
+            **build.log_description,
+            rows_read=counts.num_read,
+            rows_sampled_out=counts.num_rows("sampled_out"),
+            bad_by_reason=counts.bad_by_reason,
         ),
     )
-    profile = profile_dataset(spark, url, manifest, vocabulary, found)
+    summary = LogSummary(counts, fitted.num_values, examples, stats.num_truncated)
+    profile = profile_dataset(spark, url, manifest, fitted.vocabulary, summary)
     write_profile(url, profile)
     write_page(url, profile)
     return manifest
 
 
-def _learn(build: _Build) -> tuple[AnyVocabulary, LogFindings, list[str]]:
-    """Survey the log and set aside what does not fit; what is learnt, what was seen, and the parsed rows."""
+def _collect_statistics(build: _Build) -> tuple[LogStatistics, dict[str, list[str]]]:
+    """Read the log, write its rejected rows and check the counts; (statistics, examples of rejected rows)."""
     spark, log, settings, url = build.spark, build.log, build.settings, build.url
     scratch_url, rejected_url = f"{url}/{SCRATCH}", f"{url}/{REJECTED}"
     storage.make_folder(scratch_url)
     raw = raw_rows(spark, log, build.days)
-    found = collect_statistics(raw, log.row_format, build.split, scratch_url, settings.keep_negatives)
+    stats = collect_statistics(raw, log.row_format, build.split, scratch_url, settings.keep_negatives)
     examples = {}
-    if found.counts.num_bad:
-        rejected = rejected_rows(spark, found)
+    if stats.counts.num_bad:
+        rejected = rejected_rows(spark, stats)
         write_rejected(rejected, rejected_url)
         examples = rejected_examples(rejected)
-    _check_share(found.counts, log, settings, rejected_url, lambda: _worst_file(rejected))
-    _check_counts(found.counts, log, build.days)
-    warn_of_shares(found.counts, log.url, build.split)
-    require_sample(found.counts, log.url, settings.keep_negatives)
-    learnt = fit_vocabulary(spark, found, settings.field_set, build.previous)
-    write_rare(url, learnt.rare)
-    seen = LogFindings(found.counts, learnt.num_values, examples, found.num_truncated)
-    return learnt.vocabulary, seen, list(found.blocks)
+        if stats.counts.num_bad > settings.max_bad_fraction * stats.counts.num_read:
+            raise UserError(_too_many_rejected(build, stats.counts, rejected))
+    _check_counts(stats.counts, log, build.days)
+    warn_of_uneven_splits(stats.counts, log.url, build.split)
+    require_sample(stats.counts, log.url, settings.keep_negatives)
+    return stats, examples
 
 
 def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:
@@ -150,25 +151,24 @@ def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:
     return split.days()
 
 
-def _claim(url: str) -> None:
-    """Make an empty folder at `url` that is marked as being built."""
+def _prepare_folder(url: str) -> None:
+    """Make an empty folder at `url` and mark it as an unfinished dataset."""
     if "#" in url or "?" in url:
-        # To Petastorm they end a path.
-        raise UserError(f"{url}: expected a path without # and ?, found one; choose another --output")
+        # Petastorm ends a path at these characters.
+        raise UserError(f"{url}: the path must not contain # or ?; choose another --output")
     if storage.exists(f"{url}/{BUILDING}"):
         storage.remove(url)
     elif storage.exists(url) and not storage.is_empty_folder(url):
-        raise UserError(
-            f"{url}: expected no folder or an empty one, found other files; choose another --output"
-        )
+        raise UserError(f"{url}: expected a new or empty folder, found other files; choose another --output")
     storage.make_folder(url)
     storage.write_bytes(f"{url}/{BUILDING}", b"")
 
 
-def _abandon(url: str) -> None:
-    """Leave nothing of a build that failed but the rows it set aside.
+def _clean_up(url: str) -> None:
+    """Remove everything of a failed build except its rejected rows.
 
-    Where a worker still writes, what is left is marked, and the next build clears it.
+    If a worker is still writing, the files it leaves are marked as unfinished, and the next build removes
+    them.
     """
     with suppress(OSError):
         for name in [SCRATCH, *(child["name"] for child in storage.children(url))]:
@@ -177,36 +177,33 @@ def _abandon(url: str) -> None:
             storage.remove(url)
 
 
+def _too_many_rejected(build: _Build, counts: RowCounts, rejected: DataFrame) -> str:
+    reasons = ", ".join(f"{num} {reason}" for reason, num in counts.bad_by_reason.items())
+    remedy = "fix the log or the data YAML"
+    if counts.bad_by_reason.get("wrong_number_of_columns", 0) > counts.num_bad / 2:
+        remedy = "check delimiter and columns in the data YAML"
+    return (
+        f"{build.log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}; "
+        f"{_worst_file(rejected)}), more than max_bad_fraction {build.settings.max_bad_fraction}; see "
+        f"{build.url}/{REJECTED}, then {remedy}"
+    )
+
+
 def _worst_file(rejected: DataFrame) -> str:
-    """Where most of the rows that do not fit lie: one day's files may have other columns than the rest."""
+    """File with most of the rejected rows: the files of one day may have other columns than the rest."""
     by_file = rejected.groupBy("source_file").count().orderBy(F.desc("count"), "source_file").first()
     return f"{by_file['count']} of them in {by_file['source_file']}"
-
-
-def _check_share(
-    counts: RowCounts, log: ClickLog, settings: DataSettings, rejected_url: str, worst: Callable[[], str]
-) -> None:
-    if counts.num_bad > settings.max_bad_fraction * counts.num_read:
-        reasons = ", ".join(f"{num} {reason}" for reason, num in counts.bad_by_reason.items())
-        by_width = counts.bad_by_reason.get("wrong_number_of_columns", 0) > counts.num_bad / 2
-        remedy = (
-            "check delimiter and columns in the data YAML" if by_width else "mend the log or the data YAML"
-        )
-        raise UserError(
-            f"{log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}; {worst()}), more "
-            f"than max_bad_fraction {settings.max_bad_fraction}; see {rejected_url}, then {remedy}"
-        )
 
 
 def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> None:
     for split in SPLITS:
         if not counts.num_rows(split):
             raise UserError(
-                f"{log.url}: no row that fits is in the {split} part; choose other days or shares"
+                f"{log.url}: found no row that fits in the {split} split; choose other days or shares"
             )
     if days is not None:
-        seen = {day for by_day in counts.by_day.values() for day in by_day}
-        empty = [day for day in days if day not in seen]
+        days_with_rows = {day for by_day in counts.by_day.values() for day in by_day}
+        empty = [day for day in days if day not in days_with_rows]
         if empty:
             raise UserError(
                 f"{log.url}/ds={empty[0]}: expected impressions, found no row that fits; leave that day out"
@@ -214,24 +211,18 @@ def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> N
 
 
 def _write_splits(
-    spark: SparkSession,
-    vocabulary: AnyVocabulary,
-    found: LogFindings,
-    blocks: list[str],
-    label: str,
-    url: str,
-) -> dict:
-    days = {part: {day: num for day, (num, _) in found.counts.by_day[part].items()} for part in SPLITS}
+    spark: SparkSession, vocabulary: AnyVocabulary, stats: LogStatistics, label: str, url: str
+) -> dict[str, SplitPart]:
     shared = spark.sparkContext.broadcast(vocabulary)
-    described = write_splits(spark, f"{url}/{SCRATCH}", blocks, shared, label, url, days)
+    parts = write_splits(spark, url, label, stats, shared)
     shared.destroy()
-    for part in SPLITS:
-        write_petastorm_metadata(spark, f"{url}/{part}", described[part], vocabulary.fields, label)
-        # What the survey counted and what was written were computed apart: they must agree to the row.
-        if described[part].num_rows != found.counts.num_rows(part):
+    for name, part in parts.items():
+        write_petastorm_metadata(spark, f"{url}/{name}", part, vocabulary.fields, label)
+        # Counted rows and written rows are computed independently, so they must be equal.
+        if part.num_rows != stats.counts.num_rows(name):
             raise RuntimeError(
-                f"{url}/{part}: the survey found {found.counts.num_rows(part)} rows but "
-                f"{described[part].num_rows} were written; this is a fault of the program"
+                f"{url}/{name}: {stats.counts.num_rows(name)} rows were counted but {part.num_rows} were "
+                "written; this is a bug"
             )
     storage.remove(f"{url}/{SCRATCH}")
-    return described
+    return parts

@@ -1,4 +1,4 @@
-"""manifest.json: what a dataset holds. It is written last, so a dataset without one is unfinished."""
+"""Manifest (manifest.json): content of a dataset. It is written last; a dataset without one is incomplete."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ class DataFile(Settings):
 
     name: str
     num_bytes: int
-    row_groups: tuple[int, ...]  # rows of each
+    row_groups: tuple[int, ...]  # rows in each
 
     @property
     def num_rows(self) -> int:
@@ -28,43 +28,43 @@ class DataFile(Settings):
 
 
 class SplitPart(Settings):
-    """Training, validation or test rows."""
+    """Training, validation or test split."""
 
     num_rows: int
     num_clicks: int
-    days: dict[str, int]  # rows a day; "" where the log has no days
+    days: dict[str, int]  # rows per day; key "" if the log has no days
     files: tuple[DataFile, ...]
-    digest: str  # of the rows as a multiset: their order and files do not matter
+    digest: str  # hash of the multiset of rows; independent of their order and files
 
 
 class InputLog(Settings):
-    """The click log a dataset was made from, so that its held-out rows can be found again."""
+    """Click log that a dataset was built from; identifies its held-out rows."""
 
     url: str
-    days: dict[str, tuple[str, str]]  # inclusive range a split; empty: not split by days
-    times: tuple[int, int] | None = None  # seconds from which rows are for validation and for test
+    days: dict[str, tuple[str, str]]  # inclusive range of each split; empty: not split by days
+    times: tuple[int, int] | None = None  # seconds at which validation and test start
     rows_read: int
     bad_by_reason: dict[str, int]
-    files: str | None = None  # digest of their names and sizes; None: built before it was kept
-    rows_sampled_out: int = 0  # training rows without a click that were left out, see keep_negatives
+    files: str | None = None  # digest of names and sizes; None: written by an older version
+    rows_sampled_out: int = 0  # training rows dropped by keep_negatives
 
     @property
     def split(self) -> Split | None:
-        """How its rows were divided; None: by the data YAML's hash_split."""
+        """Split of its rows; None: hash_split of the data YAML."""
         if self.times:
             return TimeSplit(*self.times)
         return DaySplit(tuple(self.days[part] for part in SPLITS)) if self.days else None
 
 
 class Manifest(Settings):
-    """Everything training and scoring need to know about a dataset."""
+    """Everything that training and scoring need to know about a dataset."""
 
     format_version: Literal[1] = 1
     created_at: str
-    data: DataSettings  # how raw rows are read; scoring reads nights with it
+    data: DataSettings  # format of raw rows; scoring reads daily logs with it
     num_ids: tuple[int, ...]  # by field
-    vocabulary: str  # fingerprint
-    grown_from: str | None = None  # fingerprint of the vocabulary whose ids it kept
+    vocabulary: str  # its fingerprint
+    grown_from: str | None = None  # fingerprint of the base vocabulary, whose ids it kept
     splits: dict[str, SplitPart]
     input: InputLog
 
@@ -74,51 +74,53 @@ class Manifest(Settings):
 
     @property
     def digest(self) -> str:
-        """Of the content: equal for equal rows under equal ids, wherever and however they were written."""
-        content = [self.vocabulary, list(self.num_ids), [_described(field) for field in self.fields]]
+        """Hash of the content: equal if rows and ids are equal, independent of files and location."""
+        content = [self.vocabulary, list(self.num_ids), [_describe_field(field) for field in self.fields]]
         content += [[name, part.num_rows, part.digest] for name, part in sorted(self.splits.items())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _described(field: Field) -> dict:
-    # What is left at its default goes unsaid: keys that later versions add leave digests as they were.
-    always = {"name": field.name, "kind": field.kind, "min_count": field.min_count}
-    return always | field.model_dump(exclude_defaults=True)
+def _describe_field(field: Field) -> dict:
+    # Without defaults, so that digests do not change when a later version adds a setting.
+    required = {"name": field.name, "kind": field.kind, "min_count": field.min_count}
+    return required | field.model_dump(exclude_defaults=True)
 
 
 def write_manifest(dataset_url: str, manifest: Manifest) -> None:
-    """Make the dataset a finished one."""
+    """Write the manifest, which marks the dataset as complete."""
     storage.write_json(
         f"{dataset_url}/{MANIFEST}", {"digest": manifest.digest, **manifest.model_dump(mode="json")}
     )
 
 
 def read_manifest(dataset_url: str) -> Manifest:
-    """The manifest, after checking that every file it names is there and whole; else UserError."""
-    where = f"{dataset_url}/{MANIFEST}"
-    if not storage.exists(where):
+    """Read the manifest and check that every file in it exists with its size; else raise UserError."""
+    location = f"{dataset_url}/{MANIFEST}"
+    if not storage.exists(location):
         raise UserError(
-            f"{dataset_url}: expected a dataset with {MANIFEST}, found none; its build did not finish or the "
-            "path is wrong: run build_features.py again or check --dataset or --grow"
+            f"{dataset_url}: no {MANIFEST} found: the build did not finish, or the path is wrong; run "
+            "build_features.py again, or check --dataset or --grow"
         )
     try:
-        document = storage.read_json(where)
+        document = storage.read_json(location)
     except ValueError as error:
-        raise UserError(f"{where}: is not valid JSON ({error}); build the dataset again") from error
+        raise UserError(f"{location}: invalid JSON ({error}); build the dataset again") from error
     digest = document.pop("digest", None) if isinstance(document, dict) else None
-    manifest = parse_settings(document, Manifest, where)
-    whole = all(sum(f.num_rows for f in part.files) == part.num_rows for part in manifest.splits.values())
-    if digest != manifest.digest or set(manifest.splits) != set(SPLITS) or not whole:
-        raise UserError(f"{where}: was changed after it was written; build the dataset again")
+    manifest = parse_settings(document, Manifest, location)
+    is_consistent = all(
+        sum(f.num_rows for f in part.files) == part.num_rows for part in manifest.splits.values()
+    )
+    if digest != manifest.digest or set(manifest.splits) != set(SPLITS) or not is_consistent:
+        raise UserError(f"{location}: the content was changed after it was written; build the dataset again")
     for split, part in manifest.splits.items():
         _check_files(f"{dataset_url}/{split}", part)
     return manifest
 
 
-def read_parts(dataset_url: str) -> tuple[Manifest, Vocabulary]:
-    """A dataset's manifest and vocabulary; UserError where one is missing, damaged or another dataset's.
+def read_manifest_and_vocabulary(dataset_url: str) -> tuple[Manifest, Vocabulary]:
+    """Read both; raise UserError if one is missing or damaged, or if they are of different datasets.
 
-    Before the workers are asked for: the model that needs both comes after hours of training.
+    To be called before requesting workers: the artifact that contains both is written after the training.
     """
     manifest, vocabulary = read_manifest(dataset_url), Vocabulary.load(dataset_url)
     require_vocabulary(dataset_url, manifest, vocabulary.fingerprint)
@@ -126,27 +128,26 @@ def read_parts(dataset_url: str) -> tuple[Manifest, Vocabulary]:
 
 
 def require_vocabulary(dataset_url: str, manifest: Manifest, fingerprint: str) -> None:
-    """UserError where the vocabulary that lies in a dataset is not the one its rows were encoded with."""
+    """Raise UserError if the vocabulary in a dataset is not the one that its rows were encoded with."""
     if fingerprint != manifest.vocabulary:
         raise UserError(
-            f"{dataset_url} was encoded with vocabulary {manifest.vocabulary} but {fingerprint} "
-            "lies in it; build the dataset again"
+            f"{dataset_url}: the rows were encoded with vocabulary {manifest.vocabulary}, but the folder "
+            f"contains vocabulary {fingerprint}; build the dataset again"
         )
 
 
 def _check_files(folder: str, part: SplitPart) -> None:
-    found = (
-        {child["name"]: child["size"] for child in storage.children(folder)} if storage.exists(folder) else {}
-    )
+    children = storage.children(folder) if storage.exists(folder) else []
+    sizes = {child["name"]: child["size"] for child in children}
     for file in part.files:
-        if found.get(file.name) != file.num_bytes:
-            size = f"one of {found[file.name]}" if file.name in found else "none"
+        if sizes.get(file.name) != file.num_bytes:
+            actual = f"one of {sizes[file.name]}" if file.name in sizes else "none"
             raise UserError(
-                f"{folder}/{file.name}: expected a file of {file.num_bytes} bytes, found {size}; "
+                f"{folder}/{file.name}: expected a file of {file.num_bytes} bytes, found {actual}; "
                 "the dataset is damaged: build it again"
             )
 
 
-def fields_of(manifest: Manifest) -> list[tuple[Field, int]]:
-    """(field, its number of ids) in the columns' order."""
+def fields_with_num_ids(manifest: Manifest) -> list[tuple[Field, int]]:
+    """Return (field, number of ids) in the order of the columns."""
     return list(zip(manifest.fields, manifest.num_ids, strict=True))

@@ -1,4 +1,4 @@
-"""What Petastorm's own readers look for beside the files: the schema, and how many row groups a file has."""
+"""Petastorm metadata of a split: the schema and the number of row groups of each file."""
 
 import json
 import warnings
@@ -20,13 +20,14 @@ from deepfm.fields import FieldSet
 def write_petastorm_metadata(
     spark: SparkSession, url: str, part: SplitPart, fields: FieldSet, label: str
 ) -> None:
-    """Write both into the folder of a part.
+    """Write both into the folder `url` of a split.
 
-    As petastorm's materialize_dataset writes it, but for three Spark jobs that count what is known here.
+    The result is that of petastorm's materialize_dataset, without its three Spark jobs, which count row
+    groups that are known here.
     """
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # petastorm uses what pyarrow calls deprecated
+        warnings.simplefilter("ignore", FutureWarning)  # petastorm calls deprecated functions of pyarrow
         resolver = FilesystemResolver(url, hadoop, user=spark.sparkContext.sparkUser())
         dataset = pq.ParquetDataset(
             resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False

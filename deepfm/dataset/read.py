@@ -1,9 +1,9 @@
-"""A rank's batches of a split: each row once an epoch over all ranks, in a new order each epoch, equal steps.
+"""Batches of one rank: over all ranks each row once per epoch, in a new order, with equally many steps.
 
-Petastorm's own sharding gives a rank the same row groups every epoch, and unequal steps where row groups are
-unequal. Here the manifest's files get a new order each epoch, cut into equal runs of rows, one a rank;
-Petastorm reads the files of a run in that order. It is given files, not the folder, so it never opens the
-`_common_metadata` beside them, which it would unpickle.
+Petastorm's own sharding assigns the same row groups to a rank in every epoch, and unequal numbers of steps
+if row groups are unequal. Here the files of the manifest are shuffled for each epoch, the sequence of their
+rows is cut into one equal range per rank, and Petastorm reads the files of a range in that order. It gets
+file URLs instead of the folder, so it never opens the file `_common_metadata`, which it would unpickle.
 """
 
 import math
@@ -17,12 +17,12 @@ from petastorm import make_batch_reader
 from torch import Tensor
 
 from deepfm.dataset.columns import to_int32_matrix
-from deepfm.dataset.manifest import DataFile, Manifest, fields_of
+from deepfm.dataset.manifest import DataFile, Manifest, fields_with_num_ids
 from deepfm.dataset.tensors import to_model_inputs
 from deepfm.errors import UserError
 from deepfm.fields import PADDING, FieldSet
 
-#: Rows mixed in memory at a time: a file's rows are in random order already, so this mixes files.
+#: Rows shuffled in memory at a time. The rows of a file are in random order already, so this mixes files.
 SHUFFLE_ROWS = 4 * 65_536
 
 
@@ -31,13 +31,13 @@ class Batch:
     """One rank's share of a global batch."""
 
     ids: Tensor  # (B, S) int64
-    x: Tensor | None  # (B, S) float32, the value of each feature; None where all are 1
+    x: Tensor | None  # (B, S) float32, the value of each feature; None if all are 1
     labels: Tensor  # (B,) float32
     num_rows_all_ranks: int
-    files: tuple[str, ...] = ()  # of the dataset, that its rows are among
+    files: tuple[str, ...] = ()  # files of the dataset that contain its rows
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device; to a GPU it is on its way still, read by it from pinned memory."""
+        """Copy to a device; the copy to a GPU is asynchronous, from pinned memory."""
         pinned = device.type == "cuda"
         tensors = {"ids": self.ids, "x": self.x, "labels": self.labels}
         moved = {
@@ -50,31 +50,31 @@ class Batch:
 
 @dataclass(frozen=True)
 class Shard:
-    """What one rank of many reads, `batch_size` rows a step at most."""
+    """Share of one of `size` ranks in each epoch, in steps of at most `batch_size` rows."""
 
     rank: int
     size: int
     batch_size: int
 
-    def share(self, num_rows: int, rank: int) -> tuple[int, int]:
-        """First and last (excluded) row of a rank's run in an epoch's order; runs differ by a row at most."""
+    def row_bounds(self, num_rows: int, rank: int) -> tuple[int, int]:
+        """Return first and last (exclusive) row of a rank in an epoch; ranks differ by at most one row."""
         return rank * num_rows // self.size, (rank + 1) * num_rows // self.size
 
     def num_steps(self, num_rows: int) -> int:
-        """The same for every rank: one with a step more would wait for the others for ever."""
+        """Return the number of steps per epoch, equal on all ranks: a rank with one more would hang."""
         longest = math.ceil(num_rows / self.size)
         return math.ceil(longest / self.batch_size)
 
     def batch_rows(self, num_rows: int, rank: int, step: int) -> int:
-        """Rows of a rank's batch; its run is cut into `num_steps` almost equal pieces: none is left."""
-        first, last = self.share(num_rows, rank)
+        """Return the size of a rank's batch: its rows are divided almost equally among `num_steps`."""
+        first, last = self.row_bounds(num_rows, rank)
         num_steps = self.num_steps(num_rows)
         return (step + 1) * (last - first) // num_steps - step * (last - first) // num_steps
 
 
 @dataclass(frozen=True)
 class RowRange:
-    """Rows `start` to `stop` (excluded) of one file."""
+    """Rows `start` to `stop` (exclusive) of one file."""
 
     file: DataFile
     start: int
@@ -82,18 +82,18 @@ class RowRange:
 
 
 def row_ranges(files: list[DataFile], first: int, last: int) -> list[RowRange]:
-    """The rows first to last (excluded) of the files laid end to end."""
-    pieces, begin = [], 0
+    """Return the ranges of rows first to last (exclusive) of the concatenated files."""
+    ranges, file_start = [], 0
     for file in files:
-        start, stop = max(first - begin, 0), min(last - begin, file.num_rows)
+        start, stop = max(first - file_start, 0), min(last - file_start, file.num_rows)
         if start < stop:
-            pieces.append(RowRange(file, start, stop))
-        begin += file.num_rows
-    return pieces
+            ranges.append(RowRange(file, start, stop))
+        file_start += file.num_rows
+    return ranges
 
 
 def require_rows(dataset_url: str, manifest: Manifest, num_workers: int) -> None:
-    """UserError where a split has fewer rows than there are workers."""
+    """Raise UserError if a split has fewer rows than there are workers."""
     for split in manifest.splits:
         _require_rows(dataset_url, manifest, split, num_workers)
 
@@ -102,138 +102,138 @@ def _require_rows(dataset_url: str, manifest: Manifest, split: str, num_workers:
     num_rows = manifest.splits[split].num_rows
     if num_rows < num_workers:
         raise UserError(
-            f"{dataset_url}/{split}: expected at least a row for each of {num_workers} workers, found "
-            f"{num_rows}; give fewer --num-workers or choose more days"
+            f"{dataset_url}/{split}: expected at least one row for each of {num_workers} workers, found "
+            f"{num_rows}; use fewer --num-workers, or build a dataset of more days"
         )
 
 
 def read_batches(
     dataset_url: str, manifest: Manifest, split: str, shard: Shard, *, epoch: int = 0, seed: int | None = None
 ) -> Iterator[Batch]:
-    """This rank's batches of one epoch; with a seed in an order of (seed, epoch), else in that of the files.
+    """Yield this rank's batches of one epoch, shuffled by (seed, epoch); in file order if `seed` is None.
 
-    Raises UserError where a split has fewer rows than there are ranks.
+    Raise UserError if the split has fewer rows than there are ranks.
     """
     part = manifest.splits[split]
     _require_rows(dataset_url, manifest, split, shard.size)
     files = list(part.files)
     if seed is not None:
-        files = [files[place] for place in np.random.default_rng([seed, epoch]).permutation(len(files))]
-    pieces = row_ranges(files, *shard.share(part.num_rows, shard.rank))
-    rows = _rows(f"{dataset_url}/{split}", manifest, pieces)
+        files = [files[index] for index in np.random.default_rng([seed, epoch]).permutation(len(files))]
+    ranges = row_ranges(files, *shard.row_bounds(part.num_rows, shard.rank))
+    blocks = _read_blocks(f"{dataset_url}/{split}", manifest, ranges)
     if seed is not None:
-        rows = _mixed(rows, np.random.default_rng([seed, epoch, shard.rank]))
-    yield from _batches(rows, part.num_rows, shard, manifest.fields)
+        blocks = _shuffle(blocks, np.random.default_rng([seed, epoch, shard.rank]))
+    yield from _to_batches(blocks, part.num_rows, shard, manifest.fields)
 
 
-#: (n, 1 + S) int32 rows, label first, and the files they are from.
+#: (n, 1 + S) int32 rows, label first, and the files that contain them.
 Block = tuple[np.ndarray, tuple[str, ...]]
 
 
-def _rows(folder: str, manifest: Manifest, pieces: list[RowRange]) -> Iterator[Block]:
-    """Blocks, label first, row group by row group in the order of the pieces."""
-    known = _known_ids(manifest)
+def _read_blocks(folder: str, manifest: Manifest, ranges: list[RowRange]) -> Iterator[Block]:
+    """Yield the rows of each row group that are in the ranges, in their order."""
+    id_bounds = _id_bounds(manifest)
     columns = [manifest.data.label, *manifest.fields.slots]
-    urls = [f"{folder}/{piece.file.name}" for piece in pieces]
     with warnings.catch_warnings():
-        # Petastorm uses what pyarrow calls deprecated, once a file.
+        # Petastorm calls deprecated functions of pyarrow for each file.
         warnings.simplefilter("ignore", FutureWarning)
         reader = make_batch_reader(
-            urls,
+            [f"{folder}/{row_range.file.name}" for row_range in ranges],
             schema_fields=columns,
             reader_pool_type="thread",
-            workers_count=1,  # several hand over row groups in any order, where one falls behind
+            workers_count=1,  # several would return row groups in any order
             shuffle_row_groups=False,
-            # Endless, and left after the rows wanted here: at the end of an epoch Petastorm's pool takes
-            # itself for done when the last row groups are still to be handed out, and drops them.
+            # Endless, stopped after the rows of one epoch: at the end of its last epoch, Petastorm's pool may
+            # stop before the last row groups are returned, and drop them.
             num_epochs=None,
             convert_early_to_numpy=True,
         )
-        # Not `with reader`: on leaving, Petastorm would print to stdout, which belongs to the job's summary.
+        # Not `with reader`: on exit Petastorm would print to stdout, which contains the job's summary.
         try:
-            for (piece, begin, num_rows), group in zip(_row_groups(pieces), reader, strict=False):
+            for (row_range, group_start, num_rows), group in zip(_row_groups(ranges), reader, strict=False):
+                file = row_range.file.name
                 values = {name: getattr(group, name) for name in columns}
-                found = len(values[columns[0]])
-                if found != num_rows:
+                actual_rows = len(values[columns[0]])
+                if actual_rows != num_rows:
                     raise UserError(
-                        f"{folder}/{piece.file.name}: expected a row group of {num_rows} rows, found one of "
-                        f"{found}; the dataset is damaged: build it again"
+                        f"{folder}/{file}: expected a row group of {num_rows} rows, found one of "
+                        f"{actual_rows}; the dataset is damaged: build it again"
                     )
-                _require_known_ids(values, known, f"{folder}/{piece.file.name}")
-                chosen = slice(max(piece.start - begin, 0), max(piece.stop - begin, 0))
-                yield to_int32_matrix([column[chosen] for column in values.values()]), (piece.file.name,)
+                _require_valid_ids(values, id_bounds, f"{folder}/{file}")
+                rows = slice(max(row_range.start - group_start, 0), max(row_range.stop - group_start, 0))
+                yield to_int32_matrix([column[rows] for column in values.values()]), (file,)
         finally:
             reader.stop()
             reader.join()
-            # It is part of cycles, which Python may look for hours later: till then they would hold the row
-            # groups that nobody took, 30 MB an epoch.
+            # The reader is part of reference cycles, which Python may collect hours later: until then the
+            # queues would hold row groups that were not taken, 30 MB per epoch.
             for results in reader._workers_pool._results_queues:
                 results.queue.clear()
 
 
-#: A column of ids, its field, its lowest id and how many ids the field has.
-_Known = list[tuple[str, str, int, int]]
+#: A column of ids, its field, its lowest id, and the field's number of ids.
+_IdBounds = list[tuple[str, str, int, int]]
 
 
-def _known_ids(manifest: Manifest) -> _Known:
+def _id_bounds(manifest: Manifest) -> _IdBounds:
     return [
         (slot, field.name, PADDING if field.is_list else 0, num_ids)
-        for field, num_ids in fields_of(manifest)
+        for field, num_ids in fields_with_num_ids(manifest)
         if not field.is_value
         for slot in field.slots
     ]
 
 
-def _require_known_ids(values: Mapping[str, np.ndarray], known: _Known, file: str) -> None:
-    """UserError where an id is not its field's: in its place another field's row would be trained."""
-    for slot, field, lowest, num_ids in known:
+def _require_valid_ids(values: Mapping[str, np.ndarray], id_bounds: _IdBounds, file: str) -> None:
+    """Raise UserError if an id is out of range: it would train an embedding of another field."""
+    for slot, field, lowest, num_ids in id_bounds:
         ids = values[slot]
-        # Not integers: a null among them.
+        # A column with nulls is not of integers.
         are_integers = ids.dtype.kind in "iu"
         if not are_integers or (len(ids) and not (lowest <= ids.min() and ids.max() < num_ids)):
-            wrong = ids[(ids < lowest) | (ids >= num_ids)][0] if are_integers else "a null"
+            invalid = ids[(ids < lowest) | (ids >= num_ids)][0] if are_integers else "a null"
             raise UserError(
-                f"{file}: expected ids of {field} from {lowest} to {num_ids - 1}, found {wrong}; the "
+                f"{file}: expected ids of {field} from {lowest} to {num_ids - 1}, found {invalid}; the "
                 "dataset is damaged: build it again"
             )
 
 
-def _row_groups(pieces: list[RowRange]) -> list[tuple[RowRange, int, int]]:
-    """(piece, first row in its file, rows) of every row group of the pieces' files."""
+def _row_groups(ranges: list[RowRange]) -> list[tuple[RowRange, int, int]]:
+    """Return (range, first row in its file, number of rows) of each row group of the files."""
     return [
-        (piece, sum(piece.file.row_groups[:at]), num_rows)
-        for piece in pieces
-        for at, num_rows in enumerate(piece.file.row_groups)
+        (row_range, sum(row_range.file.row_groups[:index]), num_rows)
+        for row_range in ranges
+        for index, num_rows in enumerate(row_range.file.row_groups)
     ]
 
 
-def _mixed(blocks: Iterator[Block], random: np.random.Generator) -> Iterator[Block]:
-    """The same rows, put in random order within every SHUFFLE_ROWS or so."""
-    held: list[np.ndarray] = []
+def _shuffle(blocks: Iterator[Block], rng: np.random.Generator) -> Iterator[Block]:
+    """Shuffle the rows of each SHUFFLE_ROWS or slightly more rows."""
+    buffer: list[np.ndarray] = []
     files: tuple[str, ...] = ()
-    for block, of_block in blocks:
-        held.append(block)
-        files = _united(files, of_block)
-        if sum(map(len, held)) >= SHUFFLE_ROWS:
-            yield random.permutation(np.concatenate(held)), files
-            held, files = [], ()
-    if held:
-        yield random.permutation(np.concatenate(held)), files
+    for rows, block_files in blocks:
+        buffer.append(rows)
+        files = _union(files, block_files)
+        if sum(map(len, buffer)) >= SHUFFLE_ROWS:
+            yield rng.permutation(np.concatenate(buffer)), files
+            buffer, files = [], ()
+    if buffer:
+        yield rng.permutation(np.concatenate(buffer)), files
 
 
-def _united(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(some + others))
+def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(first + second))
 
 
-def _batches(blocks: Iterator[Block], num_rows: int, shard: Shard, fields: FieldSet) -> Iterator[Batch]:
-    held, files = np.empty((0, 1 + len(fields.slots)), np.int32), ()
+def _to_batches(blocks: Iterator[Block], num_rows: int, shard: Shard, fields: FieldSet) -> Iterator[Batch]:
+    buffer, files = np.empty((0, 1 + len(fields.slots)), np.int32), ()
     for step in range(shard.num_steps(num_rows)):
-        wanted = shard.batch_rows(num_rows, shard.rank, step)
-        while len(held) < wanted:
-            block, of_block = next(blocks)
-            files = _united(files, of_block) if len(held) else of_block
-            held = np.concatenate([held, block]) if len(held) else block
-        rows, held = held[:wanted], held[wanted:]
+        batch_rows = shard.batch_rows(num_rows, shard.rank, step)
+        while len(buffer) < batch_rows:
+            rows, block_files = next(blocks)
+            files = _union(files, block_files) if len(buffer) else block_files
+            buffer = np.concatenate([buffer, rows]) if len(buffer) else rows
+        rows, buffer = buffer[:batch_rows], buffer[batch_rows:]
         ids, x = to_model_inputs(rows[:, 1:], fields)
         yield Batch(
             ids=ids,
@@ -245,11 +245,11 @@ def _batches(blocks: Iterator[Block], num_rows: int, shard: Shard, fields: Field
 
 
 def describe_batch(batch: Batch, fields: FieldSet) -> str:
-    """Files that a batch's rows are among, and from where to where each field goes: to find what is wrong."""
+    """Describe the files that contain a batch's rows and the range of each field, for error messages."""
     ranges = []
     for field in fields:
         slots = fields.slot_ranges[field.name]
-        of_field = batch.x if field.is_value and batch.x is not None else batch.ids
-        found = of_field[:, slots]
-        ranges.append(f"{field.name} {found.min().item():g} to {found.max().item():g}")
-    return f"its rows are among those of {', '.join(batch.files)}, with {', '.join(ranges)}"
+        inputs = batch.x if field.is_value and batch.x is not None else batch.ids
+        values = inputs[:, slots]
+        ranges.append(f"{field.name} {values.min().item():g} to {values.max().item():g}")
+    return f"its rows are in {', '.join(batch.files)}, with {', '.join(ranges)}"

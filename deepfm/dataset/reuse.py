@@ -1,4 +1,4 @@
-"""Whether a finished dataset is the one that is to be built: a scheduler may try a build again."""
+"""Reuse of a complete dataset: a scheduler may start the same build again."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ from deepfm.settings.data import DataSettings
 logger = logging.getLogger(__name__)
 
 
-def described_log(log: ClickLog, split: Split, days: list[str] | None) -> dict[str, Any]:
-    """What a manifest's InputLog says of a log before it is read: its files and how its rows are divided.
+def describe_log(log: ClickLog, split: Split, days: list[str] | None) -> dict[str, Any]:
+    """Return the items of InputLog that are known before reading rows: files, and boundaries of the split.
 
-    UserError where a day is missing.
+    Raise UserError if a day is missing.
     """
     files = json.dumps(list_files(log.url, days_to_read(log, days)))
     return {
@@ -29,18 +29,18 @@ def described_log(log: ClickLog, split: Split, days: list[str] | None) -> dict[s
     }
 
 
-def reusable_manifest(
-    url: str, described: dict[str, Any], settings: DataSettings, previous: StoredVocabulary | None
+def reuse_dataset(
+    url: str, log_description: dict[str, Any], settings: DataSettings, base: StoredVocabulary | None
 ) -> Manifest:
-    """The dataset that is there; UserError where it is damaged, or another than would be built."""
-    found = read_manifest(url)
-    differs = [what for what, value in described.items() if getattr(found.input, what) != value]
-    differs += ["the data YAML"] if found.data != settings else []
-    differs += ["--grow"] if found.grown_from != (previous and previous.fingerprint) else []
-    if differs:
+    """Return the manifest of the dataset at `url`; raise UserError if it is damaged or has other inputs."""
+    manifest = read_manifest(url)
+    differences = [key for key, value in log_description.items() if getattr(manifest.input, key) != value]
+    differences += ["the data YAML"] if manifest.data != settings else []
+    differences += ["--grow"] if manifest.grown_from != (base and base.fingerprint) else []
+    if differences:
         raise UserError(
-            f"{url}: a finished dataset is there already, of another log or other settings "
-            f"({', '.join(differs)}); choose another --output or remove it"
+            f"{url}: is already a complete dataset of another log or other settings "
+            f"({', '.join(differences)}); choose another --output or remove it"
         )
-    logger.info("%s is there already, finished, of this very log, settings and days", url)
-    return found
+    logger.info("%s is already complete, with the same log, settings and days: nothing to do", url)
+    return manifest

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from deepfm.metrics.formulas import auc_from_counts, entropy
 
 #: Logits from -16 to 16 are counted in bins 3e-5 wide. Only rows in one bin count as tied for the AUC.
-_NUM_BINS = 1 << 20
+NUM_BINS = 1 << 20
 _MAX_LOGIT = 16.0
 _NUM_CALIBRATION_RANGES = 20
 #: Bins of a histogram of scores: equal ranges of the logit from -16 to 16.
@@ -60,7 +60,7 @@ class BinaryMetrics:
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.counts = torch.zeros(2, _NUM_BINS, dtype=torch.int64, device=device)  # (label, bin)
+        self.counts = torch.zeros(2, NUM_BINS, dtype=torch.int64, device=device)  # (label, bin)
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # logloss, probability
 
     @classmethod
@@ -77,7 +77,7 @@ class BinaryMetrics:
         self.sums[0] += binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         self.sums[1] += torch.sigmoid(logits).sum()
         # bincount would allocate and add all bins for every batch, which takes 70 times as long.
-        flat = bins_of(logits) + _NUM_BINS * labels.long()
+        flat = bins_of(logits) + NUM_BINS * labels.long()
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
 
     def tensors(self) -> list[Tensor]:
@@ -102,8 +102,8 @@ class BinaryMetrics:
         return self.counts.view(2, SCORE_BINS, -1).sum(dim=2).tolist()
 
     def _calibration_error(self, num_rows: int) -> float:
-        centers = torch.arange(_NUM_BINS, dtype=torch.float64, device=self.counts.device) + 0.5
-        probabilities = torch.sigmoid(centers * (2 * _MAX_LOGIT / _NUM_BINS) - _MAX_LOGIT)
+        centers = torch.arange(NUM_BINS, dtype=torch.float64, device=self.counts.device) + 0.5
+        probabilities = torch.sigmoid(centers * (2 * _MAX_LOGIT / NUM_BINS) - _MAX_LOGIT)
         rows, clicks = self.counts.sum(dim=0).double(), self.counts[1].double()
         ranges = (probabilities * _NUM_CALIBRATION_RANGES).long()
         gaps = torch.zeros(_NUM_CALIBRATION_RANGES, dtype=torch.float64, device=self.counts.device)
@@ -118,7 +118,7 @@ def score_auc(counts: Tensor) -> float:
 
 def score_bins(logits: Tensor) -> Tensor:
     """Index of each of (B,) logits among SCORE_BINS bins: (B,) int64."""
-    return bins_of(logits.double()) // (_NUM_BINS // SCORE_BINS)
+    return bins_of(logits.double()) // (NUM_BINS // SCORE_BINS)
 
 
 def bin_logits(num_bins: int = SCORE_BINS) -> np.ndarray:
@@ -132,5 +132,5 @@ def bins_of(logits: Tensor) -> Tensor:
     NaN, which the logloss shows, is in any bin.
     """
     logits = logits.nan_to_num(nan=0.0).clamp(-_MAX_LOGIT, _MAX_LOGIT)
-    bins = (logits + _MAX_LOGIT) * (_NUM_BINS / (2 * _MAX_LOGIT))
-    return bins.long().clamp(max=_NUM_BINS - 1)
+    bins = (logits + _MAX_LOGIT) * (NUM_BINS / (2 * _MAX_LOGIT))
+    return bins.long().clamp(max=NUM_BINS - 1)

@@ -1,1 +1,1 @@
-"""The models: torch only, one file per paper. Shapes: B impressions, F fields, K embedding dimension."""
+"""Models, one file per paper, with PyTorch only. Shapes: B impressions, F fields, K embedding dimension."""

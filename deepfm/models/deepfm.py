@@ -8,16 +8,17 @@ from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, fm_and_flatte
 
 
 class DeepFM(nn.Module):
-    """FM part and deep part over the SAME embeddings, added as logits (eq. 1 to 4).
+    """Sum of the logits of an FM part and a deep part that share their embeddings (eq. 1 to 4).
 
-    Embeddings start normal with deviation `init_std`. Number of weights, with n ids, F fields and hidden
-    units h_1 … h_L (no batch norm): n (K + 1) + 1 + (F K + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
+    Embeddings are initialized from a normal distribution with standard deviation `init_std`. Number of
+    weights, with n ids, F fields and hidden units h_1 … h_L (no batch norm):
+    n (K + 1) + 1 + (F K + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
 
-    Departs from the paper in one point: FM and deep part have a bias each, which together are its one bias.
+    Difference from the paper: FM part and deep part have a bias each; their sum is the one bias of the paper.
     """
 
     def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01, **deep):
-        """`deep`: settings of layers.MLP."""
+        """`deep`: arguments of layers.MLP."""
         super().__init__()
         self.linear = LinearTerms(num_ids)
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)

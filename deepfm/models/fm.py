@@ -10,8 +10,8 @@ from deepfm.models.layers import FieldEmbedding, LinearTerms, pairwise_interacti
 class FM(nn.Module):
     """w_0 + sum of w_i x_i + sum over pairs i < j of <v_i, v_j> x_i x_j (eq. 1).
 
-    First-order weights start at zero, latent vectors normal with standard deviation 0.01 (the paper's
-    sigma of the Gaussian they are drawn from is left open). Number of weights, with n ids: n (K + 1) + 1.
+    First-order weights are initialized to zero, embeddings from a normal distribution with standard deviation
+    `init_std` (the paper does not give its value). Number of weights, with n ids: n (K + 1) + 1.
     """
 
     def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01):

@@ -1,4 +1,4 @@
-"""FM & DNN: the variant of Wide & Deep that H. Guo et al. 2017 (DeepFM, sec. 3) compare DeepFM with."""
+"""FM & DNN: variant of Wide & Deep with which H. Guo et al. 2017 (sec. 3) compare DeepFM."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,15 @@ from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, pairwise_inte
 
 
 class FMDNN(nn.Module):
-    """An FM and a deep part with embeddings of its OWN, added as logits: DeepFM without the sharing.
+    """Sum of the logits of an FM and a deep part with separate embeddings: DeepFM without sharing.
 
-    Embeddings start normal with deviation `init_std`. Number of weights, with n ids, F fields and hidden
-    units h_1 … h_L (no batch norm): n (2 K + 1) + 1 + (F K + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
+    Embeddings are initialized from a normal distribution with standard deviation `init_std`. Number of
+    weights, with n ids, F fields and hidden units h_1 … h_L (no batch norm):
+    n (2 K + 1) + 1 + (F K + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
     """
 
     def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01, **deep):
-        """`deep`: settings of layers.MLP."""
+        """`deep`: arguments of layers.MLP."""
         super().__init__()
         self.linear = LinearTerms(num_ids)
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)

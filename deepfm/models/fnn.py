@@ -9,31 +9,33 @@ from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms
 
 
 class FNN(nn.Module):
-    """A deep part over z = (w_0, w_1, v_1, w_2, v_2, …), which starts from a trained FM's weights (sec. 3.1).
+    """MLP over z = (w_0, w_1, v_1, w_2, v_2, …), initialized with the weights of a trained FM (sec. 3.1).
 
-    Two stages: an FM is trained first, `start_from` takes its weights over, then all weights are trained. The
-    tables have the FM's names, so that its state dict fits; the deep part starts as layers.MLP says.
+    Two stages: train an FM and load its weights with `start_from`, then train all weights. The tables have
+    the same names as those of FM, so its state dict can be loaded; layers.MLP initializes the deep part.
     Number of weights, with n ids, F fields and hidden units h_1 … h_L (no batch norm):
     n (K + 1) + 1 + (F (K + 1) + 2) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
 
-    Departs from the paper in one point: its fields are categorical, so x is 1;
-    here a numeric field's weight and vector enter times its value, as in the FM they come from.
+    Difference from the paper: its fields are categorical, so x is 1; here the weight and the embedding of a
+    numeric field are multiplied by its value, as in the FM.
     """
 
     def __init__(self, num_ids: Sequence[int], embedding_dim: int, *, init_std: float = 0.01, **deep):
-        """`deep`: settings of layers.MLP."""
+        """`deep`: arguments of layers.MLP."""
         super().__init__()
         self.linear = LinearTerms(num_ids)
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep = MLP(1 + len(num_ids) * (embedding_dim + 1), **deep)
 
     def start_from(self, fm_weights: Mapping[str, Tensor]) -> None:
-        """Take over the state dict of an FM of the same fields and embedding dimension.
+        """Load the state dict of an FM with the same fields and embedding dimension.
 
-        Raises RuntimeError where names or shapes are not that FM's.
+        Raise RuntimeError if names or shapes differ.
         """
-        own = {name: weight for name, weight in self.state_dict().items() if name.startswith("deep.")}
-        self.load_state_dict({**own, **fm_weights})
+        deep_weights = {
+            name: weight for name, weight in self.state_dict().items() if name.startswith("deep.")
+        }
+        self.load_state_dict({**deep_weights, **fm_weights})
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""

@@ -1,9 +1,9 @@
-"""The parts the papers share. Shapes: B impressions, F fields, K embedding dimension, P = F(F-1)/2 pairs.
+"""Layers that the models share. Shapes: B impressions, F fields, K embedding dimension, P = F(F-1)/2 pairs.
 
-Every model takes `ids` (B, F) int64, each from 0 within its field, and `x` (B, F), by what each feature's
-weight and embedding are multiplied: 1 for an id, the scaled value for a numeric field; None where all are 1.
-Where fields are lists of several values, both are (B, S): a column a value, ids below 0 where there is none,
-and a field's weight and embedding are the sums of its values', each times its x.
+Every model takes `ids`, (B, F) int64, which start at 0 in each field, and `x`, (B, F): the factor of each
+feature's weight and embedding, 1 for an id, the scaled value for a numeric field; None if all are 1. With
+list fields both are (B, S), one column per value: empty slots have negative ids, and the weight and the
+embedding of a field are sums over its values, each multiplied by its x.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from deepfm.models.linear_relu import is_fused, linear_relu
 
-# In place: a layer's output is wanted by its activation alone, and memory is what a step waits for.
+# In place: only the activation uses a layer's output, and memory bandwidth limits a step.
 _ACTIVATIONS = {"relu": partial(nn.ReLU, inplace=True), "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class FieldEmbedding(nn.Module):
-    """One table for all fields: field f's id i is row offset_f + i; one lookup a batch, sparse gradients.
+    """One table for all fields: id i of field f is row offset_f + i. One lookup per batch, sparse gradients.
 
-    Rows start normal with standard deviation `init_std`. Columns of `ids` beyond its own fields are not
-    looked at: a dataset has its crossed fields there, which only the wide part of Wide&Deep takes.
+    Rows are initialized from a normal distribution with standard deviation `init_std`. Further columns of
+    `ids` are ignored: they are the crossed fields, which only the wide part of Wide & Deep uses.
     """
 
     def __init__(self, num_ids: Sequence[int], dim: int, *, init_std: float):
@@ -30,13 +30,13 @@ class FieldEmbedding(nn.Module):
         self.num_fields = self.num_slots = len(num_ids)
         self.table = nn.Embedding(sum(num_ids), dim, sparse=True)
         nn.init.normal_(self.table.weight, std=init_std)
-        # They follow from num_ids and slots, so they are no weights: saved models hold the table alone.
+        # Not persistent, because they follow from num_ids and slots: saved models contain only the table.
         self.register_buffer("offsets", torch.tensor([0, *num_ids[:-1]]).cumsum(0), persistent=False)
         self.register_buffer("field_of_slot", None, persistent=False)
 
     def set_slots(self, num_slots: Sequence[int]) -> None:
-        """Let fields have several values an impression: columns of ids each, below 0 where there is none."""
-        # On the meta device a tensor's sum is not known: the size is told.
+        """Set the number of columns of each field: a list has several, with negative ids in empty slots."""
+        # On the meta device the sum of a tensor is unknown, so give the output size.
         field_of_slot = torch.arange(self.num_fields).repeat_interleave(
             torch.tensor(num_slots), output_size=sum(num_slots)
         )
@@ -45,16 +45,16 @@ class FieldEmbedding(nn.Module):
         self.field_of_slot = field_of_slot
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
-        """(B, S or more) ids and x -> (B, F, dim): x_i v_i, of a list the sum over its values."""
+        """(B, S or more) ids and x -> (B, F, dim): x_i v_i, for a list summed over its values."""
         if self.field_of_slot is not None:
             return self._pooled(ids, x)
         v = self.table(self.table_rows(ids)).view(len(ids), self.num_slots, self.table.embedding_dim)
         return v if x is None else v * x[:, : self.num_slots, None]
 
     def table_rows(self, ids: Tensor) -> Tensor:
-        """(B, S or more) ids -> (N,): the row of the table that each lookup takes, in the order of the ids.
+        """(B, S or more) ids -> (N,) table row of each lookup, in the order of the ids.
 
-        Slots without a value look nothing up: even a gradient of zero would let Adam move a row.
+        Empty slots have no lookup: Adam would change a row even if its gradient is zero.
         """
         ids = ids[:, : self.num_slots]
         rows = ids + self.offsets
@@ -73,7 +73,7 @@ class FieldEmbedding(nn.Module):
 
 
 class LinearTerms(nn.Module):
-    """First order, w_0 + sum of w_i x_i (Rendle 2010, eq. 1): a bias and a weight a feature, from zero."""
+    """First order, w_0 + sum of w_i x_i (Rendle 2010, eq. 1); bias and weights are initialized to zero."""
 
     def __init__(self, num_ids: Sequence[int]):
         super().__init__()
@@ -86,17 +86,17 @@ class LinearTerms(nn.Module):
 
 
 def penalties(model: nn.Module, w_reg: float, v_reg: float) -> list[tuple[FieldEmbedding, float]]:
-    """The tables that an L2 penalty holds back, and its strength on each.
+    """Return the tables with an L2 penalty and its strength.
 
-    0.5 w_reg |w|^2 + 0.5 v_reg |v|^2 a looked-up row, so a feature is held back as often as it occurs, as
-    in the stochastic updates of libFM (Rendle 2012, sec. 3.1), and rows not in the batch cost nothing. Biases
-    and deep parts are left alone.
+    The penalty is 0.5 w_reg |w|^2 + 0.5 v_reg |v|^2 for each looked-up row, so a feature is penalized as
+    often as it occurs, as in the stochastic updates of libFM (Rendle 2012, sec. 3.1), and other rows cost no
+    time. Biases and deep parts have no penalty.
     """
-    of_part = {LinearTerms: w_reg, FieldEmbedding: v_reg}
-    strengths = [(part, of_part.get(type(part), 0.0)) for part in model.children()]
+    strengths = {LinearTerms: w_reg, FieldEmbedding: v_reg}
+    layers = [(layer, strengths.get(type(layer), 0.0)) for layer in model.children()]
     return [
-        (part.weights if isinstance(part, LinearTerms) else part, strength)
-        for part, strength in strengths
+        (layer.weights if isinstance(layer, LinearTerms) else layer, strength)
+        for layer, strength in layers
         if strength
     ]
 
@@ -107,42 +107,42 @@ def pairwise_interaction(v: Tensor) -> Tensor:
 
 
 def fm_and_flatten(v: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, F, K) -> (B,), their pairwise_interaction, and (B, F K), a deep part's inputs.
+    """(B, F, K) -> (B,) pairwise_interaction, and (B, F K) inputs of a deep part.
 
-    Both at once, since the two gradients of v are then one pass over it and not three.
+    Computed together, because both gradients of v then take one pass over v instead of three.
     """
     return _PairwiseInteraction.apply(v, True)
 
 
 class _PairwiseInteraction(torch.autograd.Function):
-    """Its gradient in closed form, sum of v - v_i: autograd takes more passes over v."""
+    """Pairwise interaction with its gradient, sum(v) - v_i, in closed form: autograd takes more passes."""
 
     @staticmethod
     def forward(ctx, v: Tensor, with_inputs: bool) -> tuple[Tensor, Tensor | None]:
         total = v.sum(dim=1)  # (B, K)
         ctx.save_for_backward(v, total)
-        of_total = total.square().sum(dim=1)
-        of_each = torch.linalg.vector_norm(v.flatten(1), dim=1).square()
+        square_of_sum = total.square().sum(dim=1)
+        sum_of_squares = torch.linalg.vector_norm(v.flatten(1), dim=1).square()
         inputs = v.flatten(1) if with_inputs else None
-        # As autocast does, which leaves float64 alone.
+        # Cast as autocast does; it does not cast float64.
         if with_inputs and v.dtype == torch.float32 and torch.is_autocast_enabled(v.device.type):
             inputs = inputs.to(torch.get_autocast_dtype(v.device.type))
-        return 0.5 * (of_total - of_each), inputs
+        return 0.5 * (square_of_sum - sum_of_squares), inputs
 
     @staticmethod
-    def backward(ctx, gradient: Tensor, of_inputs: Tensor | None) -> tuple[Tensor, None]:
+    def backward(ctx, gradient: Tensor, inputs_gradient: Tensor | None) -> tuple[Tensor, None]:
         v, total = ctx.saved_tensors
-        if of_inputs is None:
-            of_v = v.flatten(1) * -gradient[:, None]  # (B, F K)
+        if inputs_gradient is None:
+            v_gradient = v.flatten(1) * -gradient[:, None]  # (B, F K)
         else:
-            of_v = of_inputs.to(v.dtype, copy=True).addcmul_(v.flatten(1), -gradient[:, None])
-        return of_v.view_as(v).add_((gradient[:, None] * total)[:, None]), None
+            v_gradient = inputs_gradient.to(v.dtype, copy=True).addcmul_(v.flatten(1), -gradient[:, None])
+        return v_gradient.view_as(v).add_((gradient[:, None] * total)[:, None]), None
 
 
 class MLP(nn.Module):
-    """MLP: per hidden layer a linear map, batch norm if asked for, activation, dropout; then a linear output.
+    """MLP; each hidden layer: linear, optional batch norm, activation, dropout. The output layer is linear.
 
-    Weights start Xavier-uniform, biases at zero.
+    Weights are initialized Xavier-uniform, biases to zero.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class MLP(nn.Module):
                 next(layers)  # the ReLU
             else:
                 x = layer(x)
-        # In the weights' precision also under autocast: a logit of 8 bits would tie what it should order.
+        # In the precision of the weights, also under autocast: bfloat16 logits would often tie.
         output = self.layers[-1]
         with torch.autocast(x.device.type, enabled=False):
             return output(x.to(output.weight.dtype)).squeeze(1)

@@ -1,4 +1,4 @@
-"""A linear layer and its ReLU, in bfloat16 on a CPU: by oneDNN in one pass, where autograd's take three."""
+"""Fused linear layer and ReLU in bfloat16 on a CPU: oneDNN takes one pass, autograd three."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def is_fused(x: Tensor) -> bool:
-    """Whether `linear_relu` can take the place of the two layers for these inputs, here and now."""
+    """Whether `linear_relu` can replace the two layers for this input, device and autocast state."""
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
@@ -19,7 +19,7 @@ def is_fused(x: Tensor) -> bool:
 
 @cache
 def _is_supported() -> bool:
-    # What torch's own compiler calls; not promised to other callers, so asked for.
+    # These functions are for torch's compiler and not a public API, so check that they exist.
     ops = torch.ops.mkldnn
     return hasattr(ops, "_linear_pointwise") and ops._is_mkldnn_bf16_supported()
 
@@ -41,7 +41,7 @@ class _LinearReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight, y = ctx.saved_tensors
-        of_x, of_weight = ctx.dtypes
+        x_dtype, weight_dtype = ctx.dtypes
         gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
-        before = (gradient @ weight).to(of_x) if ctx.needs_input_grad[0] else None
-        return before, (gradient.t() @ x).to(of_weight), gradient.sum(0).to(of_weight)
+        x_gradient = (gradient @ weight).to(x_dtype) if ctx.needs_input_grad[0] else None
+        return x_gradient, (gradient.t() @ x).to(weight_dtype), gradient.sum(0).to(weight_dtype)

@@ -1,4 +1,4 @@
-"""LR: logistic regression over one-hot features, as H. B. McMahan et al., "Ad Click Prediction", 2013."""
+"""LR: logistic regression over one-hot features, H. B. McMahan et al., "Ad Click Prediction", 2013."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from deepfm.models.layers import LinearTerms
 
 
 class LogisticRegression(nn.Module):
-    """w_0 + sum of w_i x_i: first order only, no interaction. All weights start at zero.
+    """w_0 + sum of w_i x_i: only first order, no interactions. All weights are initialized to zero.
 
     Number of weights, with n ids: n + 1.
     """

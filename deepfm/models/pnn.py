@@ -10,22 +10,22 @@ from deepfm.models.layers import MLP, FieldEmbedding
 
 
 class PNN(nn.Module):
-    """A deep part over the linear signals z and the products p of the embeddings (its product layer).
+    """MLP over the linear signals z and the products p of the embeddings (the product layer).
 
-    z are the embeddings themselves, which the paper calls their products with a constant signal 1; the
-    constant's product with itself is the bias of the first hidden layer. p are, by the arguments, the P inner
-    products <v_i, v_j> (IPNN), the outer products (OPNN), or both (PNN*). Of outer products there are two
-    forms: "pairs", where each v_i v_j^T meets a trainable K x K matrix of its pair, giving P signals; and
-    "pooled", the paper's cheaper superposition, the K x K entries of (sum v_i)(sum v_i)^T.
+    z are the embeddings, in the paper their products with a constant signal 1; the product of the constant
+    with itself is the bias of the first hidden layer. Depending on the arguments, p are the P inner products
+    <v_i, v_j> (IPNN), the outer products (OPNN), or both (PNN*). Outer products have two forms: "pairs",
+    v_i^T W_ij v_j with a trainable K x K matrix per pair, which gives P signals; and "pooled", the cheaper
+    superposition of the paper, the K x K entries of (sum v_i)(sum v_i)^T.
 
-    Departs from the paper in two points: pairs are i < j, where its sums run over all i and j, which says the
-    same twice and adds squares; and a pair's outer product has one matrix, as the articles that compare with
-    PNN describe it, where in the paper each unit of the first hidden layer has matrices of its own.
+    Differences from the paper: pairs are i < j, while its sums are over all i and j, which counts each pair
+    twice and adds squares; and a pair has one matrix, as in articles that compare with PNN, while in the
+    paper each unit of the first hidden layer has separate matrices.
 
-    Embeddings start normal with standard deviation `init_std`, the matrices with 1/K, which leaves the outer
-    products about as large as the inner ones. Number of weights, with n ids, F fields, Q signals p (P for
-    inner, P or K^2 for outer) and hidden units h_1 … h_L (no batch norm): n K + (P K^2 for outer pairs)
-    + (F K + Q + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
+    Embeddings are initialized from a normal distribution with standard deviation `init_std`, the matrices
+    with 1/K, so that outer products are about as large as inner products. Number of weights, with n ids, F
+    fields, Q signals p (P for inner, P or K^2 for outer) and hidden units h_1 … h_L (no batch norm):
+    n K + (P K^2 for outer pairs) + (F K + Q + 1) h_1 + … + (h_{L-1} + 1) h_L + (h_L + 1).
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class PNN(nn.Module):
         init_std=0.01,
         **deep,
     ):
-        """`outer`: None, "pairs" or "pooled"; `deep`: settings of layers.MLP."""
+        """`outer`: None, "pairs" or "pooled"; `deep`: arguments of layers.MLP."""
         super().__init__()
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.products = nn.ModuleList()
@@ -58,22 +58,22 @@ class PNN(nn.Module):
 
 
 class InnerProducts(nn.Module):
-    """(B, F, K) -> (B, P): <v_i, v_j> of the pairs i < j, (0, 1), (0, 2), … first."""
+    """(B, F, K) -> (B, P): <v_i, v_j> of the pairs i < j, in the order (0, 1), (0, 2), …"""
 
     def __init__(self, num_fields: int):
         super().__init__()
         pairs = list(combinations(range(num_fields), 2))
         self.num_signals = len(pairs)
-        places = torch.tensor([i * num_fields + j for i, j in pairs], dtype=torch.long)
-        self.register_buffer("places", places, persistent=False)
+        indices = torch.tensor([i * num_fields + j for i, j in pairs], dtype=torch.long)
+        self.register_buffer("pair_indices", indices, persistent=False)
 
     def forward(self, v: Tensor) -> Tensor:
         gram = v @ v.transpose(1, 2)  # (B, F, F)
-        return gram.flatten(1).index_select(1, self.places)
+        return gram.flatten(1).index_select(1, self.pair_indices)
 
 
 class OuterProducts(nn.Module):
-    """(B, F, K) -> (B, P): the sum of the entries of v_i v_j^T times W_ij, v_i^T W_ij v_j, of pairs i < j."""
+    """(B, F, K) -> (B, P): v_i^T W_ij v_j of the pairs i < j."""
 
     def __init__(self, num_fields: int, embedding_dim: int):
         super().__init__()
@@ -83,21 +83,21 @@ class OuterProducts(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         num_impressions, num_fields, dim = v.shape
-        # Field by field with all that come after it: views of v, where gathering both fields of every pair
-        # would copy P / F times as much, and add up as much on the way back.
-        of_field = self.kernels.split(list(range(num_fields - 1, 0, -1)))  # each (F - 1 - i, K, K)
+        # Each field with all later fields, as views of v: gathering both fields of every pair would copy
+        # P / F times as much, and add as much in the backward pass.
+        field_kernels = self.kernels.split(list(range(num_fields - 1, 0, -1)))  # each (F - 1 - i, K, K)
         products = []
-        for i, kernels in enumerate(of_field):
-            through = v[:, i] @ kernels.transpose(0, 1).reshape(dim, -1)  # (B, (F - 1 - i) K)
-            products.append((through.view(num_impressions, -1, dim) * v[:, i + 1 :]).sum(dim=2))
+        for i, kernels in enumerate(field_kernels):
+            transformed = v[:, i] @ kernels.transpose(0, 1).reshape(dim, -1)  # (B, (F - 1 - i) K)
+            products.append((transformed.view(num_impressions, -1, dim) * v[:, i + 1 :]).sum(dim=2))
         if not products:
-            # Of one field: no kernels, but they are in the graph, as every weight must get a gradient.
+            # One field: no kernels. Keep the empty weight in the graph, because each weight needs a gradient.
             return self.kernels.sum() * v.new_ones(num_impressions, 0)
         return torch.cat(products, dim=1)
 
 
 class PooledOuterProduct(nn.Module):
-    """(B, F, K) -> (B, K^2): the entries of f f^T with f the sum of all embeddings."""
+    """(B, F, K) -> (B, K^2): the entries of f f^T, where f is the sum of all embeddings."""
 
     def __init__(self, embedding_dim: int):
         super().__init__()

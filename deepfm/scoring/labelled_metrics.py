@@ -14,7 +14,7 @@ from deepfm.click_log.parse import ParsedRows, parse_rows
 from deepfm.click_log.raw_rows import RawRows
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import SPLITS, Split
-from deepfm.metrics.binary import BinaryMetrics, Metrics
+from deepfm.metrics.binary import NUM_BINS, BinaryMetrics, Metrics
 from deepfm.metrics.field_counts import UNKNOWN, FieldValueCounts
 from deepfm.registry.gate import ModelEvaluation, Slice
 from deepfm.scoring.predict import shipped_model
@@ -156,9 +156,6 @@ def _to_evaluation(sums: pd.DataFrame) -> ModelEvaluation:
 
 
 def _to_metrics(bins: pd.DataFrame, total: pd.Series) -> Metrics:
-    metrics = BinaryMetrics()
-    indices = torch.from_numpy(bins["index"].to_numpy())
-    counts = torch.from_numpy(bins["num_rows"].to_numpy()).long()
-    metrics.counts.view(-1).index_add_(0, indices, counts)
-    metrics.sums += torch.tensor([total["logloss"], total["probability"]], dtype=torch.float64)
-    return metrics.compute()
+    counts = np.bincount(bins["index"], weights=bins["num_rows"], minlength=2 * NUM_BINS)
+    counts = counts.reshape(2, NUM_BINS)
+    return BinaryMetrics.from_sums(counts, total["logloss"], total["probability"]).compute()

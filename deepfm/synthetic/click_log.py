@@ -9,6 +9,7 @@ better.
 
 import datetime
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ import pyarrow as pa
 from pyarrow import csv
 
 from deepfm.errors import UserError
-from deepfm.synthetic.truth import CATEGORIES, COUNTS, MISSING, Codes, Truth, draw_codes, mix, sigmoid
+from deepfm.metrics.formulas import auc_from_counts, entropy, sigmoid
+from deepfm.synthetic.truth import CATEGORIES, COUNTS, MISSING, Codes, Truth, draw_codes, mix
 
 ROWS_PER_CHUNK = 100_000  # rows in memory at once
 CHUNKS_PER_PART = 10  # at most a million impressions per file
@@ -102,13 +104,11 @@ class BayesScore:
         others, clicks = self.bins
         num_others, num_clicks = int(others.sum()), int(clicks.sum())
         rows = num_others + num_clicks
-        # AUC: share of (click, non-click) pairs in which the click has the higher logit; ties count half.
-        concordant_pairs = clicks @ (np.cumsum(others) - others / 2.0)
-        auc = float(concordant_pairs / num_clicks / num_others) if num_clicks and num_others else None
+        auc = auc_from_counts(others, clicks)
         return {
             "rows": rows,
             "ctr": num_clicks / rows,
-            "bayes_auc": auc,
+            "bayes_auc": None if math.isnan(auc) else auc,
             "bayes_logloss": self.sum_logloss / rows,
         }
 
@@ -142,7 +142,7 @@ def write_log(
         total = overall.compute()
         summary = total | {
             "days": num_days,
-            "always_ctr_logloss": _entropy(total["ctr"]),
+            "always_ctr_logloss": entropy(total["ctr"]),
             "output": str(output),
             "seconds": round(time.monotonic() - started, 2),
             "by_day": by_day,
@@ -201,8 +201,3 @@ def _write_day(
                 f"{remaining_s:.0f} s remaining"
             )
     return score
-
-
-def _entropy(ctr: float) -> float:
-    """Logloss (nats) of always predicting the mean click rate: the baseline for any model."""
-    return -sum(p * float(np.log(p)) for p in (ctr, 1.0 - ctr) if p)

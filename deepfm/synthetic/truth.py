@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepfm.metrics.formulas import sigmoid
+
 MISSING = -1
 
 
@@ -178,10 +180,6 @@ def draw_codes(rng: np.random.Generator, num_rows: int) -> Codes:
         if category.missing:
             codes[name][rng.random(num_rows) < category.missing] = MISSING
     return codes
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-logits))
 
 
 def mix(codes: np.ndarray, salt: np.uint32) -> np.ndarray:

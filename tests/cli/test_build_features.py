@@ -58,7 +58,7 @@ def test_a_split_by_hash_that_equal_rows_make_uneven_is_warned_of(run_job, tmp_p
     paths = ["--data", tmp_path / "data.yaml", "--input", tmp_path / "log.csv"]
     job = run_job("build_features", *paths, "--output", tmp_path / "dataset")
     shares = {part: job.summary[f"rows_{part}"] / 2000 for part in ("train", "valid", "test")}
-    told = "expected 0.3 of the rows in {}, found {:.3f}: many are equal, and those share a split"
+    told = "expected 0.3 of the rows in {}, found {:.3f}: many rows are equal, and equal rows are in the "
     uneven = [part for part in ("valid", "test") if abs(shares[part] - 0.3) > 0.09]
     assert uneven, "choose other rows"
     for part in uneven:

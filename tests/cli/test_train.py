@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from deepfm.cli import train as train_job
-from deepfm.dataset.manifest import read_parts
+from deepfm.dataset.manifest import read_manifest_and_vocabulary
 
 TRAINING = {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.01}
 
@@ -67,11 +67,11 @@ def test_an_fm_that_is_there_is_not_trained_first(train, fm):
 
 def test_fm_must_know_the_odds_of_the_same_rows(train, fm, monkeypatch):
     def read_sampled(url):
-        manifest, vocabulary = read_parts(url)
+        manifest, vocabulary = read_manifest_and_vocabulary(url)
         data = manifest.data.model_copy(update={"keep_negatives": 0.5})
         return manifest.model_copy(update={"data": data}), vocabulary
 
-    monkeypatch.setattr(train_job, "read_parts", read_sampled)
+    monkeypatch.setattr(train_job, "read_manifest_and_vocabulary", read_sampled)
     mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}").mistake
     assert "--init-from runs:/" in mistake
     assert "expected a dataset with keep_negatives 1.0, found 0.5" in mistake

@@ -1,4 +1,4 @@
-"""What the tests on a cluster share: the packed environment, a log, its dataset, a cluster."""
+"""Fixtures for tests on a cluster: packed environment, log, dataset, cluster."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# The modules beside this one start what the tests use; they are no tests.
+# The other modules in this folder start clusters and hosts; they contain no tests.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from small_jobs import DAYS
@@ -15,7 +15,7 @@ from standalone import ARCHIVE, LOOPBACK, ROOT, Cluster
 
 @pytest.fixture(scope="session", autouse=True)
 def archive():
-    """What `make test-cluster` packs first; an older one would test older code."""
+    """Skip without an up-to-date archive of `make pack`: an older one would test older code."""
     newest = max(path.stat().st_mtime for path in (ROOT / "deepfm").rglob("*.py"))
     if not ARCHIVE.exists() or ARCHIVE.stat().st_mtime < newest:
         pytest.skip(f"{ARCHIVE} is missing or older than deepfm/: make pack")
@@ -34,7 +34,7 @@ def log(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def local_dataset(log, tmp_path_factory):
-    """What Spark's local mode makes of the log."""
+    """Dataset built from the log by Spark in local mode."""
     folder = tmp_path_factory.mktemp("local") / "dataset"
     command = [sys.executable, "jobs/build_features.py", "--data=conf/data/criteo.yaml", *DAYS]
     files = [f"--input={log}", f"--output={folder}"]

@@ -1,4 +1,4 @@
-"""Hosts of their own on one machine: network namespaces, each with a cable to a switch."""
+"""Simulated hosts on one machine: network namespaces, each with a link to a switch."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from standalone import ROOT, Host
 
-#: What enters a host: its network, its name, its /etc/hosts, and none of the folders of {hidden}.
-_ENTER = """
+#: Script that runs a command on a host, with its name and /etc/hosts, and without the folders {hidden}.
+_RUN_ON_HOST = """
 hostname {name}
 mount --bind {hosts} /etc/hosts
 for folder in {hidden}; do mount -t tmpfs none $folder; done
@@ -17,8 +17,8 @@ exec "$@"
 """
 
 
-def obstacle() -> str | None:
-    """Why this machine cannot have such hosts."""
+def missing_requirement() -> str | None:
+    """Return the reason why this machine cannot simulate hosts, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     probe = f"probe-{os.getpid()}"
@@ -33,7 +33,7 @@ def obstacle() -> str | None:
 
 
 class Network:
-    """A switch and the hosts on it: the first submits jobs, the others cannot see the clone's code."""
+    """A switch and its hosts: the first submits jobs, the others cannot see the code of this checkout."""
 
     def __init__(self, folder: Path, names: list[str]):
         self._prefix = f"ctr{os.getpid()}"
@@ -42,18 +42,18 @@ class Network:
         self.addresses = {name: f"10.77.0.{number}" for number, name in enumerate(names, start=1)}
 
     def host(self, name: str) -> Host:
-        """How processes are started there."""
+        """Return a host for starting processes on it."""
         hidden = "" if name == self._names[0] else f"{ROOT}/deepfm {ROOT}/jobs"
-        script = _ENTER.format(name=name, hosts=self._folder / "hosts", hidden=hidden)
-        inside = ("unshare", "--uts", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
-        return Host(self.addresses[name], ("ip", "netns", "exec", self._space(name), *inside))
+        script = _RUN_ON_HOST.format(name=name, hosts=self._folder / "hosts", hidden=hidden)
+        command = ("unshare", "--uts", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
+        return Host(self.addresses[name], ("ip", "netns", "exec", self._space(name), *command))
 
-    def pull_cable(self, name: str) -> None:
-        """Nothing leaves or reaches the host from now on, and nobody is told."""
+    def disconnect(self, name: str) -> None:
+        """Drop all packets from and to the host, without closing connections."""
         self._run("-n", self._switch, "link", "set", name, "down")
 
-    def plug_cable(self, name: str) -> None:
-        """It reaches the others again."""
+    def reconnect(self, name: str) -> None:
+        """Undo `disconnect`."""
         self._run("-n", self._switch, "link", "set", name, "up")
 
     def _space(self, name: str) -> str:
@@ -63,37 +63,37 @@ class Network:
         subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
 
     def build(self) -> None:
-        """The switch, then each host with its cable."""
+        """Create the switch, then each host with its link."""
         lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in self.addresses.items())]
         (self._folder / "hosts").write_text("\n".join([*lines, ""]))
         self._run("netns", "add", self._switch)
         self._run("-n", self._switch, "link", "add", "bridge0", "type", "bridge")
         self._run("-n", self._switch, "link", "set", "bridge0", "up")
         for name in self._names:
-            self._plug_in(name)
+            self._add_host(name)
 
-    def _plug_in(self, name: str) -> None:
+    def _add_host(self, name: str) -> None:
         space = self._space(name)
         self._run("netns", "add", space)
-        cable = ("type", "veth", "peer", "name", "eth0", "netns", space)
-        self._run("-n", self._switch, "link", "add", name, *cable)
+        link = ("type", "veth", "peer", "name", "eth0", "netns", space)
+        self._run("-n", self._switch, "link", "add", name, *link)
         self._run("-n", self._switch, "link", "set", name, "master", "bridge0", "up")
         self._run("-n", space, "address", "add", f"{self.addresses[name]}/24", "dev", "eth0")
         for interface in ("lo", "eth0"):
             self._run("-n", space, "link", "set", interface, "up")
 
     def remove(self) -> None:
-        """Also what a failed `build` left."""
+        """Remove all namespaces, also after a failed `build`."""
         for space in (self._switch, *map(self._space, self._names)):
             subprocess.run(["ip", "netns", "delete", space], capture_output=True, check=False)
 
 
 @contextmanager
 def network(folder: Path, names: list[str]) -> Iterator[Network]:
-    """Hosts of these names for the time of the block."""
-    built = Network(folder, names)
+    """Create hosts with these names for the duration of the block."""
+    hosts = Network(folder, names)
     try:
-        built.build()
-        yield built
+        hosts.build()
+        yield hosts
     finally:
-        built.remove()
+        hosts.remove()

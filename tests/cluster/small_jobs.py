@@ -1,4 +1,4 @@
-"""What the tests on a cluster hand to the jobs, and read from them."""
+"""Settings and results of small jobs on a cluster."""
 
 import json
 import subprocess
@@ -20,11 +20,11 @@ MODEL = {"model": "deepfm", "embedding_dim": 4, "deep": {"hidden_units": [16], "
 
 
 def write_settings(folder: Path, tracking_uri: str, training: dict, **workers) -> tuple[Path, Path]:
-    """Write the standalone profile, with this test's addresses, and a small model -> their paths."""
+    """Write the standalone profile, with the URIs of this test, and a small model -> their paths."""
     profile = yaml.safe_load((ROOT / "conf/profile/standalone.yaml").read_text())
     profile["work_dir"] = str(folder / "runs")
     profile["mlflow"] = {"tracking_uri": tracking_uri}
-    if not tracking_uri.startswith("http"):  # a server knows its own
+    if not tracking_uri.startswith("http"):  # a server configures it itself
         profile["mlflow"]["artifact_location"] = str(folder / "artifacts")
     profile["workers"] |= workers
     profile["spark"] |= {"spark.executor.memory": "1g", "spark.sql.shuffle.partitions": 4}
@@ -34,34 +34,34 @@ def write_settings(folder: Path, tracking_uri: str, training: dict, **workers) -
 
 
 def finish(process: subprocess.Popen, timeout_s: float = 600) -> dict:
-    """The summary of a job that was submitted; all that it said where it failed."""
+    """Wait for a submitted job and return its summary; if it failed, fail with its output."""
     output, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == 0, output
     return json.loads([line for line in output.splitlines() if line.startswith(("{", "["))][-1])
 
 
 @contextmanager
-def seen_arguments() -> Iterator[set[str]]:
-    """The command lines of all processes of this machine that are there at some time of the block."""
-    seen, stop = set(), threading.Event()
+def record_arguments() -> Iterator[set[str]]:
+    """Record the command lines of all processes of this machine during the block."""
+    arguments, stop = set(), threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not stop.wait(0.5):
             for process in psutil.process_iter():
                 with suppress(psutil.Error):
-                    seen.add(" ".join(process.cmdline()))
+                    arguments.add(" ".join(process.cmdline()))
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
-        yield seen
+        yield arguments
     finally:
         stop.set()
         thread.join()
 
 
 def weights(tracking_uri: str, name: str, version: str) -> bytes:
-    """The file of a registered version's weights."""
+    """Return the content of the weights file of a registered version."""
     store = MlflowStore(tracking_uri, None)
     with tempfile.TemporaryDirectory() as folder:
         store.download(store.resolve(f"models:/{name}/{version}"), folder)

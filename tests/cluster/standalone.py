@@ -17,27 +17,27 @@ import pyspark
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_HOME = Path(pyspark.__file__).parent
 UNPACKED, ARCHIVE = ROOT / "build/environment", ROOT / "build/environment.tar.gz"
-# Short jobs end before a parallel collector could pay for itself. (Java's quick compiler alone, as elsewhere
-# in the tests, knows nothing of AES in hardware: the archive would take minutes to be sent.)
+# Short jobs do not benefit from a parallel collector. Other tests use only the C1 compiler, which does not use
+# AES instructions: sending the archive would take minutes.
 JAVA = "-XX:+UseSerialGC"
-#: For spark-submit: the environment travels with the job, or is on every host already.
+#: Flags of spark-submit that send the packed environment with the job.
 PACKED = ("--archives", f"{ARCHIVE}#environment")
-_START_WITHIN_S = 180
+_START_TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
 class Host:
-    """Where a process runs: its address, and the command that enters it (none: this machine)."""
+    """Host of a process: its address, and the command prefix to run on it (empty: this machine)."""
 
     address: str
-    enter: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
 
 
 LOOPBACK = Host("127.0.0.1")
 
 
 class Cluster:
-    """Started by `with`; every process is stopped at its end, whatever happened."""
+    """Cluster that starts in `with`; all processes are stopped at the end of the block."""
 
     def __init__(self, folder: Path, master: Host, workers: list[Host]):
         self.folder, self._master, self._workers = folder, master, workers
@@ -65,7 +65,7 @@ class Cluster:
         stop(self._processes)
 
     def _configure(self) -> None:
-        """What master, workers and spark-submit read; the secret is in a file that only its owner reads."""
+        """Write the Spark configuration; the file with the secret is readable only by its owner."""
         (self.folder / "conf").mkdir()
         defaults = self.folder / "conf" / "spark-defaults.conf"
         defaults.touch(mode=0o600)
@@ -82,7 +82,7 @@ class Cluster:
         defaults.write_text("".join(f"{key} {value}\n" for key, value in properties.items()))
 
     def _environment(self, host: Host) -> dict[str, str]:
-        """Nothing of the tests' own: executors inherit that of their worker."""
+        """Return a minimal environment, because executors inherit that of their worker."""
         kept = {name: os.environ[name] for name in ("HOME", "JAVA_HOME", "LANG") if name in os.environ}
         return kept | {
             "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -101,18 +101,18 @@ class Cluster:
             self._processes.append(self._start(command, host, cwd=self.folder, stdout=log, stderr=log))
 
     def _start(self, command: list, host: Host, **settings) -> subprocess.Popen:
-        words = [*host.enter, *map(str, command)]
+        words = [*host.prefix, *map(str, command)]
         return subprocess.Popen(words, env=self._environment(host), start_new_session=True, **settings)
 
     def _wait_for(self, name: str, text: str) -> None:
         log = self.folder / f"{name}.log"
-        deadline = time.monotonic() + _START_WITHIN_S
+        deadline = time.monotonic() + _START_TIMEOUT_S
         while text not in log.read_text():
-            assert time.monotonic() < deadline, f"{name} does not say {text!r}:\n{log.read_text()}"
+            assert time.monotonic() < deadline, f"{name} has not logged {text!r}:\n{log.read_text()}"
             time.sleep(0.2)
 
     def submit(self, script: Path, *flags, spark: tuple[str, ...] = PACKED) -> subprocess.Popen:
-        """Start spark-submit on the master's host; it merges a job's two streams, and so does this."""
+        """Start spark-submit on the host of the master, with stdout and stderr in one stream."""
         command = [SPARK_HOME / "bin/spark-submit", "--master", self.url, *spark, script, *flags]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         process = self._start(command, self._master, cwd=ROOT, **pipes)
@@ -121,32 +121,32 @@ class Cluster:
 
 
 def stop(processes: list[subprocess.Popen]) -> None:
-    """All of them and what they started; a JVM first gets the chance to end by itself."""
+    """Stop processes and their children: first terminate, so that a JVM can exit, then kill."""
     family = []
     for process in processes:
         with suppress(psutil.Error):
             top = psutil.Process(process.pid)
             family += [top, *top.children(recursive=True)]
-    for signalled in ("terminate", "kill"):
+    for method in ("terminate", "kill"):
         for member in family:
             with suppress(psutil.Error):
-                getattr(member, signalled)()
+                getattr(member, method)()
         family = psutil.wait_procs(family, timeout=10)[1]
     for process in processes:
         process.wait()
 
 
 def free_port(host: Host) -> int:
-    """On this machine; another host has ports of its own, of which all are free."""
-    if host.enter:
+    """Return a free port of this machine; on another host all ports are free."""
+    if host.prefix:
         return 7077
     with socket.socket() as probe:
         probe.bind((host.address, 0))
         return probe.getsockname()[1]
 
 
-def without_stack_trace(output: str) -> str:
-    """The one line that a job ended with."""
+def error_line(output: str) -> str:
+    """Return the error line of a job; fail if there is a stack trace."""
     assert not re.search(r"^Traceback", output, re.MULTILINE), output
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     return line.removeprefix("error: ")

@@ -1,4 +1,4 @@
-"""Fields of many kinds, from a click log to what a network takes, on real Spark: ids worked out by hand."""
+"""Fields of all kinds, from a click log to model inputs, on real Spark, with ids computed by hand."""
 
 import numpy as np
 import pandas as pd
@@ -39,10 +39,10 @@ SETTINGS = parse_settings(
     "test",
 )
 SPLIT = day_split("2026-01-01:2026-01-02", "2026-01-03", "2026-01-04")
-#: By `printf a | b2sum -l 64` and so on, least byte first: of H, a is in bucket 8 of 10 and new in 7. Of U, a
-#: is known, being there twice, and c, h and d are in buckets 0, 1 and 2 of 3 for unknown values. Of Q
-#: the training values are 1, 1 and 5: it is cut at 3. Of T y counts twice and x once: z is one too many. The
-#: days are in the times alone; the first is Thursday.
+#: By `printf a | b2sum -l 64` etc., least significant byte first: H: a is in bucket 8 of 10, new in 7. U: a
+#: occurs twice and is known; c, h and d are in buckets 0, 1 and 2 of the 3 for unknown values. Q: the
+#: training values are 1, 1 and 5, and the boundary is 3. T: y counts twice and x once; z exceeds max_values.
+#: Days follow from the times; the first is a Thursday.
 LOG = {
     "2026-01-01": [
         "1\ta\ta\t1.0\tx y z\t2026-01-01 00:00:00",
@@ -53,7 +53,7 @@ LOG = {
     "2026-01-03": ["1\ta\th\t3\tq\t2026-01-03 12:00:00"],
     "2026-01-04": ["0\tnew\td\t3.1\tz y x\t2026-01-04 18:30:00", "1\t\t\t\t  \t2026-01-04 05:59:59"],
 }
-#: (label, ids) of every row.
+#: (label, ids) of each row.
 IDS = {
     "train": [
         (1, [10, 4, 2, 3, 2, 2, 5, 2]),
@@ -65,7 +65,7 @@ IDS = {
 }
 NAMES = ("H", "U", "Q", "T", "hour", "weekday", "day_part")
 NUM_IDS = (12, 5, 4, 4, 26, 9, 6)
-#: The rows of the test day, as a client has them.
+#: Rows of the test day, as a client sends them.
 RAW = {
     "H": ["new", None],
     "U": ["d", None],
@@ -78,10 +78,10 @@ RAW = {
 def build(spark, folder, log):
     (folder / "log").mkdir()
     for day, files in log.items():
-        for at, lines in enumerate(files):
-            (folder / "log" / f"{day}-{at}.tsv").write_text("".join(f"{line}\n" for line in lines))
-    found = find_click_log(spark, f"file://{folder}/log", SETTINGS)
-    build_dataset(spark, found, SETTINGS, SPLIT, f"file://{folder}/dataset")
+        for index, lines in enumerate(files):
+            (folder / "log" / f"{day}-{index}.tsv").write_text("".join(f"{line}\n" for line in lines))
+    click_log = find_click_log(spark, f"file://{folder}/log", SETTINGS)
+    build_dataset(spark, click_log, SETTINGS, SPLIT, f"file://{folder}/dataset")
     return f"file://{folder}/dataset"
 
 
@@ -101,29 +101,29 @@ def vocabulary(dataset):
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_every_row_is_read_as_its_ids(dataset, manifest, split):
+def test_each_row_is_read_as_its_ids(dataset, manifest, split):
     batches = list(read_batches(dataset, manifest, split, Shard(0, 1, 2)))
     labels = [label for batch in batches for label in batch.labels.tolist()]
     ids = [ids for batch in batches for ids in batch.ids.tolist()]
     assert sorted(zip(labels, ids, strict=True)) == sorted(IDS[split])
-    # The mean of a list's values; all else counts as it is.
+    # Lists are pooled by their mean; every other x is 1.
     x = torch.cat([batch.x for batch in batches])
-    two = torch.cat([batch.ids for batch in batches])[:, 4] >= 0
-    assert x[:, 3:5].tolist() == [[0.5, 0.5] if has_two else [1.0, 0.0] for has_two in two]
+    has_second = torch.cat([batch.ids for batch in batches])[:, 4] >= 0
+    assert x[:, 3:5].tolist() == [[0.5, 0.5] if second else [1.0, 0.0] for second in has_second]
     assert (x[:, [0, 1, 2, 5, 6, 7]] == 1).all()
 
 
-def test_the_manifest_counts_the_ids_of_every_field(manifest):
+def test_the_manifest_contains_the_number_of_ids_of_each_field(manifest):
     assert (manifest.fields.names, manifest.num_ids) == (NAMES, NUM_IDS)
 
 
 def test_ids_do_not_depend_on_partitions(spark, manifest, tmp_path):
-    one_a_file = {day: [[line] for line in reversed(lines)] for day, lines in LOG.items()}
-    other = read_manifest(build(spark, tmp_path, one_a_file))
+    one_per_file = {day: [[line] for line in reversed(lines)] for day, lines in LOG.items()}
+    other = read_manifest(build(spark, tmp_path, one_per_file))
     assert (other.vocabulary, other.digest) == (manifest.vocabulary, manifest.digest)
 
 
-def test_raw_rows_are_served_as_the_dataset_holds_them(vocabulary):
+def test_raw_rows_are_encoded_for_serving_as_in_the_dataset(vocabulary):
     raw = raw_from_frame(pd.DataFrame(RAW), vocabulary.fields)
     columns = Encoder(vocabulary).encode(raw)
     assert [list(row) for row in zip(*columns, strict=True)] == [ids for _, ids in IDS["test"]]
@@ -131,20 +131,20 @@ def test_raw_rows_are_served_as_the_dataset_holds_them(vocabulary):
     assert raw.column("T").to_pylist() == [["z", "y", "x"], None]
 
 
-def test_a_row_whose_time_is_none_is_set_aside(manifest):
+def test_a_row_with_an_invalid_time_is_rejected(manifest):
     assert manifest.input.bad_by_reason == {"time_not_a_time": 1}
     assert manifest.splits["train"].days == {"2026-01-01": 2, "2026-01-02": 1}
 
 
-def test_lists_that_were_cut_are_counted_and_warned_of(dataset):
+def test_truncated_lists_are_counted_and_cause_a_warning(dataset):
     profile = read_profile(dataset)
-    (tags,) = [of_field for of_field in profile.fields if of_field.name == "T"]
+    (tags,) = [field for field in profile.fields if field.name == "T"]
     assert (tags.share_cut, tags.missing["train"]) == (pytest.approx(1 / 3), pytest.approx(1 / 4))
     assert [(value.name, value.num_rows) for value in tags.top] == [("y", 2), ("x", 1)]
-    assert "cut" in [found.name for found in profile.warnings if found.field == "T"]
+    assert "cut" in [warning.name for warning in profile.warnings if warning.field == "T"]
 
 
-def test_values_of_a_list_are_the_same_as_text_and_as_an_array(spark, manifest, tmp_path):
+def test_a_list_has_the_same_values_as_text_and_as_an_array(spark, manifest, tmp_path):
     columns = SETTINGS.columns
     for day, lines in LOG.items():
         rows = dict(zip(columns, zip(*(line.split("\t") for line in lines), strict=True), strict=True))
@@ -157,8 +157,8 @@ def test_values_of_a_list_are_the_same_as_text_and_as_an_array(spark, manifest, 
     for group in groups:
         group.pop("separator", None)
     settings = parse_settings(content, DataSettings, "test")
-    found = find_click_log(spark, f"file://{tmp_path}", settings)
-    other = build_dataset(spark, found, settings, SPLIT, f"file://{tmp_path}/dataset")
+    click_log = find_click_log(spark, f"file://{tmp_path}", settings)
+    other = build_dataset(spark, click_log, settings, SPLIT, f"file://{tmp_path}/dataset")
     assert (other.num_ids, other.splits["train"].digest) == (
         manifest.num_ids,
         manifest.splits["train"].digest,

@@ -1,4 +1,4 @@
-"""Ten thousand broken lines among good ones: each ends in the dataset or aside with a reason."""
+"""Ten thousand broken lines among good ones: each is in the dataset or is rejected with a reason."""
 
 import json
 import random
@@ -48,9 +48,11 @@ def other_encoding(line, draw):
 
 
 def with_bytes(line, draw):
-    at = draw.randrange(len(line))
+    index = draw.randrange(len(line))
     return (
-        line[:at] + draw.choice([b"\x00", b"\r", b'"', b"\t", b"\xff", b"\xef\xbb\xbf", b"\x1f"]) + line[at:]
+        line[:index]
+        + draw.choice([b"\x00", b"\r", b'"', b"\t", b"\xff", b"\xef\xbb\xbf", b"\x1f"])
+        + line[index:]
     )
 
 
@@ -88,14 +90,14 @@ BREAKERS = (
 
 @pytest.fixture(scope="module")
 def built(spark, tmp_path_factory):
-    """(manifest, rows set aside, lines) of a log of both kinds of lines, mixed."""
+    """(manifest, rejected rows, lines) of a log with both kinds of lines, mixed."""
     folder, draw = tmp_path_factory.mktemp("garbage"), random.Random(1)
     lines = [good_line(n) for n in range(NUM_GOOD)]
     lines += [draw.choice(BREAKERS)(good_line(n), draw) for n in range(NUM_BROKEN)]
     draw.shuffle(lines)
     (folder / "log").mkdir()
-    for at in range(3):
-        (folder / "log" / f"{at}.tsv").write_bytes(b"".join(line + b"\n" for line in lines[at::3]))
+    for index in range(3):
+        (folder / "log" / f"{index}.tsv").write_bytes(b"".join(line + b"\n" for line in lines[index::3]))
     log = find_click_log(spark, f"file://{folder}/log", SETTINGS)
     build_dataset(spark, log, SETTINGS, HashSplit(0.1, 0.1), f"file://{folder}/dataset")
     files = (folder / "dataset" / "_rejected").glob("*.json")
@@ -103,21 +105,21 @@ def built(spark, tmp_path_factory):
     return read_manifest(f"file://{folder}/dataset"), rejected, lines
 
 
-def test_every_line_ends_in_the_dataset_or_aside(built):
+def test_each_line_is_in_the_dataset_or_rejected(built):
     manifest, rejected, lines = built
     num_rows = sum(part.num_rows for part in manifest.splits.values())
     assert manifest.input.rows_read == len(lines) == num_rows + len(rejected)
     assert num_rows >= NUM_GOOD
 
 
-def test_every_rejected_line_has_a_reason_that_is_counted(built):
+def test_each_rejected_line_has_a_reason_that_is_counted(built):
     manifest, rejected, _ = built
-    found = {}
+    num_by_reason = {}
     for row in rejected:
-        found[row["reason"]] = found.get(row["reason"], 0) + 1
-    assert found == manifest.input.bad_by_reason
+        num_by_reason[row["reason"]] = num_by_reason.get(row["reason"], 0) + 1
+    assert num_by_reason == manifest.input.bad_by_reason
     assert (
-        set(found)
+        set(num_by_reason)
         == {
             "not_utf8",
             "wrong_number_of_columns",
@@ -129,7 +131,7 @@ def test_every_rejected_line_has_a_reason_that_is_counted(built):
     )
 
 
-def test_no_good_line_is_set_aside(built):
+def test_no_good_line_is_rejected(built):
     _, rejected, _ = built
     texts = {row.get("text") for row in rejected}
     assert not texts & {good_line(n).decode() for n in range(NUM_GOOD)}

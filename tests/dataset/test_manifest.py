@@ -1,4 +1,4 @@
-"""The manifest: a dataset is finished when it has one, and refused when it is not what its manifest says."""
+"""Manifest of a dataset: without it a dataset is incomplete, and its content must match the manifest."""
 
 import hashlib
 import json
@@ -6,52 +6,52 @@ import os
 
 import pytest
 
-from deepfm.dataset.manifest import fields_of, read_manifest, write_manifest
+from deepfm.dataset.manifest import fields_with_num_ids, read_manifest, write_manifest
 from deepfm.errors import UserError
 from deepfm.fields import Field
 
 
 @pytest.fixture
 def dataset(write_dataset, tmp_path):
-    """A finished dataset: (folder, url, manifest)."""
+    """A complete dataset: (folder, url, manifest)."""
     url, manifest = write_dataset([[(1, 2, 3), (0, 3, 2)], [(0, 2, 2)]])
     return tmp_path / "dataset", url, manifest
 
 
-def test_a_manifest_is_read_as_it_was_written(dataset):
+def test_reading_returns_the_written_manifest(dataset):
     _, url, manifest = dataset
     assert read_manifest(url) == manifest
     assert read_manifest(url).digest == manifest.digest
 
 
-def test_a_manifest_tells_the_fields_and_their_number_of_ids(dataset):
+def test_a_manifest_contains_the_fields_and_their_number_of_ids(dataset):
     _, url, _ = dataset
-    assert fields_of(read_manifest(url)) == [
+    assert fields_with_num_ids(read_manifest(url)) == [
         (Field(name="I", kind="count"), 2**31),
         (Field(name="C", kind="category"), 2**31),
     ]
 
 
-def test_a_dataset_without_manifest_is_refused(dataset):
+def test_a_dataset_without_manifest_is_rejected(dataset):
     folder, url, _ = dataset
     os.remove(folder / "manifest.json")
-    with pytest.raises(UserError, match="its build did not finish or the path is wrong"):
+    with pytest.raises(UserError, match="the build did not finish, or the path is wrong"):
         read_manifest(url)
 
 
-def test_who_grows_a_dataset_is_told_of_the_flag_he_gave(tmp_path):
-    with pytest.raises(UserError, match="check --dataset or --grow"):
+def test_the_error_names_the_flags_that_set_a_dataset(tmp_path):
+    with pytest.raises(UserError, match="or check --dataset or --grow"):
         read_manifest(f"file://{tmp_path}")
 
 
-def test_a_dataset_with_a_missing_file_is_refused(dataset):
+def test_a_dataset_with_a_missing_file_is_rejected(dataset):
     folder, url, _ = dataset
     os.remove(folder / "train" / "part-00001.parquet")
     with pytest.raises(UserError, match=r"part-00001\.parquet: expected a file of \d+ bytes, found none"):
         read_manifest(url)
 
 
-def test_a_dataset_with_a_missing_split_is_refused(dataset):
+def test_a_dataset_with_a_missing_split_is_rejected(dataset):
     folder, url, _ = dataset
     os.remove(folder / "valid" / "part-00000.parquet")
     os.rmdir(folder / "valid")
@@ -62,7 +62,7 @@ def test_a_dataset_with_a_missing_split_is_refused(dataset):
 @pytest.mark.parametrize(
     "change", [lambda content: content[:-1], lambda content: content + b"!", lambda content: b""]
 )
-def test_a_dataset_with_a_truncated_or_changed_file_is_refused(dataset, change):
+def test_a_dataset_with_a_truncated_or_changed_file_is_rejected(dataset, change):
     folder, url, _ = dataset
     path = folder / "train" / "part-00000.parquet"
     path.write_bytes(change(path.read_bytes()))
@@ -70,21 +70,21 @@ def test_a_dataset_with_a_truncated_or_changed_file_is_refused(dataset, change):
         read_manifest(url)
 
 
-def test_files_the_manifest_does_not_name_are_no_trouble(dataset):
+def test_files_outside_the_manifest_are_ignored(dataset):
     folder, url, manifest = dataset
     (folder / "train" / "part-99999.parquet").write_bytes(b"left by a failed attempt")
     assert read_manifest(url) == manifest
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\udcff"])
-def test_a_broken_manifest_is_refused(dataset, text):
+def test_a_broken_manifest_is_rejected(dataset, text):
     folder, url, _ = dataset
     (folder / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match=r"manifest\.json"):
         read_manifest(url)
 
 
-def changed(folder, change):
+def change_manifest(folder, change):
     document = json.loads((folder / "manifest.json").read_text())
     change(document)
     (folder / "manifest.json").write_text(json.dumps(document))
@@ -102,23 +102,23 @@ def changed(folder, change):
         lambda document: document.pop("digest"),
     ],
 )
-def test_a_changed_manifest_is_refused(dataset, change):
+def test_a_changed_manifest_is_rejected(dataset, change):
     folder, url, _ = dataset
-    changed(folder, change)
+    change_manifest(folder, change)
     with pytest.raises(UserError, match="was changed after it was written"):
         read_manifest(url)
 
 
-def test_a_manifest_of_another_version_is_refused(dataset):
+def test_a_manifest_of_another_version_is_rejected(dataset):
     folder, url, _ = dataset
-    changed(folder, lambda document: document.update(format_version=2))
+    change_manifest(folder, lambda document: document.update(format_version=2))
     with pytest.raises(UserError, match="format_version"):
         read_manifest(url)
 
 
-def test_files_outside_the_dataset_are_never_named(dataset):
+def test_a_file_outside_the_dataset_is_rejected(dataset):
     folder, url, _ = dataset
-    changed(
+    change_manifest(
         folder,
         lambda document: document["splits"]["train"]["files"][0].update(name="../valid/part-00000.parquet"),
     )
@@ -126,7 +126,7 @@ def test_files_outside_the_dataset_are_never_named(dataset):
         read_manifest(url)
 
 
-def test_the_digest_is_of_the_content_and_not_of_time_place_or_files(dataset):
+def test_the_digest_depends_on_the_content_and_not_on_time_location_or_files(dataset):
     _, _, manifest = dataset
     train = manifest.splits["train"]
     elsewhere = manifest.model_copy(
@@ -142,9 +142,9 @@ def test_the_digest_is_of_the_content_and_not_of_time_place_or_files(dataset):
     assert manifest.model_copy(update={"vocabulary": "another"}).digest != manifest.digest
 
 
-def test_what_a_field_leaves_at_its_default_does_not_show_in_the_digest(dataset):
+def test_default_settings_of_a_field_do_not_change_the_digest(dataset):
     _, _, manifest = dataset
-    # All that a count and a category could say when the first datasets were written.
+    # All settings of a count and a category when the first datasets were written.
     fields = [
         {"name": "I", "kind": "count", "min_count": 1},
         {"name": "C", "kind": "category", "min_count": 1},
@@ -157,7 +157,7 @@ def test_what_a_field_leaves_at_its_default_does_not_show_in_the_digest(dataset)
     assert manifest.model_copy(update={"data": other}).digest != manifest.digest
 
 
-def test_writing_a_manifest_leaves_nothing_beside_it(dataset):
+def test_writing_a_manifest_leaves_no_other_file(dataset):
     folder, url, manifest = dataset
     write_manifest(url, manifest)
     assert sorted(os.listdir(folder)) == ["manifest.json", "test", "train", "valid"]

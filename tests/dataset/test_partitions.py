@@ -1,4 +1,4 @@
-"""One log in 1, 7 and 64 partitions: the very vocabulary, byte for byte, and the digest of one dataset."""
+"""One log in 1, 7 and 64 partitions: the vocabulary files are identical, and so is the dataset digest."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ import pytest
 from deepfm.click_log.click_log import find_click_log
 from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
-from deepfm.features.vocabulary import chunked as large_vocabulary
-from deepfm.features.vocabulary import fit as learn
+from deepfm.features.vocabulary import chunked, fit
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
 
@@ -32,21 +31,21 @@ NUM_ROWS = 1600
 
 @pytest.fixture(scope="module")
 def lines():
-    """Numbers of many sizes, so that a sum of floats would tell in which order it was made."""
-    random = np.random.default_rng(1)
-    numbers = np.exp(random.normal(0, 8, (NUM_ROWS, 2)))
+    """Numbers of many magnitudes, so that a sum of floats depends on its order."""
+    rng = np.random.default_rng(1)
+    numbers = np.exp(rng.normal(0, 8, (NUM_ROWS, 2)))
     return [
-        f"{row % 3 % 2}\t{row % 50}\t{q!r}\t{v!r}\tc{random.zipf(1.5) % 400}\t2026-01-0{row % 4 + 1}\n"
+        f"{row % 3 % 2}\t{row % 50}\t{q!r}\t{v!r}\tc{rng.zipf(1.5) % 400}\t2026-01-0{row % 4 + 1}\n"
         for row, (q, v) in enumerate(numbers.tolist())
     ]
 
 
 @pytest.fixture
 def built(spark, lines, tmp_path, monkeypatch):
-    """Build from so many files, each a partition of its own -> (vocabulary's bytes, digest)."""
-    # What Spark counts for opening a file, beside its bytes, fills a partition.
-    most = spark.conf.get("spark.sql.files.maxPartitionBytes")
-    spark.conf.set("spark.sql.files.openCostInBytes", most)
+    """Function: number of files, one partition each -> (bytes of the vocabulary files, digest)."""
+    # Spark adds the cost of opening a file to its size: one file fills a partition.
+    partition_bytes = spark.conf.get("spark.sql.files.maxPartitionBytes")
+    spark.conf.set("spark.sql.files.openCostInBytes", partition_bytes)
 
     def build(num_files):
         folder = tmp_path / str(num_files)
@@ -65,15 +64,15 @@ def built(spark, lines, tmp_path, monkeypatch):
     spark.conf.unset("spark.sql.files.openCostInBytes")
 
 
-def test_values_too_many_for_the_driver_make_no_other_dataset(built, monkeypatch):
-    once = built(1)
-    monkeypatch.setattr(learn, "MAX_COUNTS_ON_DRIVER", 0)
-    monkeypatch.setattr(large_vocabulary, "NUM_CACHED_VALUES", 20)
-    assert built(3) == once
+def test_fitting_on_spark_gives_the_same_dataset_as_on_the_driver(built, monkeypatch):
+    expected = built(1)
+    monkeypatch.setattr(fit, "MAX_COUNTS_ON_DRIVER", 0)
+    monkeypatch.setattr(chunked, "NUM_CACHED_VALUES", 20)
+    assert built(3) == expected
 
 
 @pytest.mark.slow
-def test_vocabulary_and_digest_are_those_of_one_partition(built):
-    once = built(1)
-    assert built(7) == once
-    assert built(64) == once
+def test_vocabulary_and_digest_do_not_depend_on_the_number_of_partitions(built):
+    expected = built(1)
+    assert built(7) == expected
+    assert built(64) == expected

@@ -1,4 +1,4 @@
-"""Encoded columns as one block of integers, and the ids and x that a network takes of it."""
+"""Model inputs (ids and x) from encoded rows."""
 
 import numpy as np
 import torch
@@ -13,21 +13,21 @@ INDICATORS = np.array([0, 1, 1], np.int8)
 ID, VALUE = Field(name="C", kind="category"), Field(name="V", kind="value")
 
 
-def test_columns_of_any_type_become_one_block_of_int32():
-    block = to_int32_matrix([INDICATORS, IDS, VALUES])
-    assert (block.shape, block.dtype) == ((3, 3), np.int32)
-    assert block[:, :2].tolist() == [[0, 2], [1, 3], [1, 0]]
+def test_columns_of_any_type_become_one_int32_matrix():
+    matrix = to_int32_matrix([INDICATORS, IDS, VALUES])
+    assert (matrix.shape, matrix.dtype) == ((3, 3), np.int32)
+    assert matrix[:, :2].tolist() == [[0, 2], [1, 3], [1, 0]]
 
 
-def test_ids_have_an_x_of_1_and_values_the_id_of_what_is_present():
+def test_ids_have_an_x_of_1_and_present_values_have_one_id():
     ids, x = to_model_inputs(to_int32_matrix([IDS, VALUES]), FieldSet([ID, VALUE]))
     assert ids.tolist() == [[2, 1], [3, 0], [0, 1]]
     assert x.tolist() == [[1.0, 0.5], [1.0, 1.0], [1.0, -2.0]]
     assert (ids.dtype, x.dtype) == (torch.int64, torch.float32)
 
 
-def test_a_missing_value_is_a_feature_of_its_own():
-    # A value of 1 and no value have the same x, and other ids.
+def test_a_missing_value_is_a_separate_feature():
+    # The value 1 and a missing value have the same x but different ids.
     ids, x = to_model_inputs(to_int32_matrix([np.array([1.0, np.nan], np.float32)]), FieldSet([VALUE]))
     assert x.tolist() == [[1.0], [1.0]]
     assert ids.tolist() == [[1], [0]]
@@ -39,21 +39,21 @@ def test_without_values_there_is_no_x():
     assert x is None
 
 
-def test_values_keep_every_bit_in_a_block_that_is_shuffled_and_cut():
+def test_values_keep_all_bits_when_rows_are_shuffled_and_sliced():
     values = np.array([0.1, 1 / 3, 1e-45, -3.4e38, np.nan, 0.0], np.float32)
-    block = to_int32_matrix([np.arange(6, dtype=np.int32), values])
-    shuffled = np.random.default_rng(1).permutation(np.concatenate([block, block]))[3:9]
+    matrix = to_int32_matrix([np.arange(6, dtype=np.int32), values])
+    shuffled = np.random.default_rng(1).permutation(np.concatenate([matrix, matrix]))[3:9]
     ids, x = to_model_inputs(shuffled, FieldSet([ID, VALUE]))
     expected = [1.0 if np.isnan(values[row]) else values[row] for row in ids[:, 0].tolist()]
     assert x[:, 1].tolist() == [float(value) for value in expected]
 
 
-def test_a_block_without_rows_gives_inputs_without_rows():
+def test_an_empty_matrix_gives_empty_inputs():
     ids, x = to_model_inputs(np.empty((0, 2), np.int32), FieldSet([ID, VALUE]))
     assert (tuple(ids.shape), tuple(x.shape)) == ((0, 2), (0, 2))
 
 
-def test_the_values_of_a_list_share_an_x_of_1_by_their_number():
+def test_the_values_of_a_list_have_an_x_of_1_over_their_number():
     slots = [np.array(ids, np.int32) for ids in ([5, 0, 7], [6, -1, -1], [2, -1, 3])]
     mean = Field(name="T", kind="list", max_values=3)
     ids, x = to_model_inputs(to_int32_matrix([IDS, *slots, VALUES]), FieldSet([ID, mean, VALUE]))
@@ -62,7 +62,7 @@ def test_the_values_of_a_list_share_an_x_of_1_by_their_number():
     assert x[:, [0, 4]].tolist() == [[1.0, 0.5], [1.0, 1.0], [1.0, -2.0]]
 
 
-def test_a_list_that_is_added_up_needs_no_x():
+def test_a_list_with_sum_pooling_needs_no_x():
     total = Field(name="T", kind="list", max_values=2, pooling="sum")
     ids, x = to_model_inputs(to_int32_matrix([IDS, np.array([-1, 4, -1], np.int32)]), FieldSet([total]))
     assert (ids.tolist(), x) == ([[2, -1], [3, 4], [0, -1]], None)

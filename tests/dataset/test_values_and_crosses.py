@@ -1,4 +1,4 @@
-"""Fields that enter by value and crossed fields, from a click log to what a network takes, on real Spark."""
+"""Fields of kind value and crossed fields, from a click log to model inputs, on real Spark."""
 
 import math
 import warnings
@@ -47,14 +47,14 @@ SETTINGS = parse_settings(
     "test",
 )
 SPLIT = day_split("2026-01-01:2026-01-02", "2026-01-03", "2026-01-04")
-#: label, V, L, I, C. Of the training rows V is 2, 6, 2 and 6: mean 4, standard deviation 2. L is always 0.
+#: label, V, L, I, C. In the training rows V is 2, 6, 2 and 6: mean 4, standard deviation 2. L is always 0.
 LOG = {
     "2026-01-01": ["1\t2\t0\t7\ta", "0\t6e0\t0\t7\tb", "0\t\t\t\ta", "1\tnan\t0\t7\ta", "1\t2\t0x1\t7\ta"],
     "2026-01-02": ["1\t2.0\t0\t0\ta", "0\t6\t0\t0\tb"],
     "2026-01-03": ["1\t100\t1.718281828459045\t7\tunseen"],  # L is e - 1: 1 on its scale
     "2026-01-04": ["0\t4\t-6.38905609893065\t\t", "1\t\t0\t0\ta"],  # 1 - e^2: -2
 }
-#: (label, ids of V, I, L and C, x of V and L): of I, 0 and 7 were seen twice and are 2 and 3, as are a and b.
+#: (label, ids of V, I, L and C, x of V and L). I: 0 and 7 occur twice and have ids 2 and 3, as a and b of C.
 INPUTS = {
     "train": [
         (1, [1, 3, 1, 2], [-1.0, 0.0]),
@@ -69,23 +69,23 @@ INPUTS = {
 
 
 def with_cross(ids):
-    """The ids of V, I, L and C, then that of C crossed with I."""
+    """Ids of V, I, L and C, then of C crossed with I."""
     (crossed,) = cross_ids([np.array([ids[3]]), np.array([ids[1]])], 50).tolist()
     return [*ids, crossed]
 
 
 def expected(split):
-    """(label, ids, x) of every row, sorted."""
+    """(label, ids, x) of each row, sorted."""
     return sorted((label, with_cross(ids), [x[0], 1.0, x[1], 1.0, 1.0]) for label, ids, x in INPUTS[split])
 
 
 def build(spark, folder, log):
     for day, files in log.items():
         (folder / "log" / f"ds={day}").mkdir(parents=True)
-        for at, lines in enumerate(files):
-            (folder / "log" / f"ds={day}" / f"{at}.tsv").write_text("".join(f"{line}\n" for line in lines))
-    found = find_click_log(spark, f"file://{folder}/log", SETTINGS)
-    build_dataset(spark, found, SETTINGS, SPLIT, f"file://{folder}/dataset")
+        for index, lines in enumerate(files):
+            (folder / "log" / f"ds={day}" / f"{index}.tsv").write_text("".join(f"{line}\n" for line in lines))
+    click_log = find_click_log(spark, f"file://{folder}/log", SETTINGS)
+    build_dataset(spark, click_log, SETTINGS, SPLIT, f"file://{folder}/dataset")
     return folder / "dataset"
 
 
@@ -105,7 +105,7 @@ def vocabulary(dataset):
 
 
 def read(dataset, manifest, split, seed=None):
-    """(label, ids, x) of every row, in the order they are read."""
+    """(label, ids, x) of each row, in reading order."""
     batches = read_batches(f"file://{dataset}", manifest, split, Shard(0, 1, 2), seed=seed)
     return [
         (int(label), ids, x)
@@ -116,7 +116,7 @@ def read(dataset, manifest, split, seed=None):
 
 @pytest.mark.parametrize("seed", [None, 1])
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_every_row_is_read_as_ids_and_x(dataset, manifest, split, seed):
+def test_each_row_is_read_as_ids_and_x(dataset, manifest, split, seed):
     assert sorted(read(dataset, manifest, split, seed)) == expected(split)
 
 
@@ -124,19 +124,19 @@ def test_value_statistics_come_from_training_days_only(vocabulary):
     assert vocabulary.scalings == {"V": Scaling(4.0, 2.0), "L": Scaling(0.0, 1.0)}
 
 
-def test_the_manifest_counts_the_ids_of_every_field(manifest):
+def test_the_manifest_contains_the_number_of_ids_of_each_field(manifest):
     assert manifest.fields.names == ("V", "I", "L", "C", "C_x_I")
     assert manifest.num_ids == (2, 4, 2, 4, 50)
 
 
-def test_rows_with_a_value_that_is_no_number_are_set_aside(manifest):
+def test_rows_with_an_invalid_value_are_rejected(manifest):
     assert manifest.input.bad_by_reason == {"value_not_a_number": 2}
     assert manifest.splits["train"].num_rows == 5
 
 
-def test_a_value_lies_on_disk_as_float32_and_is_nan_where_it_is_missing(dataset):
+def test_values_are_stored_as_float32_and_missing_values_as_nan(dataset):
     tables = [pq.read_table(path) for path in sorted((dataset / "train").glob("*.parquet"))]
-    assert [str(kind) for kind in tables[0].schema.types] == [
+    assert [str(dtype) for dtype in tables[0].schema.types] == [
         "int8",
         "float",
         "int32",
@@ -149,7 +149,7 @@ def test_a_value_lies_on_disk_as_float32_and_is_nan_where_it_is_missing(dataset)
     assert values == [-1.0, -1.0, 1.0, 1.0]
 
 
-def test_the_dataset_is_read_by_petastorms_own_reader(dataset):
+def test_petastorms_own_reader_can_read_the_dataset(dataset):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with make_batch_reader(f"file://{dataset}/valid", reader_pool_type="dummy", num_epochs=1) as reader:
@@ -158,8 +158,8 @@ def test_the_dataset_is_read_by_petastorms_own_reader(dataset):
 
 
 def test_statistics_do_not_depend_on_partitions(spark, manifest, tmp_path):
-    one_a_file = {day: [[line] for line in reversed(lines)] for day, lines in LOG.items()}
-    other = read_manifest(f"file://{build(spark, tmp_path, one_a_file)}")
+    one_per_file = {day: [[line] for line in reversed(lines)] for day, lines in LOG.items()}
+    other = read_manifest(f"file://{build(spark, tmp_path, one_per_file)}")
     assert other.vocabulary == manifest.vocabulary
     assert other.digest == manifest.digest
 
@@ -168,18 +168,18 @@ def test_statistics_do_not_depend_on_partitions(spark, manifest, tmp_path):
 
 
 class Recorder(torch.nn.Module):
-    """A network that keeps what it is given."""
+    """Network that records its inputs."""
 
     def __init__(self):
         super().__init__()
-        self.given = []
+        self.inputs = []
 
     def forward(self, ids, x):
-        self.given += zip(ids.tolist(), x.tolist(), strict=True)
+        self.inputs += zip(ids.tolist(), x.tolist(), strict=True)
         return torch.zeros(len(ids))
 
 
-#: The rows of the test day and that of the validation day, as a client has them.
+#: Rows of the test day and the validation day, as a client sends them.
 RAW = {
     "V": [4.0, None, 100.0],
     "L": [1 - math.e**2, 0.0, math.e - 1],
@@ -191,19 +191,19 @@ RAW = {
 def served(vocabulary, raw):
     network = Recorder()
     ServingModel(None, Encoder(vocabulary), network).logits(raw)
-    return network.given
+    return network.inputs
 
 
-def test_raw_rows_are_served_as_the_dataset_holds_them(dataset, manifest, vocabulary):
-    found = served(vocabulary, pa.table(RAW))
-    of_dataset = read(dataset, manifest, "test") + read(dataset, manifest, "valid")
-    assert sorted(found) == sorted((ids, x) for _, ids, x in of_dataset)
-    assert found == served(vocabulary, raw_from_frame(pd.DataFrame(RAW), vocabulary.fields))
+def test_raw_rows_are_encoded_for_serving_as_in_the_dataset(dataset, manifest, vocabulary):
+    inputs = served(vocabulary, pa.table(RAW))
+    dataset_rows = read(dataset, manifest, "test") + read(dataset, manifest, "valid")
+    assert sorted(inputs) == sorted((ids, x) for _, ids, x in dataset_rows)
+    assert inputs == served(vocabulary, raw_from_frame(pd.DataFrame(RAW), vocabulary.fields))
 
 
 @pytest.fixture(scope="module")
 def wide_deep(dataset, manifest, vocabulary, tmp_path_factory):
-    """(network, folder of its artifact): Wide&Deep with random weights everywhere."""
+    """(network, folder of its artifact): Wide & Deep with all weights random."""
     settings = {"model": "wide_deep", "embedding_dim": 2, "deep": {"hidden_units": [3]}}
     settings["training"] = {"batch_size": 1, "max_epochs": 1, "learning_rate": 1.0}
     model = parse_settings(settings, ModelSettings, "test")
@@ -225,6 +225,6 @@ def test_crossed_ids_are_the_same_in_dataset_and_scoring(spark, dataset, manifes
     days = ["2026-01-01", "2026-01-02"] if split == "train" else ["2026-01-04"]
     log = find_click_log(spark, f"file://{dataset.parent}/log", SETTINGS, days=days, labelled=False)
     scored = score_rows(raw_rows(spark, log, days), log.row_format, ship_model(spark, str(folder)), days[0])
-    found = [row.probability for row in scored.collect() if row.kind == "scored"]
-    assert sorted(found) == pytest.approx(sorted(torch.sigmoid(logits).tolist()), abs=1e-6)
-    assert len({round(probability, 6) for probability in found}) == len(rows)
+    probabilities = [row.probability for row in scored.collect() if row.kind == "scored"]
+    assert sorted(probabilities) == pytest.approx(sorted(torch.sigmoid(logits).tolist()), abs=1e-6)
+    assert len({round(probability, 6) for probability in probabilities}) == len(rows)

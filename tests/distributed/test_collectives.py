@@ -1,4 +1,4 @@
-"""The door to the other ranks: on threads, and on two real Horovod processes that Spark started."""
+"""Collectives of a single process, and of two real Horovod processes on Spark."""
 
 import sys
 
@@ -13,11 +13,11 @@ from deepfm.training.evaluation import average_buffers
 from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizer import Optimizer
 
-# Functions of this file travel to the workers, which cannot import it.
+# Pickle the functions of this file by value, because the workers cannot import it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def test_one_process_by_itself_changes_nothing():
+def test_collectives_of_a_single_process_change_nothing():
     collectives, tensor = SingleProcess(), torch.tensor([1.0, 2.0])
     collectives.all_reduce_([tensor], "a")
     collectives.broadcast_([tensor], "b")
@@ -27,7 +27,7 @@ def test_one_process_by_itself_changes_nothing():
     assert tensor.tolist() == [1, 2]
 
 
-# Two Horovod processes, started once for all the tests below.
+# Two Horovod processes, started once for all following tests.
 
 
 class Share:
@@ -40,7 +40,7 @@ class Share:
         self.ids, self.labels = ids[rows], (ids.sum(dim=1) % 2).float()[rows]
 
 
-def trained(collectives, shares, **deep):
+def train(collectives, shares, **deep):
     torch.manual_seed(0)
     net = DeepFM([4, 4], 2, hidden_units=(3,), **deep)
     torch.manual_seed(collectives.rank)  # dropout differs by rank
@@ -51,7 +51,7 @@ def trained(collectives, shares, **deep):
     return losses, net.state_dict()
 
 
-def on_each_rank():
+def run_on_rank():
     collectives = HorovodCollectives()
     rank = collectives.rank
     tensors = [
@@ -60,72 +60,72 @@ def on_each_rank():
         torch.tensor([[2**53 + 1], [rank]]),
     ]
     collectives.all_reduce_(tensors, "sum")
-    # Begun one after the other, waited for in another order: as steps and what is ahead of them.
-    gathering = collectives.all_gather_async(torch.full((rank + 1, 2), rank), "gathered")
+    # Started in one order and waited for in another, as in a training with prefetched exchanges.
+    wait_for_gather = collectives.all_gather_async(torch.full((rank + 1, 2), rank), "gathered")
     summed = torch.full((2,), 1.0 + rank)
-    summing = collectives.all_reduce_async_([summed], "begun")
-    nothing_of_zero = collectives.all_gather_async(torch.full((rank, 2), 1.0), "nothing of rank 0")()
-    summing()
-    gathered = gathering()
-    from_zero = [torch.tensor(7 + rank), torch.tensor([0.5 + rank]), torch.tensor([[rank, 1]])]
-    collectives.broadcast_(from_zero, "from zero")
+    wait_for_sum = collectives.all_reduce_async_([summed], "async sum")
+    empty_on_rank_0 = collectives.all_gather_async(torch.full((rank, 2), 1.0), "empty on rank 0")()
+    wait_for_sum()
+    gathered = wait_for_gather()
+    from_rank_0 = [torch.tensor(7 + rank), torch.tensor([0.5 + rank]), torch.tensor([[rank, 1]])]
+    collectives.broadcast_(from_rank_0, "from rank 0")
     rows = slice(None, 5) if rank == 0 else slice(5, None)
     shares = [Share(step, rows) for step in range(4)]
     return {
-        "world": (collectives.rank, collectives.size),
+        "rank and size": (collectives.rank, collectives.size),
         "gpu": collectives.gpu,
         "built for GPUs": bool(collectives._hvd.nccl_built()),
         "sum": [tensor.tolist() for tensor in tensors],
         "gathered": gathered.tolist(),
-        "begun": summed.tolist(),
-        "nothing of rank 0": nothing_of_zero.tolist(),
-        "from zero": [tensor.tolist() for tensor in from_zero],
-        "plain": trained(collectives, shares),
-        "batch norm and dropout": trained(collectives, shares, batch_norm=True, dropout=0.5),
+        "async sum": summed.tolist(),
+        "empty on rank 0": empty_on_rank_0.tolist(),
+        "from rank 0": [tensor.tolist() for tensor in from_rank_0],
+        "plain": train(collectives, shares),
+        "batch norm and dropout": train(collectives, shares, batch_norm=True, dropout=0.5),
     }
 
 
 @pytest.fixture(scope="module")
 def ranks(spark):
-    return horovod.spark.run(on_each_rank, num_proc=2, start_timeout=120, use_gloo=True, verbose=0)
+    return horovod.spark.run(run_on_rank, num_proc=2, start_timeout=120, use_gloo=True, verbose=0)
 
 
 def test_horovod_ranks_are_numbered(ranks):
-    assert [found["world"] for found in ranks] == [(0, 2), (1, 2)]
+    assert [results["rank and size"] for results in ranks] == [(0, 2), (1, 2)]
 
 
-def test_ranks_of_a_host_take_its_gpus_in_turn_where_horovod_was_built_for_them(ranks):
+def test_ranks_of_a_host_use_different_gpus_if_horovod_was_built_for_gpus(ranks):
     with_gpus = ranks[0]["built for GPUs"]
-    assert [found["gpu"] for found in ranks] == ([0, 1] if with_gpus else [None, None])
+    assert [results["gpu"] for results in ranks] == ([0, 1] if with_gpus else [None, None])
 
 
-def test_horovod_sums_tensors_of_different_types_in_one_exchange_and_exactly(ranks):
-    for found in ranks:
-        assert found["sum"] == [[4.0], [2.0**53, 1.0], [[2**54 + 2], [1]]]
+def test_horovod_sums_tensors_of_different_types_exactly(ranks):
+    for results in ranks:
+        assert results["sum"] == [[4.0], [2.0**53, 1.0], [[2**54 + 2], [1]]]
 
 
-def test_horovod_gathers_as_many_rows_as_each_rank_has(ranks):
-    for found in ranks:
-        assert found["gathered"] == [[0, 0], [1, 1], [1, 1]]
-        assert found["nothing of rank 0"] == [[1.0, 1.0]]
-        assert found["begun"] == [3.0, 3.0]
+def test_horovod_gathers_different_numbers_of_rows(ranks):
+    for results in ranks:
+        assert results["gathered"] == [[0, 0], [1, 1], [1, 1]]
+        assert results["empty on rank 0"] == [[1.0, 1.0]]
+        assert results["async sum"] == [3.0, 3.0]
 
 
-def test_horovod_broadcasts_rank_zeros_tensors_also_single_integers(ranks):
-    for found in ranks:
-        assert found["from zero"] == [7, [0.5], [[0, 1]]]
+def test_horovod_broadcasts_tensors_of_rank_0_also_single_integers(ranks):
+    for results in ranks:
+        assert results["from rank 0"] == [7, [0.5], [[0, 1]]]
 
 
 @pytest.mark.parametrize("kind", ["plain", "batch norm and dropout"])
-def test_two_horovod_ranks_step_to_identical_weights(ranks, kind):
+def test_two_horovod_ranks_get_identical_weights(ranks, kind):
     (losses, weights), (other_losses, other_weights) = ranks[0][kind], ranks[1][kind]
     assert losses == other_losses
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
-def test_two_horovod_ranks_end_where_one_rank_ends_with_the_same_global_batches(ranks):
-    losses, weights = trained(SingleProcess(), [Share(step, slice(None)) for step in range(4)])
-    found_losses, found_weights = ranks[0]["plain"]
-    assert found_losses == pytest.approx(losses, rel=1e-5)
+def test_two_horovod_ranks_get_the_weights_of_one_rank_with_the_same_global_batches(ranks):
+    losses, weights = train(SingleProcess(), [Share(step, slice(None)) for step in range(4)])
+    horovod_losses, horovod_weights = ranks[0]["plain"]
+    assert horovod_losses == pytest.approx(losses, rel=1e-5)
     for name in weights:
-        torch.testing.assert_close(found_weights[name], weights[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(horovod_weights[name], weights[name], rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The card of a version: what it says, as text and as a page."""
+"""Model card as Markdown and as a page."""
 
 import math
 import re
@@ -20,7 +20,7 @@ from deepfm.training.state import EpochResult, TrainingHistory
 SETTINGS = ModelSettings.model_validate(
     {"model": "fm", "embedding_dim": 2, "training": {"batch_size": 8, "max_epochs": 3, "learning_rate": 0.1}}
 )
-#: (field, value, figures): a value that would end a cell, and one without a click.
+#: (field, value, metrics): a value with a cell separator, and one without clicks.
 SLICES = [
     ("site", "a|b<i>", SliceMetrics(2, 1200, 0.25, 0.2, 0.5, 0.75)),
     ("site", "(missing)", SliceMetrics(0, 30, 0.0, 0.1, 0.105, math.nan)),
@@ -29,17 +29,17 @@ SLICES = [
 
 @pytest.fixture
 def finished():
-    """(manifest, outcome) of a training whose log has a hostile name."""
-    tally = BinaryMetrics()
-    tally.update(torch.tensor([0.3, -0.4, 0.8]), torch.tensor([1.0, 0.0, 0.0]))
-    metrics = tally.compute(gauc=0.625)
+    """(manifest, result) of a training whose log has an HTML tag in its name."""
+    binary_metrics = BinaryMetrics()
+    binary_metrics.update(torch.tensor([0.3, -0.4, 0.8]), torch.tensor([1.0, 0.0, 0.0]))
+    metrics = binary_metrics.compute(gauc=0.625)
     result = TrainingResult(
         TrainingHistory([EpochResult(1, 0.6, metrics, 1, 1)], 1),
         metrics,
         metrics,
         31,
         None,
-        tally.score_counts(),
+        binary_metrics.score_counts(),
     )
     data = {
         "format": "delimited",
@@ -60,7 +60,7 @@ def finished():
     return manifest, result
 
 
-def test_it_says_what_was_learnt_from_and_how_good_it_is(finished):
+def test_the_card_contains_training_data_and_metrics(finished):
     text = model_card.markdown(model_card.content("ctr", SETTINGS, *finished))
     for line in (
         "# Model ctr",
@@ -75,7 +75,7 @@ def test_it_says_what_was_learnt_from_and_how_good_it_is(finished):
         assert line in text.splitlines()
 
 
-def test_the_page_holds_its_pictures_and_escapes_what_came_as_data(finished):
+def test_the_page_contains_its_plots_and_escapes_data(finished):
     page = model_card.html(
         model_card.content("ctr", SETTINGS, *finished, SLICES), result_figures(finished[1])
     )
@@ -85,7 +85,7 @@ def test_the_page_holds_its_pictures_and_escapes_what_came_as_data(finished):
     assert "<code>a|b&lt;i&gt;</code>" in page
 
 
-def test_a_value_has_its_row_where_slices_are_named(finished):
+def test_each_slice_has_a_row(finished):
     text = model_card.markdown(model_card.content("ctr", SETTINGS, *finished, SLICES))
     assert r"| site | a\|b\<i\> | 1,200 | 0.2500 | 0.5000 | 0.7500 | 0.8000 |" in text.splitlines()
     assert "| site | (missing) | 30 | 0.0000 | 0.1050 |  |  |" in text.splitlines()

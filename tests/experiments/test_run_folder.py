@@ -1,4 +1,4 @@
-"""The folder of a run: resume specification, result, and when it is kept."""
+"""Folder of a run: resume specification, result, and when the folder is kept."""
 
 import json
 import os
@@ -129,7 +129,7 @@ def test_an_error_after_a_checkpoint_keeps_it_and_says_how_to_resume(store, tmp_
 
 
 def test_a_run_that_still_trains_is_not_resumed(store, opened):
-    """MLflow cannot tell it from a run that was killed."""
+    """MLflow cannot distinguish it from a run that was killed."""
     message = f"run .* is in use by process {os.getpid()}; wait until it ends, or start"
     with opened() as (run, run_url):
         start_run(run, run_url, SPEC, None)

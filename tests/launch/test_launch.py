@@ -96,7 +96,7 @@ def test_no_workers_and_one_worker_end_with_the_same_weights(spark, job):
 
 def test_a_loss_that_is_not_finite_stops_all_workers_with_one_line_and_no_stack_trace(spark, job, capfd):
     message = (
-        r"^epoch 1, step 2: the loss is nan \(rank 0, 1 of 2\); its rows are among those of part-\d.*, with "
+        r"^epoch 1, step 2: the loss is nan \(rank 0, 1 of 2\); its rows are in part-\d.*, with "
         r"A \d to \d, B \d to \d; lower training.learning_rate"
     )
     with pytest.raises(UserError, match=message):
@@ -206,7 +206,7 @@ def test_workers_that_sent_no_error_are_reported_with_the_message_of_horovod(job
 
 def test_more_workers_than_a_split_has_rows_are_refused_before_any_starts(job):
     """Test rows are read last: a rank without any would fail after the training."""
-    with pytest.raises(UserError, match="expected at least a row for each of 1000000 workers, found"):
+    with pytest.raises(UserError, match="expected at least one row for each of 1000000 workers, found"):
         launch(None, job(), 1_000_000, None)
 
 

@@ -1,4 +1,4 @@
-"""Impressions counted by field and kind of value, by hand."""
+"""Impressions by field and kind of value, compared with counts by hand."""
 
 import torch
 
@@ -16,13 +16,13 @@ FIELDS = FieldSet(
 
 
 def counts_of(*rows):
-    tally = FieldValueCounts(FIELDS)
+    counts = FieldValueCounts(FIELDS)
     for row in rows:
-        tally.update(torch.tensor([row]))
-    return tally.counts
+        counts.update(torch.tensor([row]))
+    return counts.counts
 
 
-def test_missing_unknown_shown_and_other_values_are_told_apart():
+def test_missing_unknown_shown_and_other_values_are_counted_separately():
     counts = counts_of(*([id_, 2, -1, 1, 0] for id_ in (0, 1, 2, 3, 3, 4, 3 + NUM_SHOWN, 10**6)))
     expected = {MISSING: 1, UNKNOWN: 2, FIRST_SHOWN: 2, FIRST_SHOWN + 1: 1, OTHER: 2}
     assert {kind: num for kind, num in enumerate(counts[0].tolist()) if num} == expected
@@ -34,7 +34,7 @@ def test_each_value_of_a_list_counts_and_empty_slots_do_not():
     assert counts[1].sum() == 4
 
 
-def test_a_value_is_there_or_missing_and_a_cross_is_not_counted():
+def test_a_value_is_present_or_missing_and_a_cross_is_not_counted():
     counts = counts_of([3, 2, -1, 1, 5], [3, 2, -1, 0, 5])
     assert counts[2, [MISSING, FIRST_SHOWN]].tolist() == [1, 1]
     assert counts[3].sum() == 0

@@ -1,4 +1,4 @@
-"""Run PyTorch with one thread: threads that wait for each other slow such small models tenfold."""
+"""Run PyTorch with one thread: with more, such small models take ten times as long on a busy machine."""
 
 import pytest
 import torch
@@ -6,8 +6,7 @@ import torch
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """On a busy machine, threads that wait for each other take ten times as long over so little work."""
-    before = torch.get_num_threads()
+    previous = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(previous)

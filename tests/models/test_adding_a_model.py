@@ -1,4 +1,4 @@
-"""The steps of deepfm/models/README.md, taken to the letter in a copy of the package."""
+"""Follows the steps of deepfm/models/README.md exactly, in a copy of the package."""
 
 import json
 import os
@@ -22,31 +22,31 @@ from deepfm.distributed.collectives import SingleProcess
 settings = load_settings("conf/model/dcn.yaml", ModelSettings)
 training = settings.training.model_copy(update={"max_epochs": 1, "batch_size": 8})
 settings = settings.model_copy(update={"training": training})
-outcome = run_worker(TrainJob(sys.argv[2], f"file://{sys.argv[1]}/run", settings, 1), SingleProcess())
+result = run_worker(TrainJob(sys.argv[2], f"file://{sys.argv[1]}/run", settings, 1), SingleProcess())
 import pytest
-tested = pytest.main(["-q", "-p", "no:cacheprovider", "tests/models/test_dcn.py"])
-told = {"num_weights": outcome.num_weights, "logloss": outcome.test.logloss, "tested": int(tested)}
-print(json.dumps(told))
+exit_code = pytest.main(["-q", "-p", "no:cacheprovider", "tests/models/test_dcn.py"])
+summary = {"num_weights": result.num_weights, "logloss": result.test.logloss, "exit_code": int(exit_code)}
+print(json.dumps(summary))
 """
 
 
 def blocks():
-    """The README's code blocks: model, entry, YAML and test."""
+    """Code blocks of the README: model, entry, YAML and test."""
     text = (ROOT / "deepfm/models/README.md").read_text(encoding="utf-8")
     return [block for _, block in re.findall(r"```(python|yaml)\n(.*?)```", text, re.DOTALL)]
 
 
-def test_a_model_is_a_file_an_entry_and_a_yaml(small_dataset, tmp_path):
-    model, entry, settings, its_test = blocks()
+def test_a_model_needs_a_file_an_entry_and_a_yaml(small_dataset, tmp_path):
+    model, entry, settings, test_text = blocks()
     assert len("".join(blocks()).splitlines()) < 70
     shutil.copytree(ROOT / "deepfm", tmp_path / "deepfm", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("conf/model", "tests/models", "run"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "deepfm/models/dcn.py").write_text(model)
-    kinds = tmp_path / "deepfm/model_specs.py"
-    kinds.write_text(kinds.read_text().replace("MODELS = {\n", f"MODELS = {{\n{entry}"))
+    specs = tmp_path / "deepfm/model_specs.py"
+    specs.write_text(specs.read_text().replace("MODELS = {\n", f"MODELS = {{\n{entry}"))
     (tmp_path / "conf/model/dcn.yaml").write_text(settings)
-    (tmp_path / "tests/models/test_dcn.py").write_text(its_test)
+    (tmp_path / "tests/models/test_dcn.py").write_text(test_text)
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, str(tmp_path), f"file://{small_dataset}"],
         cwd=tmp_path,
@@ -56,8 +56,8 @@ def test_a_model_is_a_file_an_entry_and_a_yaml(small_dataset, tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    summary = json.loads(done.stdout.splitlines()[-1])
     # 9 ids of 2 fields, K = 8: table, two cross layers, output, 16 -> 64 -> 64 -> 1.
-    assert told["num_weights"] == 9 * 8 + 2 * 2 * 16 + 17 + 17 * 64 + 65 * 64 + 65
-    assert told["tested"] == 0, done.stdout
-    assert 0 < told["logloss"] < 2
+    assert summary["num_weights"] == 9 * 8 + 2 * 2 * 16 + 17 + 17 * 64 + 65 * 64 + 65
+    assert summary["exit_code"] == 0, done.stdout
+    assert 0 < summary["logloss"] < 2

@@ -1,4 +1,4 @@
-"""DeepFM (Guo et al. 2017): an FM and a deep part over the SAME embeddings."""
+"""DeepFM (Guo et al. 2017): an FM and a deep part that share their embeddings."""
 
 from itertools import combinations
 
@@ -22,7 +22,7 @@ def deepfm_by_definition(one):
     return y_fm + y_dnn
 
 
-def test_logit_and_gradients_are_those_of_equations_1_to_4(equals_definition):
+def test_logit_and_gradients_equal_equations_1_to_4(equals_definition):
     equals_definition(lambda case: DeepFM(case.num_ids, case.k, **case.deep), deepfm_by_definition)
 
 
@@ -36,13 +36,13 @@ def test_there_is_one_table_of_embeddings():
     assert shapes == {"linear.weights.table.weight": (9, 1), "embedding.table.weight": (9, 2)}
 
 
-def test_dropout_acts_in_training_and_not_in_evaluation():
+def test_dropout_applies_in_training_and_not_in_evaluation():
     deepfm = model(dropout=0.5)
     assert not torch.equal(deepfm.train()(IDS), deepfm(IDS))
     assert torch.equal(deepfm.eval()(IDS), deepfm(IDS))
 
 
-def test_batch_norm_keeps_statistics_in_training_and_uses_them_in_evaluation():
+def test_batch_norm_updates_statistics_in_training_and_uses_them_in_evaluation():
     deepfm = model(batch_norm=True)
     before = deepfm.eval()(IDS)
     deepfm.train()(IDS)

@@ -1,4 +1,4 @@
-"""DNN: the deep part of DeepFM by itself."""
+"""DNN: only the deep part of DeepFM."""
 
 from deepfm.models.dnn import DNN
 
@@ -7,5 +7,5 @@ def dnn_by_definition(one):
     return one.deep([one.v[i][k] * one.x[i] for i in one.fields for k in one.dims])
 
 
-def test_logit_and_gradients_are_those_of_a_deep_part_over_the_embeddings(equals_definition):
+def test_logit_and_gradients_equal_an_mlp_over_the_embeddings(equals_definition):
     equals_definition(lambda case: DNN(case.num_ids, case.k, **case.deep), dnn_by_definition)

@@ -1,4 +1,4 @@
-"""What all models have in common: what they take and give, their weights, and what a penalty holds back."""
+"""Common behaviour of all models: inputs and outputs, weights, and L2 penalties."""
 
 from typing import get_args
 
@@ -32,7 +32,7 @@ MODELS = {
     "dnn": DEEP,
     "deepfm": DEEP,
 }
-W, V, OWN_V = "linear.weights.table.weight", "embedding.table.weight", "deep_embedding.table.weight"
+W, V, DEEP_V = "linear.weights.table.weight", "embedding.table.weight", "deep_embedding.table.weight"
 TABLES = {
     "lr": {W},
     "fm": {W, V},
@@ -41,22 +41,22 @@ TABLES = {
     "opnn": {V},
     "pnn": {V},
     "wide_deep": {W, V},
-    "fm_dnn": {W, V, OWN_V},
+    "fm_dnn": {W, V, DEEP_V},
     "dnn": {V},
     "deepfm": {W, V},
 }
 
 
-def built(name, *, seed=0, crossed=()):
+def build(name, *, seed=0, crossed=()):
     settings = {"model": name.split()[0], **MODELS[name]}
     settings["training"] = {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1}
     torch.manual_seed(seed)
     return build_model(ModelSettings.model_validate(settings), [*NUM_IDS, *crossed], len(crossed))
 
 
-def randomised(name, **shape):
-    """Weights that start at zero or near it would look the same where they are forgotten."""
-    model = built(name, **shape)
+def randomized(name, **shape):
+    """Build with random weights: with weights near zero, a forgotten term would not be visible."""
+    model = build(name, **shape)
     for weight in model.parameters():
         torch.nn.init.normal_(weight)
     return model
@@ -65,7 +65,7 @@ def randomised(name, **shape):
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
-def test_no_model_is_missing_here():
+def test_these_tests_cover_all_models():
     assert {name.split()[0] for name in MODELS} == set(TABLES) == set(get_args(ModelName))
 
 
@@ -74,45 +74,45 @@ def test_no_model_is_missing_here():
 
 @every_model
 @pytest.mark.parametrize("x", [None, X], ids=["ids", "ids and values"])
-def test_logits_are_one_float32_an_impression(name, x):
-    logits = randomised(name)(IDS, x)
+def test_a_model_returns_one_float32_logit_per_impression(name, x):
+    logits = randomized(name)(IDS, x)
     assert (logits.shape, logits.dtype) == ((4,), torch.float32)
 
 
 @every_model
-def test_one_impression_is_a_batch_too(name):
-    assert randomised(name)(IDS[:1], X[:1]).shape == (1,)
+def test_a_batch_may_have_one_impression(name):
+    assert randomized(name)(IDS[:1], X[:1]).shape == (1,)
 
 
 @every_model
-def test_logits_are_no_probabilities(name):
-    model = built(name)
+def test_outputs_are_logits_and_not_probabilities(name):
+    model = build(name)
     last_bias = model.deep.layers[-1].bias if "deep" in dict(model.named_children()) else model.linear.bias
     last_bias.data.fill_(-7.0)
     assert model(IDS).max() < -6
 
 
 @every_model
-def test_no_x_is_an_x_of_ones(name):
-    model = randomised(name)
+def test_without_x_all_x_are_one(name):
+    model = randomized(name)
     torch.testing.assert_close(model(IDS), model(IDS, torch.ones(4, 3)))
 
 
 @every_model
 def test_a_logit_does_not_depend_on_the_rest_of_the_batch(name):
-    model = randomised(name)
+    model = randomized(name)
     torch.testing.assert_close(model(IDS, X)[2:3], model(IDS[2:3], X[2:3]))
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "wide_deep"])
-def test_crossed_fields_are_for_wide_and_deep_only(name):
-    model = randomised(name, crossed=(2, 5))
+def test_other_models_ignore_crossed_fields(name):
+    model = randomized(name, crossed=(2, 5))
     with_crossed = model(torch.cat([IDS, CROSSED_IDS], dim=1), torch.cat([X, torch.ones(4, 2)], dim=1))
     assert torch.equal(with_crossed, model(IDS, X))
 
 
-def test_crossed_fields_reach_wide_and_deep():
-    model = randomised("wide_deep", crossed=(2, 5))
+def test_wide_and_deep_uses_crossed_fields():
+    model = randomized("wide_deep", crossed=(2, 5))
     logits = model(torch.cat([IDS, CROSSED_IDS], dim=1))
     assert not torch.isclose(logits, model(torch.cat([IDS, CROSSED_IDS.flip(0)], dim=1))).any()
 
@@ -122,18 +122,18 @@ def test_crossed_fields_reach_wide_and_deep():
 
 @every_model
 def test_the_same_seed_builds_the_same_weights(name):
-    one, other = built(name).state_dict(), built(name).state_dict()
+    one, other = build(name).state_dict(), build(name).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "lr"])
-def test_another_seed_builds_other_weights(name):
-    assert not torch.equal(built(name).state_dict()[V], built(name, seed=1).state_dict()[V])
+def test_another_seed_builds_different_weights(name):
+    assert not torch.equal(build(name).state_dict()[V], build(name, seed=1).state_dict()[V])
 
 
 @every_model
-def test_tables_have_sparse_gradients_and_all_other_weights_dense_ones(name):
-    model = randomised(name)
+def test_tables_have_sparse_gradients_and_other_weights_dense_gradients(name):
+    model = randomized(name)
     model(IDS, X).sum().backward()
     sparse = {key for key, weight in model.named_parameters() if weight.grad.is_sparse}
     assert sparse == TABLES[name.split()[0]]
@@ -141,10 +141,10 @@ def test_tables_have_sparse_gradients_and_all_other_weights_dense_ones(name):
 
 @every_model
 def test_saved_and_loaded_weights_give_the_same_logits(name, tmp_path):
-    model, url = randomised(name, crossed=(2, 5)), f"file://{tmp_path}/weights.safetensors"
+    model, url = randomized(name, crossed=(2, 5)), f"file://{tmp_path}/weights.safetensors"
     ids = torch.cat([IDS, CROSSED_IDS], dim=1)
     save_weights(url, model.state_dict())
-    other = randomised(name, seed=1, crossed=(2, 5))
+    other = randomized(name, seed=1, crossed=(2, 5))
     assert not torch.equal(other(ids), model(ids))
     other.load_state_dict(load_weights(url))
     assert torch.equal(other(ids), model(ids))
@@ -155,22 +155,22 @@ def test_saved_and_loaded_weights_give_the_same_logits(name, tmp_path):
 
 @every_model
 @pytest.mark.parametrize(("w_reg", "v_reg"), [(0.1, 0.01), (0.1, 0.0), (0.0, 0.01)])
-def test_penalties_hold_back_first_order_weights_and_embeddings_and_nothing_else(name, w_reg, v_reg):
-    model = randomised(name)
+def test_penalties_apply_to_first_order_weights_and_embeddings_only(name, w_reg, v_reg):
+    model = randomized(name)
     names = {id(weight): key for key, weight in model.named_parameters()}
-    found = {names[id(table.table.weight)]: strength for table, strength in penalties(model, w_reg, v_reg)}
-    strengths = {W: w_reg, V: v_reg, OWN_V: v_reg}
+    actual = {names[id(table.table.weight)]: strength for table, strength in penalties(model, w_reg, v_reg)}
+    strengths = {W: w_reg, V: v_reg, DEEP_V: v_reg}
     expected = {key: strengths[key] for key in TABLES[name.split()[0]] if strengths[key]}
-    assert found == expected
+    assert actual == expected
 
 
 @every_model
-def test_each_lookup_takes_its_fields_row(name):
-    model = randomised(name, crossed=(2, 5))
+def test_each_lookup_takes_the_row_of_its_field(name):
+    model = randomized(name, crossed=(2, 5))
     ids = torch.cat([IDS, CROSSED_IDS], dim=1)
     offsets = [*OFFSETS, sum(NUM_IDS), sum(NUM_IDS) + 2]
-    for part in field_embeddings(model):
+    for table in field_embeddings(model):
         expected = [
-            o + i for row in ids.tolist() for o, i in zip(offsets[: part.num_slots], row, strict=False)
+            o + i for row in ids.tolist() for o, i in zip(offsets[: table.num_slots], row, strict=False)
         ]
-        assert part.table_rows(ids).tolist() == expected
+        assert table.table_rows(ids).tolist() == expected

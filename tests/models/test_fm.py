@@ -1,4 +1,4 @@
-"""FM (Rendle 2010): first order, and the inner product of two vectors for every pair of fields."""
+"""FM (Rendle 2010): first order, and the inner product of embeddings for each pair of fields."""
 
 import math
 from itertools import combinations
@@ -23,11 +23,11 @@ def fm_by_definition(one):
     return logit
 
 
-def test_logit_and_gradients_are_those_of_equation_1(equals_definition):
+def test_logit_and_gradients_equal_equation_1(equals_definition):
     equals_definition(lambda case: FM(case.num_ids, case.k), fm_by_definition)
 
 
-def test_two_fields_can_be_multiplied_by_hand():
+def test_two_fields_give_the_logit_computed_by_hand():
     fm = FM([1, 2], 2)
     fm.linear.bias.data.fill_(0.5)
     fm.linear.weights.table.weight.data = torch.tensor([[1.0], [10.0], [20.0]])
@@ -38,7 +38,7 @@ def test_two_fields_can_be_multiplied_by_hand():
     assert fm(torch.tensor([[0, 0]]), torch.tensor([[2.0, 0.5]])).tolist() == [18.5]
 
 
-def test_first_order_starts_at_zero_and_vectors_with_a_standard_deviation_of_a_hundredth():
+def test_first_order_starts_at_zero_and_embeddings_with_a_standard_deviation_of_001():
     torch.manual_seed(0)
     fm = FM([5000, 5000], 10)
     assert fm.linear.weights.table.weight.abs().max() == 0
@@ -55,9 +55,9 @@ def logloss_after_training(model, ids, labels):
     return loss.item()
 
 
-def test_fm_learns_that_two_ids_differ_which_lr_cannot():
+def test_fm_learns_whether_two_ids_differ_and_lr_does_not():
     torch.manual_seed(0)
-    # A click where the two ids differ: neither field by itself says anything.
+    # A click if the two ids differ: one field alone has no information.
     ids = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
     labels = torch.tensor([0.0, 1.0, 1.0, 0.0])
     assert logloss_after_training(LogisticRegression([2, 2]), ids, labels) == pytest.approx(

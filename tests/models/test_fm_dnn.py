@@ -1,4 +1,4 @@
-"""FM & DNN (Guo et al. 2017, sec. 3): an FM and a deep part with embeddings of its own."""
+"""FM & DNN (Guo et al. 2017, sec. 3): an FM and a deep part with separate embeddings."""
 
 import torch
 
@@ -12,15 +12,15 @@ def fm_dnn_by_definition(one):
         for j in range(i):
             for k in one.dims:
                 logit = logit + one.v[i][k] * one.v[j][k] * one.x[i] * one.x[j]
-    own = [one.row_of("deep_embedding", i) for i in one.fields]
-    return logit + one.deep([own[i][k] * one.x[i] for i in one.fields for k in one.dims])
+    embeddings = [one.row_of("deep_embedding", i) for i in one.fields]
+    return logit + one.deep([embeddings[i][k] * one.x[i] for i in one.fields for k in one.dims])
 
 
-def test_logit_and_gradients_are_those_of_an_fm_plus_a_deep_part_over_its_own_embeddings(equals_definition):
+def test_logit_and_gradients_equal_an_fm_plus_an_mlp_over_separate_embeddings(equals_definition):
     equals_definition(lambda case: FMDNN(case.num_ids, case.k, **case.deep), fm_dnn_by_definition)
 
 
-def test_the_two_embeddings_do_not_start_alike():
+def test_the_two_embeddings_have_different_initial_weights():
     torch.manual_seed(0)
     net = FMDNN([3, 2], 2, hidden_units=(3,))
     assert not torch.equal(net.embedding.table.weight, net.deep_embedding.table.weight)

@@ -1,4 +1,4 @@
-"""Models whose fields got more ids: before any training they say what they said before."""
+"""Models with a grown vocabulary: before any training their predictions do not change."""
 
 import pytest
 import torch
@@ -9,12 +9,12 @@ from deepfm.settings.model import ModelSettings
 from deepfm.training.optimizer import Optimizer
 
 OLD, NEW, CROSSED = (3, 2, 4), (5, 2, 5), 4
-#: Of the first field two ids are new, of the last one; id 1 is the unknown one, and 2 of the last field too.
+#: The first field has two new ids, the last one. New ids copy id 1 (unknown), in the last field id 2.
 PREVIOUS = [torch.tensor([0, 1, 2, 1, 1]), torch.tensor([0, 1]), torch.tensor([0, 1, 2, 3, 2])]
 GROWTH = Growth([*PREVIOUS, torch.arange(CROSSED)], [*OLD, CROSSED])
 
 
-def built(name, num_ids):
+def build(name, num_ids):
     settings = {"model": name, "training": {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1}}
     if name != "lr":
         settings["embedding_dim"] = 2
@@ -28,21 +28,21 @@ def built(name, num_ids):
 
 def all_impressions():
     ids = torch.cartesian_prod(*(torch.arange(n) for n in (*NEW, CROSSED)))
-    before = torch.stack([PREVIOUS[field][ids[:, field]] for field in range(3)] + [ids[:, 3]], dim=1)
-    return ids, before
+    old_ids = torch.stack([PREVIOUS[field][ids[:, field]] for field in range(3)] + [ids[:, 3]], dim=1)
+    return ids, old_ids
 
 
 @pytest.mark.parametrize("name", ["lr", "fm", "fnn", "pnn", "wide_deep", "fm_dnn", "dnn", "deepfm"])
-def test_a_model_that_grew_scores_every_row_as_before(name):
+def test_a_grown_model_scores_each_row_as_before(name):
     torch.manual_seed(1)
-    old, new = built(name, OLD), built(name, NEW)
-    ids, before = all_impressions()
-    assert not torch.equal(new(ids), old(before))
+    old, new = build(name, OLD), build(name, NEW)
+    ids, old_ids = all_impressions()
+    assert not torch.equal(new(ids), old(old_ids))
     new.load_state_dict(GROWTH.weights(new, old.state_dict()))
-    assert torch.equal(new(ids), old(before))
+    assert torch.equal(new(ids), old(old_ids))
 
 
-def test_a_model_of_lists_grows_by_a_model_that_has_shapes_only():
+def test_a_model_on_the_meta_device_suffices_to_grow_weights():
     settings = ModelSettings.model_validate(
         {
             "model": "fm",
@@ -55,10 +55,10 @@ def test_a_model_of_lists_grows_by_a_model_that_has_shapes_only():
     with torch.device("meta"):
         shape = build_model(settings, NEW, num_slots=(1, 3, 1))
     new.load_state_dict(Growth(PREVIOUS, OLD).weights(shape, old.state_dict()))
-    # Of the second field, a list of up to three values: one, two, none.
+    # The second field is a list of up to three values: one, two, none.
     ids = torch.tensor([[4, 0, -1, -1, 4], [2, 1, 0, -1, 3], [3, -1, -1, -1, 0]])
-    before = torch.tensor([[1, 0, -1, -1, 2], [2, 1, 0, -1, 3], [1, -1, -1, -1, 0]])
-    assert torch.equal(new(ids), old(before))
+    old_ids = torch.tensor([[1, 0, -1, -1, 2], [2, 1, 0, -1, 3], [1, -1, -1, -1, 0]])
+    assert torch.equal(new(ids), old(old_ids))
 
 
 def trained_once(model):
@@ -69,13 +69,13 @@ def trained_once(model):
     return optimizer
 
 
-def test_the_optimizer_remembers_old_ids_and_nothing_of_new_ones():
-    old, new = built("fm", OLD), built("fm", NEW)
+def test_the_optimizer_state_is_kept_for_old_ids_and_zero_for_new_ids():
+    old, new = build("fm", OLD), build("fm", NEW)
     before, after = trained_once(old).state(), Optimizer(new, 0.1)
     after.load_state(GROWTH.moments(new, before))
     state = after.state()
     assert set(state) == set(before)
-    moments, grown = (held["embedding.table.weight/exp_avg"] for held in (before, state))
+    moments, grown = (state_dict["embedding.table.weight/exp_avg"] for state_dict in (before, state))
     # Rows of the old table: 0 to 2, 3 and 4, 5 to 8.
     assert grown.tolist() == [
         *moments[:3].tolist(), [0, 0], [0, 0], *moments[3:].tolist(), [0, 0]
@@ -85,11 +85,11 @@ def test_the_optimizer_remembers_old_ids_and_nothing_of_new_ones():
         assert torch.equal(state[key], before[key])
 
 
-def test_by_ftrl_new_ids_learn_from_the_weights_they_took_over():
-    old, new = built("lr", OLD), built("lr", NEW)
+def test_with_ftrl_new_ids_start_from_the_copied_weights():
+    old, new = build("lr", OLD), build("lr", NEW)
     for weight in old.parameters():
         torch.nn.init.zeros_(weight)
-    ftrl = {"kind": "ftrl", "ftrl": {"beta": 1e6}}  # whose steps move next to nothing
+    ftrl = {"kind": "ftrl", "ftrl": {"beta": 1e6}}  # makes very small steps
     before, after = Optimizer(old, 1.0, kind="ftrl"), Optimizer(new, 0.1, **ftrl)
     old(torch.tensor([[2, 1, 3, 0], [1, 0, 2, 3]])).sum().backward()
     before.step()
@@ -107,13 +107,13 @@ def test_by_ftrl_new_ids_learn_from_the_weights_they_took_over():
 @pytest.mark.parametrize(
     "settings", [{}, {"kind": "adam_dense"}, {"kind": "adagrad"}, {"kind": "ftrl", "ftrl": {"beta": 1.0}}]
 )
-def test_an_optimizer_goes_on_as_if_it_had_not_been_interrupted(settings):
+def test_a_restored_optimizer_continues_as_without_interruption(settings):
     torch.manual_seed(2)
-    model = built("lr", OLD)
+    model = build("lr", OLD)
     ids = torch.tensor([[2, 1, 3, 0], [1, 0, 2, 3]])
     weights = []
     for interrupted in (False, True):
-        copy = built("lr", OLD)
+        copy = build("lr", OLD)
         copy.load_state_dict(model.state_dict())
         optimizer = Optimizer(copy, 0.1, **settings)
         for step in range(4):

@@ -12,7 +12,7 @@ def lr_by_definition(one):
     return logit
 
 
-def test_logit_and_gradients_are_those_of_the_weighted_sum(equals_definition):
+def test_logit_and_gradients_equal_the_weighted_sum(equals_definition):
     equals_definition(lambda case: LogisticRegression(case.num_ids), lr_by_definition)
 
 
@@ -20,7 +20,7 @@ def test_all_weights_start_at_zero():
     assert {weight.abs().max().item() for weight in LogisticRegression([3, 2]).parameters()} == {0.0}
 
 
-def test_two_fields_can_be_added_by_hand():
+def test_two_fields_give_the_logit_computed_by_hand():
     lr = LogisticRegression([2, 2])
     lr.linear.weights.table.weight.data = torch.tensor([[1.0], [2.0], [10.0], [20.0]])
     lr.linear.bias.data.fill_(0.5)

@@ -1,4 +1,4 @@
-"""Every model has as many weights as its docstring says."""
+"""The number of weights of each model equals the formula in its docstring."""
 
 from itertools import pairwise
 from typing import get_args
@@ -31,12 +31,12 @@ FORMULAS = {
 }
 
 
-def built(name, num_ids, k, hidden_units, num_crossed=0):
-    kind, *outer = name.split()
-    settings = {"model": kind, "training": {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1}}
-    if kind != "lr":
+def build(name, num_ids, k, hidden_units, num_crossed=0):
+    model_name, *outer = name.split()
+    settings = {"model": model_name, "training": {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1}}
+    if model_name != "lr":
         settings["embedding_dim"] = k
-    if kind not in ("lr", "fm"):
+    if model_name not in ("lr", "fm"):
         settings["deep"] = {"hidden_units": hidden_units}
     if outer:
         settings["outer"] = outer[0]
@@ -47,7 +47,7 @@ def num_weights(model):
     return sum(weight.numel() for weight in model.parameters())
 
 
-def test_every_model_has_its_formula():
+def test_each_model_has_a_formula():
     assert {name.split()[0] for name in FORMULAS} == set(get_args(ModelName))
 
 
@@ -57,21 +57,21 @@ def test_every_model_has_its_formula():
     ids=str,
 )
 @pytest.mark.parametrize("name", FORMULAS)
-def test_number_of_weights_is_that_of_the_formula(name, num_ids, k, hidden_units):
+def test_the_number_of_weights_equals_the_formula(name, num_ids, k, hidden_units):
     f = len(num_ids)
     expected = FORMULAS[name](sum(num_ids), f, k, f * (f - 1) // 2, hidden_units)
-    assert num_weights(built(name, num_ids, k, hidden_units)) == expected
+    assert num_weights(build(name, num_ids, k, hidden_units)) == expected
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_a_crossed_id_is_one_weight_of_wide_and_deep_and_none_of_the_others(name):
-    without = num_weights(built(name, (3, 4, 2), 2, (5,)))
-    crossed = num_weights(built(name, (3, 4, 2, 10, 7), 2, (5,), num_crossed=2))
+def test_a_crossed_id_adds_one_weight_to_wide_and_deep_and_none_to_other_models(name):
+    without = num_weights(build(name, (3, 4, 2), 2, (5,)))
+    crossed = num_weights(build(name, (3, 4, 2, 10, 7), 2, (5,), num_crossed=2))
     assert crossed - without == (17 if name == "wide_deep" else 0)
 
 
-def test_batch_norm_adds_a_scale_and_a_shift_a_unit():
+def test_batch_norm_adds_a_scale_and_a_shift_per_unit():
     settings = {"model": "dnn", "embedding_dim": 2, "deep": {"hidden_units": [5, 4], "batch_norm": True}}
     settings["training"] = {"batch_size": 4, "max_epochs": 1, "learning_rate": 0.1}
     with_norm = build_model(ModelSettings.model_validate(settings), (3, 4, 2))
-    assert num_weights(with_norm) - num_weights(built("dnn", (3, 4, 2), 2, (5, 4))) == 2 * (5 + 4)
+    assert num_weights(with_norm) - num_weights(build("dnn", (3, 4, 2), 2, (5, 4))) == 2 * (5 + 4)

@@ -9,7 +9,7 @@ from deepfm.models.pnn import PNN, InnerProducts, OuterProducts, PooledOuterProd
 
 
 def scaled(one):
-    """The embeddings x_i v_i that all products are made of."""
+    """The embeddings x_i v_i, the factors of all products."""
     return [[one.v[i][k] * one.x[i] for k in one.dims] for i in one.fields]
 
 
@@ -28,7 +28,7 @@ def inner_products(one):
 
 
 def outer_products_of_pairs(kernels):
-    def signals_of(one):
+    def product_signals(one):
         v, signals = scaled(one), []
         for pair, (i, j) in enumerate(combinations(one.fields, 2)):
             product = 0.0
@@ -38,11 +38,11 @@ def outer_products_of_pairs(kernels):
             signals.append(product)
         return signals
 
-    return signals_of
+    return product_signals
 
 
 def pooled_outer_product(one):
-    """The sum of v_i v_j^T over ALL i and j, entry by entry."""
+    """Entries of the sum of v_i v_j^T over all i and j."""
     v, signals = scaled(one), []
     for a in one.dims:
         for b in one.dims:
@@ -68,7 +68,7 @@ OPNN_KERNELS, PNN_KERNELS = "products.0.kernels", "products.1.kernels"
     ],
     ids=["IPNN", "OPNN of pairs", "OPNN pooled", "PNN* of pairs", "PNN* pooled"],
 )
-def test_logit_and_gradients_are_those_of_a_deep_part_over_z_and_p(equals_definition, inner, outer, products):
+def test_logit_and_gradients_equal_an_mlp_over_z_and_p(equals_definition, inner, outer, products):
     def pnn_by_definition(one):
         return one.deep(linear_signals(one) + [signal for p in products for signal in p(one)])
 
@@ -77,30 +77,30 @@ def test_logit_and_gradients_are_those_of_a_deep_part_over_z_and_p(equals_defini
     )
 
 
-V = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [0.0, 4.0]]])  # of one impression: three fields, K = 2
+V = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [0.0, 4.0]]])  # one impression, three fields, K = 2
 
 
-def test_inner_products_of_three_fields_can_be_checked_by_hand():
+def test_inner_products_of_three_fields_equal_those_computed_by_hand():
     # <v1,v2> = 3, <v1,v3> = 8, <v2,v3> = 0
     assert InnerProducts(3)(V).tolist() == [[3, 8, 0]]
 
 
-def test_outer_products_meet_the_matrix_of_their_pair():
+def test_outer_products_use_the_matrix_of_their_pair():
     outer = OuterProducts(3, 2)
-    # One entry a pair: v1[0] v2[1], v1[1] v3[1] and v2[0] v3[1].
+    # One entry per pair: v1[0] v2[1], v1[1] v3[1] and v2[0] v3[1].
     outer.kernels.data = torch.zeros(3, 2, 2)
     outer.kernels.data[0, 0, 1] = outer.kernels.data[1, 1, 1] = outer.kernels.data[2, 0, 1] = 1.0
     assert outer(V).tolist() == [[0, 8, 12]]
 
 
-def test_outer_products_with_the_unit_matrix_are_inner_products():
+def test_outer_products_with_the_identity_matrix_are_inner_products():
     outer = OuterProducts(3, 2)
     outer.kernels.data = torch.eye(2).expand(3, 2, 2)
     assert outer(V).tolist() == InnerProducts(3)(V).tolist()
 
 
-def test_the_pooled_outer_product_can_be_checked_by_hand():
-    # The sum of the vectors is (4, 6).
+def test_the_pooled_outer_product_equals_the_one_computed_by_hand():
+    # The sum of the embeddings is (4, 6).
     assert PooledOuterProduct(2)(V).tolist() == [[16, 24, 24, 36]]
 
 
@@ -110,7 +110,7 @@ def test_matrices_of_pairs_start_with_a_standard_deviation_of_one_over_k():
 
 
 @pytest.mark.parametrize("outer", [None, "pairs"])
-def test_one_field_has_no_pair_and_is_trained_all_the_same(outer):
+def test_one_field_has_no_pair_and_can_be_trained(outer):
     pnn = PNN([3], 2, inner=True, outer=outer, hidden_units=(2,))
     pnn(torch.tensor([[0], [2]])).sum().backward()
     assert all(weight.grad is not None for weight in pnn.parameters())

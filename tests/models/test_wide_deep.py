@@ -6,7 +6,7 @@ from deepfm.models.wide_deep import WideDeep
 
 
 def wide_deep_by_definition(one):
-    """Equation 3 before its sigmoid: only the wide part takes the crossed fields."""
+    """Equation 3 before its sigmoid: only the wide part uses the crossed fields."""
     wide = one.w_0
     for i in one.fields:
         wide = wide + one.w[i] * one.x[i]
@@ -15,7 +15,7 @@ def wide_deep_by_definition(one):
     return wide + one.deep([one.v[i][k] * one.x[i] for i in one.fields for k in one.dims])
 
 
-def test_logit_and_gradients_are_those_of_equation_3(equals_definition):
+def test_logit_and_gradients_equal_equation_3(equals_definition):
     equals_definition(
         lambda case: WideDeep(case.num_ids, case.k, num_crossed_ids=case.crossed, **case.deep),
         wide_deep_by_definition,
@@ -33,7 +33,7 @@ def test_without_crossed_fields_it_is_lr_and_dnn(equals_definition):
     equals_definition(lambda case: WideDeep(case.num_ids, case.k, **case.deep), lr_and_dnn_by_definition)
 
 
-def test_a_crossed_id_moves_the_logit_by_its_weight_and_no_more():
+def test_a_crossed_id_changes_the_logit_by_exactly_its_weight():
     torch.manual_seed(0)
     net = WideDeep([3, 2], 2, num_crossed_ids=[4], hidden_units=(3,))
     net.linear.weights.table.weight.data[5:] = torch.tensor([[10.0], [20.0], [30.0], [40.0]])

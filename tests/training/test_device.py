@@ -1,4 +1,4 @@
-"""Which device a worker takes and what it asks of it."""
+"""Device of a worker, its precision and its memory settings."""
 
 import ctypes
 import inspect
@@ -15,27 +15,27 @@ import torch
 from deepfm.training.device import choose_device, multiplies_bf16, retain_freed_memory, use_large_pages
 
 
-def test_without_a_gpu_the_cpu_trains(monkeypatch):
+def test_without_a_gpu_training_uses_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(1) == torch.device("cpu")
 
 
-def test_workers_whose_exchange_takes_no_gpu_tensors_train_on_the_cpu(monkeypatch):
+def test_without_gpu_support_in_horovod_training_uses_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(None) == torch.device("cpu")
 
 
-@pytest.mark.parametrize(("given", "visible", "taken"), [(1, 4, 1), (3, 4, 3), (3, 1, 0)])
-def test_a_worker_takes_the_gpu_it_was_given_also_where_it_sees_no_other(monkeypatch, given, visible, taken):
+@pytest.mark.parametrize(("assigned", "visible", "expected"), [(1, 4, 1), (3, 4, 3), (3, 1, 0)])
+def test_a_worker_uses_its_assigned_gpu_even_if_only_one_is_visible(monkeypatch, assigned, visible, expected):
     chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert choose_device(given) == torch.device("cuda", taken)
-    assert chosen == [taken]
+    assert choose_device(assigned) == torch.device("cuda", expected)
+    assert chosen == [expected]
 
 
-def test_bfloat16_is_used_where_the_device_multiplies_it(monkeypatch):
+def test_bfloat16_is_used_if_the_device_supports_it(monkeypatch):
     for amx, avx, expected in ((True, False, True), (False, True, True), (False, False, False)):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=amx: answer)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=avx: answer)
@@ -44,15 +44,17 @@ def test_bfloat16_is_used_where_the_device_multiplies_it(monkeypatch):
     assert not multiplies_bf16(torch.device("cuda"))
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
-def test_memory_that_a_step_frees_is_there_for_the_next_without_the_kernel():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_that_a_step_frees_is_reused_without_page_faults():
     retain_freed_memory()
     for _ in range(3):
         torch.ones(3_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
         torch.ones(3_000_000)  # 2930 pages each
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 10 * 2930  # else all of them
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 10 * 2930
+    )  # without reuse: all of them
 
 
 def kib_in_large_pages():
@@ -62,19 +64,19 @@ def kib_in_large_pages():
 
 def has_large_pages():
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    # Linux 6.1 learnt to move what is there already.
+    # Since Linux 6.1 existing pages can be moved.
     version = tuple(map(int, platform.release().split(".")[:2])) if setting.exists() else (0, 0)
     return version >= (6, 1) and "[madvise]" in setting.read_text()
 
 
-def printed_by(code):
-    """By a process of its own, whose heap is new."""
+def output_of(code):
+    """Run code in a new process, with a new heap, and return its output."""
     helper = inspect.getsource(kib_in_large_pages)
     code = f"from pathlib import Path\nimport torch\nfrom deepfm.training import device\n{helper}\n{code}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.skipif(not has_large_pages(), reason="of a Linux that has large pages for who asks")
+@pytest.mark.skipif(not has_large_pages(), reason="needs Linux 6.1 with transparent huge pages by madvise")
 def test_a_table_moves_to_large_pages_with_its_values():
     code = """
 table = torch.arange(16_000_000, dtype=torch.float32).view(-1, 16)  # 64 MB
@@ -83,20 +85,20 @@ assert device.use_large_pages(table) is table
 assert torch.equal(table.flatten(), torch.arange(16_000_000, dtype=torch.float32))
 print(kib_in_large_pages() - before)
 """
-    assert int(printed_by(code)) > 4 * 2048  # of 30 pages: a machine may be short of large ones
+    assert int(output_of(code)) > 4 * 2048  # of 30 pages: few huge pages may be available
 
 
-@pytest.mark.skipif(not has_large_pages(), reason="of a Linux that has large pages for who asks")
-def test_what_a_step_allocates_lies_in_large_pages():
+@pytest.mark.skipif(not has_large_pages(), reason="needs Linux 6.1 with transparent huge pages by madvise")
+def test_allocations_of_a_step_use_large_pages():
     code = """
 device.retain_freed_memory()
 blocks = [torch.ones(5_000_000) for _ in range(10)]  # 20 MB each
 print(kib_in_large_pages())
 """
-    assert int(printed_by(code)) > 20 * 1024
+    assert int(output_of(code)) > 20 * 1024
 
 
-def test_what_is_smaller_than_a_large_page_or_no_block_is_left_alone(monkeypatch):
+def test_small_empty_or_not_contiguous_tensors_are_not_moved(monkeypatch):
     advised = []
     libc = SimpleNamespace(madvise=lambda start, num_bytes, advice: advised.append(num_bytes.value))
     monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)

@@ -1,4 +1,4 @@
-"""Gradients summed over ranks: the same sums whichever way rows travel, each row once, bytes counted."""
+"""Gradients summed over ranks: the same sums for each kind of exchange, each row once, bytes counted."""
 
 import pytest
 import torch
@@ -12,57 +12,61 @@ NUM_IDS = (3, 4)
 
 
 class Net(nn.Module):
-    """Two tables that are looked up by the same ids, one by a field less, and a dense weight."""
+    """Two tables with the same ids, one table with one field less, and a dense weight."""
 
     def __init__(self):
         super().__init__()
         self.first, self.second = (FieldEmbedding(NUM_IDS, dim, init_std=1.0) for dim in (1, 2))
         self.narrow = FieldEmbedding(NUM_IDS[:1], 3, init_std=1.0)
         self.dense = nn.Parameter(torch.ones(2))
-        # Not by torch's seed, which ranks that are threads share.
-        random = torch.Generator().manual_seed(0)
-        for part in (self.first, self.second, self.narrow):
-            nn.init.normal_(part.table.weight, generator=random)
+        # Not with torch's global seed, which ranks that are threads share.
+        generator = torch.Generator().manual_seed(0)
+        for embedding in self.embeddings:
+            nn.init.normal_(embedding.table.weight, generator=generator)
 
     def forward(self, ids):
-        parts = [part(ids).flatten(1).square().sum(dim=1) for part in (self.first, self.second, self.narrow)]
-        return sum(parts) * self.dense.sum()
+        vectors = [embedding(ids).flatten(1) for embedding in self.embeddings]
+        return sum(vector.square().sum(dim=1) for vector in vectors) * self.dense.sum()
+
+    @property
+    def embeddings(self):
+        return self.first, self.second, self.narrow
 
 
 def gradients(net):
     return {key: weight.grad.to_dense().clone() for key, weight in net.named_parameters()}
 
 
-def of_all_rows(ids):
-    """What one autograd over all rows gives."""
+def gradients_of_all_rows(ids):
+    """Compute the gradients of all rows by one autograd pass."""
     net = Net()
     (net(ids).sum() / len(ids)).backward()
     return gradients(net)
 
 
-def exchanged(collectives, ids, num_rows, **settings):
-    """This rank's gradients after the exchange, the logloss, and the exchange."""
+def synchronize(collectives, ids, num_rows, **settings):
+    """Return this rank's gradients after the exchange, the logloss, and the synchronizer."""
     net = Net()
     synchronizer = GradientSynchronizer(net, collectives, **settings)
     exchanges = synchronizer.plan_exchange(ids)
     synchronizer.start(torch.tensor([float(len(ids))], dtype=torch.float64))
     (net(ids).sum() / num_rows).backward()
     logloss = synchronizer.synchronize(exchanges, num_rows)
-    assert all(part.table.weight.grad.is_coalesced() for part in (net.first, net.second, net.narrow))
+    assert all(embedding.table.weight.grad.is_coalesced() for embedding in net.embeddings)
     return gradients(net), logloss, synchronizer
 
 
 IDS = torch.tensor([[0, 1], [2, 1], [2, 3], [2, 0], [1, 1], [2, 3]])
 
 
-def assert_close(found, expected, rtol=1e-6):
+def assert_close(actual, expected, rtol=1e-6):
     for key, gradient in expected.items():
-        torch.testing.assert_close(found[key], gradient, rtol=rtol, atol=1e-6)
+        torch.testing.assert_close(actual[key], gradient, rtol=rtol, atol=1e-6)
 
 
-def test_one_rank_has_the_gradients_of_autograd_each_row_once():
-    found, logloss, synchronizer = exchanged(SingleProcess(), IDS, len(IDS))
-    assert_close(found, of_all_rows(IDS))
+def test_one_rank_has_the_gradients_of_autograd_with_unique_rows():
+    actual, logloss, synchronizer = synchronize(SingleProcess(), IDS, len(IDS))
+    assert_close(actual, gradients_of_all_rows(IDS))
     assert (logloss, synchronizer.num_steps, synchronizer.dense_bytes, synchronizer.sparse_bytes) == (
         6,
         1,
@@ -76,18 +80,18 @@ def test_one_rank_has_the_gradients_of_autograd_each_row_once():
     [(3,), (5,), (6,), (2, 4), (1, 1)],
     ids=["halves", "uneven", "one empty", "three", "three, one empty"],
 )
-def test_ranks_together_have_the_gradients_of_all_rows(in_ranks, cuts):
+def test_ranks_together_have_the_gradients_gradients_of_all_rows(in_ranks, cuts):
     shares = torch.tensor_split(IDS, cuts)
-    expected = of_all_rows(IDS)
-    for found, logloss, _ in in_ranks(
-        len(shares), lambda collectives: exchanged(collectives, shares[collectives.rank], len(IDS))
+    expected = gradients_of_all_rows(IDS)
+    for actual, logloss, _ in in_ranks(
+        len(shares), lambda collectives: synchronize(collectives, shares[collectives.rank], len(IDS))
     ):
-        assert_close(found, expected)
+        assert_close(actual, expected)
         assert logloss == 6
 
 
-class Recorded:
-    """A world that notes what a rank sends."""
+class RecordingCollectives:
+    """Collectives that record what a rank sends."""
 
     def __init__(self, collectives):
         self._collectives, self.rank, self.size, self.sent = (
@@ -108,58 +112,58 @@ class Recorded:
 
 def sent_by_rank(in_ranks, shares, **settings):
     def work(collectives):
-        recorded = Recorded(collectives)
-        found, _, synchronizer = exchanged(
+        recorded = RecordingCollectives(collectives)
+        actual, _, synchronizer = synchronize(
             recorded, shares[collectives.rank], sum(map(len, shares)), **settings
         )
-        return recorded.sent, found, synchronizer
+        return recorded.sent, actual, synchronizer
 
     return in_ranks(len(shares), work)
 
 
-def test_rows_that_ranks_do_not_share_are_gathered_once_each_for_all_tables_of_the_same_ids(in_ranks):
+def test_rows_of_one_rank_are_gathered_once_for_all_tables_with_the_same_ids(in_ranks):
     shares = [torch.tensor([[0, 0], [0, 0]]), torch.tensor([[1, 1], [2, 2]])]
-    (sent, found, synchronizer), (other, _, _) = sent_by_rank(in_ranks, shares)
+    (sent, actual, synchronizer), (other, _, _) = sent_by_rank(in_ranks, shares)
     ids = [("gather", "rows.2.1", (2,), "torch.int32"), ("gather", "rows.1.2", (1,), "torch.int32")]
-    dense = ("sum", "dense", [(2 + 2,)])  # the logloss, a wish for a checkpoint and the dense weights
+    dense = ("sum", "dense", [(2 + 2,)])  # logloss, checkpoint flag and dense weights
     values = [
         ("gather", "values.2", (2, 3), "torch.float32"),
         ("gather", "values.1", (1, 3), "torch.float32"),
     ]
     assert sent == [*ids, dense, *values]
     assert [entry[2] for entry in other] == [(4,), (2,), [(4,)], (4, 3), (2, 3)]
-    assert_close(found, of_all_rows(torch.cat(shares)))
+    assert_close(actual, gradients_of_all_rows(torch.cat(shares)))
     assert synchronizer.sparse_bytes == 4 * 3 * (2 + 1)
-    assert synchronizer.dense_bytes == 4 * (2 + 2)  # by a ring of two, a rank sends all once
+    assert synchronizer.dense_bytes == 4 * (2 + 2)  # in a ring of two, each rank sends all once
 
 
-def test_rows_that_most_ranks_share_are_summed_by_an_all_reduce_over_their_union(in_ranks):
+def test_rows_of_most_ranks_are_summed_by_an_all_reduce_over_their_union(in_ranks):
     shares = [torch.tensor([[0, 0], [1, 1]])] * 3
-    for sent, found, synchronizer in sent_by_rank(in_ranks, shares):
+    for sent, actual, synchronizer in sent_by_rank(in_ranks, shares):
         assert [entry[:3] for entry in sent[3:]] == [
             ("sum", "values.2", [(4, 3)]),
             ("sum", "values.1", [(2, 3)]),
         ]
-        assert_close(found, of_all_rows(torch.cat(shares)))
+        assert_close(actual, gradients_of_all_rows(torch.cat(shares)))
         assert synchronizer.sparse_bytes == 4 * 3 * (4 + 2) * 4 // 3
 
 
-def test_rows_may_travel_in_16_bits_and_are_summed_in_32(in_ranks):
+def test_rows_may_be_sent_in_16_bits_and_are_summed_in_32(in_ranks):
     shares = [torch.tensor([[0, 0], [0, 0]]), torch.tensor([[1, 1], [2, 0]])]
-    (sent, found, synchronizer), (_, same, _) = sent_by_rank(in_ranks, shares, gradient_compression="bf16")
+    (sent, actual, synchronizer), (_, same, _) = sent_by_rank(in_ranks, shares, gradient_compression="bf16")
     assert sent[3:] == [
         ("gather", "values.2", (2, 3), "torch.int16"),
         ("gather", "values.1", (1, 3), "torch.int16"),
     ]
-    expected = of_all_rows(torch.cat(shares))
-    assert_close(found, expected, rtol=2**-8)
-    assert any(not torch.equal(found[key], expected[key]) for key in expected)
-    assert all(torch.equal(found[key], same[key]) for key in found)
+    expected = gradients_of_all_rows(torch.cat(shares))
+    assert_close(actual, expected, rtol=2**-8)
+    assert any(not torch.equal(actual[key], expected[key]) for key in expected)
+    assert all(torch.equal(actual[key], same[key]) for key in actual)
     assert synchronizer.sparse_bytes == 2 * 3 * (2 + 1)
 
 
-def test_a_penalty_holds_each_row_back_as_often_as_all_ranks_look_it_up(in_ranks):
-    def held_back(collectives, ids):
+def test_a_penalty_applies_to_each_row_as_often_as_all_ranks_look_it_up(in_ranks):
+    def penalty_gradients(collectives, ids):
         net = Net()
         synchronizer = GradientSynchronizer(net, collectives, l2=[(net.second, 0.3)])
         exchanges = synchronizer.plan_exchange(ids)
@@ -169,42 +173,43 @@ def test_a_penalty_holds_each_row_back_as_often_as_all_ranks_look_it_up(in_ranks
         return gradients(net)
 
     table, expected = Net().second.table.weight.detach(), torch.zeros(7, 2)
-    for of_a, of_b in IDS.tolist():
-        for row in (of_a, 3 + of_b):
+    for first_id, second_id in IDS.tolist():
+        for row in (first_id, 3 + second_id):
             expected[row] += 0.3 * table[row] / len(IDS)
     shares = IDS[:2], IDS[2:]
-    alone = held_back(SingleProcess(), IDS)
-    for found in (alone, *in_ranks(2, lambda collectives: held_back(collectives, shares[collectives.rank]))):
-        torch.testing.assert_close(found["second.table.weight"], expected)
-        assert not found["first.table.weight"].any()
-        assert not found["dense"].any()
+    alone = penalty_gradients(SingleProcess(), IDS)
+    results = in_ranks(2, lambda collectives: penalty_gradients(collectives, shares[collectives.rank]))
+    for actual in (alone, *results):
+        torch.testing.assert_close(actual["second.table.weight"], expected)
+        assert not actual["first.table.weight"].any()
+        assert not actual["dense"].any()
 
 
-def test_dense_gradients_leave_as_soon_as_the_last_of_them_is_there(in_ranks):
-    def order_of(collectives):
-        recorded = Recorded(collectives)
+def test_dense_gradients_are_sent_as_soon_as_all_of_them_are_computed(in_ranks):
+    def record_order(collectives):
+        recorded = RecordingCollectives(collectives)
         net = Net()
         synchronizer = GradientSynchronizer(net, recorded)
         exchanges = synchronizer.plan_exchange(IDS)
         net.narrow.table.weight.register_post_accumulate_grad_hook(
-            lambda weight: recorded.sent.append("the gradients of a table are there")
+            lambda weight: recorded.sent.append("table gradients computed")
         )
         synchronizer.start(torch.ones(1))
         net(IDS).sum().backward()
         synchronizer.synchronize(exchanges, 2 * len(IDS))
         return [entry if isinstance(entry, str) else entry[1] for entry in recorded.sent]
 
-    for order in in_ranks(2, order_of):
-        assert order.index("dense") < order.index("the gradients of a table are there")
+    for order in in_ranks(2, record_order):
+        assert order.index("dense") < order.index("table gradients computed")
 
 
-def test_the_ids_of_the_next_batch_are_on_their_way_while_a_batch_is_used(in_ranks):
+def test_the_ids_of_the_next_batch_are_sent_while_a_batch_is_used(in_ranks):
     class Share:
         def __init__(self, ids):
             self.ids = ids
 
-    def order_of(collectives):
-        recorded, order = Recorded(collectives), []
+    def record_order(collectives):
+        recorded, order = RecordingCollectives(collectives), []
         for batch, exchanges in GradientSynchronizer(Net(), recorded).with_exchanges(
             [Share(IDS[:2]), Share(IDS[2:4]), Share(IDS)]
         ):
@@ -212,5 +217,5 @@ def test_the_ids_of_the_next_batch_are_on_their_way_while_a_batch_is_used(in_ran
         return order
 
     rows = [sorted({*ids[:, 0].tolist(), *(3 + ids[:, 1]).tolist()}) for ids in (IDS[:2], IDS[2:4], IDS)]
-    for order in in_ranks(2, order_of):
+    for order in in_ranks(2, record_order):
         assert order == [(2, rows[0], 2), (2, rows[1], 3), (6, rows[2], 3)]

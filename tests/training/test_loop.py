@@ -1,4 +1,4 @@
-"""The training loop on one rank, and on ranks that are threads."""
+"""Training loop on one rank, and on ranks that are threads."""
 
 import copy
 import dataclasses
@@ -34,7 +34,7 @@ def rows(num_rows, seed=0):
     return ids, (ids.sum(dim=1) % 2).double()
 
 
-def batch_of(ids, labels, num_rows_all_ranks=None):
+def to_batch(ids, labels, num_rows_all_ranks=None):
     return Batch(ids, labels, num_rows_all_ranks or len(ids))
 
 
@@ -44,7 +44,7 @@ def model(seed=0, **deep):
     return DeepFM([4, 4], 2, **{"hidden_units": (3,), **deep}).double()
 
 
-def weights_of(net):
+def copy_weights(net):
     return {name: weight.clone() for name, weight in net.state_dict().items()}
 
 
@@ -74,18 +74,18 @@ def train_on(net, collectives, config, batches, valid=None, learning_rate=0.01, 
 # Gradients of a step
 
 
-def test_the_gradient_is_that_of_the_mean_loss():
+def test_the_gradient_equals_that_of_the_mean_loss():
     ids, labels = rows(8)
-    ours, theirs = model(), model()
-    sum_logloss = forward_backward(ours, ONE_EPOCH, batch_of(ids, labels))
-    loss = binary_cross_entropy_with_logits(theirs(ids), labels)
+    ours, reference = model(), model()
+    sum_logloss = forward_backward(ours, ONE_EPOCH, to_batch(ids, labels))
+    loss = binary_cross_entropy_with_logits(reference(ids), labels)
     loss.backward()
     assert sum_logloss.item() == pytest.approx(8 * loss.item())
-    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+    for one, other in zip(ours.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
 
 
-def test_values_reach_the_model_in_training_and_evaluation():
+def test_values_are_passed_to_the_model_in_training_and_evaluation():
     (ids, labels), net = rows(8), model()
     ones, others = torch.ones(8, 2).double(), torch.randn(8, 2, dtype=torch.float64)
     without, with_ones, with_others = (Batch(ids, labels, 8, x) for x in (None, ones, others))
@@ -99,27 +99,27 @@ def test_values_reach_the_model_in_training_and_evaluation():
 
 def test_l2_is_added_to_the_gradient_and_not_to_the_reported_logloss():
     ids, labels = rows(8)
-    ours, theirs = model(), model()
-    settings, batch = LoopConfig(1, 1, w_reg=0.3, v_reg=0.2), batch_of(ids, labels)
+    ours, reference = model(), model()
+    settings, batch = LoopConfig(1, 1, w_reg=0.3, v_reg=0.2), to_batch(ids, labels)
     synchronizer = TrainingLoop(ours, Optimizer(ours, 0.01), SingleProcess(), settings).synchronizer
     forward_backward(ours, settings, batch, synchronizer.start)
     sum_logloss = synchronizer.synchronize(synchronizer.plan_exchange(ids), 8)
-    logloss = binary_cross_entropy_with_logits(theirs(ids), labels)
+    logloss = binary_cross_entropy_with_logits(reference(ids), labels)
     rows_of_ids = ids + torch.tensor([0, 4])
-    w, v = theirs.linear.weights.table(rows_of_ids), theirs.embedding.table(rows_of_ids)
+    w, v = reference.linear.weights.table(rows_of_ids), reference.embedding.table(rows_of_ids)
     (logloss + 0.5 * (0.3 * w.square().sum() + 0.2 * v.square().sum()) / 8).backward()
     assert sum_logloss == pytest.approx(8 * logloss.item())
-    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+    for one, other in zip(ours.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
 
 
 @pytest.mark.parametrize("cut", [5, 4, 8], ids=["5 and 3 rows", "4 and 4", "8 and none"])
-def test_two_ranks_with_half_the_rows_each_end_like_one_rank_with_all(in_ranks, cut):
+def test_two_ranks_with_half_the_rows_each_get_the_weights_of_one_rank(in_ranks, cut):
     settings = LoopConfig(1, 1, w_reg=0.1, v_reg=0.1)
     global_batches = [rows(8, seed) for seed in range(3)]
     alone, together = model(), [model(), model()]
     loop = TrainingLoop(alone, Optimizer(alone, 0.01), SingleProcess(), settings)
-    losses = [loop.step(batch_of(*batch)) for batch in global_batches]
+    losses = [loop.step(to_batch(*batch)) for batch in global_batches]
 
     def work(collectives):
         net, mine = (
@@ -127,7 +127,7 @@ def test_two_ranks_with_half_the_rows_each_end_like_one_rank_with_all(in_ranks, 
             slice(None, cut) if collectives.rank == 0 else slice(cut, None),
         )
         loop = TrainingLoop(net, Optimizer(net, 0.01), collectives, settings)
-        return [loop.step(batch_of(ids[mine], labels[mine], 8)) for ids, labels in global_batches]
+        return [loop.step(to_batch(ids[mine], labels[mine], 8)) for ids, labels in global_batches]
 
     for rank_losses in in_ranks(2, work):
         assert rank_losses == pytest.approx(losses, rel=1e-12)
@@ -137,7 +137,7 @@ def test_two_ranks_with_half_the_rows_each_end_like_one_rank_with_all(in_ranks, 
 
 def test_ranks_start_from_the_weights_of_rank_zero(in_ranks):
     nets = [model(seed=1), model(seed=2)]
-    shares = [[batch_of(*rows(4, seed), 8)] for seed in range(2)]
+    shares = [[to_batch(*rows(4, seed), 8)] for seed in range(2)]
     in_ranks(
         2,
         lambda collectives: train_on(
@@ -151,14 +151,14 @@ def test_the_same_seed_gives_bit_identical_weights():
     trained = []
     for _ in range(2):
         net = model(dropout=0.5, batch_norm=True).float()
-        batches = [batch_of(ids, labels.float()) for ids, labels in (rows(8, 0), rows(8, 1))]
+        batches = [to_batch(ids, labels.float()) for ids, labels in (rows(8, 0), rows(8, 1))]
         train_on(net, SingleProcess(), LoopConfig(3, 3), batches)
-        trained.append(weights_of(net))
+        trained.append(copy_weights(net))
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
 def test_training_learns_an_interaction_of_two_fields():
-    net, batch = model(hidden_units=(8,)), batch_of(*rows(64))
+    net, batch = model(hidden_units=(8,)), to_batch(*rows(64))
     training = train_on(
         net, SingleProcess(), LoopConfig(2, 2), [batch] * 40, valid=[batch], learning_rate=0.05
     )
@@ -173,14 +173,14 @@ def test_training_learns_an_interaction_of_two_fields():
 def test_the_logloss_of_an_epoch_is_the_mean_over_rows_and_not_over_batches():
     net, (ids, labels) = model(), rows(8)
     optimizer = Optimizer(net, 1e-12)  # changes the weights negligibly
-    batches = [batch_of(ids[:7], labels[:7]), batch_of(ids[7:], labels[7:])]
+    batches = [to_batch(ids[:7], labels[:7]), to_batch(ids[7:], labels[7:])]
     expected = binary_cross_entropy_with_logits(net(ids), labels).item()
     logloss, _ = TrainingLoop(net, optimizer, SingleProcess(), ONE_EPOCH).run_epoch(batches)
     assert logloss == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_step_is_reported_with_epoch_and_step_from_one():
-    recorder, batches = Recorder(), [batch_of(*rows(4, seed)) for seed in range(2)]
+    recorder, batches = Recorder(), [to_batch(*rows(4, seed)) for seed in range(2)]
     train_on(model(), SingleProcess(), LoopConfig(2, 2), batches, callbacks=recorder)
     assert [step[:2] for step in recorder.steps] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert all(0 < logloss < 2 and samples_per_s > 0 for _, _, logloss, samples_per_s in recorder.steps)
@@ -189,14 +189,14 @@ def test_every_step_is_reported_with_epoch_and_step_from_one():
 # Metrics and buffers of several ranks
 
 
-def test_metrics_of_two_ranks_are_those_of_all_rows_on_both(in_ranks):
+def test_both_ranks_get_the_metrics_of_all_rows(in_ranks):
     net, (ids, labels) = model().eval(), rows(9)
-    alone = evaluate(net, SingleProcess(), [batch_of(ids, labels)])
+    alone = evaluate(net, SingleProcess(), [to_batch(ids, labels)])
     shares = [slice(None, 4), slice(4, None)]
     results = in_ranks(
         2,
         lambda collectives: evaluate(
-            net, collectives, [batch_of(ids[shares[collectives.rank]], labels[shares[collectives.rank]])]
+            net, collectives, [to_batch(ids[shares[collectives.rank]], labels[shares[collectives.rank]])]
         ),
     )
     for metrics in results:
@@ -205,8 +205,8 @@ def test_metrics_of_two_ranks_are_those_of_all_rows_on_both(in_ranks):
 
 
 def test_evaluation_uses_no_dropout_and_keeps_batch_norm_statistics():
-    net, batch = model(dropout=0.5, batch_norm=True).train(), batch_of(*rows(8))
-    before = weights_of(net)
+    net, batch = model(dropout=0.5, batch_norm=True).train(), to_batch(*rows(8))
+    before = copy_weights(net)
     one, other = (evaluate(net, SingleProcess(), [batch]) for _ in range(2))
     assert one == other
     assert_same_weights(before, net.state_dict())
@@ -234,10 +234,10 @@ def test_table_offsets_are_not_averaged(in_ranks):
 
 
 def run_training(in_ranks, num_ranks, position=None, from_states=None, dropout=0.5):
-    """Final weights, epochs, and all checkpoints with their weights and optimizer states, by rank."""
+    """Return final weights, epochs, and checkpoints with their weights and optimizer states, by rank."""
     settings = LoopConfig(3, 3, seed=5, checkpoint_every_n_steps=2)
     shares = [
-        [batch_of(ids[rank::num_ranks], labels[rank::num_ranks].float(), 12) for ids, labels in batches]
+        [to_batch(ids[rank::num_ranks], labels[rank::num_ranks].float(), 12) for ids, labels in batches]
         for rank in range(num_ranks)
         for batches in [[rows(12, seed) for seed in range(5)]]
     ]
@@ -253,14 +253,14 @@ def run_training(in_ranks, num_ranks, position=None, from_states=None, dropout=0
         class Keep(Callbacks):
             def on_checkpoint(self, position):
                 state = {name: value.clone() for name, value in optimizer.state().items()}
-                checkpoints.append((copy.deepcopy(position), weights_of(net), state))
+                checkpoints.append((copy.deepcopy(position), copy_weights(net), state))
 
         share = shares[collectives.rank]
         data = TrainingData(lambda epoch, num_done: share[num_done:], lambda: share)
         loop = TrainingLoop(net, optimizer, collectives, settings, Keep())
         history = loop.run(data, copy.deepcopy(position))
         epochs = [(epoch.number, epoch.train_logloss, epoch.valid) for epoch in history.epochs]
-        return weights_of(net), epochs, checkpoints
+        return copy_weights(net), epochs, checkpoints
 
     return in_ranks(num_ranks, work)
 
@@ -276,7 +276,7 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(in_ran
         assert same_epochs == epochs
 
 
-def test_two_ranks_resume_with_their_own_buffers(in_ranks):
+def test_each_of_two_ranks_resumes_with_its_buffers(in_ranks):
     # Ranks that are threads share torch's random numbers, so there is no dropout.
     (weights, _, checkpoints), (same, _, other_checkpoints) = run_training(in_ranks, 2, dropout=0.0)
     assert all(torch.equal(weights[name], same[name]) for name in weights)
@@ -296,14 +296,14 @@ def test_the_clock_of_rank_0_decides_when_all_ranks_write_a_checkpoint(in_ranks,
         # The clock of another rank does not count.
         mine = settings if collectives.rank == 0 else dataclasses.replace(settings, checkpoint_every_s=0.0)
         share, recorder = slice(collectives.rank, None, 2), Recorder()
-        batches = [batch_of(ids[share], labels[share], 12)] * 3
+        batches = [to_batch(ids[share], labels[share], 12)] * 3
         train_on(model(batch_norm=True), collectives, mine, batches, callbacks=recorder)
         return recorder.checkpoints
 
     assert in_ranks(2, work) == [[(0, 1), (0, 2), (0, 3), (1, 0)]] * 2
 
 
-def test_the_learning_rate_falls_on_plateaus_also_after_resuming():
+def test_the_learning_rate_is_reduced_on_plateaus_also_after_resuming():
     (ids, labels), rates = rows(8), []
 
     class Recorded(Optimizer):
@@ -318,7 +318,7 @@ def test_the_learning_rate_falls_on_plateaus_also_after_resuming():
     def run(position=None, max_epochs=4):
         config = LoopConfig(max_epochs, 9, schedule=schedule, steps_per_epoch=1)
         data = TrainingData(
-            lambda epoch, num_done: [batch_of(ids, labels)], lambda: [batch_of(ids, 1 - labels)]
+            lambda epoch, num_done: [to_batch(ids, labels)], lambda: [to_batch(ids, 1 - labels)]
         )
         return TrainingLoop(net, Recorded(net, 0.1), SingleProcess(), config).run(data, position)
 
@@ -331,10 +331,10 @@ def test_the_learning_rate_falls_on_plateaus_also_after_resuming():
 # Precision
 
 
-def test_bfloat16_changes_gradients_little_and_evaluation_not_at_all():
+def test_bfloat16_changes_gradients_slightly_and_evaluation_not_at_all():
     ids, labels = rows(64)
     nets = [model(seed=4, hidden_units=(16, 16)).float() for _ in range(2)]
-    batch = batch_of(ids, labels.float())
+    batch = to_batch(ids, labels.float())
     for net, bf16 in zip(nets, (False, True), strict=True):
         logloss = forward_backward(net, LoopConfig(1, 1, bf16=bf16), batch)
         assert logloss.dtype == torch.float64

@@ -1,4 +1,4 @@
-"""Items made ahead of their use come as they were made, and nothing stays behind."""
+"""Prefetched items keep their order, and no thread or generator remains."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from deepfm.training.prefetch import prefetch
 
 
 def num_threads():
-    return sum(thread.name == "ahead" for thread in threading.enumerate())
+    return sum(thread.name == "prefetch" for thread in threading.enumerate())
 
 
 def wait_until(holds):
@@ -20,23 +20,23 @@ def wait_until(holds):
     return holds()
 
 
-def test_items_come_in_their_order():
+def test_items_keep_their_order():
     assert list(prefetch(iter(range(100)), depth=2)) == list(range(100))
     assert list(prefetch([])) == []
 
 
-def test_items_are_made_before_they_are_asked_for_but_no_more_than_depth_of_them():
-    made = []
-    items = prefetch((made.append(number) or number for number in range(10)), depth=2)
+def test_at_most_depth_items_are_produced_in_advance():
+    produced = []
+    items = prefetch((produced.append(number) or number for number in range(10)), depth=2)
     assert next(items) == 0
-    # One was taken, two wait, and one more is made before its maker waits.
-    assert wait_until(lambda: made == [0, 1, 2, 3])
+    # One was taken, two are queued, and one more is produced before the producer waits.
+    assert wait_until(lambda: produced == [0, 1, 2, 3])
     time.sleep(0.05)
-    assert made == [0, 1, 2, 3]
+    assert produced == [0, 1, 2, 3]
     items.close()
 
 
-def test_an_error_comes_in_its_place():
+def test_an_error_is_raised_after_the_items_before_it():
     def broken():
         yield 1
         raise ValueError("no second item")
@@ -47,7 +47,7 @@ def test_an_error_comes_in_its_place():
         next(items)
 
 
-def test_who_leaves_early_closes_what_makes_the_items_and_no_thread_stays():
+def test_closing_early_closes_the_generator_and_ends_the_thread():
     closed = threading.Event()
 
     def endless():
@@ -64,7 +64,7 @@ def test_who_leaves_early_closes_what_makes_the_items_and_no_thread_stays():
     assert wait_until(lambda: num_threads() == 0)
 
 
-def test_what_makes_the_items_takes_one_core_and_leaves_the_others_to_who_uses_them():
+def test_the_producer_uses_one_torch_thread_and_the_consumer_keeps_its_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -1,4 +1,4 @@
-"""What a training came to, on its way back from the worker."""
+"""Training result and its JSON serialization."""
 
 import math
 from dataclasses import replace
@@ -21,23 +21,23 @@ def result(auc=0.75, speeds=(100.0, 300.0)):
     )
 
 
-def test_outcome_comes_back_from_json_as_it_was():
+def test_a_result_is_equal_after_a_round_trip_through_json():
     assert result_from_json(result_to_json(result())) == result()
 
 
-def test_an_auc_that_is_no_number_comes_back_from_json():
+def test_a_nan_auc_survives_a_round_trip_through_json():
     assert math.isnan(result_from_json(result_to_json(result(auc=math.nan))).valid.auc)
 
 
-def test_best_epoch_is_the_one_that_training_names():
+def test_the_best_epoch_is_the_one_in_the_history():
     assert result().best_epoch.number == 2
 
 
-def test_samples_per_second_are_all_rows_over_all_seconds():
-    # As many rows at 100 a second and at 300 a second: 150 a second.
+def test_samples_per_second_is_all_rows_over_all_seconds():
+    # The same number of rows at 100 per second and at 300 per second: 150 per second.
     assert result().samples_per_s == pytest.approx(150)
 
 
-def test_an_outcome_without_a_first_stage_comes_back_from_json_too():
+def test_a_result_without_a_first_stage_is_equal_after_a_round_trip():
     alone = replace(result(), first_stage=None)
     assert result_from_json(result_to_json(alone)) == alone

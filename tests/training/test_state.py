@@ -1,4 +1,4 @@
-"""What the epochs so far say: which is the best, and how often there was a plateau."""
+"""Training history: best epoch and number of plateaus."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def training(*loglosses, best=1):
     return TrainingHistory(epochs, best)
 
 
-def test_the_first_epoch_is_an_improvement_and_then_what_is_better_than_the_best():
+def test_an_epoch_is_an_improvement_if_it_is_the_first_or_better_than_the_best():
     assert TrainingHistory().is_improved_by(metrics(9.0), "logloss")
     assert training(0.5, 0.6).is_improved_by(metrics(0.49), "logloss")
     assert not training(0.5, 0.6).is_improved_by(metrics(0.55), "logloss")
@@ -32,15 +32,15 @@ def test_the_first_epoch_is_an_improvement_and_then_what_is_better_than_the_best
         ((0.5, 0.6), 1, 1),
         ((0.5, 0.6, 0.7), 1, 2),
         ((0.5, 0.6, 0.7), 2, 1),
-        ((0.5, 0.6, 0.4, 0.45), 2, 0),  # progress in between: counted anew
+        ((0.5, 0.6, 0.4, 0.45), 2, 0),  # an improvement in between restarts the count
         ((0.5, 0.6, 0.4, 0.45, 0.4), 2, 1),
     ],
 )
-def test_a_plateau_is_so_many_epochs_in_a_row_without_a_better_one(loglosses, patience, expected):
+def test_a_plateau_is_patience_epochs_in_a_row_without_improvement(loglosses, patience, expected):
     assert training(*loglosses).num_reductions("logloss", patience) == expected
 
 
-def test_curves_have_a_point_of_gauc_only_where_it_was_measured():
+def test_curves_contain_gauc_only_if_it_was_computed():
     epoch = EpochResult(2, 0.5, metrics(0.4), 10.0, 3.0)
     assert epoch.curves("fm_") == {
         "epoch": 2, "fm_train_logloss": 0.5, "fm_valid_logloss": 0.4, "fm_valid_auc": 0.5,

@@ -1,4 +1,4 @@
-"""When a training stops: without progress, after its last epoch, or on a NaN loss."""
+"""Stopping of a training: without improvement, after its last epoch, or on a NaN loss."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from deepfm.training.loop import Callbacks, LoopConfig, NotFiniteError, Training
 
 
 class Constant(nn.Module):
-    """The same logit for every impression."""
+    """Model with the same logit for all impressions."""
 
     def __init__(self):
         super().__init__()
@@ -23,7 +23,7 @@ class Constant(nn.Module):
 
 
 class Script:
-    """An optimizer that sets the logit of `Constant` to the next of a list at each step."""
+    """Optimizer that sets the logit of `Constant` to the next of a list in each step."""
 
     sparse = ()
 
@@ -50,11 +50,11 @@ class Batch:
         return torch.zeros(len(self.labels), 1, dtype=torch.int64)
 
 
-#: The higher the logit, the better.
+#: A higher logit has a lower logloss.
 CLICK = Batch(torch.ones(1), 1)
 
 
-def train_by(
+def train_with(
     logits,
     settings,
     *,
@@ -82,26 +82,26 @@ def train_by(
 )
 def test_training_stops_after_patience_epochs_without_a_better_logloss(patience, kept):
     epochs, logits = [], [0.0, 2.0, 1.0, 2.0, 3.0]
-    training = train_by(logits, LoopConfig(5, patience), on_epoch=lambda *epoch: epochs.append(epoch))
+    training = train_with(logits, LoopConfig(5, patience), on_epoch=lambda *epoch: epochs.append(epoch))
     assert epochs == list(zip(logits, kept, strict=False))
     assert training.best == (5 if patience == 3 else 2)
     assert [epoch.number for epoch in training.epochs] == list(range(1, len(kept) + 1))
 
 
-def test_keeping_the_last_epoch_ignores_the_validation():
+def test_keeping_the_last_epoch_ignores_validation_metrics():
     kept = []
     settings = LoopConfig(max_epochs=4, patience=1, keep_last=True)
-    training = train_by([3, 2, 4, 1], settings, on_epoch=lambda epoch, is_best: kept.append(is_best))
+    training = train_with([3, 2, 4, 1], settings, on_epoch=lambda epoch, is_best: kept.append(is_best))
     assert (len(training.epochs), training.best, kept) == (4, 4, [True] * 4)
 
 
 def test_training_stops_at_max_epochs():
-    assert len(train_by([0.0, 1.0], LoopConfig(2, 5)).epochs) == 2
+    assert len(train_with([0.0, 1.0], LoopConfig(2, 5)).epochs) == 2
 
 
 def test_each_epoch_reads_its_rows_in_another_order():
     epochs = []
-    train_by(
+    train_with(
         [0.0, 1.0, 2.0], LoopConfig(3, 3), read_train=lambda epoch, num_done: epochs.append(epoch) or [CLICK]
     )
     assert epochs == [1, 2, 3]
@@ -111,20 +111,20 @@ def test_each_epoch_reads_its_rows_in_another_order():
 def test_a_nan_loss_stops_with_epoch_and_step(logit):
     message = r"^epoch 1, step 2: the loss is (nan|inf); lower training.learning_rate"
     with pytest.raises(NotFiniteError, match=message):
-        train_by([logit, 0.0], LoopConfig(1, 1), read_train=lambda epoch, num_done: [CLICK, CLICK])
+        train_with([logit, 0.0], LoopConfig(1, 1), read_train=lambda epoch, num_done: [CLICK, CLICK])
 
 
 def test_nan_weights_after_the_last_step_stop_at_the_validation():
     with pytest.raises(NotFiniteError, match=r"^epoch 2: the validation logloss is nan"):
-        train_by([0.0, math.nan], LoopConfig(2, 2))
+        train_with([0.0, math.nan], LoopConfig(2, 2))
 
 
-def test_a_nan_of_one_rank_stops_every_rank_at_the_same_step(in_ranks):
+def test_a_nan_on_one_rank_stops_all_ranks_at_the_same_step(in_ranks):
     good, bad = Batch(torch.ones(4), 8), Batch(torch.full((4,), math.nan), 8)
 
     def work(collectives):
         batches = [good, bad if collectives.rank == 1 else good]
-        return train_by(
+        return train_with(
             [0.0, 0.0], LoopConfig(1, 1), collectives=collectives, read_train=lambda epoch, num_done: batches
         )
 

@@ -1,1 +1,1 @@
-"""Statistics of a dataset and their HTML page."""
+"""Profile of a dataset and its HTML page."""

@@ -1,4 +1,4 @@
-"""profile.json: what a dataset looks like, in numbers of its rows as they were written."""
+"""Dataset profile (profile.json): statistics of the written rows."""
 
 import logging
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
-from deepfm.dataset.profiling.field_profile import FieldProfile, Finding, findings_of, profile_field
+from deepfm.dataset.profiling.field_profile import FieldProfile, ProfileWarning, field_warnings, profile_field
 from deepfm.dataset.profiling.id_counts import id_counts
 from deepfm.dataset.profiling.value_names import printable
 from deepfm.features.statistics import RowCounts
@@ -19,13 +19,13 @@ from deepfm.settings.loader import Settings, parse_settings
 logger = logging.getLogger(__name__)
 
 PROFILE = "profile.json"
-#: Rows set aside that are shown of each reason, and how much of each.
+#: Examples of rejected rows per reason, and their maximum length.
 NUM_EXAMPLES = 3
 _MAX_EXAMPLE_CHARACTERS = 300
 
 
 class Rows(Settings):
-    """Impressions of a day or of a split; `outside`: read, but of no split."""
+    """Impressions of a day or a split; split `outside`: read, but in no split."""
 
     day: str  # "" for all
     split: str
@@ -34,44 +34,45 @@ class Rows(Settings):
 
 
 class RejectedRows(Settings):
-    """Rows that do not fit, for one reason."""
+    """Rejected rows with one reason."""
 
     reason: str
     num_rows: int
-    examples: tuple[str, ...]  # their texts
+    examples: tuple[str, ...]  # raw texts
 
 
 class DatasetProfile(Settings):
-    """One look at a dataset."""
+    """Statistics of a dataset."""
 
     format_version: Literal[1] = 1
-    digest: str  # the dataset's
+    digest: str  # of the dataset
     log_url: str
     splits: tuple[Rows, ...]
-    days: tuple[Rows, ...]  # none where the log has no days
-    set_aside: tuple[RejectedRows, ...]
+    days: tuple[Rows, ...]  # empty if the log has no days
+    set_aside: tuple[RejectedRows, ...]  # rejected rows
     fields: tuple[FieldProfile, ...]
-    warnings: tuple[Finding, ...]
+    warnings: tuple[ProfileWarning, ...]
 
 
 @dataclass(frozen=True)
-class LogFindings:
-    """What is seen of a log only while it is surveyed."""
+class LogSummary:
+    """Statistics of the log that the written dataset does not contain."""
 
     counts: RowCounts
-    num_values: dict[int, int]  # by field: distinct values of the training rows
-    examples: dict[str, list[str]]  # see `rejected_examples`
-    num_truncated: dict[int, int]  # by field, a list: see Survey.num_truncated
+    num_values: dict[int, int]  # by field: distinct values in the training rows
+    examples: dict[str, list[str]]  # see rejected_examples
+    num_truncated: dict[int, int]  # by list field, see LogStatistics.num_truncated
 
 
 def rejected_examples(rejected: DataFrame) -> dict[str, list[str]]:
-    """(source_file, text, reason) rows -> {reason: a few texts}, the first by file and text."""
+    """Map (source_file, text, reason) rows to {reason: NUM_EXAMPLES texts}, the first by file and text."""
     first = Window.partitionBy("reason").orderBy("source_file", "text")
-    few = rejected.withColumn("place", F.row_number().over(first)).filter(F.col("place") <= NUM_EXAMPLES)
-    # Cut before it travels: a line may be as long as its file.
+    numbered = rejected.withColumn("number", F.row_number().over(first))
+    few = numbered.filter(F.col("number") <= NUM_EXAMPLES)
+    # Truncate before collecting: a line may be as long as its file.
     text = F.substring("text", 1, _MAX_EXAMPLE_CHARACTERS + 1).alias("text")
     examples: dict[str, list[str]] = {}
-    for row in few.select("reason", "place", text).orderBy("reason", "place").collect():
+    for row in few.select("reason", "number", text).orderBy("reason", "number").collect():
         examples.setdefault(row.reason, []).append(printable(row.text or "", _MAX_EXAMPLE_CHARACTERS))
     return examples
 
@@ -81,9 +82,9 @@ def profile_dataset(
     url: str,
     manifest: Manifest,
     vocabulary: AnyVocabulary,
-    log: LogFindings,
+    log: LogSummary,
 ) -> DatasetProfile:
-    """Read every split that was written once; what looks wrong is also logged, in a line each."""
+    """Read each written split once and return its statistics; each warning is also logged."""
     with storage.scratch_folder(url) as scratch_url:
         sums = id_counts(spark, url, manifest, scratch_url)
     num_train = manifest.splits["train"].num_rows
@@ -97,18 +98,17 @@ def profile_dataset(
         )
         for index in range(len(manifest.fields))
     ]
-    warnings = [finding for field in fields for finding in findings_of(field)]
-    for finding in warnings:
-        logger.warning("%s: %s", finding.name, finding.text)
-    by_reason = log.counts.bad_by_reason
+    warnings = [warning for field in fields for warning in field_warnings(field)]
+    for warning in warnings:
+        logger.warning("%s: %s", warning.name, warning.text)
     return DatasetProfile(
         digest=manifest.digest,
         log_url=manifest.input.url,
-        splits=[rows for name, days in log.counts.by_day.items() for rows in _in_all(name, days)],
-        days=_by_day(log.counts),
+        splits=[rows for name, days in log.counts.by_day.items() for rows in _split_total(name, days)],
+        days=_rows_by_day(log.counts),
         set_aside=[
             RejectedRows(reason=reason, num_rows=num, examples=log.examples.get(reason, ()))
-            for reason, num in by_reason.items()
+            for reason, num in log.counts.bad_by_reason.items()
         ],
         fields=fields,
         warnings=warnings,
@@ -116,27 +116,27 @@ def profile_dataset(
 
 
 def write_profile(url: str, profile: DatasetProfile) -> None:
-    """Write it into the dataset's folder."""
+    """Write the profile into the dataset's folder."""
     storage.write_json(f"{url}/{PROFILE}", profile.model_dump(mode="json"))
 
 
 def read_profile(url: str) -> DatasetProfile:
-    """The profile of a dataset."""
-    where = f"{url}/{PROFILE}"
-    return parse_settings(storage.read_json(where), DatasetProfile, where)
+    """Read the profile of a dataset."""
+    location = f"{url}/{PROFILE}"
+    return parse_settings(storage.read_json(location), DatasetProfile, location)
 
 
-def _in_all(split: str, days: dict[str, tuple[int, int]]) -> list[Rows]:
+def _split_total(split: str, days: dict[str, tuple[int, int]]) -> list[Rows]:
     num_rows = sum(num for num, _ in days.values())
     num_clicks = sum(clicks for _, clicks in days.values())
     return [Rows(day="", split=split, num_rows=num_rows, ctr=num_clicks / num_rows)] if num_rows else []
 
 
-def _by_day(counts: RowCounts) -> list[Rows]:
+def _rows_by_day(counts: RowCounts) -> list[Rows]:
     rows = [
         Rows(day=day, split=split, num_rows=num, ctr=clicks / num)
         for split, days in counts.by_day.items()
         for day, (num, clicks) in days.items()
         if day
     ]
-    return sorted(rows, key=lambda of_day: of_day.day)
+    return sorted(rows, key=lambda day_rows: day_rows.day)

@@ -1,23 +1,22 @@
-"""One field of a dataset in numbers, and what about it is seldom meant."""
+"""Statistics of one field of a dataset, and warnings about likely mistakes."""
 
+import math
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from deepfm.click_log.split import SPLITS
 from deepfm.dataset.profiling.id_counts import BUCKETED, MISSING, NOT_SHOWN, NUM_TOP, UNKNOWN
 from deepfm.dataset.profiling.value_names import value_name, value_order
 from deepfm.features.vocabulary.chunked import AnyVocabulary
+from deepfm.metrics.formulas import auc_from_counts
 from deepfm.settings.loader import Settings
 
-#: Above this share of validation rows whose value is rare or new, little of a field reaches a new day.
+#: Warn above this share of validation rows with a rare or new value: on a new day most values are unknown.
 MAX_UNKNOWN_SHARE = 0.5
-#: A field that by itself orders unseen rows better than this knows the label.
+#: Warn above this validation AUC of a single field: it probably contains the label.
 MAX_AUC = 0.95
-
-
-#: Above this share of training rows whose values did not all count, max_values was hardly meant so.
+#: Warn above this share of training rows with a truncated list: max_values is probably too low.
 MAX_CUT_SHARE = 0.1
 
 
@@ -27,32 +26,33 @@ class ValueRows(Settings):
     name: str
     num_rows: int
     share: float  # of the training rows
-    ctr: float | None  # None: of no rows
+    ctr: float | None  # None: no rows
 
 
 class FieldProfile(Settings):
-    """Shares are of the rows of a split; a cross has none: its ids do not say what is missing.
+    """Statistics of a field; shares are relative to the rows of a split.
 
-    Of a list rows are its values: an impression counts once for each.
+    A cross has no shares, because its ids do not show missing values. For a list, rows are its values: an
+    impression counts once for each of them.
     """
 
     name: str
     kind: str
-    num_values: int | None  # distinct ones of the training rows; None: nothing is learnt from them
-    num_known_ids: int | None  # of known values, buckets or a cross; None: it enters by value
-    num_ids_seen: int  # that training rows have, missing and unknown ones too; see id_counts for values
+    num_values: int | None  # distinct values in the training rows; None: not fitted
+    num_known_ids: int | None  # ids of known values, buckets or a cross; None: kind value
+    num_ids_seen: int  # ids in the training rows, with missing and unknown; kind value: see id_counts
     missing: dict[str, float]  # by split
-    unknown: dict[str, float]  # by split; in the training rows: rare
-    top: tuple[ValueRows, ...]  # the most frequent buckets; of a vocabulary of the values with the first ids
-    buckets: tuple[ValueRows, ...]  # all, from the smallest value up, of kinds that have few
-    share_cut: float = 0.0  # of a list: training rows with more than max_values values
-    mean: float | None  # of a value: of the training rows, on the field's scale
+    unknown: dict[str, float]  # by split; in training rows: rare
+    top: tuple[ValueRows, ...]  # most frequent buckets, or most frequent of the first ids of a vocabulary
+    buckets: tuple[ValueRows, ...]  # all buckets in ascending order, for kinds in BUCKETED
+    share_cut: float = 0.0  # list: share of training rows with more than max_values values
+    mean: float | None  # kind value: of the training rows, on the scale of the field
     std: float | None
-    valid_auc: float | None  # on the validation rows, of the CTR of a row's id on the training rows
+    valid_auc: float | None  # on validation rows; score: CTR of the id in the training rows
 
 
-class Finding(Settings):
-    """Something about a field that is seldom meant."""
+class ProfileWarning(Settings):
+    """Property of a field that is probably a mistake."""
 
     name: Literal["mostly_unknown", "constant", "leak", "cut"]
     field: str
@@ -66,7 +66,7 @@ def profile_field(
     num_values: int | None,
     share_cut: float = 0.0,
 ) -> FieldProfile:
-    """Of the field at `index`, from its rows of `id_counts`."""
+    """Compute the profile of the field at `index` from its rows of `id_counts`."""
     field = vocabulary.fields[index]
     is_cross, is_value = field.kind == "cross", field.kind == "value"
     shown = _shown_values(vocabulary, index, sums)
@@ -89,39 +89,41 @@ def profile_field(
     )
 
 
-def findings_of(field: FieldProfile) -> list[Finding]:
-    """What is seldom meant; of a cross nothing: it shows what its parts do."""
+def field_warnings(field: FieldProfile) -> list[ProfileWarning]:
+    """Return the warnings about a field; none for a cross, because its parts are checked."""
     if field.kind == "cross":
         return []
-    found = []
+    warnings = []
     if field.num_ids_seen == 1:
-        found.append(("constant", f"{_only_content(field)} in every training row; leave it out"))
+        warnings.append(("constant", f"{_only_content(field)} in every training row; remove the field"))
     unknown = field.unknown["valid"]
     if unknown > MAX_UNKNOWN_SHARE:
-        found.append(
+        warnings.append(
             (
                 "mostly_unknown",
                 f"rare or new in {unknown:.1%} of the validation rows (limit {MAX_UNKNOWN_SHARE:.0%}); lower "
-                "its min_count, give it unknown_buckets or hash_buckets, or leave it out",
+                "its min_count, set unknown_buckets or hash_buckets, or remove the field",
             )
         )
     if field.valid_auc is not None and field.valid_auc > MAX_AUC:
-        found.append(
+        warnings.append(
             (
                 "leak",
                 f"predicts the label by itself: AUC {field.valid_auc:.4f} on the validation rows (limit "
-                f"{MAX_AUC}); if it is known only after the click, leave it out",
+                f"{MAX_AUC}); if it is known only after the click, remove the field",
             )
         )
     if field.share_cut > MAX_CUT_SHARE:
-        found.append(
+        warnings.append(
             (
                 "cut",
                 f"has more than max_values values in {field.share_cut:.1%} of the training rows (limit "
-                f"{MAX_CUT_SHARE:.0%}), of which only the first count; raise its max_values",
+                f"{MAX_CUT_SHARE:.0%}), and only the first are used; raise its max_values",
             )
         )
-    return [Finding(name=name, field=field.name, text=f"{field.name}: {text}") for name, text in found]
+    return [
+        ProfileWarning(name=name, field=field.name, text=f"{field.name}: {text}") for name, text in warnings
+    ]
 
 
 def _only_content(field: FieldProfile) -> str:
@@ -133,13 +135,13 @@ def _only_content(field: FieldProfile) -> str:
 
 
 def _shares(sums: pd.DataFrame, state: int) -> dict[str, float]:
-    """{split: share of its rows}."""
-    of_state = sums[sums["state"] == state]
-    return {part: float(of_state[f"num_{part}"].sum() / sums[f"num_{part}"].sum()) for part in SPLITS}
+    """Return {split: share of its rows in a state}."""
+    state_sums = sums[sums["state"] == state]
+    return {part: float(state_sums[f"num_{part}"].sum() / sums[f"num_{part}"].sum()) for part in SPLITS}
 
 
 def _shown_values(vocabulary: AnyVocabulary, index: int, sums: pd.DataFrame) -> list[tuple[int, ValueRows]]:
-    """(place, rows) of every value that is shown by itself, from the smallest or the first id on."""
+    """Return (order, rows) of each value that is shown separately, in order, see value_order."""
     num_rows = int(sums["num_train"].sum())
     shown = sums[sums["shown"] != NOT_SHOWN]
     values = []
@@ -155,11 +157,7 @@ def _shown_values(vocabulary: AnyVocabulary, index: int, sums: pd.DataFrame) -> 
 
 
 def _valid_auc(sums: pd.DataFrame) -> float | None:
-    """Share of (click, no click) pairs of validation rows in the order of their training CTR, ties half."""
+    """AUC on the validation rows of the CTR of their id in the training rows; None if labels are equal."""
     bins = sums.groupby("ctr_bin")[["num_valid", "clicks_valid"]].sum().sort_index()
-    clicks = bins["clicks_valid"].to_numpy(np.float64)
-    others = bins["num_valid"].to_numpy(np.float64) - clicks
-    num_pairs = clicks.sum() * others.sum()
-    if not num_pairs:
-        return None
-    return float((clicks * (others.cumsum() - 0.5 * others)).sum() / num_pairs)
+    auc = auc_from_counts(bins["num_valid"] - bins["clicks_valid"], bins["clicks_valid"])
+    return None if math.isnan(auc) else auc

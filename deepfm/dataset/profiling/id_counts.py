@@ -1,4 +1,4 @@
-"""One pass over each written split: rows and clicks by field and id, added up to what a profile shows."""
+"""Counts of rows and clicks by field and id in one pass over each split, summed to the rows of a profile."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,22 +18,22 @@ from deepfm.kinds import KINDS
 from deepfm.spark.index_frame import index_frame, scratch_rows
 from deepfm.spark.scratch import MAX_COUNTS_ON_DRIVER, read_table, write_table
 
-#: Known values that are shown of a field that may have very many.
+#: Known values shown of a field that may have millions.
 NUM_TOP = 10
-#: Kinds of field whose known values are few and have an order: all are shown.
+#: Kinds of field with few, ordered values: all are shown.
 BUCKETED = tuple(name for name, kind in KINDS.items() if kind.is_bucketed)
-#: Ids are told apart by their training CTR in steps of 1 / CTR_BINS: so many rows a field reach the driver.
+#: Ids are grouped by training CTR in steps of 1 / CTR_BINS, which bounds the rows per field on the driver.
 CTR_BINS = 10_000
 
 MISSING, UNKNOWN, KNOWN = range(3)
 NOT_SHOWN = -1
 
-#: A field that enters by value has no ids: it is counted by steps of a hundredth of a standard deviation.
+#: Fields of kind value have no ids: values are counted in steps of 1/100 standard deviation.
 _STEPS_PER_STD, _MAX_STDS = 100, 5
-#: Ids counted before a task hands its counts to Spark, which bounds the memory of a worker.
-_MAX_HELD = 2_000_000
-#: Up to so many keys an array with a place for each is quicker than sorting.
-_MAX_PLACES = 1 << 20
+#: Buffered counts after which a task writes them out, to bound the memory of a worker.
+_MAX_BUFFERED = 2_000_000
+#: Below this key, counting in an array is faster than sorting.
+_MAX_DENSE_KEY = 1 << 20
 
 _COUNTS = pa.schema(
     [
@@ -46,56 +46,57 @@ _COUNTS = pa.schema(
 )
 _COUNTS_IN_SPARK = "split int, field int, id int, num long, num_clicks long"
 _KEYS = ("field", "state", "shown", "ctr_bin")
-_SUMS = tuple(f"{what}_{part}" for part in SPLITS for what in ("num", "clicks"))
+_SUMS = tuple(f"{name}_{part}" for part in SPLITS for name in ("num", "clicks"))
 
 
 def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest, scratch_url: str) -> pd.DataFrame:
-    """(field, state, shown, ctr_bin, num_ids, num_train, clicks_train, num_valid, …): sums over ids.
+    """Return sums over ids: (field, state, shown, ctr_bin, num_ids, num_train, clicks_train, num_valid, …).
 
-    `field` is an index, `state` MISSING, UNKNOWN or KNOWN, `shown` the id where the profile shows it by
-    itself (else NOT_SHOWN), `ctr_bin` its CTR on the training rows (of ids that are not there: that of all),
-    and `num_ids` how many ids have training rows. A row counts once for each value of a list. Counts go
-    through tables in the folder `scratch_url`; Spark adds them up where the driver could not hold them.
+    `field` is an index; `state` is MISSING, UNKNOWN or KNOWN; `shown` is the id if the profile shows it
+    separately, else NOT_SHOWN; `ctr_bin` is the bin of its CTR in the training rows (overall CTR for ids
+    without training rows); `num_ids` is the number of ids with training rows. A row counts once for each
+    value of a list. Counts are exchanged through tables in the folder `scratch_url`; Spark sums them if they
+    would not fit on the driver.
     """
     tables = _count_files(spark, dataset_url, manifest, scratch_url)
     if sum(tables.values()) <= MAX_COUNTS_ON_DRIVER:
         counts = pa.concat_tables(
             [_COUNTS.empty_table(), *(read_table(scratch_url, name) for name in tables)]
         )
-        return _binned(_by_id(counts), manifest)
+        return _sum_bins(_sum_by_id(counts), manifest)
     partial = scratch_rows(spark, scratch_url, list(tables), _COUNTS_IN_SPARK)
     by_id = partial.groupBy("field", "id").agg(*_sums_by_split())
 
     def bin_ids(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
-            yield _binned(batch, manifest)
+            yield _sum_bins(batch, manifest)
 
     sums = ", ".join(f"{name} long" for name in (*_KEYS, "num_ids", *_SUMS))
     binned = by_id.mapInPandas(bin_ids, sums).toPandas()
     return binned.groupby(list(_KEYS), as_index=False).sum()
 
 
-def _by_id(counts: pa.Table) -> pd.DataFrame:
-    """Partial counts -> (field, id, num_train, clicks_train, …), a row an id."""
+def _sum_by_id(counts: pa.Table) -> pd.DataFrame:
+    """Sum partial counts -> (field, id, num_train, clicks_train, …), one row per id."""
     split, field, id_, num, clicks = (column.to_numpy() for column in counts.columns)
-    ids, places = np.unique((field.astype(np.int64) << 32) + id_, return_inverse=True)
+    ids, id_index = np.unique((field.astype(np.int64) << 32) + id_, return_inverse=True)
     summed = {"field": ids >> 32, "id": ids & (2**32 - 1)}
-    for at, part in enumerate(SPLITS):
+    for split_index, part in enumerate(SPLITS):
         for name, values in (("num", num), ("clicks", clicks)):
-            of_part = np.zeros(len(ids), np.int64)
-            np.add.at(of_part, places[split == at], values[split == at])
-            summed[f"{name}_{part}"] = of_part
+            totals = np.zeros(len(ids), np.int64)
+            np.add.at(totals, id_index[split == split_index], values[split == split_index])
+            summed[f"{name}_{part}"] = totals
     return pd.DataFrame(summed)
 
 
-def _binned(by_id: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
-    """Sums over the ids that the profile shows together."""
+def _sum_bins(by_id: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
+    """Sum over the ids that the profile does not distinguish."""
     train = manifest.splits["train"]
     field, id_ = by_id["field"].to_numpy(), by_id["id"].to_numpy()
     num, clicks = by_id["num_train"].to_numpy(), by_id["clicks_train"].to_numpy()
     first_known = np.array([field.first_known_id for field in manifest.fields])[field]
     num_shown = np.array([_num_shown(field) for field in manifest.fields])[field]
-    # Of a cross a state says nothing: its ids are hashes.
+    # For a cross the state has no meaning, because its ids are hashes.
     state = np.where(id_ >= first_known, KNOWN, np.where(id_ == MISSING_ID, MISSING, UNKNOWN))
     is_shown = (id_ >= first_known) & (id_ - first_known < num_shown)
     ctr = np.where(num > 0, clicks / np.maximum(num, 1), train.num_clicks / train.num_rows)
@@ -111,7 +112,7 @@ def _binned(by_id: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
 def _count_files(
     spark: SparkSession, dataset_url: str, manifest: Manifest, scratch_url: str
 ) -> dict[str, int]:
-    """Tables of partial counts, an id once or more often a table, and how long they are."""
+    """Write tables of partial counts -> {table: length}; an id may occur several times in a table."""
     fields = manifest.fields
     columns = [manifest.data.label, *fields.slots]
     files = [
@@ -120,100 +121,100 @@ def _count_files(
         for file in manifest.splits[part].files
     ]
 
-    def count_files(places: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def count_files(index_batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         counts = _IdCounts(fields)
-        for place in (place for batch in places for place in batch.column(0).to_pylist()):
-            split, file = files[place]
-            # Not through Spark's rows, which would take ten times as long: tasks are handed names of files.
+        for index in (index for batch in index_batches for index in batch.column(0).to_pylist()):
+            split, file = files[index]
+            # Tasks get file names and read the files: as Spark rows it would take ten times as long.
             rows = pq.read_table(io.BytesIO(storage.read_bytes(file)), columns=columns)
             labels, *slots = (rows.column(name).to_numpy() for name in columns)
             counts.add(split, labels, slots)
-            if counts.num_held > _MAX_HELD:
+            if counts.num_buffered > _MAX_BUFFERED:
                 counts.compact()
-                if counts.num_held > _MAX_HELD / 2:
-                    yield _kept(counts, scratch_url)
-        yield _kept(counts, scratch_url)
+                if counts.num_buffered > _MAX_BUFFERED / 2:
+                    yield _write_counts(counts, scratch_url)
+        yield _write_counts(counts, scratch_url)
 
     tasks = index_frame(spark, len(files)).mapInArrow(count_files, "name string, num long")
     return {row.name: row.num for row in tasks.collect()}
 
 
-def _kept(counts: "_IdCounts", scratch_url: str) -> pa.RecordBatch:
-    """Counts, which are then forgotten, as a table in the scratch folder -> its name and length."""
+def _write_counts(counts: "_IdCounts", scratch_url: str) -> pa.RecordBatch:
+    """Write the counts as a table into the scratch folder and clear them -> its name and length."""
     table = pa.Table.from_batches(counts.drain(), _COUNTS)
     return pa.RecordBatch.from_pydict({"name": [write_table(scratch_url, table)], "num": [table.num_rows]})
 
 
 class _IdCounts:
-    """Counts ids field by field, file by file; a key is 6 id + 2 split + label."""
+    """Counts of ids by field over several files; a key is 6 id + 2 split + label."""
 
     def __init__(self, fields: FieldSet):
         self._slots = list(fields.slot_ranges.values())
         self._parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in fields]
-        self.num_held = 0
+        self.num_buffered = 0
 
     def add(self, split: int, labels: np.ndarray, columns: Sequence[np.ndarray]) -> None:
-        """(B,) labels and S columns (B,) of ids or float32 values."""
+        """Add (B,) labels and S columns (B,) of ids or float32 values."""
         for parts, slots in zip(self._parts, self._slots, strict=True):
             keys = [_keys(column, split, labels) for column in columns[slots]]
-            parts.append(_counted(np.concatenate(keys) if len(keys) > 1 else keys[0]))
-            self.num_held += len(parts[-1][0])
+            parts.append(_count_keys(np.concatenate(keys) if len(keys) > 1 else keys[0]))
+            self.num_buffered += len(parts[-1][0])
 
     def compact(self) -> None:
-        """Bring equal keys of several files together."""
-        self._parts = [[_summed(parts)] if parts else [] for parts in self._parts]
-        self.num_held = sum(len(keys) for parts in self._parts for keys, _ in parts)
+        """Merge equal keys of several files."""
+        self._parts = [[_merge_counts(parts)] if parts else [] for parts in self._parts]
+        self.num_buffered = sum(len(keys) for parts in self._parts for keys, _ in parts)
 
     def drain(self) -> Iterator[pa.RecordBatch]:
-        """All that was counted, which is then forgotten, as rows of partial counts."""
+        """Yield all counts as rows of partial counts, and clear them."""
         self.compact()
         for field, parts in enumerate(self._parts):
-            for keys, nums in parts:
+            for keys, counts in parts:
                 columns = {
                     "split": (keys % 6 // 2).astype(np.int32),
                     "field": np.full(len(keys), field, np.int32),
                     "id": (keys // 6).astype(np.int32),
-                    "num": nums,
-                    "num_clicks": nums * (keys % 2),
+                    "num": counts,
+                    "num_clicks": counts * (keys % 2),
                 }
                 yield pa.RecordBatch.from_pydict(columns, _COUNTS)
-        self._parts, self.num_held = [[] for _ in self._parts], 0
+        self._parts, self.num_buffered = [[] for _ in self._parts], 0
 
 
 def _keys(column: np.ndarray, split: int, labels: np.ndarray) -> np.ndarray:
-    """(B,) ids or values, (B,) labels -> a key of each that is there."""
-    ids = _ids_of_values(column) if column.dtype == np.float32 else column
+    """(B,) ids or values, (B,) labels -> keys, without those of empty slots."""
+    ids = _value_steps(column) if column.dtype == np.float32 else column
     keys = 6 * ids.astype(np.int64) + (2 * split + labels)
     return keys[ids != PADDING]
 
 
-def _ids_of_values(values: np.ndarray) -> np.ndarray:
-    """(n,) float32 scaled values, nan where missing -> (n,) int64."""
+def _value_steps(values: np.ndarray) -> np.ndarray:
+    """(n,) float32 scaled values, NaN if missing -> (n,) int64 ids of steps."""
     limit = _MAX_STDS * _STEPS_PER_STD
     steps = np.clip(np.floor(np.nan_to_num(values) * _STEPS_PER_STD), -limit, limit)
     return np.where(np.isnan(values), MISSING_ID, FIRST_KNOWN_ID + limit + steps.astype(np.int64))
 
 
-def _counted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) int64 -> the distinct keys and how often each occurs."""
-    if keys.max(initial=0) < _MAX_PLACES:
-        nums = np.bincount(keys)
-        distinct = np.flatnonzero(nums)
-        return distinct, nums[distinct]
+def _count_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) int64 -> distinct keys and their counts."""
+    if keys.max(initial=0) < _MAX_DENSE_KEY:
+        counts = np.bincount(keys)
+        distinct = np.flatnonzero(counts)
+        return distinct, counts[distinct]
     return np.unique(keys, return_counts=True)
 
 
-def _summed(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    keys, places = np.unique(np.concatenate([keys for keys, _ in parts]), return_inverse=True)
-    nums = np.zeros(len(keys), np.int64)
-    np.add.at(nums, places, np.concatenate([nums for _, nums in parts]))
-    return keys, nums
+def _merge_counts(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    keys, key_index = np.unique(np.concatenate([keys for keys, _ in parts]), return_inverse=True)
+    totals = np.zeros(len(keys), np.int64)
+    np.add.at(totals, key_index, np.concatenate([counts for _, counts in parts]))
+    return keys, totals
 
 
 def _sums_by_split() -> list[Column]:
     return [
-        F.sum(F.when(F.col("split") == at, F.col(source)).otherwise(0)).alias(f"{name}_{part}")
-        for at, part in enumerate(SPLITS)
+        F.sum(F.when(F.col("split") == split, F.col(source)).otherwise(0)).alias(f"{name}_{part}")
+        for split, part in enumerate(SPLITS)
         for source, name in (("num", "num"), ("num_clicks", "clicks"))
     ]
 
@@ -221,6 +222,6 @@ def _sums_by_split() -> list[Column]:
 def _num_shown(field: Field) -> int:
     if field.kind in BUCKETED:
         return 2**30
-    # Ids of a vocabulary are in the order of how often values occurred when they became known, so where a
-    # dataset has grown its first are old favourites; of a hash or a value nobody knows names.
+    # Ids of a vocabulary are ordered by frequency at the time the values became known, so in a grown dataset
+    # the first ids are those of the base dataset. Hashes and values have no names to show.
     return NUM_TOP if field.is_counted else 0

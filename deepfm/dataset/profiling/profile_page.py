@@ -1,4 +1,4 @@
-"""profile.html: a dataset's profile as one page that loads nothing and runs nothing."""
+"""Profile page (profile.html): a dataset's profile as one page without scripts or external files."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,12 +10,12 @@ from deepfm.dataset.profiling.field_profile import FieldProfile
 
 PAGE = "profile.html"
 _COLOURS = {"train": "tab:blue", "valid": "tab:orange", "test": "tab:green", "outside": "tab:gray"}
-#: Names that have room below a plot.
+#: Maximum number of tick labels on a plot.
 _MAX_NAMES = 15
 
-_BODY = """<p>Made of {{ profile.log_url }}</p>
-{% for finding in profile.warnings %}
-<p class="warning"><b>{{ finding.name }}</b> {{ finding.text }}</p>
+_BODY = """<p>Built from {{ profile.log_url }}</p>
+{% for warning in profile.warnings %}
+<p class="warning"><b>{{ warning.name }}</b> {{ warning.text }}</p>
 {% else %}
 <p>No warnings.</p>
 {% endfor %}
@@ -38,13 +38,13 @@ _BODY = """<p>Made of {{ profile.log_url }}</p>
 </table>
 {% endif %}
 
-<h2>Rows set aside</h2>
+<h2>Rejected rows</h2>
 {% if profile.set_aside %}
 <table>
-<tr><th>reason</th><th>rows</th><th class="text">such as</th></tr>
-{% for aside in profile.set_aside %}
-<tr><td>{{ aside.reason }}</td><td>{{ aside.num_rows | thousands }}</td>
-<td class="text">{% for text in aside.examples %}<code>{{ text }}</code><br>{% endfor %}</td></tr>
+<tr><th>reason</th><th>rows</th><th class="text">examples</th></tr>
+{% for rejected in profile.set_aside %}
+<tr><td>{{ rejected.reason }}</td><td>{{ rejected.num_rows | thousands }}</td>
+<td class="text">{% for text in rejected.examples %}<code>{{ text }}</code><br>{% endfor %}</td></tr>
 {% endfor %}
 </table>
 {% else %}
@@ -52,9 +52,9 @@ _BODY = """<p>Made of {{ profile.log_url }}</p>
 {% endif %}
 
 <h2>Fields</h2>
-<p>Unknown: rare in the training rows, or not there. AUC: on the validation rows, of the CTR that the training
-rows with the same value have; 0.5 says nothing, 1 says all. First known values: the most frequent ones; of a
-dataset that has grown those of the one it began with.</p>
+<p>Unknown: rare in the training rows, or absent from them. AUC: on the validation rows; the score is the CTR
+of the training rows with the same value (0.5: no information, 1: perfect order). First known values: the most
+frequent ones; in a grown dataset, those of the base dataset.</p>
 <table>
 <tr><th>field</th><th class="text">kind</th><th>values</th><th>known ids</th><th>ids in training</th>
 <th>missing</th><th>unknown: training</th><th>validation</th><th>test</th><th>mean</th><th>std</th>
@@ -92,7 +92,7 @@ dataset that has grown those of the one it began with.</p>
 
 
 def profile_page(profile: DatasetProfile) -> str:
-    """The profile -> HTML with its plots inside."""
+    """Render a profile as HTML with embedded plots."""
     return pages.render_page(
         f"Dataset {profile.digest}",
         _BODY,
@@ -108,7 +108,7 @@ def write_page(url: str, profile: DatasetProfile) -> None:
 
 
 def _day_plot(days: tuple[Rows, ...]) -> Figure:
-    """Rows of every day, its CTR below; of training days those that were kept."""
+    """Plot rows and CTR of each day; for training days, of the rows that were kept."""
     days = tuple(rows for rows in days if rows.split in _COLOURS)
     figure = Figure(figsize=(min(4 + 0.3 * len(days), 12), 3.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -119,33 +119,33 @@ def _day_plot(days: tuple[Rows, ...]) -> Figure:
         upper.bar(0, 0, color=_COLOURS[split], label=split)
     upper.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     draw_ctr(lower, [rows.ctr for rows in days], colours)
-    _name_places(lower, [rows.day for rows in days])
+    _label_ticks(lower, [rows.day for rows in days])
     return figure
 
 
 def _bucket_plot(field: FieldProfile) -> Figure:
-    """Share of every bucket, its CTR below."""
+    """Plot share and CTR of each bucket."""
     figure = Figure(figsize=(5, 3))
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.bar(range(len(field.buckets)), [bucket.share for bucket in field.buckets], color="lightgray")
     upper.set_ylabel("share")
     draw_ctr(lower, [bucket.ctr for bucket in field.buckets], ["tab:blue"] * len(field.buckets))
-    _name_places(lower, [bucket.name for bucket in field.buckets])
+    _label_ticks(lower, [bucket.name for bucket in field.buckets])
     figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.3)
     return figure
 
 
 def draw_ctr(axes: Axes, ctrs: list[float | None], colours: list[str]) -> None:
-    """CTRs by place, from 0 up; none where there are no rows."""
-    known = [place for place, ctr in enumerate(ctrs) if ctr is not None]
-    heights = [ctrs[place] for place in known]
+    """Plot CTRs against their index, from 0; None: no rows, no point."""
+    known = [index for index, ctr in enumerate(ctrs) if ctr is not None]
+    heights = [ctrs[index] for index in known]
     axes.plot(known, heights, color="lightgray", zorder=1)
-    axes.scatter(known, heights, color=[colours[place] for place in known], s=14, zorder=2)
-    # From 0, and so that a CTR that hardly changes is still inside.
+    axes.scatter(known, heights, color=[colours[index] for index in known], s=14, zorder=2)
+    # From 0 to above the highest CTR, also if the CTR hardly changes.
     axes.set_ylim(0, 1.15 * max(heights, default=0) or 1)
     axes.set_ylabel("CTR")
 
 
-def _name_places(axes: Axes, names: list[str]) -> None:
-    every = -(-len(names) // _MAX_NAMES)
-    axes.set_xticks(range(0, len(names), every), names[::every], rotation=60, ha="right", fontsize="small")
+def _label_ticks(axes: Axes, names: list[str]) -> None:
+    step = -(-len(names) // _MAX_NAMES)
+    axes.set_xticks(range(0, len(names), step), names[::step], rotation=60, ha="right", fontsize="small")

@@ -1,4 +1,4 @@
-"""What an id stands for, in words for people; any text of a log comes out printable and on one line."""
+"""Display names of ids; text from a log becomes printable and is on one line."""
 
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 
@@ -6,19 +6,19 @@ MAX_CHARACTERS = 120
 
 
 def value_name(vocabulary: Vocabulary, index: int, id_: int) -> str:
-    """The value or range of values of a known id of the field at `index`."""
+    """Return the value or range of values of a known id of the field at `index`."""
     field, fitted = vocabulary.fields[index], vocabulary.fitted(index)
     return printable(field.behaviour.value_name(field, id_ - field.first_known_id, fitted))
 
 
 def value_order(vocabulary: Vocabulary, index: int, id_: int) -> int:
-    """By what the buckets of a field are put in order: from the smallest value up."""
+    """Return the sort key of an id: ascending values for buckets, ids for a vocabulary."""
     field, fitted = vocabulary.fields[index], vocabulary.fitted(index)
     return field.behaviour.value_order(id_ - field.first_known_id, fitted)
 
 
 def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
-    """The text, cut, with escapes such as \\n for what a page would hide or be turned around by."""
+    """Truncate the text and escape characters that a page would hide or that reverse its direction."""
     shown = text[:max_characters]
-    seen = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
-    return seen + ("…" if len(text) > max_characters else "")
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return escaped + ("…" if len(text) > max_characters else "")

@@ -1,4 +1,4 @@
-"""The page of a profile: what it shows, that hostile text stays text, that it needs nothing from outside."""
+"""Profile page: shown values, escaped text, and no external files."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from deepfm.dataset.profiling.dataset_profile import DatasetProfile, RejectedRows, Rows
-from deepfm.dataset.profiling.field_profile import FieldProfile, Finding, ValueRows
+from deepfm.dataset.profiling.field_profile import FieldProfile, ProfileWarning, ValueRows
 from deepfm.dataset.profiling.profile_page import draw_ctr, profile_page
 from deepfm.dataset.profiling.value_names import printable
 
@@ -52,7 +52,7 @@ def profile(**changes):
         ],
         "set_aside": [RejectedRows(reason="not_utf8", num_rows=7, examples=(HOSTILE, "second"))],
         "fields": FIELDS,
-        "warnings": [Finding(name="constant", field="C", text=f"C: the same value, {HOSTILE}")],
+        "warnings": [ProfileWarning(name="constant", field="C", text=f"C: the same value, {HOSTILE}")],
     }
     return DatasetProfile(**{**content, **changes})
 
@@ -78,11 +78,11 @@ class Parsed(HTMLParser):
         self.text.append(text)
 
     def values(self, attribute):
-        return [found[attribute] for _, found in self.tags if attribute in found]
+        return [attributes[attribute] for _, attributes in self.tags if attribute in attributes]
 
     @property
     def rows(self):
-        """The texts of every row of a table, without blanks at their ends."""
+        """Texts of the lines, without blanks at their ends."""
         joined = "".join(self.text)
         return [" ".join(line.split()) for line in joined.split("\n") if line.strip()]
 
@@ -108,22 +108,22 @@ def test_hostile_text_stays_text(html, parsed):
         *("table", "tr", "th", "td", "a", "code", "br", "img"),
     }
     assert parsed.values("onerror") == []
-    # As a value, as a row set aside, in a warning and as the log's address, letter for letter.
+    # Unchanged as a value, as a rejected row, in a warning and as the URL of the log.
     assert "".join(parsed.text).count(HOSTILE) == 4
 
 
 def test_nothing_is_loaded_from_elsewhere(parsed):
     assert all(source.startswith("data:image/png;base64,") for source in parsed.values("src"))
-    assert all(address.startswith("#") for address in parsed.values("href"))
+    assert all(target.startswith("#") for target in parsed.values("href"))
     assert {tag for tag, _ in parsed.tags} & {"script", "link", "iframe", "object", "base"} == set()
     assert "url(" not in "".join(parsed.text) and "@import" not in "".join(parsed.text)
-    (policy,) = [found["content"] for tag, found in parsed.tags if "http-equiv" in found]
+    (policy,) = [attributes["content"] for tag, attributes in parsed.tags if "http-equiv" in attributes]
     assert policy.startswith("default-src 'none'; ")
 
 
-def test_every_plot_is_a_png_with_something_drawn(parsed):
+def test_each_plot_is_a_png_that_is_not_empty(parsed):
     images = [base64.b64decode(source.partition(",")[2], validate=True) for source in parsed.values("src")]
-    # The days and the one field with buckets.
+    # Days, and the one field with buckets.
     assert len(images) == 2
     for image in images:
         pixels = imread(io.BytesIO(image), format="png")
@@ -132,7 +132,7 @@ def test_every_plot_is_a_png_with_something_drawn(parsed):
 
 
 @pytest.mark.parametrize("ctrs", [[0.25, None, 0.251], [0.0, 0.0], [None]])
-def test_a_ctr_that_hardly_changes_is_drawn_inside_of_its_plot(ctrs):
+def test_an_almost_constant_ctr_is_inside_its_plot(ctrs):
     axes = Figure().subplots()
     draw_ctr(axes, ctrs, ["tab:blue"] * len(ctrs))
     lowest, highest = axes.get_ylim()
@@ -140,19 +140,19 @@ def test_a_ctr_that_hardly_changes_is_drawn_inside_of_its_plot(ctrs):
     assert highest > 1.1 * max(ctr or 0 for ctr in ctrs)
 
 
-def test_links_lead_to_a_field_of_the_page(parsed):
+def test_links_refer_to_a_field_on_the_page(parsed):
     assert parsed.values("href") == [f"#{name}" for name in parsed.values("id")] == ["#I", "#C"]
 
 
-def test_values_are_called_most_frequent_only_where_all_were_looked_at(parsed):
-    """Of a vocabulary the first ids are shown, which growth leaves as they are."""
+def test_values_are_called_most_frequent_only_if_all_were_counted(parsed):
+    """For a vocabulary the first ids are shown, which do not change when it grows."""
     text = "".join(parsed.text)
     assert text.count("most frequent values") == text.count("first known values") == 1
     assert text.index("most frequent values") < text.index("first known values")
-    assert "of a\ndataset that has grown those of the one it began with" in text
+    assert "in a grown dataset, those of the base dataset" in text
 
 
-def test_numbers_are_written_for_people(parsed):
+def test_numbers_are_formatted_for_people(parsed):
     cells = [text.strip() for text in parsed.text]
     assert {"1,234,567", "0.375", "12.50%", "50.00%", "100.00%", "0.6123", "2.5"} <= set(cells)
     # A cross: 4 of 50.
@@ -160,11 +160,11 @@ def test_numbers_are_written_for_people(parsed):
     assert "None" not in cells and "nan" not in cells
 
 
-def test_a_page_says_where_there_is_nothing_to_tell():
+def test_a_page_shows_that_there_are_no_warnings_and_no_rejected_rows():
     parsed = Parsed(profile_page(profile(warnings=(), set_aside=(), days=())))
     text = "".join(parsed.text)
     assert "No warnings." in text
-    assert "Rows set aside\n<p>None" not in text and "None." in text
+    assert "Rejected rows\n<p>None" not in text and "None." in text
     assert len(parsed.values("src")) == 1
 
 

@@ -1,4 +1,4 @@
-"""Which settings the models of a comparison get, and which comparisons are one and the same."""
+"""Settings of the models of a comparison, and the key of a comparison."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from deepfm.settings.model import ModelSettings
 TRAINING = {"batch_size": 8, "max_epochs": 2, "learning_rate": 0.01}
 
 
-def settings(model, **own):
+def settings(model, **changes):
     sizes = {} if model == "lr" else {"embedding_dim": 4}
-    return ModelSettings.model_validate({"model": model, **sizes, "training": TRAINING, **own})
+    return ModelSettings.model_validate({"model": model, **sizes, "training": TRAINING, **changes})
 
 
 @pytest.fixture
@@ -33,53 +33,53 @@ def folder(tmp_path):
 LIKE = settings("deepfm", embedding_dim=9, deep={"hidden_units": [7]}, w_reg=0.1, v_reg=0.2, init_std=0.3)
 
 
-def test_alike_takes_sizes_penalties_and_training():
+def test_shared_settings_contain_sizes_penalties_and_training():
     fm = with_shared_settings(settings("fm", training={**TRAINING, "max_epochs": 5}), LIKE)
     assert (fm.embedding_dim, fm.w_reg, fm.v_reg, fm.init_std) == (9, 0.1, 0.2, 0.3)
     assert fm.training == LIKE.training
     assert with_shared_settings(settings("dnn"), LIKE).deep.hidden_units == (7,)
 
 
-def test_alike_gives_no_model_parts_that_it_has_not():
+def test_shared_settings_add_no_parts_to_a_model():
     lr, fm = with_shared_settings(settings("lr"), LIKE), with_shared_settings(settings("fm"), LIKE)
     assert (lr.embedding_dim, lr.deep, lr.v_reg, fm.deep) == (None, None, 0.0, None)
     assert lr.init_std == settings("lr").init_std
-    for made in (lr, fm):
-        assert ModelSettings.model_validate(made.model_dump()) == made
+    for shared in (lr, fm):
+        assert ModelSettings.model_validate(shared.model_dump()) == shared
 
 
-def test_alike_leaves_a_model_its_form_of_products():
+def test_shared_settings_keep_the_products_of_a_model():
     assert with_shared_settings(settings("opnn", outer="pooled"), LIKE).outer == "pooled"
 
 
-def test_alike_leaves_lr_ftrl_with_its_rate_and_nothing_else():
+def test_shared_settings_keep_ftrl_and_its_rate_for_lr():
     training = {"batch_size": 1, "max_epochs": 9, "learning_rate": 0.7, "optimizer": "ftrl"}
-    made = with_shared_settings(settings("lr", training=training), LIKE).training
-    assert (made.optimizer, made.learning_rate, made.ftrl.beta) == ("ftrl", 0.7, 1.0)
-    assert (made.batch_size, made.max_epochs) == (8, 2)
+    shared = with_shared_settings(settings("lr", training=training), LIKE).training
+    assert (shared.optimizer, shared.learning_rate, shared.ftrl.beta) == ("ftrl", 0.7, 1.0)
+    assert (shared.batch_size, shared.max_epochs) == (8, 2)
 
 
 @pytest.mark.parametrize("schedule", [{"schedule": "cosine"}, {"warmup_steps": 5}])
 def test_shared_settings_keep_the_constant_rate_of_ftrl(schedule):
     training = {**TRAINING, "optimizer": "ftrl"}
-    made = with_shared_settings(
+    shared = with_shared_settings(
         settings("lr", training=training), settings("deepfm", training={**TRAINING, **schedule})
     )
-    assert (made.training.schedule, made.training.warmup_steps) == ("constant", 0)
+    assert (shared.training.schedule, shared.training.warmup_steps) == ("constant", 0)
 
 
 @pytest.mark.parametrize(
     ("model", "like", "part"),
     [("fm", "lr", "embedding_dim"), ("deepfm", "lr", "embedding_dim"), ("dnn", "fm", "deep")],
 )
-def test_a_like_without_what_a_model_needs_is_refused(model, like, part):
+def test_a_like_without_what_a_model_needs_is_rejected(model, like, part):
     with pytest.raises(
         UserError, match=f"^--like: expected the YAML of a model with {part}, which {model} needs"
     ):
         with_shared_settings(settings(model), settings(like))
 
 
-def test_lr_has_no_embedding_size_to_differ_in(folder):
+def test_lr_without_embedding_size_is_comparable(folder):
     assert len(load_models(["lr", "fm"], folder(settings("lr"), settings("fm")), None)) == 2
 
 
@@ -92,31 +92,31 @@ def test_lr_has_no_embedding_size_to_differ_in(folder):
         ({"training": {**TRAINING, "batch_size": 7}}, "training.batch_size"),
     ],
 )
-def test_models_that_differ_in_size_or_budget_are_refused(folder, change, named):
+def test_models_that_differ_in_size_or_budget_are_rejected(folder, change, named):
     with pytest.raises(UserError, match=named):
         load_models(["dnn", "deepfm"], folder(settings("dnn"), settings("deepfm", **change)), None)
 
 
 @pytest.mark.parametrize(("key", "value"), [("precision", "bf16"), ("keep", "last"), ("monitor", "auc")])
-def test_models_that_are_trained_or_chosen_otherwise_are_refused(folder, key, value):
-    """Else the time of one would be that of other arithmetic, or its figures those of another epoch."""
+def test_models_with_other_precision_or_model_selection_are_rejected(folder, key, value):
+    """Otherwise times or metrics would not be comparable."""
     models = settings("fm"), settings("dnn", training={**TRAINING, key: value})
     with pytest.raises(UserError, match=f"training.{key}"):
         load_models(["fm", "dnn"], folder(*models), None)
 
 
-def test_two_settings_of_one_kind_are_refused(folder):
-    """The table and what is finished go by the kind: one would stand for the other."""
+def test_two_settings_of_one_model_are_rejected(folder):
+    """Table and saved results are keyed by model, so one would replace the other."""
     path = folder(settings("fm"))
     Path(path, "quick.yaml").write_text(Path(path, "fm.yaml").read_text())
     with pytest.raises(UserError, match="found fm and quick; keep one of them"):
         load_models(["fm", "quick"], path, None)
 
 
-def test_the_models_that_are_compared_by_default_are_on_equal_terms():
+def test_the_models_compared_by_default_have_comparable_settings():
     names = ["lr", "fm", "fnn", "ipnn", "opnn", "pnn", "wide_deep", "fm_dnn", "deepfm"]
     folder = Path(__file__).resolve().parents[3] / "conf" / "model"
-    assert [found.model for found in load_models(names, str(folder), None)] == names
+    assert [model.model for model in load_models(names, str(folder), None)] == names
 
 
 def test_like_makes_differing_models_comparable(folder):
@@ -127,7 +127,7 @@ def test_like_makes_differing_models_comparable(folder):
 COMPARISON = Comparison("file:///d", SimpleNamespace(digest="d"), (settings("lr"), settings("fm")), 1, 2)
 
 
-def test_the_same_content_is_the_same_comparison_wherever_it_lies():
+def test_the_key_does_not_depend_on_the_location_of_the_dataset():
     assert replace(COMPARISON, dataset_url="file:///elsewhere").key == COMPARISON.key
 
 
@@ -140,5 +140,5 @@ def test_the_same_content_is_the_same_comparison_wherever_it_lies():
         {"num_workers": 0},
     ],
 )
-def test_other_rows_settings_seeds_or_workers_are_another_comparison(change):
+def test_other_rows_settings_seeds_or_workers_change_the_key(change):
     assert replace(COMPARISON, **change).key != COMPARISON.key

@@ -1,4 +1,4 @@
-"""Plans of studies over a small model, and what the studies' trials came to."""
+"""Plans of studies over a small model."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def manifest(small_data):
 
 @pytest.fixture
 def plan_of(base, manifest):
-    """plan_of({"deep.dropout": [0, 0.5]}, seeds=3) -> a plan; a list is a parameter's values."""
+    """plan_of({"deep.dropout": [0, 0.5]}, seeds=3) -> a plan; a list is the values of a parameter."""
 
     def make(parameters, *, seeds=1, search="grid", monitor="logloss", **settings):
         parameters = {

@@ -1,4 +1,4 @@
-"""The table of a study and its best: by validation rows and means over seeds, never by test rows."""
+"""Table and best combination of a study: by validation metrics and means over seeds, never by test rows."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from deepfm.settings.model import ModelSettings
 
 
 def trial(number, label, logloss=None, *, state="complete", seed=1, test=0.5, name="embedding_dim", **more):
-    """A trial that tried `label`; its AUC is 1 - logloss, and so on the test rows."""
+    """A trial with value `label`; its AUC is 1 - logloss, also on the test rows."""
     metrics = {}
     if logloss is not None:
         metrics = {"valid_logloss": logloss, "valid_auc": 1 - logloss, "epochs": 2}
@@ -30,31 +30,31 @@ def trial(number, label, logloss=None, *, state="complete", seed=1, test=0.5, na
     return TrialResult(number, state, {name: label, "training.seed": seed}, metrics, **more)
 
 
-def test_the_best_has_the_lowest_validation_logloss_whatever_the_test_rows_say(plan_of):
+def test_the_best_has_the_lowest_validation_logloss_and_test_metrics_do_not_count(plan_of):
     plan = plan_of({"embedding_dim": [2, 4, 8]})
     trials = [trial(0, 2, 0.4, test=0.1), trial(1, 4, 0.3, test=0.9), trial(2, 8, 0.5, test=0.2)]
     assert best(combinations(trials, plan), plan).choice == {"embedding_dim": 4}
 
 
-def test_by_auc_the_best_has_the_highest(plan_of):
+def test_with_monitor_auc_the_best_has_the_highest_auc(plan_of):
     plan = plan_of({"embedding_dim": [2, 4]}, monitor="auc")
     trials = [trial(0, 2, 0.4), trial(1, 4, 0.3)]
     trials[0].metrics["valid_auc"] = 0.9
     assert best(combinations(trials, plan), plan).choice == {"embedding_dim": 2}
 
 
-def test_seeds_of_a_combination_are_one_row_and_their_mean_decides(plan_of):
+def test_seeds_of_a_combination_are_averaged(plan_of):
     plan = plan_of({"embedding_dim": [2, 4]}, seeds=2)
     trials = [trial(0, 2, 0.1), trial(1, 2, 0.7, seed=2), trial(2, 4, 0.3), trial(3, 4, 0.4, seed=2)]
-    found = combinations(trials, plan)
-    assert [one.mean("valid_logloss") for one in found] == pytest.approx([0.4, 0.35])
-    assert found[1].spread("valid_logloss") == pytest.approx(0.0707, abs=1e-4)
-    assert best(found, plan).choice == {"embedding_dim": 4}
-    assert "| **4** | **0.6500 ± 0.0707** |" in markdown(found, plan)
+    results = combinations(trials, plan)
+    assert [one.mean("valid_logloss") for one in results] == pytest.approx([0.4, 0.35])
+    assert results[1].spread("valid_logloss") == pytest.approx(0.0707, abs=1e-4)
+    assert best(results, plan).choice == {"embedding_dim": 4}
+    assert "| **4** | **0.6500 ± 0.0707** |" in markdown(results, plan)
 
 
 @pytest.mark.parametrize("other", ["pruned", "diverged", "failed", None])
-def test_a_combination_of_which_a_seed_is_missing_is_not_the_best(plan_of, other):
+def test_a_combination_with_a_missing_seed_is_not_the_best(plan_of, other):
     plan = plan_of({"embedding_dim": [2, 4]}, seeds=2)
     trials = [trial(0, 2, 0.1), trial(1, 4, 0.3), trial(2, 4, 0.4, seed=2)]
     if other:
@@ -62,7 +62,7 @@ def test_a_combination_of_which_a_seed_is_missing_is_not_the_best(plan_of, other
     assert best(combinations(trials, plan), plan).choice == {"embedding_dim": 4}
 
 
-def test_a_grid_is_told_in_its_order_and_a_search_by_what_it_found(plan_of):
+def test_a_grid_is_listed_in_its_order_and_a_search_by_its_metrics(plan_of):
     trials = [trial(0, 8, 0.3), trial(1, 2, 0.2, state="pruned"), trial(2, 4, 0.1)]
     grid = plan_of({"embedding_dim": [2, 4, 8]})
     assert [one.choice["embedding_dim"] for one in combinations(trials, grid)] == [2, 4, 8]
@@ -72,14 +72,14 @@ def test_a_grid_is_told_in_its_order_and_a_search_by_what_it_found(plan_of):
     assert [one.choice["embedding_dim"] for one in combinations(trials, search)] == [4, 8, 2]
 
 
-def test_what_failed_and_was_tried_again_is_told_by_its_successor(plan_of):
+def test_a_retried_trial_replaces_the_failed_one_in_the_table(plan_of):
     plan = plan_of({"embedding_dim": [2, 4]})
     trials = [
         trial(0, 2, state="failed", tried_again=True),
         trial(1, 2, 0.3),
         trial(2, 4, state="failed", reason="workers lost"),
         trial(3, 4, state="waiting"),
-        TrialResult(4, "failed", {}),  # killed before it had chosen
+        TrialResult(4, "failed", {}),  # killed before it had chosen values
     ]
     table = markdown(combinations(trials, plan), plan).splitlines()
     assert [line.split("|")[-2].strip() for line in table[2:]] == ["**1: complete**", "2: failed"]
@@ -88,20 +88,20 @@ def test_what_failed_and_was_tried_again_is_told_by_its_successor(plan_of):
 
 def test_without_a_complete_trial_there_is_no_best(plan_of):
     plan = plan_of({"embedding_dim": [2]})
-    found = combinations([trial(0, 2, 0.3, state="pruned")], plan)
-    assert best(found, plan) is None
+    results = combinations([trial(0, 2, 0.3, state="pruned")], plan)
+    assert best(results, plan) is None
     assert best_summary(None, Path("best.yaml")) == {"best": None, "best_model": None}
 
 
-def test_the_best_settings_are_a_models_yaml(plan_of, base, tmp_path):
+def test_the_best_settings_are_a_model_yaml(plan_of, base, tmp_path):
     plan = plan_of({"deep.hidden_units": {"values": {"a\nb": [3, 2]}}})
-    found = combinations([trial(0, "a\nb", 0.3, name="deep.hidden_units")], plan)
-    (tmp_path / "best.yaml").write_text(best_yaml(best(found, plan), plan))
+    results = combinations([trial(0, "a\nb", 0.3, name="deep.hidden_units")], plan)
+    (tmp_path / "best.yaml").write_text(best_yaml(best(results, plan), plan))
     settings = load_settings(tmp_path / "best.yaml", ModelSettings)
     assert settings == base.model_copy(update={"deep": base.deep.model_copy(update={"hidden_units": (3, 2)})})
 
 
-def test_the_csv_has_a_row_a_trial_with_its_reason(plan_of):
+def test_the_csv_has_one_row_per_trial_with_its_reason(plan_of):
     plan = plan_of({"embedding_dim": [2, 4]})
     trials = [trial(0, 2, 0.3), trial(1, 4, state="diverged", reason="the loss is nan, at step 3")]
     rows = list(csv.DictReader(io.StringIO(csv_text(trials, plan))))
