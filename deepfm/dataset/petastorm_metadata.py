@@ -15,6 +15,7 @@ from pyspark.sql.types import ByteType, FloatType, IntegerType
 
 from deepfm.dataset.manifest import SplitPart
 from deepfm.fields import FieldSet
+from deepfm.spark.internals import hadoop_configuration
 
 
 def write_petastorm_metadata(
@@ -24,7 +25,7 @@ def write_petastorm_metadata(
 
     As petastorm's materialize_dataset writes it, but for three Spark jobs that count what is known here.
     """
-    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+    hadoop = hadoop_configuration(spark)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # petastorm uses what pyarrow calls deprecated
         resolver = FilesystemResolver(url, hadoop, user=spark.sparkContext.sparkUser())
