@@ -122,48 +122,48 @@ def score(run_job, tmp_path):
 # --- the log
 
 
-def test_no_log_to_build_from_is_told(build, tmp_path):
+def test_building_from_a_missing_log_is_reported(build, tmp_path):
     assert "expected a click log, but the path does not exist" in build(tmp_path / "nowhere")
     assert not (tmp_path / "built").exists()
 
 
-def test_no_log_to_score_is_told(score, tmp_path, champion):
+def test_scoring_a_missing_log_is_reported(score, tmp_path, champion):
     assert "expected a click log, but the path does not exist" in score(tmp_path / "nowhere", champion)
     assert not (tmp_path / "scores").exists()
 
 
-def test_an_empty_training_day_is_told(build, log):
+def test_an_empty_training_day_is_reported(build, log):
     assert "no row that fits is in the train part" in build(log("2026-01-01"))
 
 
-def test_an_empty_night_is_told(score, log, champion, tmp_path):
+def test_an_empty_day_to_score_is_reported(score, log, champion, tmp_path):
     assert f"expected files with rows, found none for {NIGHT}" in score(log(NIGHT), champion)
     assert not (tmp_path / "scores").exists()
 
 
-def test_a_day_that_is_not_in_the_log_is_told(build, score, log, champion):
+def test_a_day_that_is_not_in_the_log_is_reported(build, score, log, champion):
     found = log()
     missing = "expected a folder for every requested day, found none for 2026-01-09"
     assert missing in build(found, split=[*SPLIT[:2], "--test-days=2026-01-09"])
     assert missing in score(found, champion, date="2026-01-09")
 
 
-def test_a_wrong_number_of_columns_everywhere_is_told(build, write_log):
+def test_a_wrong_number_of_columns_everywhere_is_reported(build, write_log):
     told = build(write_log(dict.fromkeys(DAYS.values(), ["1\t0\ta\tmore"] * 3)))
     assert "9 of 9 rows do not fit (9 wrong_number_of_columns; 3 of them in file:" in told
 
 
-def test_a_night_with_a_wrong_number_of_columns_is_told(score, log, champion, tmp_path):
+def test_a_scored_day_with_a_wrong_number_of_columns_is_reported(score, log, champion, tmp_path):
     assert "3 of 3 rows do not fit" in score(log(NIGHT, ["1\t0\ta\tmore"] * 3), champion)
     assert list((tmp_path / "scores" / "_rejected" / f"ds={NIGHT}").glob("part-*"))
 
 
-def test_a_training_day_of_bad_rows_is_told(build, log):
+def test_a_training_day_of_bad_rows_is_reported(build, log):
     told = build(log("2026-01-01", ["1\tx\ta"] * 3), data=DATA | {"max_bad_fraction": 0.5})
     assert "no row that fits is in the train part" in told
 
 
-def test_a_day_of_bad_rows_among_good_ones_is_told(build, log):
+def test_a_day_of_bad_rows_among_good_ones_is_reported(build, log):
     split = ["--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04"]
     found = log("2026-01-02", ["1\tx\ta"] * 3)
     shutil.copytree(found / "ds=2026-01-01", found / "ds=2026-01-04")
@@ -171,11 +171,11 @@ def test_a_day_of_bad_rows_among_good_ones_is_told(build, log):
     assert "ds=2026-01-02: expected impressions, found no row that fits" in told
 
 
-def test_a_night_of_bad_rows_is_told(score, log, champion):
+def test_a_scored_day_of_bad_rows_is_reported(score, log, champion):
     assert "3 of 3 rows do not fit" in score(log(NIGHT, ["1\tx\ta"] * 3), champion)
 
 
-def test_a_mistake_leaves_the_published_day_as_it_was(run_job, score, log, champion, tmp_path):
+def test_an_error_does_not_change_the_published_day(run_job, score, log, champion, tmp_path):
     flags = ["--model-uri", champion, "--output", tmp_path / "scores"]
     assert run_job("score", "--date", NIGHT, "--input", log(), *flags).status == 0
     part = tmp_path / "log" / f"ds={NIGHT}" / "part-00000.tsv"
@@ -187,14 +187,14 @@ def test_a_mistake_leaves_the_published_day_as_it_was(run_job, score, log, champ
 # --- the dataset
 
 
-def test_a_dataset_without_manifest_is_told(train, dataset):
+def test_a_dataset_without_manifest_is_reported(train, dataset):
     (dataset / "manifest.json").unlink()
     assert "expected a dataset with manifest.json, found none" in train(dataset)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 @pytest.mark.parametrize("name", ["train/part-*.parquet", "test/part-*.parquet", "vocabulary.*"])
-def test_a_damaged_dataset_is_told(train, dataset, store, name, damage, request):
+def test_a_damaged_dataset_is_reported(train, dataset, store, name, damage, request):
     file = sorted(file for file in dataset.glob(name) if file.stat().st_size > 0)[-1]
     content = file.read_bytes()
     file.unlink()
@@ -205,7 +205,7 @@ def test_a_damaged_dataset_is_told(train, dataset, store, name, damage, request)
     assert store.client.get_experiment_by_name(request.node.name) is None
 
 
-def test_the_vocabulary_of_another_dataset_is_told(train, dataset, small_vocabulary, store, request):
+def test_the_vocabulary_of_another_dataset_is_reported(train, dataset, small_vocabulary, store, request):
     small_vocabulary.save(f"file://{dataset}")
     assert "was encoded with vocabulary" in train(dataset)
     # No worker was asked for: there is not even a run.
@@ -221,7 +221,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("settings", "kind"), WRONG, ids=["data", "model"])
-def test_all_mistakes_of_a_yaml_are_told_at_once(build, train, dataset, log, settings, kind):
+def test_all_errors_of_a_yaml_are_reported_at_once(build, train, dataset, log, settings, kind):
     told = build(log(), data=settings) if kind == "data" else train(dataset, model=settings)
     assert "3 errors" in told
     keys = (
@@ -230,7 +230,7 @@ def test_all_mistakes_of_a_yaml_are_told_at_once(build, train, dataset, log, set
     assert [key for key in keys if key not in told] == []
 
 
-def test_all_mistakes_of_a_profile_are_told_at_once(run_job, profile_path, tmp_path):
+def test_all_errors_of_a_profile_are_reported_at_once(run_job, profile_path, tmp_path):
     profile = yaml.safe_load(profile_path.read_text())
     profile["mlflow"]["tracking"] = "x"
     profile["workers"]["threads_per_worker"] = "all"
@@ -240,7 +240,7 @@ def test_all_mistakes_of_a_profile_are_told_at_once(run_job, profile_path, tmp_p
     assert "mlflow.tracking" in told and "workers.threads_per_worker" in told
 
 
-def test_a_yaml_that_is_not_there_is_told(run_job, tmp_path):
+def test_a_missing_yaml_is_reported(run_job, tmp_path):
     told = run_job("promote", "--name", "ctr", "--profile", tmp_path / "none.yaml").mistake
     assert "cannot read the YAML file" in told
 
@@ -248,13 +248,13 @@ def test_a_yaml_that_is_not_there_is_told(run_job, tmp_path):
 # --- workers, models and servers
 
 
-def test_more_workers_than_slots_are_told(train, dataset):
+def test_more_workers_than_slots_are_reported(train, dataset):
     told = train(dataset, num_workers=3)
     assert "--num-workers 3: expected that many task slots, found 2" in told
 
 
 @pytest.mark.slow
-def test_fewer_rows_than_workers_are_told(train, run_job, log, tmp_path):
+def test_fewer_rows_than_workers_are_reported(train, run_job, log, tmp_path):
     paths = ["--input", log("2026-01-02", ["1\t0\ta"]), "--output", tmp_path / "dataset"]
     data = write_yaml(tmp_path / "data.yaml", DATA)
     assert run_job("build_features", "--data", data, *paths, *SPLIT).summary["rows_valid"] == 1
@@ -262,27 +262,27 @@ def test_fewer_rows_than_workers_are_told(train, run_job, log, tmp_path):
     assert "expected at least a row for each of 2 workers, found 1" in told
 
 
-def test_a_name_that_no_model_can_have_is_told_before_training(train, dataset):
+def test_an_invalid_model_name_is_reported_before_training(train, dataset):
     assert "expected a model's name without / : @" in train(dataset, "--name", "ctr/deepfm")
 
 
 @pytest.mark.parametrize("uri", ["models:/nobody@champion", "models:/nobody/1", "models:/nobody/x"])
-def test_a_model_that_does_not_exist_is_told(score, log, uri):
+def test_a_model_that_does_not_exist_is_reported(score, log, uri):
     assert f"{uri}: no such model" in score(log(), uri)
 
 
-def test_a_model_without_a_champion_is_told(score, log, save_model, register):
+def test_a_model_without_a_champion_is_reported(score, log, save_model, register):
     register(save_model(), "candidate-only")
     assert "no such model" in score(log(), "models:/candidate-only@champion")
 
 
 @pytest.mark.parametrize("uri", ["nobody", "runs:/1/model", "models:/nobody"])
-def test_a_model_uri_of_another_form_is_told(score, log, uri):
+def test_an_invalid_model_uri_is_reported(score, log, uri):
     assert "expected models:/NAME@ALIAS or models:/NAME/VERSION" in score(log(), uri)
 
 
 @pytest.mark.parametrize("flags", [[], ["--version", "7"], ["--rollback"], ["--history"]])
-def test_promoting_a_model_that_does_not_exist_is_told(run_job, flags):
+def test_promoting_a_model_that_does_not_exist_is_reported(run_job, flags):
     told = run_job("promote", "--name", "nobody", *flags).mistake
     assert "no version of a model nobody" in told or "no such model" in told or "no model nobody" in told
 
@@ -308,12 +308,12 @@ def test_an_unreachable_mlflow_server_is_reported_with_status_1(train, score, ru
 
 
 @pytest.mark.parametrize("date", ["2026-13-01", "../x", "2026-1-3", "today"])
-def test_what_is_no_date_is_told(score, tmp_path, champion, date):
+def test_an_invalid_date_is_reported(score, tmp_path, champion, date):
     assert f"expected a day YYYY-MM-DD, found {date}" in score(tmp_path, champion, date=date)
     assert not (tmp_path / "scores").exists()
 
 
-def test_an_output_that_cannot_be_written_is_told(build, score, log, champion, tmp_path):
+def test_an_output_that_cannot_be_written_is_reported(build, score, log, champion, tmp_path):
     """Below a file, where even root cannot make a folder."""
     (tmp_path / "notes.txt").write_text("mine")
     found = log()
@@ -322,14 +322,14 @@ def test_an_output_that_cannot_be_written_is_told(build, score, log, champion, t
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_dataset_that_is_there_is_not_overwritten(build, built, log):
+def test_an_existing_dataset_is_not_overwritten(build, built, log):
     before = files(built)
     assert "a finished dataset is there already" in build(log(), output=built)
     assert files(built) == before
 
 
 @pytest.mark.parametrize("keep", ["C,C", "probability", "city"])
-def test_columns_that_cannot_be_kept_are_told(score, log, champion, keep):
+def test_invalid_columns_to_keep_are_reported(score, log, champion, keep):
     assert keep.split(",")[0] in score(log(), champion, "--keep", keep)
 
 

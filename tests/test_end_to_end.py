@@ -100,14 +100,14 @@ def test_features_account_for_every_row(pipeline):
     assert features["dataset"] == f"file://{pipeline.folder}/dataset"
 
 
-def test_two_workers_learn_something(pipeline):
+def test_two_workers_train_a_useful_model(pipeline):
     trained = pipeline.trained
     assert (trained["num_workers"], trained["epochs"], trained["name"]) == (2, 2, "pipeline")
     assert trained["test_auc"] > 0.55
     assert trained["valid_logloss"] < 0.65
 
 
-def test_exactly_one_run_for_two_workers(pipeline, store):
+def test_two_workers_log_one_run(pipeline, store):
     experiment = store.client.get_experiment_by_name("pipeline").experiment_id
     (only,) = store.client.search_runs([experiment])
     assert (only.info.run_id, only.info.status) == (pipeline.trained["run_id"], "FINISHED")
@@ -121,12 +121,12 @@ def test_the_candidate_becomes_champion(pipeline, store):
     assert int(store.resolve("models:/pipeline@champion").version) == 1
 
 
-def test_the_gate_measures_what_the_training_measured(pipeline):
+def test_the_gate_computes_the_test_metrics_of_the_training(pipeline):
     figures = f"logloss {pipeline.trained['test_logloss']:.5f}, AUC {pipeline.trained['test_auc']:.5f}"
     assert pipeline.promoted["reasons"][1].startswith(figures)
 
 
-def test_the_night_is_published(pipeline):
+def test_the_scored_day_is_published(pipeline):
     scored, day = pipeline.scored, published(pipeline)
     assert (scored["rows_in"], scored["rows_scored"], scored["rows_bad"]) == (2000, 2000, 0)
     assert scored["mean_probability"] == pytest.approx(day["probability"].mean())
@@ -134,7 +134,7 @@ def test_the_night_is_published(pipeline):
     assert day["probability"].between(0, 1).all()
 
 
-def test_pyfunc_gives_the_nights_probabilities(pipeline, store):
+def test_pyfunc_gives_the_published_probabilities(pipeline, store):
     """Whatever pandas makes of the raw columns, nulls and values that training never saw included."""
     day = published(pipeline)
     raw = day[raw_columns()].apply(
@@ -145,7 +145,7 @@ def test_pyfunc_gives_the_nights_probabilities(pipeline, store):
     assert np.abs(served - day["probability"]).max() < 1e-6
 
 
-def test_rerunning_the_night_changes_nothing(pipeline, profile_path):
+def test_scoring_a_published_day_again_changes_nothing(pipeline, profile_path):
     before = published(pipeline)
     again = run(
         *(sys.executable, "jobs/score.py", "--date", NIGHT, "--model-uri", "models:/pipeline@champion"),
@@ -177,7 +177,7 @@ def whole_pipeline(run_job, folder: Path, name: str, data: str, log: Path, model
     return trained, promoted, scored
 
 
-def test_criteos_rows_go_through_the_whole_pipeline(run_job, real_data, tmp_path, monkeypatch):
+def test_the_whole_pipeline_runs_on_criteo_rows(run_job, real_data, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "model.yaml").write_text(SMALL_MODEL)
     log = real_data("criteo_2000.tsv")

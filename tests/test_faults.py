@@ -53,7 +53,7 @@ def whole(log):
     return json.loads(stdout.splitlines()[-1])
 
 
-def test_a_killed_driver_leaves_no_dataset_or_a_whole_one_and_a_rerun_succeeds(log, whole):
+def test_a_killed_driver_leaves_no_dataset_or_a_complete_one_and_a_rerun_succeeds(log, whole):
     output, num_absent = log.parent / "killed", 0
     for moment in range(10):
         process = build(log, output, wait=False)
@@ -75,7 +75,7 @@ def test_a_killed_driver_leaves_no_dataset_or_a_whole_one_and_a_rerun_succeeds(l
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_build_that_is_told_to_stop_leaves_nothing_in_the_way(log, whole, number, status):
+def test_a_build_that_is_stopped_by_a_signal_can_be_repeated(log, whole, number, status):
     """Not even Java, in whose start the first moments lie."""
     output = log.parent / "stopped"
     flags = ["--data", "conf/data/criteo.yaml", "--input", log, "--output", output, *DAYS]
@@ -139,7 +139,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_in_one_line_and_nothing_is_published(log, small_disk):
+def test_a_full_disk_is_reported_in_one_line_and_nothing_is_published(log, small_disk):
     status, stdout, stderr = build(log, small_disk / "dataset")
     assert status == 2
     # spark-submit itself sends what a job writes to stderr to stdout.
@@ -179,7 +179,7 @@ def cluster():
 
 
 @pytest.mark.cluster
-def test_a_cluster_builds_what_one_machine_builds(log, whole):
+def test_a_cluster_builds_the_same_dataset_as_one_machine(log, whole):
     output = log.parent / "cluster"
     with cluster() as address:
         memory = ("--conf", "spark.executor.memory=900m")

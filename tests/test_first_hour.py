@@ -267,7 +267,7 @@ def check(line, phrases, place):
 
 
 @pytest.mark.parametrize("case", [*AT_ONCE, *UNREACHABLE])
-def test_a_mistake_is_told_in_one_line_before_spark_starts(words, by_itself, place, case, monkeypatch):
+def test_an_error_is_reported_in_one_line_before_spark_starts(words, by_itself, place, case, monkeypatch):
     command, phrases = (AT_ONCE | UNREACHABLE)[case]
     job, *flags = words(command)
     monkeypatch.setattr(session, "SparkConf", lambda: pytest.fail("a session was asked for"))
@@ -275,13 +275,13 @@ def test_a_mistake_is_told_in_one_line_before_spark_starts(words, by_itself, pla
 
 
 @pytest.mark.parametrize("case", WITH_SPARK)
-def test_a_mistake_in_the_log_is_told_in_one_line(words, run_job, place, case):
+def test_an_error_in_the_log_is_reported_in_one_line(words, run_job, place, case):
     command, phrases = WITH_SPARK[case]
     check(run_job(*words(command)).mistake, phrases, place)
 
 
 @pytest.mark.parametrize("command", [*(f"jobs/{job}.py" for job in JOBS), "-m deepfm doctor"])
-def test_an_environment_that_was_not_activated_is_told(command):
+def test_an_environment_that_is_not_activated_is_reported(command):
     """-S: a Python without the environment's packages, whatever the machine's own has."""
     command = [sys.executable, "-S", *command.split(), "--help"]
     # What the tests gave Python for a path would give it the packages back.
@@ -311,14 +311,14 @@ def build_by_itself(place, by_itself, profile_path, tmp_path, monkeypatch):
     return run
 
 
-def test_no_java_is_told(build_by_itself, monkeypatch, tmp_path):
+def test_a_missing_java_is_reported(build_by_itself, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     line = build_by_itself()
     assert "needs Java 17 or newer, but found none on the PATH: apt-get install openjdk-17" in line
 
 
-def test_a_java_that_is_too_old_is_told(build_by_itself, monkeypatch, tmp_path):
+def test_an_old_java_is_reported(build_by_itself, monkeypatch, tmp_path):
     (tmp_path / "java").write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
     (tmp_path / "java").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -326,19 +326,19 @@ def test_a_java_that_is_too_old_is_told(build_by_itself, monkeypatch, tmp_path):
     assert f"but {tmp_path}/java is Java 11: apt-get install" in build_by_itself()
 
 
-def test_a_java_home_that_is_gone_is_told(build_by_itself, monkeypatch, tmp_path):
+def test_a_java_home_without_java_is_reported(build_by_itself, monkeypatch, tmp_path):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
     assert "has no bin/java" in build_by_itself()
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="comes before the look at the master")
-def test_a_master_that_is_away_is_told(build_by_itself, servers):
+def test_an_unreachable_master_is_reported(build_by_itself, servers):
     master = servers["closed"].replace("http", "spark")
     line = build_by_itself(**{"spark.master": master})
     assert f"{master} does not answer" in line and "change spark.master in the profile" in line
 
 
 @pytest.mark.skipif(os.path.exists("/proc/driver/nvidia/gpus"), reason="there are GPUs here")
-def test_gpus_that_are_not_there_are_told(build_by_itself):
+def test_missing_gpus_are_reported(build_by_itself):
     line = build_by_itself(**{"spark.task.resource.gpu.amount": 1})
     assert "the profile requests GPUs, this machine has none; remove the spark.*" in line

@@ -51,7 +51,7 @@ def test_rows_are_split_by_time_and_every_one_is_accounted_for(jobs):
     assert built["rows_sampled_out"] / num_negatives == pytest.approx(0.75, abs=0.03)
 
 
-def test_probabilities_are_right_though_most_negatives_were_left_out(jobs):
+def test_probabilities_are_calibrated_although_most_negatives_were_dropped(jobs):
     clicks, _, trained, promoted, scored = jobs
     # The training rows have a CTR of 0.57, all others one of 0.25.
     entropy = -sum(0.5 * (p * np.log(p) + (1 - p) * np.log(1 - p)) for p in CTR_OF.values())
@@ -61,7 +61,7 @@ def test_probabilities_are_right_though_most_negatives_were_left_out(jobs):
     assert float(calibration) == pytest.approx(1, abs=0.08)
 
 
-def test_the_gate_measures_the_test_rows_by_their_time(jobs):
+def test_the_gate_selects_the_test_rows_by_time(jobs):
     *_, trained, promoted, _ = jobs
     (logloss,) = re.findall(r"logloss ([0-9.]+)", promoted["reasons"][1])
     assert float(logloss) == pytest.approx(trained["test_logloss"], abs=1e-5)

@@ -51,7 +51,7 @@ def in_airflow():
 
 
 @pytest.mark.parametrize("commands", [in_crontab, in_airflow])
-def test_every_flag_is_one_of_the_job_and_none_that_it_needs_is_missing(commands):
+def test_the_schedules_use_valid_flags_and_all_required_ones(commands):
     found = list(commands())
     assert {job for job, _ in found} == {"score", "build_features", "train", "promote"}
     for job, flags in found:
@@ -69,7 +69,7 @@ def readme_log(folder):
 
 
 @pytest.mark.parametrize("file", ["crontab", "airflow_dag.py"])
-def test_the_log_of_the_schedules_is_the_readmes_and_their_key_no_field_of_it(tmp_path, file):
+def test_the_schedules_use_the_log_of_the_readme_with_a_key_that_is_no_field(tmp_path, file):
     """A key is a column beside the fields, which a log with a header may have; criteo.yaml's has none."""
     text, settings = (SCHEDULE / file).read_text(), readme_log(tmp_path)
     assert set(re.findall(r"conf/data/\w+\.yaml", text)) == {"conf/data/mine.yaml"}
@@ -79,13 +79,13 @@ def test_the_log_of_the_schedules_is_the_readmes_and_their_key_no_field_of_it(tm
     assert key not in settings.field_set.columns
 
 
-def test_cron_asks_for_days_of_utc_and_again_for_those_it_may_have_missed():
+def test_cron_scores_the_last_three_days_in_utc():
     text = (SCHEDULE / "crontab").read_text()
     assert set(re.findall(r"date -\w", text)) == {"date -u"}
     assert "for AGO in 3 2 1; do" in text
 
 
-def test_the_schedules_give_java_the_memory_that_the_profile_would():
+def test_the_schedules_pass_the_driver_memory_of_the_profile():
     """spark-submit starts it before a job reads its profile."""
     profile = load_settings(str(SCHEDULE.parent / "profile" / "local.yaml"), Profile)
     memory = profile.spark["spark.driver.memory"]
@@ -94,7 +94,7 @@ def test_the_schedules_give_java_the_memory_that_the_profile_would():
     assert f'driver_memory="{memory}"' in (SCHEDULE / "airflow_dag.py").read_text()
 
 
-def test_cron_finds_spark_and_the_python_of_the_environment():
+def test_cron_finds_spark_submit_of_the_environment():
     """It gives its commands a PATH of its own, and nothing else."""
     (path,) = re.findall(r"^PATH=(.*)$", (SCHEDULE / "crontab").read_text(), re.MULTILINE)
     (home,) = set(re.findall(r"cd (\S+) &&", (SCHEDULE / "crontab").read_text()))
@@ -106,7 +106,7 @@ def test_cron_finds_spark_and_the_python_of_the_environment():
 
 
 @pytest.mark.skipif("AIRFLOW" not in os.environ, reason="AIRFLOW names no airflow program to load them with")
-def test_airflow_loads_and_renders_them(tmp_path):
+def test_airflow_loads_and_renders_the_dags(tmp_path):
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "ctr.py").write_text((SCHEDULE / "airflow_dag.py").read_text())
     places = ("home", "log", "scores", "datasets", "data", "model", "name", "workers", "key", "profile")

@@ -132,7 +132,7 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_resume_finishes_it(tra
     assert not (trainings.folder / "runs" / run_id).exists()
 
 
-def test_a_killed_driver_takes_its_workers_along_and_resume_finishes(trainings, undisturbed):
+def test_the_workers_of_a_killed_driver_end_and_resume_finishes(trainings, undisturbed):
     process = trainings.start()
     run_id = trainings.wait_for_the_second_epoch(process)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -144,7 +144,7 @@ def test_a_killed_driver_takes_its_workers_along_and_resume_finishes(trainings, 
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_training_that_is_told_to_stop_stops_at_once_and_resume_finishes(
+def test_a_training_that_is_stopped_by_a_signal_ends_at_once_and_resume_finishes(
     trainings, undisturbed, number, status
 ):
     """Not as one that lost a worker: that would be tried again."""
@@ -162,7 +162,7 @@ def test_a_training_that_is_told_to_stop_stops_at_once_and_resume_finishes(
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 
 
-def test_a_worker_that_stalls_is_told_of_by_rank_and_then_given_up_with_the_job(trainings, undisturbed):
+def test_a_stalled_worker_is_reported_by_rank_and_then_ends_the_job(trainings, undisturbed):
     profile = yaml.safe_load((trainings.folder / "profile.yaml").read_text())
     profile["workers"] |= {"stall_warning_s": 6.0, "stall_limit_s": 20.0}
     (trainings.folder / "impatient.yaml").write_text(yaml.safe_dump(profile))
@@ -187,7 +187,7 @@ def test_a_worker_that_stalls_is_told_of_by_rank_and_then_given_up_with_the_job(
     assert trainings.weights(trainings.run("--resume", run_id)) == trainings.weights(undisturbed)
 
 
-def test_retries_go_on_without_being_asked(trainings, undisturbed):
+def test_retries_resume_automatically(trainings, undisturbed):
     process = trainings.start("--retries", "1")
     trainings.wait_for_the_second_epoch(process)
     workers_of(process)[-1].kill()
@@ -197,7 +197,7 @@ def test_retries_go_on_without_being_asked(trainings, undisturbed):
     assert trainings.weights(json.loads(stdout.splitlines()[-1])) == trainings.weights(undisturbed)
 
 
-def test_only_a_run_that_was_cut_off_is_resumed(trainings, undisturbed):
+def test_only_an_interrupted_run_can_be_resumed(trainings, undisturbed):
     for run_id, found in ((undisturbed["run_id"], "one that is finished"), ("0123abcd", "none of that id")):
         process = trainings.start("--resume", run_id)
         _, stderr = process.communicate(timeout=120)

@@ -73,7 +73,7 @@ def a_worker_of(process):
     raise AssertionError("no worker")
 
 
-def test_a_killed_study_goes_on_and_both_ranks_stop_where_a_trial_lags(start, tmp_path):
+def test_a_killed_study_resumes_and_both_ranks_stop_a_pruned_trial(start, tmp_path):
     runs = tmp_path / "runs"
     process = start()
     killed = wait_for_an_epoch(process, runs, ())
@@ -86,7 +86,7 @@ def test_a_killed_study_goes_on_and_both_ranks_stop_where_a_trial_lags(start, tm
     stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     summary = json.loads(stdout.splitlines()[-1])
-    assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 2, "left": 0}
+    assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 2, "remaining": 0}
     assert summary["best"] == {"training.learning_rate": 0.1}
     assert [path.name for path in runs.iterdir()] == ["studies"]
 

@@ -1,8 +1,8 @@
 """Run the whole pipeline on one machine: click log, features, training, registry, gate and daily scoring.
 
 Without --input it writes eight days of synthetic clicks with known true probabilities, so that the model's
-metrics can be compared with the best possible ones. With --input it reads a log in Criteo's layout: a file, or
-ds= folders.
+metrics can be compared with the best possible ones. With --input it reads a log in Criteo's layout: a file,
+or ds= folders.
 """
 
 import json

@@ -110,8 +110,5 @@ def tune(
     click.echo(markdown(tried, plan))
     study_file = str(study_path(folder, name))
     details = {"run_id": run.run_id, "study": name, "study_path": study_file, "num_workers": num_workers}
-    return {
-        **run_details,
-        "trials": counts(trials) | {"remaining": num_remaining},
-        **best_summary(chosen, best_path),
-    }
+    trial_counts = counts(trials) | {"remaining": num_remaining}
+    return {**details, "trials": trial_counts, **best_summary(chosen, best_path)}

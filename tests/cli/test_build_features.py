@@ -14,7 +14,7 @@ DATA = {
 SPLIT = ["--train-days=2026-01-01", "--valid-days=2026-01-02", "--test-days=2026-01-03"]
 
 
-def test_days_that_are_not_asked_for_may_have_other_columns(run_job, write_log, tmp_path):
+def test_days_that_are_not_requested_may_have_other_columns(run_job, write_log, tmp_path):
     rows = ["1,a", "0,b"]
     days = {f"2026-01-0{day}": ["label,C", *rows] for day in (1, 2, 3)}
     log = write_log(days | {"2025-01-01": ["C,clicked", "a,1"]})
@@ -23,7 +23,7 @@ def test_days_that_are_not_asked_for_may_have_other_columns(run_job, write_log, 
     assert run_job("build_features", *paths, *SPLIT).summary["rows_read"] == 6
 
 
-def test_a_packed_file_that_is_cut_in_the_middle_is_a_users_mistake(run_job, tmp_path):
+def test_a_truncated_compressed_file_is_a_user_error(run_job, tmp_path):
     """Which its head does not tell: a task meets it."""
     values = random.Random(1)
     days = [f"2026-01-0{day}" for day in (1, 2, 3)]
@@ -40,7 +40,7 @@ def test_a_packed_file_that_is_cut_in_the_middle_is_a_users_mistake(run_job, tmp
     assert not (tmp_path / "dataset").exists()
 
 
-def test_a_sample_of_rows_that_are_nearly_all_equal_is_refused(run_job, write_log, tmp_path):
+def test_sampling_of_nearly_equal_rows_is_refused(run_job, write_log, tmp_path):
     """Equal rows have one fate, so few contents are no sample and the correction would be another's."""
     rows = [f"{int(place % 10 == 0)},a" for place in range(1000)]
     log = write_log({f"2026-01-0{day}": ["label,C", *rows] for day in (1, 2, 3)})
@@ -51,7 +51,7 @@ def test_a_sample_of_rows_that_are_nearly_all_equal_is_refused(run_job, write_lo
     assert not (tmp_path / "dataset").exists()
 
 
-def test_a_split_by_hash_that_equal_rows_make_uneven_is_warned_of(run_job, tmp_path, caplog):
+def test_a_hash_split_made_uneven_by_equal_rows_logs_a_warning(run_job, tmp_path, caplog):
     rows = [f"{place % 2},v{place % 10}" for place in range(2000)]
     (tmp_path / "log.csv").write_text("\n".join(["label,C", *rows]))
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({**DATA, "hash_split": {"valid": 0.3, "test": 0.3}}))

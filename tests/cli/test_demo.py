@@ -45,7 +45,7 @@ def demo(tmp_path, monkeypatch):
     return run
 
 
-def test_the_demo_finds_a_log_beside_where_it_was_started(demo, tmp_path):
+def test_the_demo_finds_a_log_relative_to_the_working_directory(demo, tmp_path):
     commands, told = demo("--input", "a log")
     log = f"file://{tmp_path}/elsewhere/a log"
     assert [path for _, *path in commands] == [[log], [], [], [log]]
@@ -53,7 +53,7 @@ def test_the_demo_finds_a_log_beside_where_it_was_started(demo, tmp_path):
     assert f"cd {tmp_path}/project && .venv/bin/mlflow" in told
 
 
-def test_the_demo_leaves_the_champions_of_real_logs_alone(demo):
+def test_the_demo_does_not_change_the_champions_of_real_logs(demo):
     """Every command of the README and of conf/ that names a model of the registry names another one."""
     commands, _ = demo("--input", "a log")
     named = [command for command, *_ in commands if "--name" in command or "models:/" in command]
@@ -87,15 +87,15 @@ def make(tmp_path):
 
 
 @pytest.mark.parametrize("log", ["train.txt", 'my log/it\'s "new".txt'])
-def test_a_log_is_one_word_whatever_its_name(make, log):
+def test_make_passes_the_path_of_a_log_as_one_argument(make, log):
     assert make("demo", f"INPUT={log}").splitlines() == ["[jobs/demo.py]", "[--input]", f"[{log}]"]
 
 
-def test_without_a_log_the_demo_is_given_none(make):
+def test_make_passes_no_log_if_none_is_given(make):
     assert make("demo") == "[jobs/demo.py]\n"
 
 
-def test_clean_keeps_runs_models_and_published_scores(make, tmp_path):
+def test_make_clean_keeps_runs_models_and_published_scores(make, tmp_path):
     kept = ["work/mlflow.db", "work/runs/a/__pycache__/code.pyc", "work/scores/ds=2026-01-08/part.parquet"]
     removed = ["build/x", ".venv/x", "work/demo/log/x", "deepfm/__pycache__/x.pyc", ".ruff_cache/x"]
     for name in kept + removed:

@@ -20,7 +20,7 @@ def doctor(*flags, **environment):
     )
 
 
-def test_what_is_wrong_is_red_with_the_line_to_run_and_status_2(program, tmp_path):
+def test_a_failed_check_is_red_with_a_remedy_and_status_2(program, tmp_path):
     """A Java that is too old, and a profile that is not there; the rest is looked at all the same."""
     folder = program("java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2")
     path = f"{folder}{os.pathsep}{os.environ['PATH']}"
@@ -35,7 +35,7 @@ def test_what_is_wrong_is_red_with_the_line_to_run_and_status_2(program, tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_numbers_that_are_none_and_a_foreign_spark_are_red(tmp_path):
+def test_invalid_numbers_and_a_foreign_spark_are_red(tmp_path):
     """None of them may end the look at all the rest."""
     text = (ROOT / "conf/profile/local.yaml").read_text()
     wrong = "spark:\n  spark.task.cpus: two\n  spark.task.resource.gpu.amount: one\n"
@@ -52,7 +52,7 @@ def test_numbers_that_are_none_and_a_foreign_spark_are_red(tmp_path):
     assert "MLflow" in findings
 
 
-def test_a_mistake_in_the_flags_is_one_line():
+def test_an_invalid_flag_is_reported_in_one_line():
     done = doctor("doctor", "--profil", "x")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()

@@ -34,7 +34,7 @@ def count(day) -> dict:
     return {"day": day, "rows": 3}
 
 
-def test_a_job_that_is_done_ends_with_one_line_of_json():
+def test_a_finished_job_prints_its_summary_as_one_line_of_json():
     done = invoke(count, "--day", "1")
     assert done.exit_code == 0
     (line,) = done.stdout.splitlines()
@@ -44,7 +44,7 @@ def test_a_job_that_is_done_ends_with_one_line_of_json():
     assert done.stderr == "thinking\n"
 
 
-def test_a_figure_that_is_not_finite_is_null():
+def test_a_metric_that_is_not_finite_is_null():
     """JSON knows no NaN; the AUC of a day without clicks is one."""
 
     def measure(day):
@@ -55,7 +55,7 @@ def test_a_figure_that_is_not_finite_is_null():
     assert (summary["auc"], summary["logloss"], summary["name"]) == (None, None, "nan")
 
 
-def test_a_users_mistake_is_one_line_and_status_2():
+def test_a_user_error_is_one_line_and_status_2():
     def fail(day):
         raise UserError("expected a day,\n  found none")
 
@@ -64,7 +64,7 @@ def test_a_users_mistake_is_one_line_and_status_2():
     assert done.stderr == "error: expected a day, found none\n"
 
 
-def test_our_own_fault_keeps_its_stack_trace():
+def test_a_bug_keeps_its_stack_trace_and_has_status_1():
     def fail(day):
         return {"ratio": 1 / 0}
 
@@ -74,7 +74,7 @@ def test_our_own_fault_keeps_its_stack_trace():
 
 
 @pytest.mark.parametrize("flags", [[], ["--day", "x"], ["--night", "1"], ["--day"], ["--day", "1", "2"]])
-def test_a_mistake_in_the_flags_is_one_line_and_status_2(flags):
+def test_an_invalid_flag_is_one_line_and_status_2(flags):
     done = invoke(count, *flags)
     assert (done.exit_code, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
@@ -82,14 +82,14 @@ def test_a_mistake_in_the_flags_is_one_line_and_status_2(flags):
     assert "--help" in done.stderr
 
 
-def test_an_interrupted_job_is_not_done():
+def test_an_interrupted_job_has_status_130():
     def wait(day):
         raise KeyboardInterrupt
 
     assert invoke(wait, "--day", "1").exit_code == 130
 
 
-def test_a_terminated_job_is_not_done_either():
+def test_a_terminated_job_has_status_143():
     def wait(day):
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -99,7 +99,7 @@ def test_a_terminated_job_is_not_done_either():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_what_fails_in_the_wake_of_an_interruption_is_not_told():
+def test_an_error_during_the_clean_up_after_an_interrupt_is_not_reported():
     def wait(day):
         try:
             raise KeyboardInterrupt
@@ -112,7 +112,7 @@ def test_what_fails_in_the_wake_of_an_interruption_is_not_told():
 
 
 @pytest.mark.parametrize(("flags", "level"), [([], logging.WARNING), (["--verbose"], logging.INFO)])
-def test_libraries_tell_their_own_story_to_verbose_jobs_only(flags, level):
+def test_libraries_log_at_info_in_verbose_jobs_only(flags, level):
     def look(day):
         levels = {logging.getLogger(name).getEffectiveLevel() for name in ("mlflow", "horovod", "alembic")}
         return {"levels": list(levels), "verbose": is_verbose()}
@@ -135,7 +135,7 @@ def test_help_shows_an_example(name):
     assert f"spark-submit jobs/{name}.py" in done.stdout
 
 
-def test_a_script_passes_the_contract_on_to_its_process():
+def test_the_process_of_a_job_has_its_exit_status_and_error_line():
     command = [sys.executable, "jobs/promote.py", "--name"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
@@ -178,7 +178,7 @@ def test_mlflow_is_as_quiet_as_the_job_that_imports_it(verbose):
     assert ("Created version" in done.stderr) == verbose
 
 
-def test_lines_go_where_a_bar_wants_them(monkeypatch):
+def test_log_lines_go_to_the_current_stderr(monkeypatch):
     """It takes sys.stderr over, to write them above itself."""
     handler, bar = _StderrHandler(), io.StringIO()
     record = logging.makeLogRecord({"msg": "epoch 1", "levelno": logging.INFO})
@@ -187,7 +187,7 @@ def test_lines_go_where_a_bar_wants_them(monkeypatch):
     assert bar.getvalue() == "epoch 1\n"
 
 
-def test_a_script_that_breaks_shows_where(tmp_path):
+def test_an_unexpected_error_shows_its_stack_trace(tmp_path):
     """A property that only Spark looks at: it cannot start."""
     profile = (ROOT / "conf/profile/local.yaml").read_text()
     wrong = profile.replace("spark.ui.enabled: false", "spark.ui.enabled: never")

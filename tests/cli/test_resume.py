@@ -64,7 +64,7 @@ def cut_off(monkeypatch, train, *flags, **changes):
     return job.stderr.rpartition("--resume ")[2].split()[0]
 
 
-def test_a_champion_that_moved_meanwhile_changes_nothing_of_a_training_that_goes_on(
+def test_a_resumed_training_ignores_a_new_champion(
     train, store, champion, name, monkeypatch
 ):
     on = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
@@ -77,7 +77,7 @@ def test_a_champion_that_moved_meanwhile_changes_nothing_of_a_training_that_goes
     assert (again["run_id"], again["test_logloss"]) == (run_id, whole["test_logloss"])
 
 
-def test_a_champion_that_is_gone_does_not_keep_a_trained_model_from_being_registered(
+def test_a_trained_model_can_be_registered_after_its_start_model_was_removed(
     train, store, champion, name, monkeypatch, runs
 ):
     def no_registry(*_):
@@ -94,14 +94,14 @@ def test_a_champion_that_is_gone_does_not_keep_a_trained_model_from_being_regist
     assert not (runs / summary["run_id"]).exists()
 
 
-def test_other_settings_are_refused_before_the_first_checkpoint_too(train, name, monkeypatch):
+def test_other_settings_are_refused_even_before_the_first_checkpoint(train, name, monkeypatch):
     run_id = cut_off(monkeypatch, train, "deepfm", name)
     error = train("deepfm", name, "--resume", run_id, deepfm={"embedding_dim": 3}).mistake
     assert "resume_spec.json: expected embedding_dim 2 of the original run, found 3" in error
     assert train("deepfm", name, "--resume", run_id).summary["run_id"] == run_id
 
 
-def test_memory_that_runs_out_in_the_second_epoch_leaves_the_first_to_go_on_from(
+def test_a_training_that_ran_out_of_memory_can_be_resumed(
     train, name, monkeypatch, runs
 ):
     save = Checkpoints.save
@@ -120,7 +120,7 @@ def test_memory_that_runs_out_in_the_second_epoch_leaves_the_first_to_go_on_from
     assert not (runs / run_id).exists()
 
 
-def test_what_is_found_wrong_with_the_test_rows_costs_no_training(train, name, monkeypatch, runs):
+def test_a_resume_after_damaged_test_rows_does_not_train_again(train, name, monkeypatch, runs):
     def damaged(*_):
         raise UserError("test/part-0.parquet: the dataset is damaged")
 

@@ -59,13 +59,13 @@ def test_fm_must_have_the_embedding_dimension(train, fm):
     assert "expected an fm with embedding_dim 3" in mistake
 
 
-def test_an_fm_that_is_there_is_not_trained_first(train, fm):
+def test_pretraining_is_refused_if_an_fm_is_given(train, fm):
     changes = {"fnn": {"embedding_dim": 2, "pretraining": TRAINING}}
     mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
     assert "expected no pretraining in --model" in mistake
 
 
-def test_fm_must_know_the_odds_of_the_same_rows(train, fm, monkeypatch):
+def test_an_fm_of_a_dataset_with_other_sampling_is_refused(train, fm, monkeypatch):
     def read_sampled(url):
         manifest, vocabulary = read_parts(url)
         data = manifest.data.model_copy(update={"keep_negatives": 0.5})
@@ -77,14 +77,14 @@ def test_fm_must_know_the_odds_of_the_same_rows(train, fm, monkeypatch):
     assert "expected a dataset with keep_negatives 1.0, found 0.5" in mistake
 
 
-def test_what_to_start_from_must_be_an_fm(train, store):
+def test_a_start_model_that_is_no_fm_is_refused(train, store):
     other = train("lr", "init_lr").summary
     mistake = train("fnn", "init_no", "--init-from", f"models:/init_lr/{other['version']}").mistake
     assert "found lr with None" in mistake
 
 
 @pytest.mark.parametrize("uri", ["runs:/0123abcd", "runs:/x'; drop", "models:/init_nobody/1"])
-def test_what_to_start_from_must_be_there(train, uri):
+def test_a_start_model_that_does_not_exist_is_refused(train, uri):
     assert uri in train("fnn", "init_no", "--init-from", uri).mistake
 
 
@@ -115,7 +115,7 @@ def sliced(profile_path, tmp_path):
     return flags
 
 
-def test_the_model_card_has_the_figures_by_value_of_the_named_fields(train, store, sliced):
+def test_the_model_card_has_metrics_for_each_value_of_the_sliced_fields(train, store, sliced):
     run = store.client.get_run(train("lr", "sliced", *sliced("C")).summary["run_id"])
     card = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/model_card.md")
     rows = [line for line in card.splitlines() if line.startswith("| C |")]
@@ -124,7 +124,7 @@ def test_the_model_card_has_the_figures_by_value_of_the_named_fields(train, stor
 
 
 @pytest.mark.parametrize(("name", "found"), [("I", "one of kind count"), ("D", "none")])
-def test_a_slice_that_is_no_category_is_told_before_the_training(train, sliced, name, found):
+def test_a_slice_that_is_no_category_is_refused_before_training(train, sliced, name, found):
     mistake = train("lr", "sliced_no", *sliced(name)).mistake
     assert (
         f"promotion.slices {name}: expected a field of kind category in the dataset, found {found}" in mistake
@@ -132,7 +132,7 @@ def test_a_slice_that_is_no_category_is_told_before_the_training(train, sliced, 
 
 
 @pytest.mark.parametrize(("batch_size", "is_traced"), [(8, True), (24, False)])
-def test_a_training_too_short_to_be_traced_says_so(train, store, caplog, batch_size, is_traced):
+def test_a_training_too_short_for_the_profiler_logs_a_warning(train, store, caplog, batch_size, is_traced):
     changes = {"lr": {"training": {**TRAINING, "max_epochs": 2, "batch_size": batch_size}}}
     job = train("lr", "traced", "--profile-steps", 5, **changes)
     files = {file.path for file in store.client.list_artifacts(job.summary["run_id"], "profile")}
@@ -140,6 +140,6 @@ def test_a_training_too_short_to_be_traced_says_so(train, store, caplog, batch_s
     assert ("--profile-steps 5: no step was traced" in caplog.text) is not is_traced
 
 
-def test_what_is_trained_is_not_rehearsed(train):
+def test_register_only_and_dry_run_exclude_each_other(train):
     mistake = train("lr", "rehearsed_no", "--register-only", "runs/1", "--dry-run").mistake
     assert mistake == "--register-only and --dry-run exclude each other; give one of them"

@@ -8,7 +8,7 @@ from deepfm.cli.spark import progress as spark_progress
 from deepfm.cli.spark.progress import progress_shown
 
 
-def test_without_a_terminal_the_tasks_of_the_present_stage_are_a_line_a_minute(spark, caplog, monkeypatch):
+def test_without_a_terminal_progress_is_logged_periodically(spark, caplog, monkeypatch):
     def wait(number: int) -> int:
         # Not all at once: Spark tells of tasks that end together only when the next event comes.
         time.sleep(0.3 + 0.15 * (number % 2))
@@ -22,7 +22,7 @@ def test_without_a_terminal_the_tasks_of_the_present_stage_are_a_line_a_minute(s
     assert {int(found[1]) for found in told if found} - {0, 8}
 
 
-def test_nothing_is_told_once_the_work_is_done(spark, caplog, monkeypatch):
+def test_nothing_is_logged_after_the_block(spark, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(spark_progress, "_LINE_EVERY_S", 0.05)
     with progress_shown(spark, "score"):

@@ -17,7 +17,7 @@ def run_python(script, **environment):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_times_are_in_utc_whatever_the_machine_and_the_profile_say():
+def test_the_session_time_zone_is_utc_whatever_machine_and_profile_say():
     script = f"""
 from deepfm.cli.job import load_profile
 from deepfm.cli.spark.session import spark_session
@@ -31,7 +31,7 @@ with spark_session(profile.model_copy(update={{"spark": settings}}), "zone") as 
 
 
 @pytest.mark.parametrize("made", ["SparkContext", "SparkSession.Builder"])
-def test_a_context_that_spark_stops_while_it_starts_is_told_as_a_master_that_refuses(made):
+def test_a_context_that_is_stopped_during_its_start_is_reported_as_a_refusing_master(made):
     """Spark does so from a thread of its own, and so at any moment of the start."""
     script = f"""
 from deepfm.cli.job import load_profile

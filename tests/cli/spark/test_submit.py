@@ -42,7 +42,7 @@ def submitted(folder, flags, *masters) -> list[str]:
     return told
 
 
-def test_the_profile_names_the_master_where_nobody_else_does(tmp_path):
+def test_the_profile_sets_the_master_if_spark_submit_was_given_none(tmp_path):
     told = submitted(tmp_path, [], "local[2]", "spark://host:7077", "yarn")
     assert told[:2] == ["master local[2]", "master spark://host:7077"]
     assert told[2].endswith("found no --master; give it --master yarn")
@@ -51,6 +51,6 @@ def test_the_profile_names_the_master_where_nobody_else_does(tmp_path):
 
 
 @pytest.mark.parametrize("flags", [["--master", "local[*]"], ["--conf", "spark.master=local[*]"]])
-def test_a_master_given_to_spark_submit_stands(tmp_path, flags):
+def test_a_master_given_to_spark_submit_overrides_the_profile(tmp_path, flags):
     told = submitted(tmp_path, [*flags, "--driver-memory", "1g"], "local[2]", "yarn")
     assert told == ["master local[*]"] * 2  # and the memory that was asked for is no matter for a warning
