@@ -1,4 +1,4 @@
-"""The demo, with stages that only note how they were called."""
+"""The demo, with stages that only record their commands, and the Makefile's targets."""
 
 import importlib
 import os
@@ -20,19 +20,19 @@ SUMMARIES = {
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
-    """demo(*flags) -> (the commands of its stages, stdout); the project's folder is a new one."""
+    """demo(*flags) -> (commands of the stages, stdout); the project folder is a temporary one."""
 
     def run(*flags):
         commands = []
 
-        def noted(title, command, *path):
+        def record(title, command, *path):
             commands.append((command, *path))
             assert Path.cwd() == project
             return SUMMARIES[Path(command.split()[0]).stem] | {"seconds": 1.0}
 
         module = importlib.import_module("deepfm.cli.demo")
         monkeypatch.setattr(module, "ROOT", project)
-        monkeypatch.setattr(module, "run", noted)
+        monkeypatch.setattr(module, "run", record)
         done = CliRunner().invoke(module.demo, flags)
         assert done.exit_code == 0, done.output
         return commands, done.stdout
@@ -46,30 +46,32 @@ def demo(tmp_path, monkeypatch):
 
 
 def test_the_demo_finds_a_log_relative_to_the_working_directory(demo, tmp_path):
-    commands, told = demo("--input", "a log")
+    commands, stdout = demo("--input", "a log")
     log = f"file://{tmp_path}/elsewhere/a log"
     assert [path for _, *path in commands] == [[log], [], [], [log]]
     assert "--train-days 2026-01-01:2026-01-01" in commands[0][0]
-    assert f"cd {tmp_path}/project && .venv/bin/mlflow" in told
+    assert f"cd {tmp_path}/project && .venv/bin/mlflow" in stdout
 
 
 def test_the_demo_does_not_change_the_champions_of_real_logs(demo):
-    """Every command of the README and of conf/ that names a model of the registry names another one."""
+    """No command in the README and conf/ uses the demo's model name."""
     commands, _ = demo("--input", "a log")
     named = [command for command, *_ in commands if "--name" in command or "models:/" in command]
     assert len(named) == 3
     assert all("--name ctr_demo" in command or "models:/ctr_demo@" in command for command in named)
     texts = [PROJECT / "README.md", *(path for path in (PROJECT / "conf").rglob("*") if path.is_file())]
-    taken = ("--name ctr_demo", "--name=ctr_demo", "models:/ctr_demo")
-    assert [path for path in texts if any(name in path.read_text(encoding="utf-8") for name in taken)] == []
+    demo_names = ("--name ctr_demo", "--name=ctr_demo", "models:/ctr_demo")
+    assert [
+        path for path in texts if any(name in path.read_text(encoding="utf-8") for name in demo_names)
+    ] == []
 
 
-# What make hands it, and what make removes
+# make demo and make clean
 
 
 @pytest.fixture
 def make(tmp_path):
-    """make(*arguments) -> its output, in a folder with the Makefile and a Python that prints its words."""
+    """make(*arguments) -> its output, in a folder with the Makefile and a fake Python."""
     (tmp_path / "Makefile").write_text((PROJECT / "Makefile").read_text())
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n')
