@@ -1,4 +1,4 @@
-"""The files in conf/cluster and what the cluster profiles promise; linters look closer where given."""
+"""Files in conf/cluster and the cluster profiles; linters check more if they are available."""
 
 import json
 import os
@@ -22,8 +22,8 @@ MANIFEST = list(yaml.safe_load_all((CLUSTER / "train_job.yaml").read_text()))
 
 def by_kind(kind, name=None):
     documents = [document for document in MANIFEST if document["kind"] == kind]
-    (found,) = [document for document in documents if name in (None, document["metadata"]["name"])]
-    return found
+    (match,) = [document for document in documents if name in (None, document["metadata"]["name"])]
+    return match
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
@@ -31,7 +31,7 @@ def test_the_command_in_a_cluster_profile_has_valid_flags(path):
     header = path.read_text().partition("\nspark:")[0]
     assert f"conf/profile/{path.name}" in header and "spark-submit" in header.replace("_", "-")
     assert "spark.task.resource.gpu.amount" in header
-    assert ("Only written" in header) or ("Run, by make test-cluster" in header)
+    assert ("Not tested" in header) or ("Tested by make test-cluster" in header)
     options = {name for parameter in train.params for name in parameter.opts}
     after = header.partition("jobs/train.py")[2].partition("# GPUs")[0]
     assert set(re.findall(r"(--[a-z][a-z-]+)", after)) - options == set()
@@ -71,13 +71,13 @@ def test_executors_have_a_separate_account_without_rights():
 
 
 def test_executors_of_concurrent_jobs_have_different_names():
-    """Spark makes a prefix for each application, unless it is given one."""
+    """Spark generates a prefix for each application if none is set."""
     spark = load_settings(CONF / "profile/kubernetes.yaml", Profile).spark
     assert "spark.kubernetes.executor.podNamePrefix" not in spark
 
 
 def fake(folder, name, script):
-    """A program of that name, before all others on the PATH."""
+    """Write a fake program; return an environment in which it is first on the PATH."""
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
@@ -112,7 +112,7 @@ def test_an_executor_pod_starts_java_with_the_options_in_its_variables(tmp_path)
 
 
 def test_an_executor_starts_in_a_writable_folder(tmp_path):
-    """Of Spark's scratch volume; the image's own is not this user's."""
+    """On Spark's scratch volume: the user cannot write the folder of the image."""
     (tmp_path / "a volume").mkdir()
     scratch = {"SPARK_LOCAL_DIRS": f"{tmp_path}/a volume,/elsewhere"}
     env = fake(tmp_path, "java", "pwd; touch unpacked") | executor_variables() | scratch
@@ -162,6 +162,6 @@ def test_any_other_argument_of_the_image_is_a_command():
 def test_the_cluster_files_pass_their_linters(variable, file):
     linter = os.environ.get(variable)
     if not linter:
-        pytest.skip(f"{variable}=path/to/{variable.lower().replace('_', '-')} lets it look at {file}")
+        pytest.skip(f"{variable}=path/to/{variable.lower().replace('_', '-')} is needed to check {file}")
     done = subprocess.run([linter, CLUSTER / file], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

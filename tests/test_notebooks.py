@@ -1,4 +1,4 @@
-"""The notebooks: stored as they ran, free of one machine's traces, and still running."""
+"""Notebooks: stored with outputs, without absolute paths, and executable."""
 
 import ast
 import importlib
@@ -13,9 +13,9 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 1_000_000
-#: Rows a day; with fewer than its own the last one's DeepFM is not better than LR, and there is no story.
-SMALLER = {"1_explore": 2_000, "2_train_and_compare": 2_000, "3_inspect_deepfm": 2_000, "4_nights": 10_000}
-#: Absolute paths, but for those in the middle of a URL or of a relative path.
+#: Rows per day, by the number of the notebook. With fewer rows the DeepFM of the last one is not better than LR.
+ROWS_PER_DAY = {"1": 2_000, "2": 2_000, "3": 2_000, "4": 10_000}
+#: Absolute paths, except those inside a URL or a relative path.
 ABSOLUTE_PATH = re.compile(
     r"(?<![\w.…-])/(?:home|root|Users|tmp|var|opt|mnt|work|usr)/|file:///?[\w.]|[A-Z]:\\\\"
 )
@@ -71,8 +71,8 @@ def test_a_notebook_contains_no_absolute_paths(path):
     notebook = nbformat.read(path, as_version=4)
     for output in outputs(notebook):
         output.get("data", {}).pop("image/png", None)
-    found = ABSOLUTE_PATH.search(json.dumps(notebook, ensure_ascii=False))
-    assert found is None, found.string[found.start() - 80 : found.end() + 80]
+    match = ABSOLUTE_PATH.search(json.dumps(notebook, ensure_ascii=False))
+    assert match is None, match.string[match.start() - 80 : match.end() + 80]
     assert str(Path.home()) not in json.dumps(notebook)
 
 
@@ -89,22 +89,22 @@ def test_absolute_paths_are_detected():
         assert not ABSOLUTE_PATH.search(text)
 
 
-def written(folder, *sources):
+def write_notebook(folder, *sources):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "some.ipynb")
     return folder / "some.ipynb"
 
 
 def test_constants_are_used_in_a_run_and_not_stored(run_notebooks, tmp_path):
-    path = written(tmp_path, "ROWS = 5", "import sys\nprint(ROWS)\nprint('warning', file=sys.stderr)")
-    notebook = run_notebooks.cleaned(run_notebooks.executed(path, ROWS=7))
+    path = write_notebook(tmp_path, "ROWS = 5", "import sys\nprint(ROWS)\nprint('warning', file=sys.stderr)")
+    notebook = run_notebooks.clean(run_notebooks.execute(path, ROWS=7))
     assert [output.text for output in outputs(notebook)] == ["7\n"]
     assert notebook.cells[0].source == "ROWS = 5"
 
 
 @pytest.mark.slow
 def test_a_failing_cell_raises_and_nothing_is_stored(run_notebooks, tmp_path):
-    path = written(tmp_path, "1 / 0")
+    path = write_notebook(tmp_path, "1 / 0")
     before = path.read_bytes()
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         run_notebooks.main([path])
@@ -114,6 +114,8 @@ def test_a_failing_cell_raises_and_nothing_is_stored(run_notebooks, tmp_path):
 @pytest.mark.slow
 @every_notebook
 def test_a_notebook_runs_in_a_new_kernel(path, run_notebooks, tmp_path):
-    notebook = run_notebooks.executed(path, ROWS_PER_DAY=SMALLER[path.stem], WORK=str(tmp_path / "work"))
+    notebook = run_notebooks.execute(
+        path, ROWS_PER_DAY=ROWS_PER_DAY[path.stem[0]], WORK=str(tmp_path / "work")
+    )
     assert all(cell.execution_count for cell in code_cells(notebook))
     assert [output for output in outputs(notebook) if output.output_type == "error"] == []

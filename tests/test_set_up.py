@@ -1,4 +1,4 @@
-"""What set-up decides: which Horovod is built, and which machine is turned away with which line."""
+"""Set-up: choice of the Horovod build, requirements of the machine, and `make pack`."""
 
 import importlib
 import shutil
@@ -85,18 +85,18 @@ def build_settings(settings, backend, torch):
 
 
 def test_a_gloo_build_has_no_cuda_settings(settings):
-    found = build_settings(settings, "gloo", torch_build(settings, "13.0"))
-    assert not [name for name in found if "CUDA" in name or "NCCL" in name or "GPU" in name]
-    assert found["HOROVOD_WITH_GLOO"] == "1"
+    variables = build_settings(settings, "gloo", torch_build(settings, "13.0"))
+    assert not [name for name in variables if "CUDA" in name or "NCCL" in name or "GPU" in name]
+    assert variables["HOROVOD_WITH_GLOO"] == "1"
 
 
 def test_an_nccl_build_uses_the_toolkit_and_the_nccl_of_torch(settings):
-    found = build_settings(settings, "nccl", torch_build(settings, "13.0"))
-    assert found["CUDA_HOME"] == "/opt/cuda"
-    assert found["CUDACXX"] == "/opt/cuda/bin/nvcc"
-    assert found["HOROVOD_NCCL_HOME"] == "/tmp/nccl"
-    assert found["HOROVOD_GPU_OPERATIONS"] == "NCCL"
-    assert found["HOROVOD_BUILD_CUDA_CC_LIST"] == "80,90"
+    variables = build_settings(settings, "nccl", torch_build(settings, "13.0"))
+    assert variables["CUDA_HOME"] == "/opt/cuda"
+    assert variables["CUDACXX"] == "/opt/cuda/bin/nvcc"
+    assert variables["HOROVOD_NCCL_HOME"] == "/tmp/nccl"
+    assert variables["HOROVOD_GPU_OPERATIONS"] == "NCCL"
+    assert variables["HOROVOD_BUILD_CUDA_CC_LIST"] == "80,90"
 
 
 def test_an_nccl_build_searches_the_machine_if_torch_has_no_nccl(settings):
@@ -173,7 +173,7 @@ def test_all_pins_are_exact_and_set_up_builds_the_pinned_horovod(set_up):
 
 
 def test_a_child_process_keeps_the_lock(set_up, tmp_path):
-    """A pip that outlives a killed set-up still writes: nobody else may start."""
+    """A pip that outlives a killed set-up still writes, so no other set-up may start."""
     import fcntl
     import subprocess
 
@@ -186,7 +186,7 @@ def test_a_child_process_keeps_the_lock(set_up, tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-# What `make pack` puts together
+# make pack
 
 
 def test_files_are_packed_as_hard_links(pack, tmp_path):

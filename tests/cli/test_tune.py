@@ -170,7 +170,7 @@ def test_a_study_ends_with_the_running_epoch_after_its_time_limit(tune, trained)
             "space.yaml: 1 error: parameters.deep.dropuot: no model has such",
         ),
         ({"deep.dropout": [1.5]}, (), {}, "deep.dropout = 1.5: 1 error"),
-        ({"embedding_dim": [1]}, (), {"search": "tpe"}, "--trials: search: tpe has no end of its own"),
+        ({"embedding_dim": [1]}, (), {"search": "tpe"}, "--trials is required with search: tpe"),
         (
             {"embedding_dim": [1]},
             ("--seeds", 2, "--trials", 2),
