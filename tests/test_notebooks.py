@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 1_000_000
-#: Rows per day, by the number of the notebook. With fewer rows the DeepFM of the last one is not better than LR.
+#: Rows per day, by notebook number. With fewer rows the DeepFM of the last one is not better than LR.
 ROWS_PER_DAY = {"1": 2_000, "2": 2_000, "3": 2_000, "4": 10_000}
 #: Absolute paths, except those inside a URL or a relative path.
 ABSOLUTE_PATH = re.compile(
