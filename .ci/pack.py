@@ -1,8 +1,8 @@
 """`make pack`: archive of this project and its dependencies for the executors of a cluster.
 
 venv-pack refuses the editable install in .venv. This module creates a second environment in build/, with
-links to the files of the packages that setup.py requires, and the project as a wheel. It omits the packages of
-tests, linters and notebooks, and Spark's jars: executors run the Spark of their cluster.
+links to the files of the packages that setup.py requires, and the project as a wheel. It omits packages
+of tests, linters and notebooks, and Spark's jars: executors run the Spark of their cluster.
 """
 
 from __future__ import annotations

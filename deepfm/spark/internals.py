@@ -56,3 +56,8 @@ def executor_addresses(spark: SparkSession) -> list[tuple[str, int]]:
 def hadoop_configuration(spark: SparkSession) -> JavaObject:
     """Return the org.apache.hadoop.conf.Configuration of a session."""
     return spark.sparkContext._jsc.hadoopConfiguration()
+
+
+def max_partition_bytes(spark: SparkSession) -> int:
+    """Return spark.sql.files.maxPartitionBytes in bytes, whatever unit it was set in."""
+    return spark._jsparkSession.sessionState().conf().filesMaxPartitionBytes()
