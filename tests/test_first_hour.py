@@ -50,12 +50,12 @@ BEFORE_SPARK = {
     "a name that is a path": (TRAIN + "--name ../x", ["expected a model's name without / : @"]),
     "a port of another server": (TRAIN + "--tracking-uri {other}", ["MLflow cannot use this store"]),
     "a tracking URI of another kind": (TRAIN + "--tracking-uri mlruns", ["expected sqlite:///FILE, http"]),
-    "a run to resume that is unknown": (TRAIN + "--resume abc", ["--resume abc", "found none of that id"]),
+    "a run to resume that is unknown": (TRAIN + "--resume abc", ["--resume abc", "found no run with this id"]),
     "nothing to register": (TRAIN + "--register-only {folder}", ["expected the folder", "found none"]),
     "an unknown start model": (TRAIN + "--warm-start models:/nobody@champion", ["no such model"]),
     "a URL with one slash": (TRAIN + "--dataset hdfs:/data", ["hdfs:/data: slashes are missing in this URL"]),
     "a path with a pattern": (TRAIN + "--dataset data/*", ["expected a path without * ?", "found *; rename"]),
-    "two start models": (TRAIN + "--warm-start x --init-from y", ["exclude each other", "give one"]),
+    "two start models": (TRAIN + "--warm-start x --init-from y", ["exclude each other", "use one"]),
     "a model of another dataset": (
         TRAIN + "--warm-start {stranger}",
         ["fields of the model, found new I", "build it with --grow"],
@@ -135,7 +135,7 @@ WITH_SPARK = {
     ),
     "a Parquet column of text for numbers": (
         BUILD + DAYS + " --input {folder}/typed --data {folder}/parquet.yaml",
-        ["rows do not fit", "mend the log or the data YAML"],
+        ["rows do not fit", "the log or the data YAML"],
     ),
     "an existing output": (
         BUILD + DAYS + " --output {dataset}",
@@ -144,7 +144,7 @@ WITH_SPARK = {
     "an output full of other files": (BUILD + DAYS + " --output {folder}", ["choose another --output"]),
     "an output below a file": (BUILD + DAYS + " --output {folder}/data.yaml/out", ["cannot be written"]),
     "growing a folder that is no dataset": (BUILD + DAYS + " --grow {folder}/log", ["{folder}/log"]),
-    "more workers than slots": (TRAIN + "--num-workers 9", ["found 2 on local[2]", "give fewer workers"]),
+    "more workers than slots": (TRAIN + "--num-workers 9", ["found 2 on local[2]", "lower --num-workers"]),
     "an unknown column to keep": (SCORE + "--keep city", ["city"]),
 }  # fmt: skip
 

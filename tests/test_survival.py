@@ -199,7 +199,7 @@ def test_retries_resume_automatically(trainings, undisturbed):
 
 
 def test_only_an_interrupted_run_can_be_resumed(trainings, undisturbed):
-    for run_id, actual in ((undisturbed["run_id"], "one that is finished"), ("0123abcd", "none of that id")):
+    for run_id, actual in ((undisturbed["run_id"], "a finished run"), ("0123abcd", "no run with this id")):
         process = trainings.start("--resume", run_id)
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 2
