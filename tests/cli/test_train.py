@@ -140,7 +140,7 @@ def test_a_training_too_short_for_the_profiler_logs_a_warning(train, store, capl
     job = train("lr", "traced", "--profile-steps", 5, **changes)
     files = {file.path for file in store.client.list_artifacts(job.summary["run_id"], "profile")}
     assert ("profile/trace.json.gz" in files) is is_traced
-    assert ("--profile-steps 5: no step was traced" in caplog.text) is not is_traced
+    assert ("--profile-steps 5: no step was profiled" in caplog.text) is not is_traced
 
 
 def test_register_only_and_dry_run_exclude_each_other(train):
