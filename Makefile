@@ -1,12 +1,12 @@
-# Every target uses .venv in this folder and makes it first where it is missing.
+# Every target uses .venv in this folder and creates it if it is missing.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
-# A user's shell may point Python or Spark at other installations; here only .venv counts.
+# Ignore variables that point Python or Spark to other installations.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
 
-# The first that runs: a version manager's stand-in can be on the PATH and still start nothing.
+# The first Python that runs and fits: a shim of a version manager may be on the PATH and fail.
 fits := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c "$(fits)" >/dev/null 2>&1 && { echo $$p; break; }; done)
@@ -15,46 +15,49 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -c tests/pytest.ini tests
 ruff := $(python) -m ruff
 
-.PHONY: help demo notebooks test test-slow test-cluster pack lint format env clean
+.PHONY: help demo notebooks test test-unit test-slow test-cluster pack lint format env clean
 
-help: ## this list
+help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-20s%s\n", $$1, $$2 }'
 
-demo: .venv/.ready ## features, training, registry and scoring on a small click log (INPUT=file for your own)
+demo: .venv/.ready ## run features, training, registry and scoring on a small click log (INPUT=file for your log)
 	$(python) jobs/demo.py $${INPUT:+--input "$$INPUT"}
 
 notebooks: .venv/.ready ## run the notebooks and store them with their outputs
 	$(python) .ci/run_notebooks.py
 
-test: .venv/.ready ## the fast tests
+test: .venv/.ready ## run the fast tests
 	$(pytest) -m "not slow and not cluster"
 
-# Exit status 5 is pytest's "nothing collected".
-test-slow: .venv/.ready ## the tests that start Spark clusters and Horovod workers
+test-unit: .venv/.ready ## run the tests that need no JVM and no other process (under a minute)
+	$(pytest) -m unit
+
+# Exit status 5 of pytest: no tests were collected.
+test-slow: .venv/.ready ## run the tests that start Spark and Horovod workers for minutes
 	$(pytest) -m "slow and not cluster" || [ $$? -eq 5 ]
 
-test-cluster: .venv/.ready pack ## the tests on a Spark cluster and across hosts (network namespaces: root)
+test-cluster: .venv/.ready pack ## run the tests on Spark clusters and several hosts (network namespaces: root)
 	$(pytest) -m cluster
 
-pack: .venv/.ready ## build/environment.tar.gz for executors (HOST_PYTHON_PREFIX=/usr where their Python lies)
+pack: .venv/.ready ## create build/environment.tar.gz for executors (HOST_PYTHON_PREFIX=prefix of their Python)
 	HOST_PYTHON_PREFIX="$(HOST_PYTHON_PREFIX)" $(python) .ci/pack.py
 
-lint: .venv/.ready ## rules and format, changing nothing
+lint: .venv/.ready ## check rules and format
 	$(ruff) check --config .ci/ruff.toml .
 	$(ruff) format --check --config .ci/ruff.toml .
 
-format: .venv/.ready ## rewrite the files in the project's format
+format: .venv/.ready ## fix rules and format
 	$(ruff) check --fix --config .ci/ruff.toml .
 	$(ruff) format --config .ci/ruff.toml .
 
-env: .venv/.ready ## only the environment (PYTHON=python3.12 to choose its Python)
+env: .venv/.ready ## create the environment (PYTHON=python3.12 to choose its Python)
 
 .venv/.ready: requirements.lock setup.py .ci/set_up.py .ci/build_horovod.py
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is missing: apt-get install python3 python3-venv" \
 		"python3-dev, or make PYTHON=/path/to/python" >&2; exit 2; }
 	@$(PYTHON) .ci/set_up.py
 
-# Of work/ only what the demo makes anew each time: the rest are runs, registered models and published scores.
-clean: ## remove the environment, build/, the demo's folder and caches (runs, models and scores stay)
+# The rest of work/ contains runs, registered models and published scores.
+clean: ## remove environment, build/, the demo's folder and caches (not runs, models and scores)
 	rm -rf .venv .venv.lock .venv.unfinished build *.egg-info work/demo tests/.pytest_cache .ruff_cache .hypothesis
 	find . -path ./work -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

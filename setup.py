@@ -1,4 +1,4 @@
-"""The package and what it needs, in ranges; requirements.lock pins the one set that the tests run on."""
+"""The package and the ranges of its requirements; requirements.lock pins the versions that the tests use."""
 
 from setuptools import find_packages, setup
 
@@ -15,7 +15,7 @@ setup(
         "fsspec",
         "jinja2",
         "matplotlib",
-        # The file store is refused from 3.18 on; models are registered in a database or on a server.
+        # 3.18 removes the file store; models are registered in a database or on a server.
         "mlflow>=3.8,<3.18",
         "numpy<2",  # pyarrow 14 was built for NumPy 1
         "optuna",
@@ -23,22 +23,22 @@ setup(
         "pandas<3",
         "petastorm==0.13.1",
         "psutil",
-        # Petastorm calls what pyarrow 15 removed; below 14.0.1 a file can run code (CVE-2023-47248).
+        # Petastorm uses functions removed in pyarrow 15; before 14.0.1 a file can run code (CVE-2023-47248).
         "pyarrow>=14.0.1,<15",
         "pydantic>=2",
-        "pyspark>=3.5,<4.1",  # 4.1 wants pyarrow 15
+        "pyspark>=3.5,<4.1",  # 4.1 requires pyarrow 15
         "pyyaml",
         "rich",
         "safetensors",
         "torch>=2.6",
     ],
     extras_require={
-        # Its own build stops at C++14, which no torch of this range compiles with:
-        # `make env` builds it with the standard that the installed torch names.
+        # Its build uses C++14, which cannot compile any torch of this range; `make env` builds it with the
+        # standard of the installed torch.
         "horovod": ["horovod==0.28.1"],
         "notebooks": ["ipykernel", "scikit-learn"],
-        "server": ["flask-wtf", "psycopg2-binary"],  # an MLflow server of your own: PostgreSQL, basic auth
-        "pack": ["venv-pack"],  # the environment as one archive for a cluster's executors
+        "server": ["flask-wtf", "psycopg2-binary"],  # an MLflow server with PostgreSQL and basic auth
+        "pack": ["venv-pack"],  # archive of the environment for executors
         "test": ["hypothesis", "nbclient", "pytest", "ruff", "scikit-learn"],
     },
 )

@@ -1,9 +1,9 @@
-"""Build Horovod's wheel against the torch of a virtual environment, once per user and set of versions.
+"""Build the wheel of Horovod for the torch of a virtual environment, once per user and set of versions.
 
-Horovod 0.28.1, its last release, asks for C++14 and no current torch compiles with that. Its source
-distribution is taken from the registry, the standard is raised, and the wheel is kept in the user's cache.
+Horovod 0.28.1, the last release, requires C++14, which cannot compile a current torch. This module downloads
+its source distribution, raises the standard, and keeps the wheel in the user's cache.
 
-    python3 .ci/build_horovod.py .venv/bin/python       prints the wheel's path
+    python3 .ci/build_horovod.py .venv/bin/python       prints the path of the wheel
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import IO
 from horovod_settings import Toolkit, Torch, build_settings, choose_backends, source_changes
 
 VERSION = "0.28.1"
-CMAKE = "cmake==3.31.6"  # only where the machine has none
+CMAKE = "cmake==3.31.6"  # used if the machine has none
 
-# Run by the environment's Python: what its torch is, was compiled with and brings along.
-ASK_TORCH = """
+# Run by the Python of the environment: version, compile options and NCCL of its torch.
+TORCH_SCRIPT = """
 import importlib.metadata as md, json, re, sys, torch
 config = open(torch.utils.cmake_prefix_path + "/Torch/TorchConfig.cmake").read()
 nccl = [str(f.locate()) for d in md.distributions() if (d.metadata["Name"] or "").startswith("nvidia-nccl")
@@ -48,21 +48,21 @@ print(json.dumps({
 
 
 class SetUpError(Exception):
-    """What the user can act on: printed as it is, without a stack trace."""
+    """An error that the user can fix; printed without a stack trace."""
 
 
 def horovod_wheel(python: Path, log: IO[str]) -> Path:
-    """The wheel for the torch that `python` imports: from the cache, else built into it."""
-    torch = Torch(**json.loads(subprocess.check_output([python, "-c", ASK_TORCH])))
+    """Return the wheel for the torch that `python` imports, from the cache or newly built."""
+    torch = Torch(**json.loads(subprocess.check_output([python, "-c", TORCH_SCRIPT])))
     toolkit = find_toolkit() if torch.cuda else None
     backends, reason = choose_backends(torch, toolkit)
     if reason:
-        say(f"{reason}: Horovod gets Gloo, which works on the CPU")
+        say(f"{reason}: Horovod is built with Gloo, which runs on the CPU")
     for backend in backends:
         folder = cache_folder() / f"horovod-{VERSION}-torch{torch.version}-{torch.python_tag}-{backend}"
         failed = folder / f"failed-{platform.machine()}.log"
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock"):  # two clones at once: one builds, the other takes what it built
+        with locked(folder / ".lock"):  # of two concurrent set-ups one builds and the other uses the wheel
             if wheel := next(iter(sorted(folder.glob(f"*{platform.machine()}.whl"))), None):
                 return wheel
             if not failed.exists():
@@ -72,7 +72,7 @@ def horovod_wheel(python: Path, log: IO[str]) -> Path:
                     if backend == backends[-1] or "wheel" not in error.cmd:
                         raise
                     shutil.copy(log.name, failed)
-            say(f"Horovod does not build with NCCL here, so it gets Gloo; to try again, remove {failed}")
+            say(f"Horovod cannot be built with NCCL, so it is built with Gloo; to try again, remove {failed}")
     raise AssertionError("the last backend returns or raises")
 
 
@@ -100,7 +100,7 @@ def build(
             environment,
         )
         (built,) = (here / "out").glob("*.whl")
-        # Under its final name only when all of it is there.
+        # Renamed when the copy is complete.
         shutil.copy(built, folder / "unfinished")
         return (folder / "unfinished").replace(folder / built.name)
 
@@ -109,14 +109,12 @@ def change_source(source: Path, changes: list[tuple[str, str, str]]) -> None:
     for name, old, new in changes:
         text = (source / name).read_text()
         if old not in text:
-            raise SetUpError(
-                f"expected '{old}' in {name} of horovod {VERSION}; its source is not the one known here"
-            )
+            raise SetUpError(f"expected '{old}' in {name} of horovod {VERSION}; the source has changed")
         (source / name).write_text(text.replace(old, new))
 
 
 def link_nccl(home: Path, torch: Torch) -> None:
-    """The NCCL that torch brings, laid out as CMake looks for it: torch's package has no plain libnccl.so."""
+    """Link the NCCL of torch in the layout that CMake expects: torch's package has no plain libnccl.so."""
     (home / "lib").mkdir(parents=True)
     (home / "include").symlink_to(Path(torch.nccl_header).parent)
     (home / "lib/libnccl.so").symlink_to(torch.nccl_library)
@@ -140,23 +138,23 @@ def find_toolkit() -> Toolkit | None:
     if nvcc is None:
         return None
 
-    def ask(*arguments: str) -> str:
+    def run_nvcc(*arguments: str) -> str:
         return subprocess.run(
             [nvcc, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ).stdout
 
     with tempfile.NamedTemporaryFile(suffix=".cu") as empty:
-        # nvcc itself says where it lies, through any number of links and wrapper scripts.
-        where = re.search(r"_HERE_=(.+)", ask("--dryrun", empty.name))
-    version = re.search(r"release (\d+\.\d+)", ask("--version"))
-    archs = sorted({int(arch) for arch in re.findall(r"compute_(\d+)\b", ask("--list-gpu-arch"))})
-    if not (where and version and archs):
+        # nvcc prints its own folder, whatever links and wrapper scripts start it.
+        location = re.search(r"_HERE_=(.+)", run_nvcc("--dryrun", empty.name))
+    version = re.search(r"release (\d+\.\d+)", run_nvcc("--version"))
+    archs = sorted({int(arch) for arch in re.findall(r"compute_(\d+)\b", run_nvcc("--list-gpu-arch"))})
+    if not (location and version and archs):
         return None
-    return Toolkit(home=str(Path(where[1].strip()).parent), version=version[1], archs=archs)
+    return Toolkit(home=str(Path(location[1].strip()).parent), version=version[1], archs=archs)
 
 
 def build_obstacle() -> str | None:
-    """What the machine lacks for a build, in one line; None where it can build."""
+    """Return what the machine lacks for a build, in one line, or None."""
     if not any(map(shutil.which, [os.environ.get("CXX") or "c++", "g++", "clang++"])):
         return "a C++ compiler is missing (Horovod is built once): apt-get install g++"
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
@@ -170,18 +168,20 @@ def cache_folder() -> Path:
 
 def num_jobs() -> int:
     memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return max(1, min(os.cpu_count() or 1, int(memory_gib / 2)))  # torch's headers take 1-2 GiB a job
+    return max(
+        1, min(os.cpu_count() or 1, int(memory_gib / 2))
+    )  # compiling torch's headers takes 1-2 GiB per job
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
-        # Children keep it: a pip that outlives a killed set-up still writes, and the next call must wait.
+        # Child processes inherit the lock: a pip that outlives a killed set-up still writes.
         os.set_inheritable(lock.fileno(), True)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another set-up to end")
+            say("waiting for another set-up")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -191,7 +191,7 @@ def say(line: str) -> None:
 
 
 def run(command: list[Path | str], log: IO[str], environment: dict[str, str] | None = None) -> None:
-    """Run with all output in the log; CalledProcessError where it fails."""
+    """Run a command with its output in the log; raises CalledProcessError if it fails."""
     log.write(f"$ {' '.join(map(str, command))}\n")
     log.flush()
     subprocess.run(

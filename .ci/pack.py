@@ -1,8 +1,8 @@
-"""`make pack`: what the jobs need of .venv, and this project, as one archive for a cluster's executors.
+"""`make pack`: archive of this project and its dependencies for the executors of a cluster.
 
-venv-pack refuses an editable install, and .venv has one. So a second environment is put together in build/:
-the packages that setup.py asks for, as links to .venv's files, and the project itself as a wheel. Tests,
-linters and notebooks stay behind, and so do Spark's jars: executors run the Spark of their cluster.
+venv-pack refuses the editable install in .venv. This module creates a second environment in build/, with
+links to the files of the packages that setup.py requires, and the project as a wheel. It omits packages
+of tests, linters and notebooks, and Spark's jars: executors run the Spark of their cluster.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ PROJECT = "deepfm-spark"
 EXTRAS = {"", "horovod"}
 BUILD = ROOT / "build"
 ENVIRONMENT, WHEELS, ARCHIVE = BUILD / "environment", BUILD / "wheels", BUILD / "environment.tar.gz"
-LEFT_OUT = ("pyspark/jars/", "pyspark/examples/", "pyspark/data/", "torch/include/", "torch/test/")
+OMITTED = ("pyspark/jars/", "pyspark/examples/", "pyspark/data/", "torch/include/", "torch/test/")
 VERIFY = "import deepfm, horovod.torch, mlflow, petastorm, pyarrow, torch; print(deepfm.__file__)"
 
 
 def main() -> None:
     started = time.monotonic()
-    for old in (ENVIRONMENT, WHEELS, BUILD / "lib"):  # a module that is gone must not come back from lib
+    for old in (ENVIRONMENT, WHEELS, BUILD / "lib"):  # lib may contain modules that were removed
         shutil.rmtree(old, ignore_errors=True)
     make_environment()
-    packages = {name: found for name, found in needed(PROJECT, EXTRAS).items() if name != PROJECT}
+    packages = {
+        name: package for name, package in required_packages(PROJECT, EXTRAS).items() if name != PROJECT
+    }
     for package in packages.values():
         link_files(package)
     install_project()
@@ -42,43 +44,43 @@ def main() -> None:
         str(ENVIRONMENT),
         output=str(ARCHIVE),
         python_prefix=os.environ.get("HOST_PYTHON_PREFIX") or None,
-        compress_level=1,  # libraries are most of it: level 9 takes minutes for a twentieth less
+        compress_level=1,  # level 9 takes minutes and saves a twentieth
         force=True,
     )
     size = ARCHIVE.stat().st_size / 2**20
     seconds = time.monotonic() - started
-    print(f"{ARCHIVE}: {len(packages) + 1} packages, {size:.0f} MiB, in {seconds:.0f} s; it needs {python()}")
+    print(f"{ARCHIVE}: {len(packages) + 1} packages, {size:.0f} MiB, in {seconds:.0f} s; requires {python()}")
 
 
 def make_environment() -> None:
-    """An empty one, of the Python that .venv was made from."""
+    """Create an empty environment with the Python of .venv."""
     run(sys.executable, "-m", "venv", "--without-pip", ENVIRONMENT)
 
 
-def needed(name: str, extras: set[str]) -> dict[str, Distribution]:
-    """What is installed of the packages that a package needs, itself included, by name."""
-    found: dict[str, Distribution] = {}
-    asked = [(canonicalize_name(name), extras)]
-    while asked:
-        name, extras = asked.pop()
-        if name in found:
+def required_packages(name: str, extras: set[str]) -> dict[str, Distribution]:
+    """Return the installed packages that a package requires, itself included, by name."""
+    packages: dict[str, Distribution] = {}
+    pending = [(canonicalize_name(name), extras)]
+    while pending:
+        name, extras = pending.pop()
+        if name in packages:
             continue
         try:
-            found[name] = distribution(name)
+            packages[name] = distribution(name)
         except PackageNotFoundError:
-            continue  # for another system, or left out of requirements.lock on purpose
-        for line in found[name].requires or ():
+            continue  # for another system, or deliberately not in requirements.lock
+        for line in packages[name].requires or ():
             requirement = Requirement(line)
             marker = requirement.marker
             if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
-                asked.append((canonicalize_name(requirement.name), requirement.extras | {""}))
-    return found
+                pending.append((canonicalize_name(requirement.name), requirement.extras | {""}))
+    return packages
 
 
 def link_files(package: Distribution) -> None:
-    """The package's files in site-packages; its commands are of no use to an executor."""
+    """Link the files of a package in site-packages; executors do not need its commands."""
     for file in package.files or ():
-        if file.parts[0] == ".." or file.as_posix().startswith(LEFT_OUT):
+        if file.parts[0] == ".." or file.as_posix().startswith(OMITTED):
             continue
         source = Path(package.locate_file(file))
         target = site_packages() / file
@@ -88,7 +90,7 @@ def link_files(package: Distribution) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the filesystem has none or build/ is on another one."""
+    """Create a hard link, or a copy if the filesystem does not support it or build/ is on another one."""
     try:
         os.link(source, target)
     except OSError:
@@ -96,7 +98,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def install_project() -> None:
-    """As a wheel, so that nothing in the archive points back here."""
+    """Install the project from a wheel, so that the archive contains no path of this folder."""
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--use-pep517", "-w", WHEELS, ROOT)
     (wheel,) = WHEELS.glob("*.whl")
@@ -112,13 +114,13 @@ def python_version() -> str:
 
 
 def python() -> str:
-    """Where every host must have its Python: an environment links to it and does not hold it."""
+    """Return the path of the Python that every host must have: the environment only links to it."""
     prefix = os.environ.get("HOST_PYTHON_PREFIX") or sys.base_prefix
     return f"{prefix}/bin/python{python_version()} on every host"
 
 
 def run(*command) -> None:
-    # From elsewhere: in this folder `import deepfm` would find the clone.
+    # In another folder: in this one `import deepfm` would import the clone.
     subprocess.run([str(part) for part in command], check=True, cwd=BUILD)
 
 

@@ -1,4 +1,4 @@
-"""Run the notebooks in a fresh kernel each and store them with their outputs.
+"""Run each notebook in a new kernel and store it with its outputs.
 
 python .ci/run_notebooks.py             all of them
 python .ci/run_notebooks.py NOTEBOOK    one
@@ -15,22 +15,22 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-#: A cell that takes longer hangs.
+#: Limit of one cell.
 _TIMEOUT_S = 900
 
 
-def executed(path: Path, **constants: object) -> NotebookNode:
-    """The notebook with its outputs, run in its folder; an error in a cell is raised.
+def execute(path: Path, **constants: object) -> NotebookNode:
+    """Run a notebook in its folder and return it with its outputs; raises the error of a failed cell.
 
-    `constants`: assigned after its first cell of code, which names its sizes; the notebook returned is still
-    the one that lies there.
+    `constants` are assigned after the first code cell, which defines the sizes. The returned notebook does
+    not contain these assignments.
     """
     notebook = nbformat.read(path, as_version=4)
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     source = first.source
     first.source = "\n".join([source, *(f"{name} = {value!r}" for name, value in constants.items())])
     with TemporaryDirectory() as folder:
-        # By sockets in a folder of its own: over TCP anyone on the machine could speak to the kernel.
+        # Sockets in a private folder: over TCP any user of the machine could connect to the kernel.
         kernel = {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}
         NotebookClient(
             notebook,
@@ -45,8 +45,8 @@ def executed(path: Path, **constants: object) -> NotebookNode:
     return notebook
 
 
-def cleaned(notebook: NotebookNode) -> NotebookNode:
-    """Without what differs between machines: what Java and libraries warn of, the kernel's version."""
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """Remove what differs between machines: warnings on stderr and the version of the kernel."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
@@ -60,7 +60,7 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
 def main(paths: list[Path]) -> None:
     for path in paths or sorted(FOLDER.glob("*.ipynb")):
         started = time.monotonic()
-        nbformat.write(cleaned(executed(path)), path)
+        nbformat.write(clean(execute(path)), path)
         print(f"{path.name}: {time.monotonic() - started:.0f} s, {path.stat().st_size / 1024:,.0f} KiB")
 
 

@@ -1,6 +1,6 @@
-"""Make .venv from requirements.lock: torch with its dependencies, the rest as pinned, Horovod, this project.
+"""Create .venv from requirements.lock: torch and its dependencies, the other pins, Horovod, this project.
 
-Run by the machine's Python through `make env`; it needs nothing but the standard library.
+`make env` runs it with the Python of the machine; it needs only the standard library.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from build_horovod import SetUpError, build_obstacle, cache_folder, horovod_whee
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 VENV = ROOT / ".venv"
-READY = VENV / ".ready"  # the Makefile's stamp; holds what the environment was made from
-# There while .venv is written or removed: what is left by an interruption cannot be trusted.
+READY = VENV / ".ready"  # stamp of the Makefile; contains the digests of the inputs
+# Exists while .venv is written or removed; after an interruption .venv is incomplete.
 UNFINISHED = ROOT / ".venv.unfinished"
 INPUTS = [LOCK, ROOT / "setup.py", *sorted((ROOT / ".ci").glob("*.py"))]
 
-# They would send pip or Python to other folders than .venv, or make's job count to Horovod's build.
+# They would make pip or Python use other folders, or pass the job count of make to the build of Horovod.
 FOREIGN = [
     "PYTHONPATH",
     "PYTHONHOME",
@@ -43,8 +43,8 @@ FOREIGN = [
 VERIFY = """
 import warnings; warnings.simplefilter("ignore")
 import torch, pyspark, pyarrow, petastorm, mlflow, horovod, horovod.torch as hvd, deepfm
-found = [f"{m.__name__} {m.__version__}" for m in (torch, pyspark, pyarrow, petastorm, mlflow, horovod)]
-print(", ".join(found), "with", "NCCL" if hvd.nccl_built() else "Gloo")
+versions = [f"{m.__name__} {m.__version__}" for m in (torch, pyspark, pyarrow, petastorm, mlflow, horovod)]
+print(", ".join(versions), "with", "NCCL" if hvd.nccl_built() else "Gloo")
 """
 
 
@@ -58,7 +58,7 @@ def main() -> None:
         if READY.exists() and READY.read_text() == fingerprint():
             READY.touch()  # same content, newer files (a checkout): nothing to do
             return
-        # Said before gigabytes are installed; without a compiler the wheel of another clone will do.
+        # Checked before gigabytes are installed; a wheel built by another clone needs no compiler.
         built = any(cache_folder().glob(wheel_pattern(LOCK.read_text())))
         if not built and (reason := build_obstacle()):
             raise SetUpError(reason)
@@ -76,21 +76,21 @@ def make_environment() -> None:
     with (VENV / "set_up.log").open("a") as log:
         pip = [VENV / "bin/python", "-m", "pip", "--disable-pip-version-check"]
         if new:
-            with step("an empty environment", log), writing():
+            with step("empty environment", log), writing():
                 run([base_python(), "-m", "venv", VENV], log)
         with step("torch with its dependencies", log), writing():
             run([*pip, "install", "-c", LOCK, f"torch=={pinned('torch', LOCK.read_text())}"], log)
-        with step("the other packages as pinned", log), writing():
-            # Without resolution: Petastorm asks for setuptools < 70 without using it, torch for 77 or newer.
+        with step("other pinned packages", log), writing():
+            # Without resolution: Petastorm requires setuptools < 70 without using it, torch 77 or newer.
             others = VENV / "others.txt"
             others.write_text(without_horovod(LOCK.read_text()))
             run([*pip, "install", "--no-deps", "-r", others], log)
-        with step(f"Horovod {HOROVOD_VERSION}, from the user's cache or built now (minutes)", log):
+        with step(f"Horovod {HOROVOD_VERSION}, from the cache or built now (minutes)", log):
             wheel = horovod_wheel(VENV / "bin/python", log)
         with step("this project", log), writing():
             run([*pip, "install", "--no-deps", "--force-reinstall", wheel], log)
             run([*pip, "install", "--no-deps", "--no-build-isolation", "--use-pep517", "-e", ROOT], log)
-        with step("a look at what was installed", log):
+        with step("check of the installed packages", log):
             run([VENV / "bin/python", "-c", VERIFY], log)
     say((VENV / "set_up.log").read_text().splitlines()[-1])
     READY.write_text(fingerprint())
@@ -102,16 +102,16 @@ def fingerprint() -> str:
 
 
 def base_python() -> Path:
-    """The machine's Python, also where the running one is that of an activated .venv, removed by now."""
+    """Return the Python of the machine, even if the running one is that of an activated .venv."""
     base = Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info))
     return base if base.exists() else Path(sys.executable)
 
 
 def same_python() -> bool:
-    """Whether .venv has this version and still starts: it may have been moved, or its Python removed."""
-    ask = "import sys; print(*sys.version_info[:2]); print(sys.prefix)"
+    """Whether the Python of .venv has this version and starts (.venv may have been moved)."""
+    script = "import sys; print(*sys.version_info[:2]); print(sys.prefix)"
     try:
-        answer = subprocess.run([VENV / "bin/python", "-c", ask], text=True, stdout=subprocess.PIPE).stdout
+        answer = subprocess.run([VENV / "bin/python", "-c", script], text=True, stdout=subprocess.PIPE).stdout
     except OSError:
         return False
     return answer.splitlines() == ["{} {}".format(*sys.version_info), str(VENV)]
@@ -137,7 +137,7 @@ def python_obstacle(version: tuple[int, int]) -> str | None:
 
 
 def java_obstacle() -> str | None:
-    """Spark starts $JAVA_HOME/bin/java, or without JAVA_HOME the java on the PATH."""
+    """Check the Java that Spark starts: $JAVA_HOME/bin/java, or the java on the PATH."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which(f"{home}/bin/java" if home else "java")
     remedy = "apt-get install openjdk-17-jre-headless"
@@ -155,9 +155,9 @@ def java_obstacle() -> str | None:
 
 
 def java_version(answer: str) -> int | None:
-    """17 of 'openjdk version "17.0.15" 2025-04-15', 8 of 'java version "1.8.0_412"'."""
-    found = re.search(r'version "(?:1\.)?(\d+)', answer)
-    return int(found[1]) if found else None
+    """Parse the major version: 17 from 'openjdk version "17.0.15"', 8 from 'java version "1.8.0_412"'."""
+    match = re.search(r'version "(?:1\.)?(\d+)', answer)
+    return int(match[1]) if match else None
 
 
 @contextlib.contextmanager
@@ -186,4 +186,4 @@ if __name__ == "__main__":
     except SetUpError as error:
         sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
-        sys.exit("set-up: interrupted; the next call takes it up again")
+        sys.exit("set-up: interrupted; run make env again")

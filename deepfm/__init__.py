@@ -1,3 +1,3 @@
-"""Click-through-rate models: features in Spark, training on Horovod, nights scored from MLflow's registry."""
+"""Click-through-rate models: features with Spark, training with Horovod, daily scoring with MLflow models."""
 
 __version__ = "0.1.0"

@@ -1,6 +1,13 @@
-"""`python -m deepfm doctor`: checks that must run where the jobs cannot."""
+"""`python -m deepfm doctor`: checks that run even where the jobs cannot start."""
 
-from deepfm.cli.doctor import run
+import sys
+
+try:
+    from deepfm.cli.doctor import run
+except ModuleNotFoundError as error:
+    remedy = "run `. .venv/bin/activate` in the project folder (`make env` creates .venv)"
+    print(f"error: {sys.executable} cannot import {error.name}: {remedy}", file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     run()

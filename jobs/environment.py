@@ -1,4 +1,4 @@
-"""Exit with one line if this Python cannot import what the jobs need; imported by every job first."""
+"""Exit with status 2 if a package that the jobs need is missing; every job imports this module first."""
 
 import sys
 

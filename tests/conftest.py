@@ -26,7 +26,22 @@ from deepfm.settings.model import ModelSettings
 from deepfm.tracking.store import MlflowStore
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
+#: Folder of real click logs, which are not part of the repository.
+DATA = Path(os.environ.get("DEEPFM_TEST_DATA") or ROOT.parent / "shared" / "data")
+#: Files and folders whose tests are marked `unit`, unless they use a fixture of NOT_UNIT_FIXTURES.
+UNIT = (
+    "settings", "models", "metrics", "training", "distributed", "doctor", "experiments",
+    "test_fields.py", "test_import_rules.py", "test_model_factory.py", "test_vendor_versions.py",
+)  # fmt: skip
+#: Files in UNIT that start processes, or that take too long: all unit tests together take less than a minute.
+NOT_UNIT = (
+    "models/test_adding_a_model.py", "training/test_device.py", "doctor/test_machine.py",
+    "doctor/test_profile.py",
+    "training/test_planted_truth.py", "training/test_two_ranks.py", "experiments/test_model_card.py",
+    "experiments/tune/test_study.py", "experiments/tune/test_plots.py",
+)  # fmt: skip
+#: Fixtures that start a JVM, Horovod or another program, or create a database. Other fixtures may use them.
+NOT_UNIT_FIXTURES = {"spark", "store", "profile_path", "run_job", "program", "ranks"}
 
 # No deadlines: tests may be slow on a busy machine.
 settings.register_profile("untimed", deadline=None)
@@ -34,6 +49,17 @@ settings.load_profile("untimed")
 # Tests import servers.py and the fixtures
 sys.path.insert(0, str(ROOT / "tests"))
 pytest_plugins = ["fixtures.datasets", "fixtures.model_cases", "fixtures.programs", "fixtures.training"]
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that need no JVM and no other process as `unit`."""
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        needs_more = bool(NOT_UNIT_FIXTURES & set(item.fixturenames)) or any(
+            item.get_closest_marker(name) for name in ("slow", "cluster")
+        )
+        if path.startswith(UNIT) and path not in NOT_UNIT and not needs_more:
+            item.add_marker(pytest.mark.unit)
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +84,7 @@ def real_data():
     def file(name: str) -> Path:
         path = DATA / name
         if not path.exists():
-            pytest.skip(f"{path} does not exist")
+            pytest.skip(f"{path} is missing; set DEEPFM_TEST_DATA to the folder of {name}")
         return path
 
     return file

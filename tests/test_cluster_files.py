@@ -1,4 +1,4 @@
-"""The files in conf/cluster and what the cluster profiles promise; linters look closer where given."""
+"""Files in conf/cluster and the cluster profiles; linters check more if they are available."""
 
 import json
 import os
@@ -22,16 +22,16 @@ MANIFEST = list(yaml.safe_load_all((CLUSTER / "train_job.yaml").read_text()))
 
 def by_kind(kind, name=None):
     documents = [document for document in MANIFEST if document["kind"] == kind]
-    (found,) = [document for document in documents if name in (None, document["metadata"]["name"])]
-    return found
+    (match,) = [document for document in documents if name in (None, document["metadata"]["name"])]
+    return match
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_a_cluster_profile_shows_the_command_that_uses_it_with_flags_that_train_has(path):
+def test_the_command_in_a_cluster_profile_has_valid_flags(path):
     header = path.read_text().partition("\nspark:")[0]
     assert f"conf/profile/{path.name}" in header and "spark-submit" in header.replace("_", "-")
     assert "spark.task.resource.gpu.amount" in header
-    assert ("Only written" in header) or ("Run, by make test-cluster" in header)
+    assert ("Not tested" in header) or ("Tested by make test-cluster" in header)
     options = {name for parameter in train.params for name in parameter.opts}
     after = header.partition("jobs/train.py")[2].partition("# GPUs")[0]
     assert set(re.findall(r"(--[a-z][a-z-]+)", after)) - options == set()
@@ -47,7 +47,7 @@ def test_a_cluster_profile_authenticates_and_encrypts(path):
     assert not [key for key in spark if "secret" in key or "password" in key]
 
 
-def test_the_manifests_job_is_one_that_its_profile_and_train_accept():
+def test_the_kubernetes_job_has_valid_flags_and_the_accounts_of_its_profile():
     (driver,) = by_kind("Job")["spec"]["template"]["spec"]["containers"]
     words = driver["args"]
     flags = {word.partition("=")[0] for word in words[words.index("jobs/train.py") + 1 :]}
@@ -63,21 +63,21 @@ def test_the_manifests_job_is_one_that_its_profile_and_train_accept():
     }
 
 
-def test_executors_have_an_account_of_their_own_without_rights():
+def test_executors_have_a_separate_account_without_rights():
     spark = load_settings(CONF / "profile/kubernetes.yaml", Profile).spark
     account = spark["spark.kubernetes.authenticate.executor.serviceAccountName"]
     assert by_kind("ServiceAccount", account)["automountServiceAccountToken"] is False
     assert account not in [subject["name"] for subject in by_kind("RoleBinding")["subjects"]]
 
 
-def test_executors_of_two_jobs_at_once_have_names_of_their_own():
-    """Spark makes a prefix for each application, unless it is given one."""
+def test_executors_of_concurrent_jobs_have_different_names():
+    """Spark generates a prefix for each application if none is set."""
     spark = load_settings(CONF / "profile/kubernetes.yaml", Profile).spark
     assert "spark.kubernetes.executor.podNamePrefix" not in spark
 
 
 def fake(folder, name, script):
-    """A program of that name, before all others on the PATH."""
+    """Write a fake program; return an environment in which it is first on the PATH."""
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
@@ -87,7 +87,7 @@ def output_of(command, env):
     return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
 
 
-def test_the_discovery_script_names_every_gpu_as_spark_reads_it(tmp_path):
+def test_the_discovery_script_prints_every_gpu_in_sparks_format(tmp_path):
     env = fake(tmp_path, "nvidia-smi", "printf '0\\n1\\n3\\n'")
     assert json.loads(output_of([CLUSTER / "find_gpus.sh"], env)) == {
         "name": "gpu",
@@ -102,7 +102,7 @@ def executor_variables():
     return variables | options | {"SPARK_EXECUTOR_MEMORY": "2g"}
 
 
-def test_an_executor_pod_starts_java_with_what_spark_put_into_its_variables(tmp_path):
+def test_an_executor_pod_starts_java_with_the_options_in_its_variables(tmp_path):
     env = fake(tmp_path, "java", 'for word; do echo "$word"; done') | executor_variables()
     words = output_of([CLUSTER / "entrypoint.sh", "executor"], env).splitlines()
     assert words[:4] == ["-Dnumber=9 with a space", "-Dnumber=10 with a space", "-Xms2g", "-Xmx2g"]
@@ -111,8 +111,8 @@ def test_an_executor_pod_starts_java_with_what_spark_put_into_its_variables(tmp_
     assert flags["--driver-url"] == "driver_url" and flags["--podName"] == "executor_pod_name"
 
 
-def test_an_executor_starts_in_a_folder_that_it_can_write(tmp_path):
-    """Of Spark's scratch volume; the image's own is not this user's."""
+def test_an_executor_starts_in_a_writable_folder(tmp_path):
+    """On Spark's scratch volume: the user cannot write the folder of the image."""
     (tmp_path / "a volume").mkdir()
     scratch = {"SPARK_LOCAL_DIRS": f"{tmp_path}/a volume,/elsewhere"}
     env = fake(tmp_path, "java", "pwd; touch unpacked") | executor_variables() | scratch
@@ -120,7 +120,7 @@ def test_an_executor_starts_in_a_folder_that_it_can_write(tmp_path):
     assert folder.parent == tmp_path / "a volume" and (folder / "unpacked").exists()
 
 
-def test_the_secret_is_added_to_settings_that_are_there_and_only_their_owner_reads_it(tmp_path):
+def test_the_secret_is_appended_to_settings_that_only_their_owner_can_read(tmp_path):
     text = (CONF / "profile/SECURITY.md").read_text()
     (script,) = [block.partition("```")[0] for block in text.split("```sh\n")[1:]]
     settings = tmp_path / "spark-defaults.conf"
@@ -145,23 +145,23 @@ builder.getOrCreate().range(1).write.parquet(sys.argv[1])
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mask", "mode"), [([], 0o644), (["027"], 0o640)])
-def test_what_spark_writes_follows_its_property_and_not_the_users_umask(tmp_path, mask, mode):
+def test_files_written_by_spark_follow_its_property_and_not_the_umask(tmp_path, mask, mode):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     command = [sys.executable, "-c", WRITE, f"file://{tmp_path}/rows", *mask]
     subprocess.run(command, env=env, umask=0o077, check=True, capture_output=True)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "rows").glob("part-*")} == {mode}
 
 
-def test_any_other_word_to_the_image_is_a_command():
+def test_any_other_argument_of_the_image_is_a_command():
     assert output_of([CLUSTER / "entrypoint.sh", "echo", "as it", "is"], None) == "as it is\n"
 
 
 @pytest.mark.parametrize(
     ("variable", "file"), [("HADOLINT", "Dockerfile"), ("KUBERNETES_VALIDATE", "train_job.yaml")]
 )
-def test_a_linter_finds_nothing(variable, file):
+def test_the_cluster_files_pass_their_linters(variable, file):
     linter = os.environ.get(variable)
     if not linter:
-        pytest.skip(f"{variable}=path/to/{variable.lower().replace('_', '-')} lets it look at {file}")
+        pytest.skip(f"{variable}=path/to/{variable.lower().replace('_', '-')} is needed to check {file}")
     done = subprocess.run([linter, CLUSTER / file], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The whole pipeline through its jobs: a click log, features, training, registry, gate, a night."""
+"""The whole pipeline through its jobs: click log, features, training, registry, gate, daily scoring."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from servers import mlflow_server
 from deepfm.tracking.store import MlflowStore
 
 ROOT = Path(__file__).resolve().parents[1]
-NIGHT = "2026-01-08"
+DAY = "2026-01-08"
 # Every job starts its own Java here, as it does for a user; the fast tests run jobs in one process.
 pytestmark = pytest.mark.slow
 SMALL_MODEL = """
@@ -29,7 +29,7 @@ training: {batch_size: 64, max_epochs: 2, patience: 2, learning_rate: 0.005}
 
 
 def run(*command) -> subprocess.CompletedProcess:
-    """A command in the project's folder and activated environment, as a user or a scheduler runs it."""
+    """Run a command in the project folder and its activated environment, as a user or a scheduler does."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"
     command = [str(part) for part in command]
@@ -37,8 +37,8 @@ def run(*command) -> subprocess.CompletedProcess:
 
 
 def submit(job: str, *flags) -> dict:
-    """The summary of a job that spark-submit ran."""
-    # Queries over a few rows end before an optimizing compiler could pay for itself.
+    """Run a job with spark-submit and return its summary."""
+    # An optimizing compiler does not pay off for queries over a few rows.
     java = "spark.driver.extraJavaOptions=-XX:+UseParallelGC -XX:TieredStopAtLevel=1"
     done = run("spark-submit", "--conf", java, f"jobs/{job}.py", *flags)
     assert done.returncode == 0, done.stderr
@@ -47,7 +47,7 @@ def submit(job: str, *flags) -> dict:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory, profile_path):
-    """Every job's summary over a small synthetic log, each by spark-submit; two Horovod workers train."""
+    """Summaries of all jobs on a small synthetic log, run by spark-submit; training has two workers."""
     folder = tmp_path_factory.mktemp("pipeline")
     size = ["--days", 8, "--rows-per-day", 2000, "--seed", 1]
     assert (
@@ -76,7 +76,7 @@ def pipeline(tmp_path_factory, profile_path):
     promoted = submit("promote", "--name", "pipeline", *where)
     scored = submit(
         "score",
-        *("--date", NIGHT, "--model-uri", "models:/pipeline@champion", "--input", log),
+        *("--date", DAY, "--model-uri", "models:/pipeline@champion", "--input", log),
         *("--output", folder / "scores", "--keep", ",".join(raw_columns()), *where),
     )
     return SimpleNamespace(
@@ -89,25 +89,25 @@ def raw_columns() -> list[str]:
 
 
 def published(pipeline) -> pd.DataFrame:
-    return pd.read_parquet(pipeline.folder / "scores" / f"ds={NIGHT}")
+    return pd.read_parquet(pipeline.folder / "scores" / f"ds={DAY}")
 
 
 def test_features_account_for_every_row(pipeline):
     features = pipeline.features
     rows = [features[f"rows_{which}"] for which in ("read", "bad", "train", "valid", "test")]
-    assert rows == [14000, 0, 10000, 2000, 2000]  # the eighth day is the night, and is not read
+    assert rows == [14000, 0, 10000, 2000, 2000]  # the eighth day is scored, and not read
     assert features["num_fields"] == 39
     assert features["dataset"] == f"file://{pipeline.folder}/dataset"
 
 
-def test_two_workers_learn_something(pipeline):
+def test_two_workers_train_a_useful_model(pipeline):
     trained = pipeline.trained
     assert (trained["num_workers"], trained["epochs"], trained["name"]) == (2, 2, "pipeline")
     assert trained["test_auc"] > 0.55
     assert trained["valid_logloss"] < 0.65
 
 
-def test_exactly_one_run_for_two_workers(pipeline, store):
+def test_two_workers_log_one_run(pipeline, store):
     experiment = store.client.get_experiment_by_name("pipeline").experiment_id
     (only,) = store.client.search_runs([experiment])
     assert (only.info.run_id, only.info.status) == (pipeline.trained["run_id"], "FINISHED")
@@ -121,12 +121,12 @@ def test_the_candidate_becomes_champion(pipeline, store):
     assert int(store.resolve("models:/pipeline@champion").version) == 1
 
 
-def test_the_gate_measures_what_the_training_measured(pipeline):
-    figures = f"logloss {pipeline.trained['test_logloss']:.5f}, AUC {pipeline.trained['test_auc']:.5f}"
-    assert pipeline.promoted["reasons"][1].startswith(figures)
+def test_the_gate_computes_the_test_metrics_of_the_training(pipeline):
+    metrics = f"logloss {pipeline.trained['test_logloss']:.5f}, AUC {pipeline.trained['test_auc']:.5f}"
+    assert pipeline.promoted["reasons"][1].startswith(metrics)
 
 
-def test_the_night_is_published(pipeline):
+def test_the_scored_day_is_published(pipeline):
     scored, day = pipeline.scored, published(pipeline)
     assert (scored["rows_in"], scored["rows_scored"], scored["rows_bad"]) == (2000, 2000, 0)
     assert scored["mean_probability"] == pytest.approx(day["probability"].mean())
@@ -134,8 +134,8 @@ def test_the_night_is_published(pipeline):
     assert day["probability"].between(0, 1).all()
 
 
-def test_pyfunc_gives_the_nights_probabilities(pipeline, store):
-    """Whatever pandas makes of the raw columns, nulls and values that training never saw included."""
+def test_pyfunc_gives_the_published_probabilities(pipeline, store):
+    """With the types that pandas infers, and including nulls and unknown values."""
     day = published(pipeline)
     raw = day[raw_columns()].apply(
         lambda column: pd.to_numeric(column) if column.name.startswith("I") else column.replace("", None)
@@ -145,15 +145,15 @@ def test_pyfunc_gives_the_nights_probabilities(pipeline, store):
     assert np.abs(served - day["probability"]).max() < 1e-6
 
 
-def test_rerunning_the_night_changes_nothing(pipeline, profile_path):
+def test_scoring_a_published_day_again_changes_nothing(pipeline, profile_path):
     before = published(pipeline)
     again = run(
-        *(sys.executable, "jobs/score.py", "--date", NIGHT, "--model-uri", "models:/pipeline@champion"),
+        *(sys.executable, "jobs/score.py", "--date", DAY, "--model-uri", "models:/pipeline@champion"),
         *("--input", pipeline.folder / "log", "--output", pipeline.folder / "scores"),
         *("--profile", profile_path),
     )
     assert again.returncode == 0, again.stderr
-    assert "is published already" in again.stderr
+    assert "is already published" in again.stderr
     summary = json.loads(again.stdout.splitlines()[-1])
     assert {**summary, "published_now": True, "seconds": 0} == {**pipeline.scored, "seconds": 0}
     pd.testing.assert_frame_equal(published(pipeline), before)
@@ -162,8 +162,10 @@ def test_rerunning_the_night_changes_nothing(pipeline, profile_path):
 # --- real logs
 
 
-def whole_pipeline(run_job, folder: Path, name: str, data: str, log: Path, model: str, days=(), night=None):
-    """Every job over a log -> the summaries of training, gate and scoring."""
+def whole_pipeline(
+    run_job, folder: Path, name: str, data: str, log: Path, model: str, days=(), scored_day=None
+):
+    """Run all jobs on a log; return the summaries of train, promote and score."""
     built = ["--data", f"conf/data/{data}.yaml", "--input", log, "--output", folder / "dataset", *days]
     assert run_job("build_features", *built).summary["rows_bad"] == 0
     flags = ["--dataset", folder / "dataset", "--model", model, "--num-workers", 0, "--name", name]
@@ -171,13 +173,13 @@ def whole_pipeline(run_job, folder: Path, name: str, data: str, log: Path, model
     promoted = run_job("promote", "--name", name).summary
     scored = run_job(
         "score",
-        *("--date", night or NIGHT, "--model-uri", f"models:/{name}@champion"),
+        *("--date", scored_day or DAY, "--model-uri", f"models:/{name}@champion"),
         *("--input", log, "--output", folder / "scores"),
     ).summary
     return trained, promoted, scored
 
 
-def test_criteos_rows_go_through_the_whole_pipeline(run_job, real_data, tmp_path, monkeypatch):
+def test_the_whole_pipeline_runs_on_criteo_rows(run_job, real_data, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "model.yaml").write_text(SMALL_MODEL)
     log = real_data("criteo_2000.tsv")
@@ -190,7 +192,7 @@ def test_criteos_rows_go_through_the_whole_pipeline(run_job, real_data, tmp_path
 
 
 def test_deepfm_ranks_movielens(run_job, real_data, tmp_path, monkeypatch):
-    """Its real days: 80, 10 and 10 % of the ratings by time."""
+    """Split by its real days: 80, 10 and 10 % of the ratings."""
     monkeypatch.chdir(ROOT)
     days = [
         *("--train-days", "1997-09-20:1998-03-07"),
@@ -205,7 +207,7 @@ def test_deepfm_ranks_movielens(run_job, real_data, tmp_path, monkeypatch):
         real_data("movielens_100k.tsv"),
         "conf/model/deepfm_movielens.yaml",
         days,
-        night="1998-04-20",
+        scored_day="1998-04-20",
     )
     assert trained["test_auc"] > 0.70
     assert trained["test_logloss"] < trained["test_ctr_logloss"]
@@ -217,8 +219,8 @@ def test_deepfm_ranks_movielens(run_job, real_data, tmp_path, monkeypatch):
 
 
 def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tmp_path, store):
-    """Runs, files and aliases all go over HTTP; nothing of the profile's own store is touched."""
-    days = {"train": "2026-01-06", "valid": "2026-01-07", "test": NIGHT}
+    """Runs, files and aliases use HTTP only; the store of the profile is not used."""
+    days = {"train": "2026-01-06", "valid": "2026-01-07", "test": DAY}
     rows = [f"{n % 2}\t{n % 3}\t{'ab'[n % 2]}" for n in range(24)]
     log = write_log(dict.fromkeys(days.values(), rows))
     (tmp_path / "model.yaml").write_text(SMALL_MODEL)
@@ -235,7 +237,7 @@ def test_training_gate_and_scoring_share_an_mlflow_server(run_job, write_log, tm
         flags = ["--dataset", dataset, "--model", tmp_path / "model.yaml", "--num-workers", 0]
         trained = run_job("train", *flags, "--name", "by_http", *where).summary
         assert run_job("promote", "--name", "by_http", *where).summary["promoted"]
-        flags = ["--date", NIGHT, "--input", log, "--output", tmp_path / "scores", *where]
+        flags = ["--date", DAY, "--input", log, "--output", tmp_path / "scores", *where]
         scored = run_job("score", *flags, "--model-uri", "models:/by_http@champion").summary
         assert (scored["rows_scored"], scored["version"]) == (24, "1")
         client = MlflowStore(address).client

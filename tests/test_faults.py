@@ -1,4 +1,4 @@
-"""Builds that are killed, lose a worker or fill their disk; a cluster builds what one machine builds."""
+"""Builds that are killed, lose a worker, fill their disk, or run on a cluster."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def log(tmp_path_factory):
 
 
 def build(log, output, *submit, wait=True):
-    """build_features by spark-submit, in a group of processes of its own."""
+    """Run build_features by spark-submit in a separate process group."""
     submit = submit or ("--master", "local[2]")
     data = ["--data", "conf/data/criteo.yaml", "--input", log, "--output", output]
     command = ["spark-submit", *submit, "jobs/build_features.py", *data, *DAYS]
@@ -47,13 +47,13 @@ def build(log, output, *submit, wait=True):
 
 @pytest.fixture(scope="module")
 def whole(log):
-    """The summary of a build that nothing disturbed."""
+    """Summary of an undisturbed build."""
     status, stdout, stderr = build(log, log.parent / "whole")
     assert status == 0, stderr
     return json.loads(stdout.splitlines()[-1])
 
 
-def test_a_killed_driver_leaves_no_dataset_or_a_whole_one_and_a_rerun_succeeds(log, whole):
+def test_a_killed_driver_leaves_no_dataset_or_a_complete_one_and_a_rerun_succeeds(log, whole):
     output, num_absent = log.parent / "killed", 0
     for moment in range(10):
         process = build(log, output, wait=False)
@@ -75,8 +75,8 @@ def test_a_killed_driver_leaves_no_dataset_or_a_whole_one_and_a_rerun_succeeds(l
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_build_that_is_told_to_stop_leaves_nothing_in_the_way(log, whole, number, status):
-    """Not even Java, in whose start the first moments lie."""
+def test_a_build_that_is_stopped_by_a_signal_can_be_repeated(log, whole, number, status):
+    """It also ends Java; the first signals arrive while Java starts."""
     output = log.parent / "stopped"
     flags = ["--data", "conf/data/criteo.yaml", "--input", log, "--output", output, *DAYS]
     for moment in range(5):
@@ -92,7 +92,7 @@ def test_a_build_that_is_told_to_stop_leaves_nothing_in_the_way(log, whole, numb
         _, stderr = process.communicate(timeout=60)
         assert (process.returncode, "Traceback" in stderr) == (status, False), stderr
         assert not psutil.wait_procs(family, timeout=30)[1]
-        # What stopped between two steps is marked as the unfinished build it is.
+        # A build that stopped between two steps is marked as unfinished.
         assert not output.exists() or (output / "_building").exists()
     assert build(log, output)[0] == 0
     assert read_manifest(f"file://{output}").digest == whole["digest"]
@@ -100,9 +100,9 @@ def test_a_build_that_is_told_to_stop_leaves_nothing_in_the_way(log, whole, numb
 
 
 def kill_a_python_worker(driver: int) -> bool:
-    """Whether one of the driver's Python workers was there to be killed."""
+    """Kill one of the driver's Python workers; return whether there was one."""
     for worker in psutil.Process(driver).children(recursive=True):
-        # One that has ended by itself meanwhile is not the one to kill.
+        # A worker may end by itself in the meantime.
         with suppress(psutil.NoSuchProcess):
             if "pyspark.daemon" in " ".join(worker.cmdline()) and not worker.children():
                 worker.kill()
@@ -118,7 +118,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(log, whole):
     while killed < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
         if not any((output / "_scratch").glob("*")):
-            continue  # the first rows are parsed: the pass is under way
+            continue  # wait until the first rows are parsed
         killed += kill_a_python_worker(process.pid)
         time.sleep(2)
     stdout, stderr = process.communicate(timeout=280)
@@ -129,28 +129,28 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(log, whole):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a disk of 2 MB."""
+    """Folder on a disk of 2 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small disk takes root")
+        pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_in_one_line_and_nothing_is_published(log, small_disk):
+def test_a_full_disk_is_reported_in_one_line_and_nothing_is_published(log, small_disk):
     status, stdout, stderr = build(log, small_disk / "dataset")
     assert status == 2
-    # spark-submit itself sends what a job writes to stderr to stdout.
-    (told,) = [line for line in (stdout + stderr).splitlines() if line.startswith("error: ")]
-    assert "no space is left on the device; nothing was published" in told
+    # spark-submit redirects the stderr of a job to stdout.
+    (line,) = [line for line in (stdout + stderr).splitlines() if line.startswith("error: ")]
+    assert "no space is left on the device; nothing was published" in line
     assert not (small_disk / "dataset").exists()
 
 
 @contextmanager
 def cluster():
-    """A Spark standalone cluster on loopback, one master and two workers -> its address."""
+    """Start a Spark standalone cluster on loopback, a master and two workers; yields its address."""
     spark_home = Path(pyspark.__file__).parent
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -179,7 +179,7 @@ def cluster():
 
 
 @pytest.mark.cluster
-def test_a_cluster_builds_what_one_machine_builds(log, whole):
+def test_a_cluster_builds_the_same_dataset_as_one_machine(log, whole):
     output = log.parent / "cluster"
     with cluster() as address:
         memory = ("--conf", "spark.executor.memory=900m")

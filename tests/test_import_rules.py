@@ -1,4 +1,4 @@
-"""Which part of the project may import which, read from the import statements."""
+"""Rules for imports between the parts of the project."""
 
 import ast
 from collections import Counter

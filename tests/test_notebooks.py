@@ -1,4 +1,4 @@
-"""The notebooks: stored as they ran, free of one machine's traces, and still running."""
+"""Notebooks: stored with outputs, without absolute paths, and executable."""
 
 import ast
 import importlib
@@ -13,9 +13,9 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 1_000_000
-#: Rows a day; with fewer than its own the last one's DeepFM is not better than LR, and there is no story.
-SMALLER = {"1_explore": 2_000, "2_train_and_compare": 2_000, "3_inspect_deepfm": 2_000, "4_nights": 10_000}
-#: Absolute paths, but for those in the middle of a URL or of a relative path.
+#: Rows per day, by notebook number. With fewer rows the DeepFM of the last one is not better than LR.
+ROWS_PER_DAY = {"1": 2_000, "2": 2_000, "3": 2_000, "4": 10_000}
+#: Absolute paths, except those inside a URL or a relative path.
 ABSOLUTE_PATH = re.compile(
     r"(?<![\w.…-])/(?:home|root|Users|tmp|var|opt|mnt|work|usr)/|file:///?[\w.]|[A-Z]:\\\\"
 )
@@ -37,12 +37,12 @@ def outputs(notebook):
     return [output for cell in code_cells(notebook) for output in cell.outputs]
 
 
-def test_there_are_four():
+def test_there_are_four_notebooks():
     assert [path.stem[0] for path in NOTEBOOKS] == ["1", "2", "3", "4"]
 
 
 @every_notebook
-def test_it_is_stored_as_it_ran_from_the_first_cell_to_the_last(path):
+def test_a_notebook_is_stored_with_the_outputs_of_one_run(path):
     notebook = nbformat.read(path, as_version=4)
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -58,7 +58,7 @@ def test_it_is_stored_as_it_ran_from_the_first_cell_to_the_last(path):
 
 
 @every_notebook
-def test_it_looks_and_defines_nothing(path):
+def test_a_notebook_defines_no_functions_or_classes(path):
     notebook = nbformat.read(path, as_version=4)
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     trees = [ast.parse(cell.source) for cell in code_cells(notebook)]
@@ -67,16 +67,16 @@ def test_it_looks_and_defines_nothing(path):
 
 
 @every_notebook
-def test_it_holds_no_path_of_a_machine(path):
+def test_a_notebook_contains_no_absolute_paths(path):
     notebook = nbformat.read(path, as_version=4)
     for output in outputs(notebook):
         output.get("data", {}).pop("image/png", None)
-    found = ABSOLUTE_PATH.search(json.dumps(notebook, ensure_ascii=False))
-    assert found is None, found.string[found.start() - 80 : found.end() + 80]
+    match = ABSOLUTE_PATH.search(json.dumps(notebook, ensure_ascii=False))
+    assert match is None, match.string[match.start() - 80 : match.end() + 80]
     assert str(Path.home()) not in json.dumps(notebook)
 
 
-def test_paths_of_a_machine_are_noticed():
+def test_absolute_paths_are_detected():
     for text in ("saved to /tmp/x", "file:///data/log", '"/home/ann/log"', r"C:\\log"):
         assert ABSOLUTE_PATH.search(text)
     for text in (
@@ -89,22 +89,22 @@ def test_paths_of_a_machine_are_noticed():
         assert not ABSOLUTE_PATH.search(text)
 
 
-def written(folder, *sources):
+def write_notebook(folder, *sources):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "some.ipynb")
     return folder / "some.ipynb"
 
 
-def test_constants_count_in_a_run_and_are_not_kept(run_notebooks, tmp_path):
-    path = written(tmp_path, "ROWS = 5", "import sys\nprint(ROWS)\nprint('warning', file=sys.stderr)")
-    notebook = run_notebooks.cleaned(run_notebooks.executed(path, ROWS=7))
+def test_constants_are_used_in_a_run_and_not_stored(run_notebooks, tmp_path):
+    path = write_notebook(tmp_path, "ROWS = 5", "import sys\nprint(ROWS)\nprint('warning', file=sys.stderr)")
+    notebook = run_notebooks.clean(run_notebooks.execute(path, ROWS=7))
     assert [output.text for output in outputs(notebook)] == ["7\n"]
     assert notebook.cells[0].source == "ROWS = 5"
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_is_told_and_nothing_is_stored(run_notebooks, tmp_path):
-    path = written(tmp_path, "1 / 0")
+def test_a_failing_cell_raises_and_nothing_is_stored(run_notebooks, tmp_path):
+    path = write_notebook(tmp_path, "1 / 0")
     before = path.read_bytes()
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         run_notebooks.main([path])
@@ -113,7 +113,9 @@ def test_a_cell_that_fails_is_told_and_nothing_is_stored(run_notebooks, tmp_path
 
 @pytest.mark.slow
 @every_notebook
-def test_it_runs_in_a_fresh_kernel(path, run_notebooks, tmp_path):
-    notebook = run_notebooks.executed(path, ROWS_PER_DAY=SMALLER[path.stem], WORK=str(tmp_path / "work"))
+def test_a_notebook_runs_in_a_new_kernel(path, run_notebooks, tmp_path):
+    notebook = run_notebooks.execute(
+        path, ROWS_PER_DAY=ROWS_PER_DAY[path.stem[0]], WORK=str(tmp_path / "work")
+    )
     assert all(cell.execution_count for cell in code_cells(notebook))
     assert [output for output in outputs(notebook) if output.output_type == "error"] == []

@@ -1,4 +1,4 @@
-"""A log without days, split by time, with a quarter of its negatives kept in training: the jobs on it."""
+"""Jobs on a log without days, split by time, with a quarter of the negatives kept in training."""
 
 import re
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-CTR_OF = {"a": 0.4, "b": 0.1}
+CTR_BY_VALUE = {"a": 0.4, "b": 0.1}
 NUM_ROWS = 8000
 
 
@@ -14,8 +14,8 @@ NUM_ROWS = 8000
 def jobs(run_job, tmp_path_factory):
     """Summaries of build_features, train, promote and score."""
     folder, random = tmp_path_factory.mktemp("sampled"), np.random.default_rng(1)
-    values = random.choice(list(CTR_OF), NUM_ROWS)
-    clicks = random.random(NUM_ROWS) < [CTR_OF[value] for value in values]
+    values = random.choice(list(CTR_BY_VALUE), NUM_ROWS)
+    clicks = random.random(NUM_ROWS) < [CTR_BY_VALUE[value] for value in values]
     seconds = 1_767_225_600 + np.arange(NUM_ROWS)
     rows = [f"{int(c)}\t{v}\t{s}\t{s}\n" for c, v, s in zip(clicks, values, seconds, strict=True)]
     (folder / "log.tsv").write_text("".join(rows))
@@ -51,17 +51,17 @@ def test_rows_are_split_by_time_and_every_one_is_accounted_for(jobs):
     assert built["rows_sampled_out"] / num_negatives == pytest.approx(0.75, abs=0.03)
 
 
-def test_probabilities_are_right_though_most_negatives_were_left_out(jobs):
+def test_probabilities_are_calibrated_although_most_negatives_were_dropped(jobs):
     clicks, _, trained, promoted, scored = jobs
     # The training rows have a CTR of 0.57, all others one of 0.25.
-    entropy = -sum(0.5 * (p * np.log(p) + (1 - p) * np.log(1 - p)) for p in CTR_OF.values())
+    entropy = -sum(0.5 * (p * np.log(p) + (1 - p) * np.log(1 - p)) for p in CTR_BY_VALUE.values())
     assert trained["test_logloss"] == pytest.approx(entropy, abs=0.03)
     assert scored["mean_probability"] == pytest.approx(clicks.mean(), abs=0.02)
     (calibration,) = re.findall(r"calibration ([0-9.]+)", promoted["reasons"][1])
     assert float(calibration) == pytest.approx(1, abs=0.08)
 
 
-def test_the_gate_measures_the_test_rows_by_their_time(jobs):
+def test_the_gate_selects_the_test_rows_by_time(jobs):
     *_, trained, promoted, _ = jobs
     (logloss,) = re.findall(r"logloss ([0-9.]+)", promoted["reasons"][1])
     assert float(logloss) == pytest.approx(trained["test_logloss"], abs=1e-5)

@@ -1,4 +1,4 @@
-"""Training jobs that lose a worker or their driver: what is told, what stays behind, and where they go on."""
+"""Training jobs that lose a worker or their driver: error message, clean-up and resume."""
 
 import json
 import os
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 class Trainings:
-    """train.py with two workers, as processes, in one folder."""
+    """Runs train.py with two workers as processes, in one folder."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -48,14 +48,14 @@ class Trainings:
         return start_job(*command)
 
     def run(self, *flags):
-        """A whole training's summary."""
+        """Run a whole training; return its summary."""
         process = self.start(*flags)
         stdout, stderr = process.communicate(timeout=280)
         assert process.returncode == 0, stderr
         return json.loads(stdout.splitlines()[-1])
 
     def weights(self, summary):
-        """The bytes of the registered weights."""
+        """Return the bytes of the registered weights."""
         store = MlflowStore(self.uri, None)
         with tempfile.TemporaryDirectory() as folder:
             store.download(store.resolve(f"models:/survivor/{summary['version']}"), folder)
@@ -63,7 +63,7 @@ class Trainings:
             return file.read_bytes()
 
     def wait_for_the_second_epoch(self, process):
-        """Until there is a checkpoint in its middle -> the run's id."""
+        """Wait for a checkpoint in the middle of the second epoch; return the run's id."""
         seen = {path.name for path in (self.folder / "runs").glob("*")}
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline and process.poll() is None:
@@ -89,12 +89,12 @@ def trainings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(trainings):
-    """The summary of a training that nothing disturbed."""
+    """Summary of an undisturbed training."""
     return trainings.run()
 
 
 def workers_of(process):
-    """The Python processes that train: those that hold PyTorch's library and have a rank."""
+    """Return the processes that train: they have loaded PyTorch and have a rank."""
     workers = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.Error):
@@ -103,7 +103,8 @@ def workers_of(process):
     return workers
 
 
-def stay_behind(processes, seconds=60):
+def wait_for_end(processes, seconds=60):
+    """Return the processes that are still alive after `seconds`."""
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return alive
 
@@ -118,10 +119,10 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_resume_finishes_it(tra
     _, stderr = process.communicate(timeout=120)
     assert time.monotonic() - killed_at < 60
     assert process.returncode == 1
-    (told,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert told.endswith(f"; resume with the same command and --resume {run_id}")
+    (error,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert error.endswith(f"; resume with the same command and --resume {run_id}")
     assert "Traceback" not in stderr
-    assert not stay_behind(family)
+    assert not wait_for_end(family)
 
     summary = trainings.run("--resume", run_id)
     assert (summary["run_id"], summary["epochs"]) == (run_id, 2)
@@ -132,22 +133,22 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_resume_finishes_it(tra
     assert not (trainings.folder / "runs" / run_id).exists()
 
 
-def test_a_killed_driver_takes_its_workers_along_and_resume_finishes(trainings, undisturbed):
+def test_the_workers_of_a_killed_driver_end_and_resume_finishes(trainings, undisturbed):
     process = trainings.start()
     run_id = trainings.wait_for_the_second_epoch(process)
     family = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert not stay_behind(family)
+    assert not wait_for_end(family)
     summary = trainings.run("--resume", run_id)
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_training_that_is_told_to_stop_stops_at_once_and_resume_finishes(
+def test_a_training_that_is_stopped_by_a_signal_ends_at_once_and_resume_finishes(
     trainings, undisturbed, number, status
 ):
-    """Not as one that lost a worker: that would be tried again."""
+    """A lost worker would be retried; a stopped training must not be."""
     process = trainings.start("--retries", "1")
     run_id = trainings.wait_for_the_second_epoch(process)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -156,17 +157,17 @@ def test_a_training_that_is_told_to_stop_stops_at_once_and_resume_finishes(
     assert process.returncode == status, stderr
     assert f"the training was stopped; resume with the same command and --resume {run_id}" in stderr
     assert "Traceback" not in stderr, stderr
-    assert not stay_behind(family)
+    assert not wait_for_end(family)
     assert MlflowStore(trainings.uri, None).find_run(run_id).info.status == "KILLED"
     summary = trainings.run("--resume", run_id)
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 
 
-def test_a_worker_that_stalls_is_told_of_by_rank_and_then_given_up_with_the_job(trainings, undisturbed):
+def test_a_stalled_worker_is_reported_by_rank_and_then_ends_the_job(trainings, undisturbed):
     profile = yaml.safe_load((trainings.folder / "profile.yaml").read_text())
     profile["workers"] |= {"stall_warning_s": 6.0, "stall_limit_s": 20.0}
-    (trainings.folder / "impatient.yaml").write_text(yaml.safe_dump(profile))
-    process = trainings.start("--profile", str(trainings.folder / "impatient.yaml"))
+    (trainings.folder / "short_limits.yaml").write_text(yaml.safe_dump(profile))
+    process = trainings.start("--profile", str(trainings.folder / "short_limits.yaml"))
     run_id = trainings.wait_for_the_second_epoch(process)
     family = psutil.Process(process.pid).children(recursive=True)
     stalled = workers_of(process)[-1]
@@ -178,29 +179,29 @@ def test_a_worker_that_stalls_is_told_of_by_rank_and_then_given_up_with_the_job(
     assert re.search(
         rf"WARNING rank {rank} on \S+ has sent no heartbeat for \d+ s; the other ranks wait", stderr
     )
-    (told,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    (error,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert re.match(
-        rf"error: rank {rank} on \S+ has sent no heartbeat for \d+ s; the workers were stopped", told
+        rf"error: rank {rank} on \S+ has sent no heartbeat for \d+ s; the workers were stopped", error
     )
-    assert told.endswith(f"; resume with the same command and --resume {run_id}")
-    assert not stay_behind(family)
+    assert error.endswith(f"; resume with the same command and --resume {run_id}")
+    assert not wait_for_end(family)
     assert trainings.weights(trainings.run("--resume", run_id)) == trainings.weights(undisturbed)
 
 
-def test_retries_go_on_without_being_asked(trainings, undisturbed):
+def test_retries_resume_automatically(trainings, undisturbed):
     process = trainings.start("--retries", "1")
     trainings.wait_for_the_second_epoch(process)
     workers_of(process)[-1].kill()
     stdout, stderr = process.communicate(timeout=280)
     assert process.returncode == 0, stderr
-    assert re.search("trying again from the last checkpoint, 1 tries left", stderr)
+    assert re.search("retrying from the last checkpoint, retries_left=1", stderr)
     assert trainings.weights(json.loads(stdout.splitlines()[-1])) == trainings.weights(undisturbed)
 
 
-def test_only_a_run_that_was_cut_off_is_resumed(trainings, undisturbed):
-    for run_id, found in ((undisturbed["run_id"], "one that is finished"), ("0123abcd", "none of that id")):
+def test_only_an_interrupted_run_can_be_resumed(trainings, undisturbed):
+    for run_id, actual in ((undisturbed["run_id"], "a finished run"), ("0123abcd", "no run with this id")):
         process = trainings.start("--resume", run_id)
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 2
         assert f"error: --resume {run_id}: expected an interrupted run" in stderr
-        assert found in stderr
+        assert actual in stderr

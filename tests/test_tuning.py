@@ -1,4 +1,4 @@
-"""tune.py with real Horovod workers: a lagging trial is given up on both ranks, killed ones come again."""
+"""tune.py with real Horovod workers: pruning on both ranks, and killed jobs that are resumed."""
 
 import json
 import os
@@ -22,7 +22,7 @@ MODEL = {
     "deep": {"hidden_units": [4]},
     "training": {"batch_size": 4, "max_epochs": 12, "patience": 12, "learning_rate": 0.01},
 }
-#: In the order of the grid's seed what hardly learns comes second, and is given up by what the first came to.
+#: In the order of the grid's seed, the low learning rate is second and is pruned.
 SPACE = {
     "search": "grid",
     "seed": 1,
@@ -34,7 +34,7 @@ SPACE = {
 
 @pytest.fixture
 def start(tmp_path, small_dataset):
-    """start() begins the job, or goes on with it, in a process group of its own."""
+    """start() starts or resumes the job in a separate process group."""
     profile = yaml.safe_load((ROOT / "conf/profile/local.yaml").read_text())
     profile["work_dir"] = str(tmp_path / "runs")
     profile["mlflow"] = {
@@ -46,14 +46,14 @@ def start(tmp_path, small_dataset):
         (tmp_path / f"{flag}.yaml").write_text(yaml.safe_dump(content))
         command += [f"--{flag}", tmp_path / f"{flag}.yaml"]
 
-    def begin():
+    def run():
         return start_job(*command)
 
-    return begin
+    return run
 
 
 def wait_for_an_epoch(process, runs, seen):
-    """Until a trial whose folder was not seen before has an epoch -> the folder's name."""
+    """Wait until a trial that is not in `seen` has finished an epoch; return the name of its folder."""
     deadline = time.monotonic() + 500
     while time.monotonic() < deadline and process.poll() is None:
         for path in runs.glob("*/progress.json"):
@@ -64,8 +64,8 @@ def wait_for_an_epoch(process, runs, seen):
     raise AssertionError(f"no trial had an epoch: {process.communicate()}")
 
 
-def a_worker_of(process):
-    """A Python process that has a rank."""
+def find_worker(process):
+    """Return a Python process that has a rank."""
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.Error):
             if "HOROVOD_RANK" in child.environ() and any("libtorch" in m.path for m in child.memory_maps()):
@@ -73,7 +73,7 @@ def a_worker_of(process):
     raise AssertionError("no worker")
 
 
-def test_a_killed_study_goes_on_and_both_ranks_stop_where_a_trial_lags(start, tmp_path):
+def test_a_killed_study_resumes_and_both_ranks_stop_a_pruned_trial(start, tmp_path):
     runs = tmp_path / "runs"
     process = start()
     killed = wait_for_an_epoch(process, runs, ())
@@ -82,19 +82,19 @@ def test_a_killed_study_goes_on_and_both_ranks_stop_where_a_trial_lags(start, tm
 
     process = start()
     lost = wait_for_an_epoch(process, runs, (killed,))
-    a_worker_of(process).kill()
+    find_worker(process).kill()
     stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     summary = json.loads(stdout.splitlines()[-1])
-    assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 2, "left": 0}
+    assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 2, "remaining": 0}
     assert summary["best"] == {"training.learning_rate": 0.1}
     assert [path.name for path in runs.iterdir()] == ["studies"]
 
     client = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db").client
     parent = client.get_run(summary["run_id"])
-    of_parent = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    parent_filter = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     trials = client.search_runs(
-        [parent.info.experiment_id], of_parent, order_by=["attributes.start_time ASC"]
+        [parent.info.experiment_id], parent_filter, order_by=["attributes.start_time ASC"]
     )
     assert [trial.info.run_id for trial in trials[:2]] == [killed, lost]
     assert [trial.info.status for trial in trials] == ["KILLED", "FAILED", "FINISHED", "FINISHED"]

@@ -1,13 +1,13 @@
 #!/bin/bash
-# Of the image: Spark's scheduler starts an executor pod with the word `executor` and says the rest in variables;
-# any other words are a command, such as the driver's spark-submit.
+# Entry point of the image. Spark starts an executor pod with the argument `executor` and its settings in environment
+# variables. Any other arguments are a command, such as spark-submit in the driver's pod.
 set -euo pipefail
 
 if [ "${1:-}" != executor ]; then
     exec "$@"
 fi
-# Spark unpacks files and archives of a job into the folder it starts in, and this user cannot write the image's. The
-# scratch volume, which Spark mounts into every executor, is empty and its own.
+# Spark unpacks the files and archives of a job into the working directory. This user cannot write the folder of the
+# image, but the scratch volume that Spark mounts into every executor.
 scratch=${SPARK_LOCAL_DIRS:-/tmp}
 cd "$(mktemp -d "${scratch%%,*}/executor.XXXXXX")"
 options=()

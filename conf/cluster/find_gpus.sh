@@ -1,4 +1,4 @@
 #!/bin/sh
-# Spark's discovery script: the GPUs of this host, as the one line of JSON that Spark reads.
+# Resource discovery script for Spark: prints the GPUs of this host as one line of JSON.
 addresses=$(nvidia-smi --query-gpu=index --format=csv,noheader | sed 's/.*/"&"/' | paste -s -d , -)
 echo "{\"name\": \"gpu\", \"addresses\": [$addresses]}"

@@ -1,24 +1,28 @@
-"""Two schedules for Airflow 2.9 and later: every night a day is scored, every week a candidate is trained.
+"""DAGs for Airflow 2.9 and later: score each day, and train a candidate each week.
 
-Copy into Airflow's folder of DAGs; it needs apache-airflow-providers-apache-spark and a connection
-`ctr_spark`, whose host is Spark's master and wins over the profile's (Airflow's `spark_default` is YARN):
+Copy this file into Airflow's folder of DAGs. It requires apache-airflow-providers-apache-spark and a
+connection `ctr_spark`. Its host is Spark's master and overrides the profile's (Airflow's `spark_default` is
+YARN):
 
     airflow connections add ctr_spark --conn-type spark --conn-host 'local[2]'
 
-The Airflow variable `ctr` says where things are, as JSON; `data` describes your log, `key` is a column of it
-that tells impressions apart:
+The Airflow variable `ctr` contains paths and names as JSON. `data` describes your log, `key` is a column that
+identifies an impression:
 
     {"home": "/opt/ctr", "log": "hdfs:///ctr/log", "scores": "hdfs:///ctr/scores",
      "datasets": "hdfs:///ctr/datasets", "data": "conf/data/mine.yaml", "model": "conf/model/deepfm.yaml",
      "name": "ctr_deepfm", "workers": 2, "key": "impression_id", "profile": "conf/profile/local.yaml"}
 
-A job's exit status is its contract: 0 done (drift is reported as a warning), 2 invalid input or
-configuration, which a retry would repeat, 1 any other failure, such as an unreachable MLflow. A day that is
-published already, or a dataset that is built, is left alone, so a task may be tried again at any moment. For
-nights in which Airflow was off: airflow dags backfill -s FIRST -e LAST ctr_score_nightly.
+Exit statuses of the jobs: 0 done (drift is reported as a warning); 1 may succeed when retried (unreachable
+MLflow, lost workers); 2 do not retry, fix the input (invalid input or configuration, out of memory).
+SparkSubmitOperator does not distinguish 1 and 2 and retries both. A retry is safe: a published day and a
+finished dataset are not changed. To score days on which Airflow was down:
 
-The worker's PATH begins with the virtual environment's bin folder, by which spark-submit finds its Spark and
-the jobs their Python. Relative paths of the profile, such as sqlite:///work/mlflow.db, are the worker's own.
+    airflow dags backfill -s FIRST -e LAST ctr_score_daily
+
+The PATH of the worker must start with the virtual environment's bin folder: it determines spark-submit and
+the Python of the jobs. Relative paths in the profile, such as sqlite:///work/mlflow.db, are relative to the
+worker's working directory.
 """
 
 from datetime import datetime, timedelta
@@ -29,7 +33,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 HOME = "{{ var.json.ctr.home }}"
-WHERE = ["--profile", f"{HOME}/{{{{ var.json.ctr.profile }}}}"]
+COMMON_FLAGS = ["--profile", f"{HOME}/{{{{ var.json.ctr.profile }}}}"]
 MODEL = "{{ var.json.ctr.name }}"
 DEFAULTS = {
     "owner": "ctr",
@@ -41,34 +45,34 @@ DEFAULTS = {
 
 
 def days_ago(num_days: int) -> str:
-    """A day before the one on which the run starts; its log is whole by then."""
+    """Template of the date `num_days` before the run starts; the log of that day is complete."""
     return f"{{{{ macros.ds_add(data_interval_end | ds, -{num_days}) }}}}"
 
 
 def submit(job: str, *flags: str, **settings) -> SparkSubmitOperator:
-    """One of jobs/, as a task."""
+    """Task that runs jobs/JOB.py."""
     return SparkSubmitOperator(
         task_id=job,
         conn_id="ctr_spark",
         driver_memory="4g",  # spark-submit starts Java before the job reads its profile
         application=f"{HOME}/jobs/{job}.py",
-        application_args=[*flags, *WHERE],
+        application_args=[*flags, *COMMON_FLAGS],
         name=f"ctr-{job}",
         **settings,
     )
 
 
 with DAG(
-    dag_id="ctr_score_nightly",
-    description="The champion's probabilities of yesterday's impressions",
+    dag_id="ctr_score_daily",
+    description="Score the impressions of the previous day with the champion",
     schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULTS,
-    params={"max_psi": Param(0.5, type="number", description="Publish nothing where scores drift further")},
+    params={"max_psi": Param(0.5, type="number", description="Do not publish scores with a higher PSI")},
     tags=["ctr"],
-) as nightly:
+) as daily:
     submit(
         "score",
         "--date",
@@ -89,7 +93,7 @@ with DAG(
 
 with DAG(
     dag_id="ctr_train_weekly",
-    description="Features of the last weeks, a candidate, and the gate",
+    description="Build features of the last 30 days, train a candidate, and compare it with the champion",
     schedule=CronDataIntervalTimetable("0 6 * * 1", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,

@@ -1,1 +1,1 @@
-"""Command lines: flags, a Spark session, and calls into the package."""
+"""Command lines of the jobs: flags, a Spark session, and calls into the package."""

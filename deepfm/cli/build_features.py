@@ -1,4 +1,4 @@
-"""Click log days -> vocabulary + Petastorm dataset.
+"""Build a vocabulary and a Petastorm dataset from days of a click log.
 
 Example:
 
@@ -10,7 +10,7 @@ import click
 
 from deepfm import storage
 from deepfm.cli.job import JobCommand, job, load_profile, profile_option
-from deepfm.cli.spark.progress import progress_shown
+from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.click_log.choose_split import choose_split
 from deepfm.click_log.click_log import find_click_log
@@ -23,16 +23,16 @@ from deepfm.settings.loader import load_settings
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option(
-    "--data", "data_path", required=True, help="YAML of the log's columns, e.g. conf/data/criteo.yaml."
+    "--data", "data_path", required=True, help="YAML that describes the log, e.g. conf/data/criteo.yaml."
 )
 @click.option(
-    "--input", "input_path", required=True, help="The click log: a file, a folder, or ds=YYYY-MM-DD folders."
+    "--input", "input_path", required=True, help="Click log: a file, a folder, or ds=YYYY-MM-DD folders."
 )
 @click.option("--output", "output_path", required=True, help="Folder of the new dataset.")
-@click.option("--train-days", help="A:B, both included; only these days are learnt from.")
-@click.option("--valid-days", help="C or C:D; they choose the best epoch.")
-@click.option("--test-days", help="E or E:F; they measure the model.")
-@click.option("--grow", help="A dataset whose ids are kept; new values follow them.")
+@click.option("--train-days", help="A:B, both included. The model is fitted to these days only.")
+@click.option("--valid-days", help="C or C:D. These days select the best epoch.")
+@click.option("--test-days", help="E or E:F. These days give the test metrics.")
+@click.option("--grow", help="Existing dataset whose ids are kept; new values get the ids after them.")
 @profile_option
 @job
 def build_features(
@@ -41,9 +41,9 @@ def build_features(
     profile, settings = load_profile(profile_path), load_settings(data_path, DataSettings)
     input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
     ranges = (train_days, valid_days, test_days)
-    # Nothing of the log's other days is looked at: they may have had other columns.
+    # Other days of the log are not read: they may have other columns.
     days = day_split(*ranges).days() if all(ranges) else None
-    with spark_session(profile, "build_features") as spark, progress_shown(spark, "build_features"):
+    with spark_session(profile, "build_features") as spark, show_progress(spark, "build_features"):
         log = find_click_log(spark, input_url, settings, days=days)
         split = choose_split(spark, log, settings, ranges)
         manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))
@@ -58,6 +58,6 @@ def build_features(
         "vocabulary": manifest.vocabulary,
         "grown_from": manifest.grown_from,
         "digest": manifest.digest,
-        "warnings": [f"{found.name}: {found.text}" for found in read_profile(output_url).warnings],
+        "warnings": [f"{warning.name}: {warning.text}" for warning in read_profile(output_url).warnings],
         "dataset": output_url,
     }

@@ -1,12 +1,13 @@
-"""Every model of the DeepFM paper on the same rows: its Table 2 and Figure 6 for any dataset.
+"""Train the models of the DeepFM paper on the same rows and compare them (its Table 2 and Figure 6).
 
 Example:
 
     spark-submit jobs/compare.py --dataset work/dataset --num-workers 2 --seeds 3 \\
         --models lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm
 
-Each model trains with its own conf/model/NAME.yaml; embedding size, hidden units and budget must be the same,
-or --like YAML gives all of them that YAML's. An interrupted comparison goes on at the first model not done.
+Each model is trained with conf/model/NAME.yaml. Embedding size, hidden units and training budget must be the
+same; --like YAML applies the settings of one YAML to all models. The same command resumes an interrupted
+comparison at the first model that is not finished.
 """
 
 from contextlib import nullcontext
@@ -36,11 +37,11 @@ ALL = "lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm"
 
 
 @click.command(cls=JobCommand, help=__doc__)
-@click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
+@click.option("--dataset", "dataset_path", required=True, help="Dataset written by build_features.py.")
 @click.option("--models", default=ALL, show_default=True, help="Names of YAMLs in --model-dir.")
-@click.option("--model-dir", default="conf/model", show_default=True, help="Where the models' YAMLs are.")
-@click.option("--like", help="YAML of one model: its sizes, penalties and training for all of them.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings a model.")
+@click.option("--model-dir", default="conf/model", show_default=True, help="Folder of the models' YAMLs.")
+@click.option("--like", help="YAML of one model whose sizes, penalties and training settings apply to all.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs per model.")
 @workers_option
 @click.option("--experiment", default="compare", show_default=True, help="MLflow experiment.")
 @tracking_option

@@ -1,7 +1,7 @@
-"""The package's own command line: `python -m deepfm doctor`, which must run where the jobs cannot.
+"""Command line of the package: `python -m deepfm doctor`.
 
-So it imports none of them, and keeps their contract itself: logs on stderr, one line of JSON as the last line
-of stdout, exit status 2 where something is wrong that the user can mend.
+It must run where the jobs cannot start, so it imports none of them and implements their contract itself: logs
+on stderr, a JSON summary as the last line of stdout, and exit status 2 for an error that the user can fix.
 """
 
 import json
@@ -13,18 +13,13 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-try:
-    import click
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-    from deepfm.doctor.checks import Environment, run_checks
-    from deepfm.doctor.finding import Finding
-except ModuleNotFoundError as missing:
-    todo = "run `. .venv/bin/activate` in the project's folder, after `make env` where there is no .venv yet"
-    print(f"error: {sys.executable} has no {missing.name}: {todo}", file=sys.stderr)
-    sys.exit(2)
+from deepfm.doctor.checks import Environment, run_checks
+from deepfm.doctor.finding import Finding
 
 _LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
 
@@ -36,16 +31,16 @@ def main() -> None:
 
 @main.command()
 @click.option("--profile", "profile_path", default="conf/profile/local.yaml", show_default=True)
-@click.option("--tracking-uri", help="MLflow server or store, in place of the profile's.")
+@click.option("--tracking-uri", help="MLflow server or store; overrides the profile.")
 @click.option("--num-workers", type=click.IntRange(min=0), default=2, show_default=True)
 def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> None:
-    """Look at everything that the jobs need and say what to run where something is missing.
+    """Check everything that the jobs need and print the command that fixes each problem.
 
-    Exit status 0: nothing is red. 2: something is.
+    Exit status 0: nothing is red. 2: at least one check is red.
     """
     warnings.simplefilter("ignore")
     started = time.monotonic()
-    around = Environment(
+    environment = Environment(
         environment=os.environ,
         python=sys.executable,
         python_version=sys.version_info[:2],
@@ -55,9 +50,9 @@ def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> Non
         num_workers=num_workers,
     )
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
-    with console.status("looking …"):
-        findings = list(run_checks(around))
-    _show(findings, console)
+    with console.status("checking …"):
+        findings = list(run_checks(environment))
+    _print_findings(findings, console)
     levels = Counter(finding.level for finding in findings)
     summary = {level: levels[level] for level in ("green", "yellow", "red")}
     summary |= {"findings": [asdict(finding) for finding in findings]}
@@ -65,8 +60,8 @@ def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> Non
     sys.exit(2 if levels["red"] else 0)
 
 
-def _show(findings: list[Finding], console: Console) -> None:
-    """All of it as a table, then what to run, in lines that can be copied whole."""
+def _print_findings(findings: list[Finding], console: Console) -> None:
+    """Print a table of all findings, then each remedy on an unwrapped line that can be copied."""
     table = Table("state", "what", "found", box=None, padding=(0, 2, 0, 0))
     for finding in findings:
         table.add_row(
@@ -79,7 +74,7 @@ def _show(findings: list[Finding], console: Console) -> None:
 
 
 def run() -> None:
-    """As a job tells a mistake in its flags: in one line."""
+    """Run the command line; report an invalid flag in one line with exit status 2, like the jobs."""
     try:
         main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,4 +1,4 @@
-"""A published day + the labels that came later -> its live AUC, logloss and calibration, and their trend.
+"""Compute live AUC, logloss and calibration of a published day from labels that arrived later.
 
 Example:
 
@@ -15,7 +15,7 @@ import click
 from deepfm import storage
 from deepfm.artifact.artifact import load_artifact
 from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
-from deepfm.cli.spark.progress import progress_shown
+from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
 from deepfm.scoring.daily_runs import log_live_metrics
@@ -27,9 +27,9 @@ from deepfm.tracking.store import open_store
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--date", required=True, help="The published day, YYYY-MM-DD.")
 @click.option("--scores", "scores_path", required=True, help="Folder of published days.")
-@click.option("--input", "input_path", required=True, help="The day's impressions with their labels.")
+@click.option("--input", "input_path", required=True, help="Impressions of the day with labels.")
 @click.option(
-    "--key", required=True, help="Columns that tell two impressions apart, C1,C2; kept when scored."
+    "--key", required=True, help="Columns that identify an impression, C1,C2; published by score.py --keep."
 )
 @tracking_option
 @profile_option
@@ -48,7 +48,7 @@ def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> 
     version = store.resolve(f"models:/{provenance.name}/{provenance.version}")
     with tempfile.TemporaryDirectory() as folder:
         settings = load_artifact(f"file://{store.download(version, folder)}").card.data
-    with spark_session(profile, "evaluate") as spark, progress_shown(spark, "evaluate"):
+    with spark_session(profile, "evaluate") as spark, show_progress(spark, "evaluate"):
         live = live_metrics(spark, scores_url, date, input_url, settings, names)
     metrics = {**asdict(live.metrics), "calibration": live.metrics.calibration}
     defined = {name: float(value) for name, value in metrics.items() if value is not None}

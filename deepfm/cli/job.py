@@ -1,4 +1,4 @@
-"""What every job shares: flags, exit status, the one line of JSON at the end."""
+"""Contract of every job: common flags, exit statuses, logging, and the JSON summary on the last line."""
 
 import json
 import logging
@@ -31,29 +31,29 @@ profile_option = click.option(
     "profile_path",
     default="conf/profile/local.yaml",
     show_default=True,
-    help="Where the job runs: Spark, MLflow, limits.",
+    help="YAML of Spark properties, MLflow and limits.",
 )
 workers_option = click.option(
     "--num-workers",
     type=click.IntRange(min=0),
     default=2,
     show_default=True,
-    help="Horovod processes; 0: none.",
+    help="Horovod processes; 0: train in this process.",
 )
 tracking_option = click.option(
-    "--tracking-uri", help="MLflow server or store, in place of the profile's; http://… or sqlite:///…."
+    "--tracking-uri", help="MLflow server or store, http://… or sqlite:///…; overrides the profile."
 )
 
 
 class TerminatedError(KeyboardInterrupt):
-    """A SIGTERM. Libraries that clean up after Ctrl-C, py4j among them, know it for one."""
+    """SIGTERM was received. A KeyboardInterrupt, so that libraries such as py4j clean up as after Ctrl-C."""
 
 
 class JobCommand(click.Command):
-    """A command that tells a mistake in its flags as it tells any other: in one line, with exit status 2."""
+    """A command that reports an invalid flag like any other user error: in one line, with exit status 2."""
 
     def __init__(self, *arguments, help: str, **settings):
-        # To click, \b says that the lines of the next paragraph are to stay as they are.
+        # \b keeps click from rewrapping the next paragraph.
         super().__init__(*arguments, help=help.replace("Example:\n\n", "Example:\n\n\b\n"), **settings)
 
     def main(self, *arguments, **settings) -> None:
@@ -62,18 +62,21 @@ class JobCommand(click.Command):
         except click.ClickException as error:
             click.echo(f"error: {' '.join(error.format_message().split())}; see --help", err=True)
             sys.exit(2)
-        except click.Abort as error:  # what click makes of a KeyboardInterrupt
-            by = error.__cause__ or error.__context__
-            sys.exit(128 + (signal.SIGTERM if isinstance(by, TerminatedError) else signal.SIGINT))
+        except click.Abort as error:  # click converts KeyboardInterrupt to Abort
+            cause = error.__cause__ or error.__context__
+            sys.exit(128 + (signal.SIGTERM if isinstance(cause, TerminatedError) else signal.SIGINT))
 
 
 def job(function: Callable[..., dict]) -> Callable[..., None]:
-    """Turn a function that returns the job's summary into a command with the jobs' contract.
+    """Convert a function that returns the job's summary into a command with the jobs' contract.
 
-    The command takes --verbose. The summary is the last line of stdout, as JSON. Exit status 0: done. 2:
-    invalid input or configuration, reported in one line on stderr; do not retry. 1: any other failure, which
-    may succeed if retried; one line if MLflow is unreachable for the profile's retry_s or workers are lost,
-    else a stack trace. 130 and 143: ended by Ctrl-C and SIGTERM.
+    The command takes --verbose. The summary is the last line of stdout, as JSON. Exit statuses:
+
+    - 0: done.
+    - 2: invalid input or configuration, or out of memory; one line on stderr. Do not retry.
+    - 1: any other failure, which may succeed if retried. One line if MLflow is unreachable for the profile's
+      retry_s or workers are lost, else a stack trace.
+    - 130 and 143: stopped by Ctrl-C and SIGTERM.
     """
 
     @wraps(function)
@@ -84,7 +87,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
             warnings.filterwarnings("ignore", category=FutureWarning)
         started = time.monotonic()
         try:
-            with _ended_by_sigterm():
+            with _raise_on_sigterm():
                 summary = function(**flags)
         except UserError as error:
             click.echo(f"error: {error}", err=True)
@@ -93,71 +96,72 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
         except Exception as error:
-            if ended_by := _interruption(error):
-                raise ended_by from None
-            told = _user_error_of_a_task(error) or _of_a_lost_store(error)
-            if told is None:
+            if interrupt := _find_interrupt(error):
+                raise interrupt from None
+            job_error = _task_user_error(error) or _tracking_error(error)
+            if job_error is None:
                 raise
-            click.echo(f"error: {told}", err=True)
-            sys.exit(2 if isinstance(told, UserError) else 1)
+            click.echo(f"error: {job_error}", err=True)
+            sys.exit(2 if isinstance(job_error, UserError) else 1)
         sys.stderr.flush()
         summary["seconds"] = round(time.monotonic() - started, 1)
         click.echo(json.dumps({"job": function.__name__, **_finite(summary)}))
 
-    shown = "Show what Spark, Horovod, MLflow and other libraries say of themselves."
-    return click.option("--verbose", is_flag=True, help=shown)(run)
+    return click.option(
+        "--verbose", is_flag=True, help="Show the logs of Spark, Horovod, MLflow and other libraries."
+    )(run)
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let a scheduler's SIGTERM unwind the block as Ctrl-C does: runs end, half-written files are removed."""
+def _raise_on_sigterm() -> Iterator[None]:
+    """Raise TerminatedError in the block on SIGTERM, so that runs are closed and unfinished files removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)  # whoever sends another will not wait
+    def terminate(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second SIGTERM ends the process at once
         raise TerminatedError
 
-    before = signal.signal(signal.SIGTERM, end)
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def is_verbose() -> bool:
-    """Whether the job that runs was asked to be."""
+    """Whether the running job has the flag --verbose."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(_VERBOSE))
 
 
-def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The Ctrl-C or SIGTERM in whose wake an error came: what is cut off may fail on its way out."""
+def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C or SIGTERM that preceded an error: interrupted code may fail while it cleans up."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
 
 
-def _user_error_of_a_task(error: Exception) -> UserError | None:
-    """The user's mistake that a task of Spark's met, told in its stack trace; None for other errors."""
+def _task_user_error(error: Exception) -> UserError | None:
+    """Return the UserError that a Spark task raised, read from the stack trace; None for any other error."""
     if not isinstance(error, (Py4JJavaError, PySparkException)):
         return None
-    told = re.search(rf"^{UserError.__module__}\.{UserError.__name__}: (.*)$", str(error), re.MULTILINE)
-    return told and UserError(told[1])
+    match = re.search(rf"^{UserError.__module__}\.{UserError.__name__}: (.*)$", str(error), re.MULTILINE)
+    return match and UserError(match[1])
 
 
-def _of_a_lost_store(error: Exception) -> JobFailedError | UserError | None:
-    """What to tell of an error that says that MLflow's store is away or lets nobody in; None for others."""
+def _tracking_error(error: Exception) -> JobFailedError | UserError | None:
+    """Convert an error of an unreachable MLflow store or of refused credentials; None for any other error."""
     if "mlflow" not in sys.modules:
         return None
-    from deepfm.tracking.errors import to_job_error  # after MLflow, whose import takes seconds
+    from deepfm.tracking.errors import to_job_error  # only if MLflow is imported already: it takes seconds
 
     return to_job_error(error)
 
 
 def _finite(value: object) -> object:
-    """JSON knows no nan: the AUC of a day without clicks is null."""
+    """Replace NaN and infinity by None: JSON has neither (the AUC of a day without clicks is NaN)."""
     if isinstance(value, dict):
         return {key: _finite(content) for key, content in value.items()}
     if isinstance(value, list):
@@ -166,29 +170,29 @@ def _finite(value: object) -> object:
 
 
 class _StderrHandler(logging.StreamHandler):
-    """To what sys.stderr is at the moment: a bar, while shown, takes it over and keeps lines above it."""
+    """Writes to the current sys.stderr: a progress bar replaces it to print log lines above the bar."""
 
     stream = property(lambda self: sys.stderr)
 
     def __init__(self):
-        logging.Handler.__init__(self)  # a StreamHandler's would bind the stream of now
+        logging.Handler.__init__(self)  # StreamHandler.__init__ would bind the present stream
 
 
 def _log_to_stderr(verbose: bool) -> None:
-    form = {"format": "%(asctime)s %(levelname)s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
-    logging.basicConfig(handlers=[_StderrHandler()], level=logging.INFO, **form)
-    # By which MLflow sets its loggers anew when it is imported.
+    formats = {"format": "%(asctime)s %(levelname)s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
+    logging.basicConfig(handlers=[_StderrHandler()], level=logging.INFO, **formats)
+    # MLflow configures its loggers from this variable when it is imported.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
-    # Libraries that log at INFO tell their own story; the job tells the user's.
-    for noisy in ("mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod", "matplotlib"):
-        logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
+    # The INFO lines of libraries would hide those of the job.
+    for name in ("mlflow", "alembic", "petastorm", "fsspec", "urllib3", "horovod", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
     if not verbose:
-        # It writes the stack trace of what it then raises.
+        # It logs the stack trace of an error that it raises as well.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        # py4j writes its retries to the root logger, stack trace and all; what it cannot retry it raises.
+        # py4j logs the stack trace of each retry to the root logger, and raises if it cannot retry.
         logging.getLogger().handlers[0].addFilter(lambda record: "py4j" not in record.pathname)
 
 
 def load_profile(path: str) -> Profile:
-    """The profile, or UserError."""
+    """Load a profile; raises UserError if it is invalid."""
     return load_settings(path, Profile)

@@ -1,4 +1,4 @@
-"""Candidate against champion on the candidate's held-out days; the better one is champion afterwards.
+"""Compare candidate and champion on the candidate's held-out days; promote it if it is good enough.
 
 Example:
 
@@ -12,7 +12,7 @@ from dataclasses import asdict
 import click
 
 from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
-from deepfm.cli.spark.progress import progress_shown
+from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
 from deepfm.registry import gate, promotion
@@ -22,9 +22,9 @@ from deepfm.tracking.store import open_store
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--name", required=True, help="Registered model.")
-@click.option("--version", help="The candidate; the one that was trained last where it is not given.")
-@click.option("--rollback", is_flag=True, help="Make the champion before this one champion again.")
-@click.option("--history", is_flag=True, help="Show who was champion when, and why.")
+@click.option("--version", help="Version to compare; default: the last one trained.")
+@click.option("--rollback", is_flag=True, help="Make the previous champion the champion again.")
+@click.option("--history", is_flag=True, help="Show every change of the champion, with its reasons.")
 @tracking_option
 @profile_option
 @job
@@ -34,24 +34,24 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     profile = load_profile(profile_path)
     store = open_store(profile.mlflow, tracking_uri)
     if history:
-        moves = promotion.history(store, name)
+        changes = promotion.history(store, name)
         click.echo(
-            "\n".join(map(promotion.format_change, moves)) or f"{name} has never had a champion", err=True
+            "\n".join(map(promotion.format_change, changes)) or f"{name} has never had a champion", err=True
         )
         champion = promotion.champion_version(store, name)
-        return _summary(name, champion, False, None, ()) | {"history": [asdict(move) for move in moves]}
+        return _summary(name, champion, False, None, ()) | {"history": [asdict(change) for change in changes]}
     if rollback:
-        move = promotion.rollback(store, name)
-        return _summary(name, move.version, True, move.previous_version, move.reasons)
+        change = promotion.rollback(store, name)
+        return _summary(name, change.version, True, change.previous_version, change.reasons)
     candidate = (
         store.resolve(f"models:/{name}/{version}") if version else promotion.candidate_version(store, name)
     )
     champion = promotion.champion_version(store, name)
     if champion == str(candidate.version):
-        return _summary(name, champion, False, champion, (f"version {champion} is champion already",))
-    rival = store.resolve(f"models:/{name}/{champion}") if champion else None
-    with spark_session(profile, "promote") as spark, progress_shown(spark, "promote"):
-        evaluations = compare_models(spark, store, candidate, rival, profile.promotion)
+        return _summary(name, champion, False, champion, (f"version {champion} is already champion",))
+    champion_version = store.resolve(f"models:/{name}/{champion}") if champion else None
+    with spark_session(profile, "promote") as spark, show_progress(spark, "promote"):
+        evaluations = compare_models(spark, store, candidate, champion_version, profile.promotion)
     verdict = gate.decide(*evaluations, profile.promotion)
     if verdict.promoted:
         reasons, chosen = verdict.reasons, str(candidate.version)

@@ -1,4 +1,4 @@
-"""Champion + a day of impressions -> one published day of probabilities, or several days one by one.
+"""Score one day of impressions, or several days in order, and publish the probabilities.
 
 Example:
 
@@ -13,7 +13,7 @@ import click
 
 from deepfm import storage
 from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
-from deepfm.cli.spark.progress import progress_shown
+from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
 from deepfm.scoring.daily_runs import log_published_day
@@ -27,7 +27,7 @@ from deepfm.scoring.days import (
 from deepfm.scoring.score_day import ScoringDay, check_day, fetch_model, score_day
 from deepfm.tracking.store import open_store
 
-#: Counts in the summary of a dry run.
+#: Values in the summary of a dry run, which scores nothing.
 _NOT_SCORED = {
     "rows_scored": 0,
     "rows_bad": 0,
@@ -40,16 +40,21 @@ _NOT_SCORED = {
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--date", help="The day to score, YYYY-MM-DD.")
-@click.option("--from", "first", help="In place of --date: the first of several days.")
-@click.option("--to", "last", help="With --from: the last of them.")
+@click.option("--from", "first", help="First of several days, instead of --date.")
+@click.option("--to", "last", help="Last of several days, with --from.")
 @click.option("--model-uri", required=True, help="models:/NAME@champion or models:/NAME/VERSION.")
-@click.option("--input", "input_path", required=True, help="Impressions, laid out as in training; no label.")
-@click.option("--output", "output_path", required=True, help="Folder of published days, ds=DATE each.")
-@click.option("--keep", default="", help="Columns of the input to publish with the probability, C1,C2.")
-@click.option("--key", default="", help="Kept columns that tell two impressions apart: none may be twice.")
-@click.option("--max-psi", type=float, help="Publish nothing where the scores have drifted further.")
-@click.option("--overwrite", is_flag=True, help="Score a day again that is published already.")
-@click.option("--dry-run", is_flag=True, help="Check model, input and a sample of rows; publish nothing.")
+@click.option(
+    "--input",
+    "input_path",
+    required=True,
+    help="Impressions as in training, without labels.",
+)
+@click.option("--output", "output_path", required=True, help="Folder of published days (ds=DATE).")
+@click.option("--keep", default="", help="Input columns to publish with the probability, C1,C2.")
+@click.option("--key", default="", help="Kept columns that identify an impression; duplicates are refused.")
+@click.option("--max-psi", type=float, help="Do not publish if the PSI of the scores is above this limit.")
+@click.option("--overwrite", is_flag=True, help="Score and publish days again that are already published.")
+@click.option("--dry-run", is_flag=True, help="Check model, input and a sample of rows without publishing.")
 @tracking_option
 @profile_option
 @job
@@ -62,7 +67,7 @@ def score(
     days = parse_days(date, first, last)
     keep, key = _names(keep), _names(key)
     if max_psi is not None and not max_psi > 0:
-        raise UserError(f"--max-psi: expected a number above 0, found {max_psi:g}; 0.25 is much for a PSI")
+        raise UserError(f"--max-psi: expected a number above 0, found {max_psi:g}; use e.g. 0.25")
     limits = profile.drift if max_psi is None else profile.drift.model_copy(update={"stop_psi": max_psi})
     require_keepable(keep, key)
     store = open_store(profile.mlflow, tracking_uri)
@@ -71,13 +76,13 @@ def score(
     done = {day: existing for day, existing in published.items() if existing}
     for day in done:
         require_kept(output_url, day, done[day], keep)
-        click.echo(f"{day_url(output_url, day)} is published already; --overwrite scores it again", err=True)
+        click.echo(f"{day_url(output_url, day)} is already published; --overwrite scores it again", err=True)
     summaries = {
         day: _summary(day, existing.to_document(), existing.rows_in, day_url(output_url, day))
         for day, existing in done.items()
     }
     if len(done) < len(days):
-        with spark_session(profile, "score") as spark, progress_shown(spark, "score"):
+        with spark_session(profile, "score") as spark, show_progress(spark, "score"):
             model = fetch_model(spark, store, version)
             for day in (day for day in days if day not in done):
                 scoring_day = ScoringDay(day, input_url, output_url, keep, key)
@@ -102,5 +107,5 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _summary(day: str, document: dict, rows_in: int, output: str, *, published_now: bool = False) -> dict:
-    shown = {key: value for key, value in document.items() if key not in ("code_version", "input_url")}
-    return {"date": day, "rows_in": rows_in, **shown, "output": output, "published_now": published_now}
+    details = {key: value for key, value in document.items() if key not in ("code_version", "input_url")}
+    return {"date": day, "rows_in": rows_in, **details, "output": output, "published_now": published_now}

@@ -18,7 +18,11 @@ from deepfm.synthetic.truth import Truth
 @click.option("--days", type=click.IntRange(min=1), default=8, show_default=True, help="Days to write.")
 @click.option("--rows-per-day", type=click.IntRange(min=1), required=True, help="Impressions in each day.")
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Another seed, another truth."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Seed of model and impressions.",
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="New or empty folder.")
 @click.option("--first-day", type=click.DateTime(["%Y-%m-%d"]), default="2026-01-01", show_default=True)
@@ -27,7 +31,7 @@ from deepfm.synthetic.truth import Truth
     type=click.FloatRange(0.0, 1.0),
     default=0.0,
     show_default=True,
-    help="Per day: share of wide categories' values replaced, and radians that weights turn.",
+    help="Per day: share of replaced values of wide categories, and rotation of weights in radians.",
 )
 def synthetic(
     days: int, rows_per_day: int, seed: int, output: Path, first_day: datetime.datetime, drift: float
@@ -45,9 +49,9 @@ if __name__ == "__main__":
         synthetic(standalone_mode=False)
     except click.Abort:
         sys.exit(130)
-    except click.ClickException as mistake:  # click itself would add two lines of usage
-        click.echo(f"error: {mistake.format_message()}", err=True)
+    except click.ClickException as error:  # click itself would add two lines of usage
+        click.echo(f"error: {error.format_message()}", err=True)
         sys.exit(2)
-    except UserError as mistake:
-        click.echo(f"error: {mistake}", err=True)
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
         sys.exit(2)

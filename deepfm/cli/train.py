@@ -1,4 +1,4 @@
-"""Dataset -> one MLflow run and a registered version of the model.
+"""Train a model on a dataset, log an MLflow run, and register a model version.
 
 Example:
 
@@ -36,18 +36,23 @@ COUNT = click.IntRange(min=0)
 
 
 @click.command(cls=JobCommand, help=__doc__)
-@click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
+@click.option("--dataset", "dataset_path", required=True, help="Dataset written by build_features.py.")
 @click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
 @workers_option
-@click.option("--name", required=True, help="Registered model that gets a new version.")
-@click.option("--init-from", help="fnn: its fm, as models:/NAME/VERSION or runs:/ID; else one is trained.")
-@click.option("--warm-start", help="A registered model to go on from, on a dataset grown from its dataset.")
-@click.option("--resume", "resumed_run", help="A run that was cut off: go on from its last checkpoint.")
-@click.option("--retries", "num_retries", type=COUNT, default=0, help="How often to do so by itself.")
-@click.option("--dry-run", is_flag=True, help="Check all, say what it would take; nothing is trained.")
-@click.option("--profile-steps", type=COUNT, default=0, help="Trace so many steps of rank 0 into the run.")
-@click.option("--register-only", "trained_folder", help="Folder of a run that is trained, not registered.")
-@click.option("--experiment", help="MLflow experiment; the model's name where it is not given.")
+@click.option("--name", required=True, help="Registered model that the new version belongs to.")
+@click.option("--init-from", help="For fnn: an fm, models:/NAME/VERSION or runs:/ID; default: train one.")
+@click.option("--warm-start", help="Registered model to start from; needs a dataset grown from its own.")
+@click.option("--resume", "resumed_run", help="Interrupted run to resume from its last checkpoint.")
+@click.option("--retries", "num_retries", type=COUNT, default=0, help="Resumes after lost workers.")
+@click.option("--dry-run", is_flag=True, help="Check all inputs and estimate time and memory; train nothing.")
+@click.option(
+    "--profile-steps",
+    type=COUNT,
+    default=0,
+    help="Steps of rank 0 to profile into the run.",
+)
+@click.option("--register-only", "trained_folder", help="Folder of a trained but not registered run.")
+@click.option("--experiment", help="MLflow experiment; default: the model's name.")
 @tracking_option
 @profile_option
 @job
@@ -91,5 +96,5 @@ def train(
             run_folder.save_result(run_url, result)
         version = training_run.register_result(run, result, train_job, manifest, vocabulary, name)
         storage.remove(run_url)  # kept if registration failed, with the trained weights
-    kept = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
-    return {**kept, **training_run.result_summary(result)}
+    run_details = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
+    return {**run_details, **training_run.result_summary(result)}

@@ -1,12 +1,12 @@
-"""Search a model's settings on the validation rows: every value once, or by what the trials before came to.
+"""Search hyperparameters of a model on the validation rows, by a grid or by a sampler that uses past trials.
 
 Example:
 
     spark-submit jobs/tune.py --dataset work/dataset --model conf/model/deepfm.yaml \\
         --space conf/tune/general.yaml --trials 20 --num-workers 2
 
-Each trial is a training, a child of one MLflow run; one that lags behind others is given up after an epoch.
-The same command goes on where a study was interrupted. The best settings are a YAML for train.py.
+Each trial is a training and a child of one MLflow run; bad trials are pruned after an epoch. The same command
+resumes an interrupted study. The best settings are written as a YAML for train.py.
 """
 
 from contextlib import nullcontext
@@ -49,18 +49,27 @@ AT_LEAST_ONE = click.IntRange(min=1)
 
 
 @click.command(cls=JobCommand, help=__doc__)
-@click.option("--dataset", "dataset_path", required=True, help="What build_features.py wrote.")
+@click.option("--dataset", "dataset_path", required=True, help="Dataset written by build_features.py.")
 @click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
 @click.option(
-    "--space", "space_path", required=True, help="YAML of what is tried, e.g. conf/tune/general.yaml."
+    "--space", "space_path", required=True, help="YAML of the search space, e.g. conf/tune/general.yaml."
 )
-@click.option("--trials", "num_trials", type=AT_LEAST_ONE, help="Of the study in all; of a grid: all of it.")
 @click.option(
-    "--seeds", type=AT_LEAST_ONE, default=1, show_default=True, help="Trainings a grid's combination."
+    "--trials",
+    "num_trials",
+    type=AT_LEAST_ONE,
+    help="Trials of the study; default for a grid: all.",
 )
-@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Then no trial begins.")
-@click.option("--study", help="Name; without it the same dataset, model and space have the same study.")
-@click.option("--study-dir", help="Local folder of studies; the profile's work_dir/studies without it.")
+@click.option(
+    "--seeds", type=AT_LEAST_ONE, default=1, show_default=True, help="Trainings per combination of a grid."
+)
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Start no trial after this time.",
+)
+@click.option("--study", help="Name of the study; default: derived from dataset, model and space.")
+@click.option("--study-dir", help="Local folder of studies; default: work_dir/studies of the profile.")
 @workers_option
 @click.option("--experiment", default="tune", show_default=True, help="MLflow experiment.")
 @tracking_option
@@ -80,7 +89,7 @@ def tune(
     folder = storage.local_path(storage.absolute_url(study_dir or f"{work_url}/studies"))
     if folder is None:
         raise UserError(
-            f"--study-dir: expected a local folder, found {study_dir or work_url}/studies; give one"
+            f"--study-dir: expected a local folder, found {study_dir or work_url}/studies; give a local path"
         )
     store = open_store(profile.mlflow, tracking_uri)
     best_path = study_path(folder, name).with_suffix(".yaml")
@@ -88,17 +97,18 @@ def tune(
     with opened_study(folder, name, plan) as opened, session as spark:
         site = TrainingSite(spark, num_workers, profile.workers, store, experiment, work_url)
         for run, trials in search(site, plan, opened, num_trials, max_minutes):
-            found = combinations(trials, plan)
-            chosen = best(found, plan)
-            run.log_text(markdown(found, plan), "trials.md")
+            tried = combinations(trials, plan)
+            chosen = best(tried, plan)
+            run.log_text(markdown(tried, plan), "trials.md")
             run.log_text(csv_text(trials, plan), "trials.csv")
             if chosen:
                 best_path.write_text(best_yaml(chosen, plan), encoding="utf-8")
                 run.log_text(best_path.read_text(encoding="utf-8"), "best.yaml")
-        for file, figure in study_figures(opened, found, plan).items():
+        for file, figure in study_figures(opened, tried, plan).items():
             run.log_figure(figure, f"plots/{file}")
-        left = max(num_trials - num_done(opened), 0)
-    click.echo(markdown(found, plan))
+        num_remaining = max(num_trials - num_done(opened), 0)
+    click.echo(markdown(tried, plan))
     study_file = str(study_path(folder, name))
-    kept = {"run_id": run.run_id, "study": name, "study_path": study_file, "num_workers": num_workers}
-    return {**kept, "trials": counts(trials) | {"left": left}, **best_summary(chosen, best_path)}
+    details = {"run_id": run.run_id, "study": name, "study_path": study_file, "num_workers": num_workers}
+    trial_counts = counts(trials) | {"remaining": num_remaining}
+    return {**details, "trials": trial_counts, **best_summary(chosen, best_path)}

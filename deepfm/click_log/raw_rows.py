@@ -19,6 +19,7 @@ from deepfm.click_log.text_ranges import (
 )
 from deepfm.kinds.list import ARRAY_SEPARATOR
 from deepfm.spark.index_frame import index_frame
+from deepfm.spark.internals import max_partition_bytes
 from deepfm.spark.rebatch import rebatch
 
 #: Bytes of text per task: starting a task takes as long as parsing a tenth of this.
@@ -98,7 +99,7 @@ def _text_rows(spark: SparkSession, files: Sequence[TextFile]) -> RawRows:
     # Two ranges per task slot, so that one slow task delays the job half as long.
     target = max(num_bytes // (2 * spark.sparkContext.defaultParallelism), MIN_RANGE_BYTES)
     # Respect spark.sql.files.maxPartitionBytes, as Spark's own readers do.
-    limit = spark._jsparkSession.sessionState().conf().filesMaxPartitionBytes()
+    limit = max_partition_bytes(spark)
     ranges = split_into_ranges(files, max(min(target, limit, MAX_RANGE_BYTES), 1))
 
     def read_ranges(index_batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -15,6 +15,7 @@ from pyspark.sql.types import ByteType, FloatType, IntegerType
 
 from deepfm.dataset.manifest import SplitPart
 from deepfm.fields import FieldSet
+from deepfm.spark.internals import hadoop_configuration
 
 
 def write_petastorm_metadata(
@@ -25,7 +26,7 @@ def write_petastorm_metadata(
     The result is that of petastorm's materialize_dataset, without its three Spark jobs, which count row
     groups that are known here.
     """
-    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+    hadoop = hadoop_configuration(spark)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # petastorm calls deprecated functions of pyarrow
         resolver = FilesystemResolver(url, hadoop, user=spark.sparkContext.sparkUser())

@@ -27,6 +27,7 @@ from deepfm.launch.run_channel import RunChannel
 from deepfm.launch.worker import run_worker
 from deepfm.launch.worker_errors import read_worker_errors, report_worker_error
 from deepfm.settings.deployment import WorkerSettings
+from deepfm.spark.internals import executor_addresses, is_local, num_task_slots
 from deepfm.training.loop import NotFiniteError
 from deepfm.training.result import TrainingResult, result_from_json, result_to_json
 
@@ -161,8 +162,7 @@ class _Supervisor:
             yield give_up
 
     def _executors(self) -> list[tuple[str, int]]:
-        tracker = self.spark.sparkContext._jsc.sc().statusTracker()
-        return [(executor.host(), executor.port()) for executor in tracker.getExecutorInfos()]
+        return executor_addresses(self.spark)
 
     def to_error(self, otherwise: str) -> Exception:
         """Return the most informative error of the ranks, else the give-up reason, else `otherwise`."""
@@ -183,10 +183,8 @@ def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
 
     The executors of a cluster register one by one and are waited for.
     """
-    context = spark.sparkContext._jsc.sc()
-    profile = context.resourceProfileManager().defaultResourceProfile()
-    deadline, is_logged = time.monotonic() + (0 if context.isLocal() else within_s), False
-    while (num_slots := context.maxNumConcurrentTasks(profile)) < num_workers and time.monotonic() < deadline:
+    deadline, is_logged = time.monotonic() + (0 if is_local(spark) else within_s), False
+    while (num_slots := num_task_slots(spark)) < num_workers and time.monotonic() < deadline:
         if not is_logged:
             logger.info("waiting for task slots: expected=%d available=%d", num_workers, num_slots)
         is_logged = True

@@ -1,4 +1,4 @@
-"""The demo, with stages that only note how they were called."""
+"""The demo, with stages that only record their commands, and the Makefile's targets."""
 
 import importlib
 import os
@@ -20,19 +20,19 @@ SUMMARIES = {
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
-    """demo(*flags) -> (the commands of its stages, stdout); the project's folder is a new one."""
+    """demo(*flags) -> (commands of the stages, stdout); the project folder is a temporary one."""
 
     def run(*flags):
         commands = []
 
-        def noted(title, command, *path):
+        def record(title, command, *path):
             commands.append((command, *path))
             assert Path.cwd() == project
             return SUMMARIES[Path(command.split()[0]).stem] | {"seconds": 1.0}
 
         module = importlib.import_module("deepfm.cli.demo")
         monkeypatch.setattr(module, "ROOT", project)
-        monkeypatch.setattr(module, "run", noted)
+        monkeypatch.setattr(module, "run", record)
         done = CliRunner().invoke(module.demo, flags)
         assert done.exit_code == 0, done.output
         return commands, done.stdout
@@ -45,31 +45,33 @@ def demo(tmp_path, monkeypatch):
     return run
 
 
-def test_the_demo_finds_a_log_beside_where_it_was_started(demo, tmp_path):
-    commands, told = demo("--input", "a log")
+def test_the_demo_finds_a_log_relative_to_the_working_directory(demo, tmp_path):
+    commands, stdout = demo("--input", "a log")
     log = f"file://{tmp_path}/elsewhere/a log"
     assert [path for _, *path in commands] == [[log], [], [], [log]]
     assert "--train-days 2026-01-01:2026-01-01" in commands[0][0]
-    assert f"cd {tmp_path}/project && .venv/bin/mlflow" in told
+    assert f"cd {tmp_path}/project && .venv/bin/mlflow" in stdout
 
 
-def test_the_demo_leaves_the_champions_of_real_logs_alone(demo):
-    """Every command of the README and of conf/ that names a model of the registry names another one."""
+def test_the_demo_does_not_change_the_champions_of_real_logs(demo):
+    """No command in the README and conf/ uses the demo's model name."""
     commands, _ = demo("--input", "a log")
     named = [command for command, *_ in commands if "--name" in command or "models:/" in command]
     assert len(named) == 3
     assert all("--name ctr_demo" in command or "models:/ctr_demo@" in command for command in named)
     texts = [PROJECT / "README.md", *(path for path in (PROJECT / "conf").rglob("*") if path.is_file())]
-    taken = ("--name ctr_demo", "--name=ctr_demo", "models:/ctr_demo")
-    assert [path for path in texts if any(name in path.read_text(encoding="utf-8") for name in taken)] == []
+    demo_names = ("--name ctr_demo", "--name=ctr_demo", "models:/ctr_demo")
+    assert [
+        path for path in texts if any(name in path.read_text(encoding="utf-8") for name in demo_names)
+    ] == []
 
 
-# What make hands it, and what make removes
+# make demo and make clean
 
 
 @pytest.fixture
 def make(tmp_path):
-    """make(*arguments) -> its output, in a folder with the Makefile and a Python that prints its words."""
+    """make(*arguments) -> its output, in a folder with the Makefile and a fake Python."""
     (tmp_path / "Makefile").write_text((PROJECT / "Makefile").read_text())
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n')
@@ -87,15 +89,15 @@ def make(tmp_path):
 
 
 @pytest.mark.parametrize("log", ["train.txt", 'my log/it\'s "new".txt'])
-def test_a_log_is_one_word_whatever_its_name(make, log):
+def test_make_passes_the_path_of_a_log_as_one_argument(make, log):
     assert make("demo", f"INPUT={log}").splitlines() == ["[jobs/demo.py]", "[--input]", f"[{log}]"]
 
 
-def test_without_a_log_the_demo_is_given_none(make):
+def test_make_passes_no_log_if_none_is_given(make):
     assert make("demo") == "[jobs/demo.py]\n"
 
 
-def test_clean_keeps_runs_models_and_published_scores(make, tmp_path):
+def test_make_clean_keeps_runs_models_and_published_scores(make, tmp_path):
     kept = ["work/mlflow.db", "work/runs/a/__pycache__/code.pyc", "work/scores/ds=2026-01-08/part.parquet"]
     removed = ["build/x", ".venv/x", "work/demo/log/x", "deepfm/__pycache__/x.pyc", ".ruff_cache/x"]
     for name in kept + removed:

@@ -1,4 +1,4 @@
-"""python -m deepfm doctor, as a user starts it."""
+"""python -m deepfm doctor as a process."""
 
 import json
 import os
@@ -20,8 +20,8 @@ def doctor(*flags, **environment):
     )
 
 
-def test_what_is_wrong_is_red_with_the_line_to_run_and_status_2(program, tmp_path):
-    """A Java that is too old, and a profile that is not there; the rest is looked at all the same."""
+def test_a_failed_check_is_red_with_a_remedy_and_status_2(program, tmp_path):
+    """Java is too old and the profile is missing; all other checks run as well."""
     folder = program("java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2")
     path = f"{folder}{os.pathsep}{os.environ['PATH']}"
     done = doctor("doctor", "--profile", tmp_path / "none.yaml", PATH=path, JAVA_HOME="")
@@ -35,24 +35,29 @@ def test_what_is_wrong_is_red_with_the_line_to_run_and_status_2(program, tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_numbers_that_are_none_and_a_foreign_spark_are_red(tmp_path):
-    """None of them may end the look at all the rest."""
+def test_invalid_numbers_and_a_foreign_spark_are_red(tmp_path):
+    """None of these errors may prevent the other checks."""
     text = (ROOT / "conf/profile/local.yaml").read_text()
     wrong = "spark:\n  spark.task.cpus: two\n  spark.task.resource.gpu.amount: one\n"
     text = text.replace("spark:\n", wrong, 1).replace("4g", "4 GB").replace("work/runs", "hdfs:/runs")
     (tmp_path / "profile.yaml").write_text(text)
     done = doctor("doctor", "--profile", tmp_path / "profile.yaml", SPARK_HOME=str(tmp_path))
     assert done.returncode == 2, done.stderr
-    findings = {found["what"]: found for found in json.loads(done.stdout.splitlines()[-1])["findings"]}
-    told = findings["Spark properties"]
-    assert told["level"] == findings["Spark's variables"]["level"] == findings["work_dir"]["level"] == "red"
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout.splitlines()[-1])["findings"]}
+    properties = findings["Spark properties"]
+    assert (
+        properties["level"]
+        == findings["Spark's variables"]["level"]
+        == findings["work_dir"]["level"]
+        == "red"
+    )
     for key in ("spark.task.cpus", "spark.task.resource.gpu.amount", "spark.driver.memory"):
-        assert f"{key}: expected" in told["found"]
+        assert f"{key}: expected" in properties["found"]
     assert "Spark's variables: unset SPARK_HOME\n" in done.stderr
     assert "MLflow" in findings
 
 
-def test_a_mistake_in_the_flags_is_one_line():
+def test_an_invalid_flag_is_reported_in_one_line():
     done = doctor("doctor", "--profil", "x")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""What every job promises a scheduler: the exit status, one line of JSON, one line for a mistake."""
+"""Contract of every job: exit status, one line of JSON, one line for a user error."""
 
 import io
 import json
@@ -22,7 +22,7 @@ JOBS = ("build_features", "train", "compare", "tune", "promote", "score", "evalu
 
 
 def invoke(function, *flags):
-    """Run a job made of `function`, which takes one flag, --day."""
+    """Run a job that calls `function` and takes one flag, --day."""
     command = click.command(cls=JobCommand, help="A job.\n\n\b\nExample:\n\n    job.py --day 2026-01-01")(
         click.option("--day", type=click.INT, required=True)(job(function))
     )
@@ -30,22 +30,22 @@ def invoke(function, *flags):
 
 
 def count(day) -> dict:
-    click.echo("thinking", err=True)
+    click.echo("counting", err=True)
     return {"day": day, "rows": 3}
 
 
-def test_a_job_that_is_done_ends_with_one_line_of_json():
+def test_a_finished_job_prints_its_summary_as_one_line_of_json():
     done = invoke(count, "--day", "1")
     assert done.exit_code == 0
     (line,) = done.stdout.splitlines()
     summary = json.loads(line)
     assert list(summary) == ["job", "day", "rows", "seconds"]
     assert (summary["job"], summary["rows"]) == ("count", 3)
-    assert done.stderr == "thinking\n"
+    assert done.stderr == "counting\n"
 
 
-def test_a_figure_that_is_not_finite_is_null():
-    """JSON knows no NaN; the AUC of a day without clicks is one."""
+def test_a_metric_that_is_not_finite_is_null():
+    """JSON has no NaN; the AUC of a day without clicks is NaN."""
 
     def measure(day):
         return {"auc": float("nan"), "logloss": float("inf"), "name": "nan"}
@@ -55,7 +55,7 @@ def test_a_figure_that_is_not_finite_is_null():
     assert (summary["auc"], summary["logloss"], summary["name"]) == (None, None, "nan")
 
 
-def test_a_users_mistake_is_one_line_and_status_2():
+def test_a_user_error_is_one_line_and_status_2():
     def fail(day):
         raise UserError("expected a day,\n  found none")
 
@@ -64,7 +64,7 @@ def test_a_users_mistake_is_one_line_and_status_2():
     assert done.stderr == "error: expected a day, found none\n"
 
 
-def test_our_own_fault_keeps_its_stack_trace():
+def test_a_bug_keeps_its_stack_trace_and_has_status_1():
     def fail(day):
         return {"ratio": 1 / 0}
 
@@ -73,8 +73,8 @@ def test_our_own_fault_keeps_its_stack_trace():
     assert isinstance(done.exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("flags", [[], ["--day", "x"], ["--night", "1"], ["--day"], ["--day", "1", "2"]])
-def test_a_mistake_in_the_flags_is_one_line_and_status_2(flags):
+@pytest.mark.parametrize("flags", [[], ["--day", "x"], ["--dey", "1"], ["--day"], ["--day", "1", "2"]])
+def test_an_invalid_flag_is_one_line_and_status_2(flags):
     done = invoke(count, *flags)
     assert (done.exit_code, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
@@ -82,14 +82,14 @@ def test_a_mistake_in_the_flags_is_one_line_and_status_2(flags):
     assert "--help" in done.stderr
 
 
-def test_an_interrupted_job_is_not_done():
+def test_an_interrupted_job_has_status_130():
     def wait(day):
         raise KeyboardInterrupt
 
     assert invoke(wait, "--day", "1").exit_code == 130
 
 
-def test_a_terminated_job_is_not_done_either():
+def test_a_terminated_job_has_status_143():
     def wait(day):
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -99,7 +99,7 @@ def test_a_terminated_job_is_not_done_either():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_what_fails_in_the_wake_of_an_interruption_is_not_told():
+def test_an_error_during_the_clean_up_after_an_interrupt_is_not_reported():
     def wait(day):
         try:
             raise KeyboardInterrupt
@@ -112,12 +112,12 @@ def test_what_fails_in_the_wake_of_an_interruption_is_not_told():
 
 
 @pytest.mark.parametrize(("flags", "level"), [([], logging.WARNING), (["--verbose"], logging.INFO)])
-def test_libraries_tell_their_own_story_to_verbose_jobs_only(flags, level):
-    def look(day):
+def test_libraries_log_at_info_in_verbose_jobs_only(flags, level):
+    def report_levels(day):
         levels = {logging.getLogger(name).getEffectiveLevel() for name in ("mlflow", "horovod", "alembic")}
         return {"levels": list(levels), "verbose": is_verbose()}
 
-    summary = json.loads(invoke(look, "--day", "1", *flags).stdout)
+    summary = json.loads(invoke(report_levels, "--day", "1", *flags).stdout)
     assert (summary["levels"], summary["verbose"]) == ([level], bool(flags))
 
 
@@ -135,7 +135,7 @@ def test_help_shows_an_example(name):
     assert f"spark-submit jobs/{name}.py" in done.stdout
 
 
-def test_a_script_passes_the_contract_on_to_its_process():
+def test_the_process_of_a_job_has_its_exit_status_and_error_line():
     command = [sys.executable, "jobs/promote.py", "--name"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
@@ -145,7 +145,7 @@ def test_a_script_passes_the_contract_on_to_its_process():
 @pytest.mark.slow
 @pytest.mark.parametrize("verbose", [False, True])
 def test_a_job_is_quiet_unless_it_is_verbose(tmp_path, verbose):
-    """Spark started, a log read, a dataset written: nothing to say but the summary."""
+    """A job that starts Spark, reads a log and writes a dataset prints its summary only."""
     (tmp_path / "log.tsv").write_text("".join(f"{n % 2}\t{n % 3}\tv{n % 49}\n" for n in range(300)))
     (tmp_path / "data.yaml").write_text(
         "format: delimited\ncolumns: [label, I, C]\n"
@@ -157,10 +157,10 @@ def test_a_job_is_quiet_unless_it_is_verbose(tmp_path, verbose):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
-    # A line a minute is progress: a machine may be slow.
-    own = (" INFO starting Spark on local[2]", " INFO build_features: ")
-    told = [line for line in done.stderr.splitlines() if not any(words in line for words in own)]
-    assert any("WARN" in line for line in told) if verbose else told == []
+    # Progress lines are expected on a slow machine.
+    expected = (" INFO starting Spark on local[2]", " INFO build_features: ")
+    unexpected = [line for line in done.stderr.splitlines() if not any(text in line for text in expected)]
+    assert any("WARN" in line for line in unexpected) if verbose else unexpected == []
 
 
 @pytest.mark.parametrize("verbose", [False, True])
@@ -178,8 +178,8 @@ def test_mlflow_is_as_quiet_as_the_job_that_imports_it(verbose):
     assert ("Created version" in done.stderr) == verbose
 
 
-def test_lines_go_where_a_bar_wants_them(monkeypatch):
-    """It takes sys.stderr over, to write them above itself."""
+def test_log_lines_go_to_the_current_stderr(monkeypatch):
+    """A progress bar replaces sys.stderr to print them above itself."""
     handler, bar = _StderrHandler(), io.StringIO()
     record = logging.makeLogRecord({"msg": "epoch 1", "levelno": logging.INFO})
     monkeypatch.setattr(sys, "stderr", bar)
@@ -187,8 +187,8 @@ def test_lines_go_where_a_bar_wants_them(monkeypatch):
     assert bar.getvalue() == "epoch 1\n"
 
 
-def test_a_script_that_breaks_shows_where(tmp_path):
-    """A property that only Spark looks at: it cannot start."""
+def test_an_unexpected_error_shows_its_stack_trace(tmp_path):
+    """A property that only Spark validates prevents its start."""
     profile = (ROOT / "conf/profile/local.yaml").read_text()
     wrong = profile.replace("spark.ui.enabled: false", "spark.ui.enabled: never")
     (tmp_path / "profile.yaml").write_text(wrong)

@@ -1,4 +1,4 @@
-"""train.py --resume and --register-only: with what a run goes on, and what is refused."""
+"""train.py --resume and --register-only: what is reused, and what is refused."""
 
 from itertools import count
 
@@ -27,83 +27,79 @@ def train(run_job, small_dataset, models):
 
 @pytest.fixture
 def runs(profile_path):
-    """The folder of the runs' folders."""
+    """Folder that contains the run folders."""
     return profile_path.parent / "runs"
 
 
 @pytest.fixture
 def name():
-    """Of a model that no other test has."""
+    """Unique name of a model."""
     return f"resumed_{next(NUMBERS)}"
 
 
 @pytest.fixture
 def champion(train, store, name):
-    """champion() trains a version by another seed, and makes it champion; -> the version."""
+    """champion() trains a version with a new seed and makes it champion; returns the version."""
     seeds = count(1)
 
-    def trained_anew():
+    def train_champion():
         training = {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.3, "seed": next(seeds)}
         version = train("deepfm", name, deepfm={"training": training}).summary["version"]
         store.client.set_registered_model_alias(name, "champion", version)
         return version
 
-    return trained_anew
+    return train_champion
 
 
-def cut_off(monkeypatch, train, *flags, **changes):
-    """A training that loses its workers before its first step -> the run's id."""
+def interrupt_training(monkeypatch, train, *flags, **changes):
+    """Lose the workers of a training before its first step; return the run's id."""
 
-    def lose(*_, **__):
+    def lose_workers(*_, **__):
         raise WorkersLostError("a worker was lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_job, "launch", lose)
+        patch.setattr(train_job, "launch", lose_workers)
         job = train(*flags, **changes)
     assert job.status == 1
     return job.stderr.rpartition("--resume ")[2].split()[0]
 
 
-def test_a_champion_that_moved_meanwhile_changes_nothing_of_a_training_that_goes_on(
-    train, store, champion, name, monkeypatch
-):
-    on = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
+def test_a_resumed_training_ignores_a_new_champion(train, store, champion, name, monkeypatch):
+    arguments = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
     first = champion()
-    whole = train(*on).summary
-    run_id = cut_off(monkeypatch, train, *on)
+    uninterrupted = train(*arguments).summary
+    run_id = interrupt_training(monkeypatch, train, *arguments)
     champion()
-    again = train(*on, "--resume", run_id).summary
+    resumed = train(*arguments, "--resume", run_id).summary
     assert store.client.get_run(run_id).data.tags["started_from"] == f"models:/{name}/{first}"
-    assert (again["run_id"], again["test_logloss"]) == (run_id, whole["test_logloss"])
+    assert (resumed["run_id"], resumed["test_logloss"]) == (run_id, uninterrupted["test_logloss"])
 
 
-def test_a_champion_that_is_gone_does_not_keep_a_trained_model_from_being_registered(
+def test_a_trained_model_can_be_registered_after_its_start_model_was_removed(
     train, store, champion, name, monkeypatch, runs
 ):
-    def no_registry(*_):
-        raise mlflow.exceptions.MlflowException("away")
+    def fail(*_):
+        raise mlflow.exceptions.MlflowException("unreachable")
 
     champion()
-    on = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
+    arguments = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
     with monkeypatch.context() as patch:
-        patch.setattr(training_run, "register_result", no_registry)
-        folder = train(*on).stderr.rpartition("--register-only ")[2].split()[0]
+        patch.setattr(training_run, "register_result", fail)
+        folder = train(*arguments).stderr.rpartition("--register-only ")[2].split()[0]
     store.client.delete_registered_model_alias(name, "champion")
-    summary = train(*on, "--register-only", folder).summary
+    summary = train(*arguments, "--register-only", folder).summary
     assert store.client.get_model_version_by_alias(name, "candidate").run_id == summary["run_id"]
     assert not (runs / summary["run_id"]).exists()
 
 
-def test_other_settings_are_refused_before_the_first_checkpoint_too(train, name, monkeypatch):
-    run_id = cut_off(monkeypatch, train, "deepfm", name)
+def test_other_settings_are_refused_even_before_the_first_checkpoint(train, name, monkeypatch):
+    run_id = interrupt_training(monkeypatch, train, "deepfm", name)
     error = train("deepfm", name, "--resume", run_id, deepfm={"embedding_dim": 3}).mistake
     assert "resume_spec.json: expected embedding_dim 2 of the original run, found 3" in error
     assert train("deepfm", name, "--resume", run_id).summary["run_id"] == run_id
 
 
-def test_memory_that_runs_out_in_the_second_epoch_leaves_the_first_to_go_on_from(
-    train, name, monkeypatch, runs
-):
+def test_a_training_that_ran_out_of_memory_can_be_resumed(train, name, monkeypatch, runs):
     save = Checkpoints.save
 
     def save_and_run_out(self, position, *state):
@@ -120,7 +116,7 @@ def test_memory_that_runs_out_in_the_second_epoch_leaves_the_first_to_go_on_from
     assert not (runs / run_id).exists()
 
 
-def test_what_is_found_wrong_with_the_test_rows_costs_no_training(train, name, monkeypatch, runs):
+def test_a_resume_after_damaged_test_rows_does_not_train_again(train, name, monkeypatch, runs):
     def damaged(*_):
         raise UserError("test/part-0.parquet: the dataset is damaged")
 
@@ -130,11 +126,11 @@ def test_what_is_found_wrong_with_the_test_rows_costs_no_training(train, name, m
     run_id = error.rpartition("--resume ")[2].split()[0]
     assert load_result(f"file://{runs}/{run_id}") is None
     with monkeypatch.context() as patch:
-        patch.setattr(worker.Worker, "read", only_measured(worker.Worker.read))
+        patch.setattr(worker.Worker, "read", refuse_training_rows(worker.Worker.read))
         assert train("deepfm", name, "--resume", run_id).summary["epochs"] == 2
 
 
-def only_measured(read):
+def refuse_training_rows(read):
     def read_no_training_rows(self, settings, split, *order) -> list[Batch]:
         assert split != "train"
         return read(self, settings, split, *order)

@@ -1,4 +1,4 @@
-"""train.py: the FM that an FNN starts from, and the slices that the model card tells of."""
+"""train.py: the FM that initializes an FNN, logged artifacts, slices and the profiler."""
 
 import mlflow
 import pytest
@@ -22,7 +22,7 @@ def train(run_job, small_dataset, models):
 
 @pytest.fixture(scope="session")
 def trained_fm():
-    """Filled by the first test that needs an FM, for all of them."""
+    """Cache of the summary of one FM, filled by the first test that needs it."""
     return {}
 
 
@@ -33,67 +33,69 @@ def fm(train, trained_fm):
     return trained_fm
 
 
-def curves(store, summary):
+def metric_names(store, summary):
     return set(store.client.get_run(summary["run_id"]).data.metrics)
 
 
 def test_fnn_without_an_fm_trains_one_first(train, store):
-    assert {"fm_valid_auc", "valid_auc"} <= curves(store, train("fnn", "init_fnn").summary)
+    assert {"fm_valid_auc", "valid_auc"} <= metric_names(store, train("fnn", "init_fnn").summary)
 
 
 @pytest.mark.parametrize("uri", ["models:/init_fm/{version}", "runs:/{run_id}"])
 def test_fnn_starts_from_a_version_or_a_run(train, fm, store, uri):
     summary = train("fnn", "init_fnn", "--init-from", uri.format(**fm)).summary
-    assert "valid_auc" in curves(store, summary)
-    assert "fm_valid_auc" not in curves(store, summary)
+    assert "valid_auc" in metric_names(store, summary)
+    assert "fm_valid_auc" not in metric_names(store, summary)
 
 
 def test_only_fnn_starts_from_another_model(train, fm):
-    mistake = train("deepfm", "init_no", "--init-from", f"runs:/{fm['run_id']}").mistake
-    assert "only fnn starts from another model" in mistake
+    message = train("deepfm", "init_no", "--init-from", f"runs:/{fm['run_id']}").mistake
+    assert "only fnn starts from another model" in message
 
 
 def test_fm_must_have_the_embedding_dimension(train, fm):
     changes = {"fnn": {"embedding_dim": 3}}
-    mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
-    assert "expected an fm with embedding_dim 3" in mistake
+    message = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
+    assert "expected an fm with embedding_dim 3" in message
 
 
-def test_an_fm_that_is_there_is_not_trained_first(train, fm):
+def test_pretraining_is_refused_if_an_fm_is_given(train, fm):
     changes = {"fnn": {"embedding_dim": 2, "pretraining": TRAINING}}
-    mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
-    assert "expected no pretraining in --model" in mistake
+    message = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}", **changes).mistake
+    assert "expected no pretraining in --model" in message
 
 
-def test_fm_must_know_the_odds_of_the_same_rows(train, fm, monkeypatch):
+def test_an_fm_of_a_dataset_with_other_sampling_is_refused(train, fm, monkeypatch):
     def read_sampled(url):
         manifest, vocabulary = read_manifest_and_vocabulary(url)
         data = manifest.data.model_copy(update={"keep_negatives": 0.5})
         return manifest.model_copy(update={"data": data}), vocabulary
 
     monkeypatch.setattr(train_job, "read_manifest_and_vocabulary", read_sampled)
-    mistake = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}").mistake
-    assert "--init-from runs:/" in mistake
-    assert "expected a dataset with keep_negatives 1.0, found 0.5" in mistake
+    message = train("fnn", "init_no", "--init-from", f"runs:/{fm['run_id']}").mistake
+    assert "--init-from runs:/" in message
+    assert "expected a dataset with keep_negatives 1.0, found 0.5" in message
 
 
-def test_what_to_start_from_must_be_an_fm(train, store):
+def test_a_start_model_that_is_no_fm_is_refused(train, store):
     other = train("lr", "init_lr").summary
-    mistake = train("fnn", "init_no", "--init-from", f"models:/init_lr/{other['version']}").mistake
-    assert "found lr with None" in mistake
+    message = train("fnn", "init_no", "--init-from", f"models:/init_lr/{other['version']}").mistake
+    assert "found lr with None" in message
 
 
 @pytest.mark.parametrize("uri", ["runs:/0123abcd", "runs:/x'; drop", "models:/init_nobody/1"])
-def test_what_to_start_from_must_be_there(train, uri):
+def test_a_start_model_that_does_not_exist_is_refused(train, uri):
     assert uri in train("fnn", "init_no", "--init-from", uri).mistake
 
 
 def test_a_run_names_its_dataset_and_shows_its_plots_and_card(train, store, small_dataset):
     summary = train("lr", "shown").summary
     run = store.client.get_run(summary["run_id"])
-    inputs = {found.dataset.name: found for found in run.inputs.dataset_inputs}
+    inputs = {dataset_input.dataset.name: dataset_input for dataset_input in run.inputs.dataset_inputs}
     assert set(inputs) == {"train", "valid", "test"}
-    assert {found.dataset.digest for found in inputs.values()} == {run.data.params["dataset.digest"]}
+    assert {dataset_input.dataset.digest for dataset_input in inputs.values()} == {
+        run.data.params["dataset.digest"]
+    }
     assert inputs["train"].tags[0].value == "training"
     assert str(small_dataset) in inputs["train"].dataset.source
     files = {file.path for file in store.client.list_artifacts(summary["run_id"])}
@@ -104,7 +106,7 @@ def test_a_run_names_its_dataset_and_shows_its_plots_and_card(train, store, smal
 
 @pytest.fixture
 def sliced(profile_path, tmp_path):
-    """The flags of a profile that names slices."""
+    """sliced(*fields) -> flags for a profile with these slices."""
 
     def flags(*names):
         profile = yaml.safe_load(profile_path.read_text())
@@ -115,31 +117,32 @@ def sliced(profile_path, tmp_path):
     return flags
 
 
-def test_the_model_card_has_the_figures_by_value_of_the_named_fields(train, store, sliced):
+def test_the_model_card_has_metrics_for_each_value_of_the_sliced_fields(train, store, sliced):
     run = store.client.get_run(train("lr", "sliced", *sliced("C")).summary["run_id"])
     card = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/model_card.md")
     rows = [line for line in card.splitlines() if line.startswith("| C |")]
-    # Of the test day's 24 impressions every other has a.
+    # Every other of the 24 impressions of the test day has the value a.
     assert sorted(row.split(" | ")[1:3] for row in rows) == [["a", "12"], ["b", "12"]]
 
 
-@pytest.mark.parametrize(("name", "found"), [("I", "one of kind count"), ("D", "none")])
-def test_a_slice_that_is_no_category_is_told_before_the_training(train, sliced, name, found):
-    mistake = train("lr", "sliced_no", *sliced(name)).mistake
+@pytest.mark.parametrize(("name", "actual"), [("I", "one of kind count"), ("D", "none")])
+def test_a_slice_that_is_no_category_is_refused_before_training(train, sliced, name, actual):
+    message = train("lr", "sliced_no", *sliced(name)).mistake
     assert (
-        f"promotion.slices {name}: expected a field of kind category in the dataset, found {found}" in mistake
+        f"promotion.slices {name}: expected a field of kind category in the dataset, found {actual}"
+        in message
     )
 
 
 @pytest.mark.parametrize(("batch_size", "is_traced"), [(8, True), (24, False)])
-def test_a_training_too_short_to_be_traced_says_so(train, store, caplog, batch_size, is_traced):
+def test_a_training_too_short_for_the_profiler_logs_a_warning(train, store, caplog, batch_size, is_traced):
     changes = {"lr": {"training": {**TRAINING, "max_epochs": 2, "batch_size": batch_size}}}
     job = train("lr", "traced", "--profile-steps", 5, **changes)
     files = {file.path for file in store.client.list_artifacts(job.summary["run_id"], "profile")}
     assert ("profile/trace.json.gz" in files) is is_traced
-    assert ("--profile-steps 5: no step was traced" in caplog.text) is not is_traced
+    assert ("--profile-steps 5: no step was profiled" in caplog.text) is not is_traced
 
 
-def test_what_is_trained_is_not_rehearsed(train):
-    mistake = train("lr", "rehearsed_no", "--register-only", "runs/1", "--dry-run").mistake
-    assert mistake == "--register-only and --dry-run exclude each other; give one of them"
+def test_register_only_and_dry_run_exclude_each_other(train):
+    message = train("lr", "dry_run_no", "--register-only", "runs/1", "--dry-run").mistake
+    assert message == "--register-only and --dry-run exclude each other; give one of them"

@@ -62,7 +62,7 @@ def children(store, run_id):
 def test_trials_are_children_of_one_run_with_table_plot_and_best_settings(tune, store):
     done = tune({"embedding_dim": [1, 2]})
     summary = done.summary
-    assert summary["trials"] == {"complete": 2, "pruned": 0, "diverged": 0, "failed": 0, "left": 0}
+    assert summary["trials"] == {"complete": 2, "pruned": 0, "diverged": 0, "failed": 0, "remaining": 0}
     parent = store.client.get_run(summary["run_id"])
     assert parent.info.status == "FINISHED"
     trials = {child.data.params["embedding_dim"]: child for child in children(store, summary["run_id"])}
@@ -108,7 +108,7 @@ def test_an_interrupted_study_resumes_in_its_run(tune, trained, store):
     summary = tune({"embedding_dim": [1, 2, 3]}, study="interrupted").summary
     assert summary["run_id"] == parent.info.run_id
     assert trained[1] == trained[2] and sorted({*trained}) == [1, 2, 3] and len(trained) == 4
-    assert summary["trials"] == {"complete": 3, "pruned": 0, "diverged": 0, "failed": 1, "left": 0}
+    assert summary["trials"] == {"complete": 3, "pruned": 0, "diverged": 0, "failed": 1, "remaining": 0}
     assert store.client.get_run(parent.info.run_id).info.status == "FINISHED"
     again = tune({"embedding_dim": [1, 2, 3]}, study="interrupted").summary
     assert len(trained) == 4 and again["best"] == summary["best"]
@@ -130,7 +130,7 @@ def test_a_bad_trial_is_pruned_after_its_epoch_without_test_metrics(tune, store)
     # In the order of the grid's seed: the low learning rate comes second.
     rates = {"training.learning_rate": [0.1, 1e-9]}
     summary = tune(rates, pruner="median", startup_trials=1, seed=1, training={"max_epochs": 4}).summary
-    assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 0, "left": 0}
+    assert summary["trials"] == {"complete": 1, "pruned": 1, "diverged": 0, "failed": 0, "remaining": 0}
     by_state = {child.data.tags["trial.state"]: child for child in children(store, summary["run_id"])}
     pruned = by_state["pruned"]
     assert pruned.data.params["training.learning_rate"] == "1e-09"
@@ -142,13 +142,13 @@ def test_a_bad_trial_is_pruned_after_its_epoch_without_test_metrics(tune, store)
 
 def test_a_diverged_trial_does_not_stop_the_search(tune):
     summary = tune({"training.learning_rate": [0.01, 1e30]}).summary
-    assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 1, "failed": 0, "left": 0}
+    assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 1, "failed": 0, "remaining": 0}
     assert summary["best"] == {"training.learning_rate": 0.01}
 
 
 def test_a_trial_that_runs_out_of_memory_does_not_stop_the_search(tune, trained):
     summary = tune({"embedding_dim": [2, 10**13]}).summary
-    assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 0, "failed": 3, "left": 0}
+    assert summary["trials"] == {"complete": 1, "pruned": 0, "diverged": 0, "failed": 3, "remaining": 0}
     assert sorted(trained) == [2, 10**13, 10**13, 10**13]
 
 
@@ -156,7 +156,7 @@ def test_a_study_ends_with_the_running_epoch_after_its_time_limit(tune, trained)
     long = {"max_epochs": 10**6, "patience": 10**6}
     summary = tune({"embedding_dim": [1, 2]}, "--max-minutes", 0.03, training=long).summary
     assert len(trained) == 1
-    assert summary["trials"] == {"complete": 0, "pruned": 0, "diverged": 0, "failed": 1, "left": 2}
+    assert summary["trials"] == {"complete": 0, "pruned": 0, "diverged": 0, "failed": 1, "remaining": 2}
     assert (summary["best"], summary["best_model"]) == (None, None)
 
 
@@ -170,7 +170,7 @@ def test_a_study_ends_with_the_running_epoch_after_its_time_limit(tune, trained)
             "space.yaml: 1 error: parameters.deep.dropuot: no model has such",
         ),
         ({"deep.dropout": [1.5]}, (), {}, "deep.dropout = 1.5: 1 error"),
-        ({"embedding_dim": [1]}, (), {"search": "tpe"}, "--trials: search: tpe has no end of its own"),
+        ({"embedding_dim": [1]}, (), {"search": "tpe"}, "--trials is required with search: tpe"),
         (
             {"embedding_dim": [1]},
             ("--seeds", 2, "--trials", 2),

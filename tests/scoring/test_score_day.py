@@ -68,7 +68,7 @@ def test_rerunning_a_day_changes_nothing(score, write_log, tmp_path):
     first = score(log).summary
     before = contents(tmp_path / "scores")
     again = score(log)
-    assert "is published already" in again.stderr
+    assert "is already published" in again.stderr
     assert contents(tmp_path / "scores") == before
     assert again.summary | {"published_now": True, "seconds": 0} == first | {"seconds": 0}
 

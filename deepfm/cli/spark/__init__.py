@@ -1,1 +1,1 @@
-"""The Spark session of a job, started by Python or by spark-submit."""
+"""Spark session of a job started by python or by spark-submit."""

@@ -1,4 +1,4 @@
-"""What Spark says while a job runs: errors alone, unless the job is verbose."""
+"""Start of the JVM with Spark's log limited to errors, or to warnings for a verbose job."""
 
 import os
 import sys
@@ -9,37 +9,37 @@ from pathlib import Path
 
 import psutil
 from py4j.java_gateway import JavaGateway
-from pyspark import SparkConf, SparkContext
-from pyspark.java_gateway import launch_gateway
+from pyspark import SparkConf
 
 from deepfm.cli.spark.submit import is_submitted
+from deepfm.spark.internals import connect_jvm, is_jvm_running, launch_jvm
 
-#: Spark's log settings for jobs started by python; spark-submit's JVM runs already and has its own.
+#: Log settings for jobs started by python. The JVM of spark-submit is running already and has its own.
 _LOG_SETTINGS = Path(__file__).resolve().parents[3] / "conf" / "log4j2.properties"
-#: No setting keeps Java from greeting with it: Spark's launcher asks for the module, unconditionally.
-_GREETING = b"WARNING: Using incubator modules"
+#: No setting suppresses this warning of Java: Spark's launcher always adds the module.
+_INCUBATOR_WARNING = b"WARNING: Using incubator modules"
 
 
-def set_up_java(conf: SparkConf, *, verbose: bool) -> None:
-    """Start the JVM with Spark's log at errors (verbose: warnings); of spark-submit's, set the level."""
+def start_jvm(conf: SparkConf, *, verbose: bool) -> None:
+    """Start the JVM with log level ERROR (verbose: WARN); for spark-submit's JVM, set the level only."""
     level = "WARN" if verbose else "ERROR"
     conf.setIfMissing("spark.ui.showConsoleProgress", str(verbose and sys.stderr.isatty()).lower())
     if _LOG_SETTINGS.exists():
         options = conf.get("spark.driver.extraJavaOptions", "")
-        quiet = f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()} -Ddeepfm.log={level}"
-        conf.set("spark.driver.extraJavaOptions", f"{options} {quiet}")
+        log_options = f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()} -Ddeepfm.log={level}"
+        conf.set("spark.driver.extraJavaOptions", f"{options} {log_options}")
     if is_submitted():
-        # Its JVM is at INFO, where a context's start alone takes a page; the first lines are out already.
+        # At its level INFO the start of a context alone logs a page. Its first lines are printed already.
         conf.setIfMissing("spark.log.level", level)
-    elif SparkContext._gateway is None:
-        with _java_ended_with_us():
-            gateway = launch_gateway(conf) if verbose else _launched_without_greeting(conf)
-        SparkContext._ensure_initialized(gateway=gateway)
+    elif not is_jvm_running():
+        with _terminate_jvm_on_error():
+            gateway = launch_jvm(conf) if verbose else _launch_without_warning(conf)
+        connect_jvm(gateway)
 
 
 @contextmanager
-def _java_ended_with_us() -> Iterator[None]:
-    """Where the start is cut off, Java finds nobody to tell where it listens, and would stay for ever."""
+def _terminate_jvm_on_error() -> Iterator[None]:
+    """Terminate the JVM if its start is interrupted: it could not report its port and would run forever."""
     try:
         yield
     except BaseException:
@@ -48,24 +48,24 @@ def _java_ended_with_us() -> Iterator[None]:
         raise
 
 
-def _launched_without_greeting(conf: SparkConf) -> JavaGateway:
+def _launch_without_warning(conf: SparkConf) -> JavaGateway:
     read_end, write_end = os.pipe()
-    reader = threading.Thread(target=_pass_on, args=(read_end,), daemon=True)
+    reader = threading.Thread(target=_forward_stderr, args=(read_end,), daemon=True)
     reader.start()
     try:
-        return launch_gateway(conf, {"stderr": write_end})
+        return launch_jvm(conf, {"stderr": write_end})
     except Exception:
         os.close(write_end)
         write_end = None
-        reader.join(timeout=5)  # what it said of its end comes before our own trace
+        reader.join(timeout=5)  # print Java's last lines before the stack trace of Python
         raise
     finally:
         if write_end is not None:
             os.close(write_end)
 
 
-def _pass_on(read_end: int) -> None:
+def _forward_stderr(read_end: int) -> None:
     with open(read_end, "rb") as lines:
         for line in lines:
-            if not line.startswith(_GREETING):
+            if not line.startswith(_INCUBATOR_WARNING):
                 os.write(2, line)

@@ -1,4 +1,4 @@
-"""How far Spark is, for whoever waits: a bar on a terminal, a line a minute elsewhere."""
+"""Progress of Spark's stages while a job runs: a bar on a terminal, otherwise one log line per minute."""
 
 import logging
 import sys
@@ -19,34 +19,34 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-_LOOK_EVERY_S = 0.5
-_LINE_EVERY_S = 60.0
+_POLL_EVERY_S = 0.5
+_LOG_EVERY_S = 60.0
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress_shown(spark: SparkSession, what: str) -> Iterator[None]:
-    """While the block runs: how many tasks of the present stages are done, as a bar or a line a minute."""
+def show_progress(spark: SparkSession, job_name: str) -> Iterator[None]:
+    """Show the number of finished tasks of the active stages during the block."""
     stop = threading.Event()
-    display = _bar if sys.stderr.isatty() else _lines
-    shower = threading.Thread(target=display, args=(spark.sparkContext, what, stop), daemon=True)
-    shower.start()
+    display = _show_bar if sys.stderr.isatty() else _log_lines
+    thread = threading.Thread(target=display, args=(spark.sparkContext, job_name, stop), daemon=True)
+    thread.start()
     try:
         yield
     finally:
         stop.set()
-        shower.join()
+        thread.join()
 
 
-def _num_tasks(context: SparkContext) -> tuple[int, int]:
-    """(done, all) of the stages that run now; Spark knows nothing of those that will come."""
+def _count_tasks(context: SparkContext) -> tuple[int, int]:
+    """Return (finished, all) tasks of the active stages; Spark does not know the later stages."""
     tracker = context.statusTracker()
     stages = [info for info in map(tracker.getStageInfo, tracker.getActiveStageIds()) if info]
     return sum(stage.numCompletedTasks for stage in stages), sum(stage.numTasks for stage in stages)
 
 
-def _bar(context: SparkContext, what: str, stop: threading.Event) -> None:
+def _show_bar(context: SparkContext, job_name: str, stop: threading.Event) -> None:
     columns = [
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -56,15 +56,15 @@ def _bar(context: SparkContext, what: str, stop: threading.Event) -> None:
         TimeElapsedColumn(),
     ]
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        while not stop.wait(_LOOK_EVERY_S):
-            done, num = _num_tasks(context)
-            progress.update(task, completed=done, total=num or None)
+        task = progress.add_task(job_name, total=None)
+        while not stop.wait(_POLL_EVERY_S):
+            num_done, num_tasks = _count_tasks(context)
+            progress.update(task, completed=num_done, total=num_tasks or None)
 
 
-def _lines(context: SparkContext, what: str, stop: threading.Event) -> None:
+def _log_lines(context: SparkContext, job_name: str, stop: threading.Event) -> None:
     started = time.monotonic()
-    while not stop.wait(_LINE_EVERY_S):
-        done, num = _num_tasks(context)
-        stage = f"{done} of {num} tasks of this stage" if num else "between two stages"
-        logger.info("%s: %.0f min, %s", what, (time.monotonic() - started) / 60, stage)
+    while not stop.wait(_LOG_EVERY_S):
+        num_done, num_tasks = _count_tasks(context)
+        stage = f"{num_done} of {num_tasks} tasks of this stage" if num_tasks else "between two stages"
+        logger.info("%s: %.0f min, %s", job_name, (time.monotonic() - started) / 60, stage)

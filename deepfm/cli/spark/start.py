@@ -1,4 +1,4 @@
-"""The moment at which Spark starts, and may find that its master takes no application from here."""
+"""Start of the Spark context, and detection of a master that refuses the application."""
 
 import signal
 import threading
@@ -9,30 +9,30 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from deepfm.errors import UserError
+from deepfm.spark.internals import is_stopped
 
 
-def started(conf: SparkConf) -> SparkSession:
-    """A session whose context is running; UserError where its master takes no application from here.
+def start_session(conf: SparkConf) -> SparkSession:
+    """Start a context and a session. Raises UserError if the master refuses the application.
 
-    All that Spark says of that, a minute later, is that its context has been stopped: of another thread, so
-    the context may still be begun, have just been made, or hold a session.
+    Spark reports a refusal only after a minute and only as "stopped SparkContext". It stops the context from
+    another thread, so the context may still be starting, or have just started, or already have a session.
     """
     try:
         context = SparkContext.getOrCreate(conf)
-        # A context's own handler asks Java to cancel all jobs in the midst of what it cuts off, and ends in
-        # stack traces; what runs ends with the session all the same.
+        # The context's own SIGINT handler asks Java to cancel all jobs in the middle of an interrupted call,
+        # which prints stack traces. The running jobs end with the session anyway.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.default_int_handler)
         spark = SparkSession.builder.config(conf=conf).getOrCreate()
-        if not context._jsc.sc().isStopped():
+        if not is_stopped(context):
             return spark
-        refused = None
+        cause = None
     except Py4JJavaError as error:
         if "stopped SparkContext" not in str(error):
             raise
-        refused = error
-    master = conf.get("spark.master")
+        cause = error
     raise UserError(
-        f"spark.master: expected one that takes this job, found {master}, which does not; "
-        f"is its spark.authenticate.secret this job's, and its Spark {pyspark.__version__}?"
-    ) from refused
+        f"spark.master: {conf.get('spark.master')} refused this job; "
+        f"check that it has the job's spark.authenticate.secret and runs Spark {pyspark.__version__}"
+    ) from cause

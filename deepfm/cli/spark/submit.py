@@ -1,17 +1,18 @@
-"""What spark-submit has settled before a job reads its profile: a master, and a Java that runs already."""
+"""Settings that spark-submit fixes before a job reads its profile: the master and the JVM's heap."""
 
 import logging
 import os
 import sys
 from pathlib import Path
 
-from pyspark import SparkConf, SparkContext
+from pyspark import SparkConf
 
 from deepfm.errors import UserError
+from deepfm.spark.internals import jvm
 
-#: What spark-submit puts where nobody names a master.
-_NO_MASTER = "local[*]"
-#: Of the heap that was asked for, what Java counts as its own with the least thrifty of its collectors.
+#: Master that spark-submit sets if none is given.
+_DEFAULT_MASTER = "local[*]"
+#: Smallest share of the requested heap that Java reports as its maximum, depending on the garbage collector.
 _SHARE_OF_HEAP = 0.8
 _MIB = 2**20
 
@@ -19,49 +20,48 @@ logger = logging.getLogger(__name__)
 
 
 def is_submitted() -> bool:
-    """Whether spark-submit started this process, and Java before it."""
+    """Whether spark-submit started this process, and a JVM before it."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def leave_master_to(profile: dict[str, str], conf: SparkConf) -> None:
-    """Let the profile name the master where spark-submit was not told one.
+def set_master_from_profile(profile: dict[str, str], conf: SparkConf) -> None:
+    """Set the master of the profile if spark-submit was given none.
 
-    UserError for a master whose executors spark-submit itself must prepare.
+    Raises UserError for a master whose executors spark-submit itself must prepare.
     """
     master = profile.get("spark.master")
-    if master is None or _is_named(conf):
+    if master is None or _is_master_given(conf):
         return
     if not master.startswith(("local", "spark://")):
         raise UserError(
-            f"spark.master: expected spark-submit to be told the profile's {master}, found no --master; "
+            f"spark.master: the profile's {master} must be given to spark-submit, found no --master; "
             f"give it --master {master}"
         )
     conf.set("spark.master", master)
 
 
-def warn_of_small_heap(profile: dict[str, str], conf: SparkConf) -> None:
-    """Where the profile asks for more memory than spark-submit, which did not know, gave Java."""
-    wanted = profile.get("spark.driver.memory")
-    if wanted is None or conf.contains("spark.driver.memory"):
+def warn_if_heap_is_small(profile: dict[str, str], conf: SparkConf) -> None:
+    """Warn if the JVM of spark-submit has less memory than the profile's spark.driver.memory."""
+    requested = profile.get("spark.driver.memory")
+    if requested is None or conf.contains("spark.driver.memory"):
         return
-    jvm = SparkContext._jvm
-    heap = jvm.java.lang.Runtime.getRuntime().maxMemory()
-    if heap < _SHARE_OF_HEAP * jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(wanted):
+    heap = jvm().java.lang.Runtime.getRuntime().maxMemory()
+    if heap < _SHARE_OF_HEAP * jvm().org.apache.spark.network.util.JavaUtils.byteStringAsBytes(requested):
         logger.warning(
             "Java has %d MiB, the profile's spark.driver.memory is %s: spark-submit starts Java before it is "
-            "read; give it --driver-memory %s, or run python %s in its place",
-            *(heap // _MIB, wanted, wanted, sys.argv[0]),
+            "read; give it --driver-memory %s, or run python %s instead",
+            *(heap // _MIB, requested, requested, sys.argv[0]),
         )
 
 
-def _is_named(conf: SparkConf) -> bool:
-    """Whether a flag, the environment or spark-defaults.conf named a master."""
-    if conf.get("spark.master", _NO_MASTER) != _NO_MASTER:
+def _is_master_given(conf: SparkConf) -> bool:
+    """Whether a flag, the environment or spark-defaults.conf sets a master."""
+    if conf.get("spark.master", _DEFAULT_MASTER) != _DEFAULT_MASTER:
         return True
-    # Only Java's own environment and command tell a local[*] that somebody asked for.
-    java = SparkContext._jvm.java.lang.System
-    if java.getenv("MASTER"):
+    # Only Java's environment and command line distinguish a given local[*] from the default.
+    system = jvm().java.lang.System
+    if system.getenv("MASTER"):
         return True
-    command = java.getProperty("sun.java.command") or ""
-    of_spark = command.partition(Path(sys.argv[0]).name)[0]
-    return "--master" in of_spark or "spark.master=" in of_spark
+    command = system.getProperty("sun.java.command") or ""
+    spark_flags = command.partition(Path(sys.argv[0]).name)[0]
+    return "--master" in spark_flags or "spark.master=" in spark_flags

@@ -1,31 +1,31 @@
-"""How far Spark is, told while a job runs."""
+"""Progress of Spark's stages in the log."""
 
 import logging
 import re
 import time
 
 from deepfm.cli.spark import progress as spark_progress
-from deepfm.cli.spark.progress import progress_shown
+from deepfm.cli.spark.progress import show_progress
 
 
-def test_without_a_terminal_the_tasks_of_the_present_stage_are_a_line_a_minute(spark, caplog, monkeypatch):
+def test_without_a_terminal_progress_is_logged_periodically(spark, caplog, monkeypatch):
     def wait(number: int) -> int:
-        # Not all at once: Spark tells of tasks that end together only when the next event comes.
+        # At different times: Spark reports tasks that end together only with the next event.
         time.sleep(0.3 + 0.15 * (number % 2))
         return number
 
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(spark_progress, "_LINE_EVERY_S", 0.05)
-    with progress_shown(spark, "score"):
+    monkeypatch.setattr(spark_progress, "_LOG_EVERY_S", 0.05)
+    with show_progress(spark, "score"):
         spark.sparkContext.parallelize(range(8), 8).map(wait).collect()
-    told = [re.fullmatch(r"score: 0 min, (\d) of 8 tasks of this stage", line) for line in caplog.messages]
-    assert {int(found[1]) for found in told if found} - {0, 8}
+    matches = [re.fullmatch(r"score: 0 min, (\d) of 8 tasks of this stage", line) for line in caplog.messages]
+    assert {int(match[1]) for match in matches if match} - {0, 8}
 
 
-def test_nothing_is_told_once_the_work_is_done(spark, caplog, monkeypatch):
+def test_nothing_is_logged_after_the_block(spark, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(spark_progress, "_LINE_EVERY_S", 0.05)
-    with progress_shown(spark, "score"):
+    monkeypatch.setattr(spark_progress, "_LOG_EVERY_S", 0.05)
+    with show_progress(spark, "score"):
         pass
     caplog.clear()
     time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What a session of Spark has, whatever the profile says, and what is told where Spark grants none."""
+"""Spark session: its time zone, and the error if the master refuses it."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def run_python(script, **environment):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_times_are_in_utc_whatever_the_machine_and_the_profile_say():
+def test_the_session_time_zone_is_utc_whatever_machine_and_profile_say():
     script = f"""
 from deepfm.cli.job import load_profile
 from deepfm.cli.spark.session import spark_session
@@ -30,9 +30,9 @@ with spark_session(profile.model_copy(update={{"spark": settings}}), "zone") as 
     assert done.stdout == "1970-01-01 00:00:00\n", done.stderr
 
 
-@pytest.mark.parametrize("made", ["SparkContext", "SparkSession.Builder"])
-def test_a_context_that_spark_stops_while_it_starts_is_told_as_a_master_that_refuses(made):
-    """Spark does so from a thread of its own, and so at any moment of the start."""
+@pytest.mark.parametrize("class_name", ["SparkContext", "SparkSession.Builder"])
+def test_a_context_that_is_stopped_during_its_start_is_reported_as_a_refusing_master(class_name):
+    """Spark stops it from another thread, so at any moment of the start."""
     script = f"""
 from deepfm.cli.job import load_profile
 from deepfm.errors import UserError
@@ -40,14 +40,14 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from deepfm.cli.spark.session import spark_session
 
-get_or_create = {made}.getOrCreate
+get_or_create = {class_name}.getOrCreate
 
 def refused(*arguments):
     created = get_or_create(*arguments)
     SparkContext._active_spark_context._jsc.sc().stop()
     return created
 
-{made}.getOrCreate = refused
+{class_name}.getOrCreate = refused
 try:
     with spark_session(load_profile("{ROOT}/conf/profile/local.yaml"), "refused"):
         print("started")
@@ -55,5 +55,5 @@ except UserError as error:
     print(error)
 """
     done = run_python(script)
-    told = "spark.master: expected one that takes this job, found local[2], which does not; is its "
-    assert done.stdout.startswith(f"{told}spark.authenticate.secret this job's"), done.stderr
+    message = "spark.master: local[2] refused this job; check that it has the job's spark.authenticate.secret"
+    assert done.stdout.startswith(message), done.stderr
