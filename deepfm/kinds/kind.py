@@ -60,7 +60,7 @@ class FieldKind:
     has_vocabulary: ClassVar[bool] = False  # each id from first_known_id on stands for one value
     is_value: ClassVar[bool] = False  # enters the model as a number
     is_list: ClassVar[bool] = False  # several values per impression
-    is_bucketed: ClassVar[bool] = False  # few ordered ids, all of which are displayed
+    is_bucketed: ClassVar[bool] = False  # few ordered ids, all displayed
     can_be_crossed: ClassVar[bool] = False
     is_text: ClassVar[bool] = False  # raw values are text
     rejection: ClassVar[str] = "good"  # reason for rejecting rows whose text is not a value of this kind

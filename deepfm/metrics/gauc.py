@@ -47,8 +47,9 @@ class GroupScores:
 
 
 def gauc(groups: Tensor, logits: Tensor, labels: Tensor) -> float:
-    """Mean AUC of groups, weighted by impressions (H. Zhu et al., "Optimized Cost per Click in Taobao
-    Display Advertising", 2017).
+    """Mean AUC of groups, weighted by their impressions.
+
+    H. Zhu et al., "Optimized Cost per Click in Taobao Display Advertising", 2017.
 
     `groups` (n,) int64, `logits` (n,), `labels` (n,) int64 of 0 and 1. Groups with equal labels have no AUC
     and are left out; NaN if all groups are. Ties count half.

@@ -58,7 +58,7 @@ class PNN(nn.Module):
 
 
 class InnerProducts(nn.Module):
-    """(B, F, K) -> (B, P): <v_i, v_j> of the pairs i < j, in the order (0, 1), (0, 2), …"""
+    """(B, F, K) -> (B, P): <v_i, v_j> of the pairs i < j, in the order (0, 1), (0, 2) and so on."""
 
     def __init__(self, num_fields: int):
         super().__init__()

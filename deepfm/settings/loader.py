@@ -159,7 +159,7 @@ def _suggestion(name: str, settings_class: type[Settings]) -> str:
 
 
 def _paths(annotation: Any, above: str = "") -> Iterator[str]:
-    """Yield all keys of a file: training, training.batch_size, …"""
+    """Yield all dotted keys of a file, such as training and training.batch_size."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, info in annotation.model_fields.items():
             yield f"{above}{name}"

@@ -168,7 +168,7 @@ def test_predict_accepts_json(served):
 
 
 def test_predict_accepts_csv_with_empty_text_and_na_as_missing(served):
-    """ "" is missing, as in a delimited log; so are texts that pandas reads as missing, such as NA."""
+    """Empty text is missing, as in a delimited log; so are texts that pandas reads as missing, such as NA."""
     source, frame = served.folder / "rows.csv", served.raw.copy()
     missing = frame["C"].isna()
     assert missing.any() and (frame["C"] == "a").any()

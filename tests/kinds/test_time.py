@@ -12,7 +12,7 @@ from deepfm.kinds.time import NUM_VALUES, parse_times, time_values, utc_days
 
 
 def parsed(*texts, time_format="iso"):
-    """(seconds, whether each is valid)"""
+    """Return (seconds, whether each is valid)."""
     seconds, is_time = parse_times(pa.array(texts, pa.string()), time_format)
     assert seconds.type == pa.int64()
     return seconds.to_pylist(), is_time.tolist()

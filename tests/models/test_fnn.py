@@ -12,7 +12,7 @@ NUM_IDS = (3, 2)
 
 
 def fnn_by_definition(one):
-    """z = (w_0, w_1, v_1, w_2, v_2, …), each field multiplied by its x."""
+    """Input z = (w_0, w_1, v_1, w_2, v_2, …), each field multiplied by its x."""
     z = [one.w_0]
     for i in one.fields:
         z.append(one.w[i] * one.x[i])

@@ -110,7 +110,7 @@ def interrupted_promotion(store, model, monkeypatch):
             patch.setattr(
                 store.client, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(OSError)
             )
-            with pytest.raises(OSError):
+            with pytest.raises(OSError):  # noqa: PT011
                 promote(store, model, version)
 
     return promote_and_fail

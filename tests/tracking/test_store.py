@@ -273,7 +273,7 @@ def test_the_tracking_uri_of_every_profile_is_valid(path):
     try:
         require_reachable(uri, retry_s=0.1)
     except TrackingUnavailableError as error:
-        assert "no MLflow server answers there" in str(error)
+        assert "no MLflow server answers there" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("uri", ["databricks", "databricks://PROFILE"])

@@ -170,10 +170,12 @@ ReadErrors = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def unreadable_vocabulary(url: str, error: Exception) -> UserError:
+    """Error for a vocabulary that cannot be read."""
     return UserError(f"{url}: cannot read the vocabulary: {error}; build the dataset again")
 
 
 def changed_vocabulary(url: str, expected: str, actual: str) -> UserError:
+    """Error for a vocabulary that does not match its fingerprint."""
     return UserError(
         f"{url}: expected a vocabulary with fingerprint {expected}, found {actual}; the file was changed: "
         "build the dataset again"

@@ -92,7 +92,7 @@ def fields(profile):
 
 
 def named(values):
-    """[(name, training rows, share, CTR)]"""
+    """Return [(name, training rows, share, CTR)]."""
     return [(value.name, value.num_rows, value.share, value.ctr) for value in values]
 
 
@@ -226,7 +226,7 @@ LEAKY = {
 
 @pytest.fixture(scope="module")
 def leaky(spark, tmp_path_factory):
-    """(profile, logged messages)"""
+    """Return (profile, logged messages)."""
     days = day_split("2026-01-01", "2026-01-02", "2026-01-03")
     lines = []
     with pytest.MonkeyPatch.context() as patch:
