@@ -17,8 +17,8 @@ import pyspark
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_HOME = Path(pyspark.__file__).parent
 UNPACKED, ARCHIVE = ROOT / "build/environment", ROOT / "build/environment.tar.gz"
-# Short jobs do not benefit from a parallel collector. Other tests use only the C1 compiler, which does not use
-# AES instructions: sending the archive would take minutes.
+# Short jobs do not benefit from a parallel collector. Other tests use only the C1 compiler, which does not
+# use AES instructions: sending the archive would take minutes.
 JAVA = "-XX:+UseSerialGC"
 #: Flags of spark-submit that send the packed environment with the job.
 PACKED = ("--archives", f"{ARCHIVE}#environment")
