@@ -190,7 +190,7 @@ def _too_many_rejected(build: _Build, counts: RowCounts, rejected: DataFrame) ->
 
 
 def _worst_file(rejected: DataFrame) -> str:
-    """File with most of the rejected rows: the files of one day may have other columns than the rest."""
+    """Describe the file with most rejected rows: files of one day may have other columns than the rest."""
     by_file = rejected.groupBy("source_file").count().orderBy(F.desc("count"), "source_file").first()
     return f"{by_file['count']} of them in {by_file['source_file']}"
 

@@ -71,7 +71,7 @@ def test_a_lost_link_ends_the_training_within_a_minute_and_resume_finishes_it(tr
     print(f"the error came {seconds:.0f} s after the disconnect\n{output}")
     assert process.returncode == 1
     message = error_line(output)
-    assert re.match(r"rank \d on worker-\d.* lost the other workers; no answer to the driver from ", message)
+    assert re.match(r"rank \d on worker-\d.* lost the other workers; the driver cannot reach ", message)
     assert "10.77.0.3" in message and "10.77.0.2" not in message
     assert message.endswith(f"; resume with the same command and --resume {run_id}")
     assert seconds < 60
