@@ -50,7 +50,7 @@ BEFORE_SPARK = {
     "a name that is a path": (TRAIN + "--name ../x", ["expected a model's name without / : @"]),
     "a port of another server": (TRAIN + "--tracking-uri {other}", ["MLflow cannot use this store"]),
     "a tracking URI of another kind": (TRAIN + "--tracking-uri mlruns", ["expected sqlite:///FILE, http"]),
-    "a run to resume that is unknown": (TRAIN + "--resume abc", ["--resume abc", "found no run with this id"]),
+    "an unknown run to resume": (TRAIN + "--resume abc", ["--resume abc", "found no run with this id"]),
     "nothing to register": (TRAIN + "--register-only {folder}", ["expected the folder", "found none"]),
     "an unknown start model": (TRAIN + "--warm-start models:/nobody@champion", ["no such model"]),
     "a URL with one slash": (TRAIN + "--dataset hdfs:/data", ["hdfs:/data: slashes are missing in this URL"]),
