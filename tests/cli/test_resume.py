@@ -5,7 +5,6 @@ from itertools import count
 import mlflow
 import pytest
 
-from deepfm.cli import train as train_job
 from deepfm.dataset.read import Batch
 from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments import train_run as training_run
@@ -58,7 +57,7 @@ def interrupt_training(monkeypatch, train, *flags, **changes):
         raise WorkersLostError("a worker was lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_job, "launch", lose_workers)
+        patch.setattr(training_run, "launch", lose_workers)
         job = train(*flags, **changes)
     assert job.status == 1
     return job.stderr.rpartition("--resume ")[2].split()[0]
