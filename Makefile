@@ -42,9 +42,10 @@ test-cluster: .venv/.ready pack ## run the tests on Spark clusters and several h
 pack: .venv/.ready ## create build/environment.tar.gz for executors (HOST_PYTHON_PREFIX=prefix of their Python)
 	HOST_PYTHON_PREFIX="$(HOST_PYTHON_PREFIX)" $(python) .ci/pack.py
 
-lint: .venv/.ready ## check rules and format
+lint: .venv/.ready ## check rules, format and types
 	$(ruff) check --config .ci/ruff.toml .
 	$(ruff) format --check --config .ci/ruff.toml .
+	$(python) -m mypy --config-file .ci/mypy.ini deepfm jobs benchmarks
 
 format: .venv/.ready ## fix rules and format
 	$(ruff) check --fix --config .ci/ruff.toml .
@@ -59,5 +60,5 @@ env: .venv/.ready ## create the environment (PYTHON=python3.12 to choose its Pyt
 
 # The rest of work/ contains runs, registered models and published scores.
 clean: ## remove environment, build/, the demo's folder and caches (not runs, models and scores)
-	rm -rf .venv .venv.lock .venv.unfinished build *.egg-info work/demo tests/.pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv.lock .venv.unfinished build *.egg-info work/demo tests/.pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -path ./work -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ setup(
     description="Click-through-rate models trained with Horovod and scored with Spark",
     license="Apache-2.0",
     packages=find_packages(include=["deepfm", "deepfm.*"]),
+    package_data={"deepfm": ["py.typed"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "click",
@@ -39,6 +40,6 @@ setup(
         "notebooks": ["ipykernel", "scikit-learn"],
         "server": ["flask-wtf", "psycopg2-binary"],  # an MLflow server with PostgreSQL and basic auth
         "pack": ["venv-pack"],  # archive of the environment for executors
-        "test": ["hypothesis", "nbclient", "pytest", "ruff", "scikit-learn"],
+        "test": ["hypothesis", "mypy", "nbclient", "pytest", "ruff", "scikit-learn"],
     },
 )

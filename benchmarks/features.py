@@ -181,8 +181,8 @@ def fuxictr(log: Path, peers: Path, num_rows: int) -> dict:
     with train.open("wb") as out:
         for file in sorted(log.iterdir()):
             out.write(file.read_bytes())
-    with min(log.iterdir()).open("rb") as file:
-        test.write_bytes(b"".join(next(file) for _ in range(1000)))
+    with min(log.iterdir()).open("rb") as rows:
+        test.write_bytes(b"".join(next(rows) for _ in range(1000)))
     click.secho(f"$ FuxiCTR on {num_rows:,} rows (its training is not counted)", fg="cyan", err=True)
     # A small network, because the driver always trains one.
     network = ["--epochs", "1", "--emb", "1", "--hidden", "8", "--batch", "65536"]

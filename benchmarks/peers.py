@@ -78,6 +78,7 @@ def write_part(log: Path, data: DataSettings, days: str, part: Path) -> str:
         with log.open("rb") as rows:
             header = next(rows)
             out.write(header)
+            assert data.day_column is not None
             index = header.decode().rstrip("\r\n").split(data.delimiter).index(data.day_column)
             out.writelines(row for row in rows if first <= row.decode().split(data.delimiter)[index] <= last)
     return str(part)

@@ -98,8 +98,8 @@ def train_ours(contest: Contest, log: Path, trainings: dict[int, dict], days: di
         settings["training"] |= {**contest.training, **changes, "seed": seed}
         model = WORK / f"model_{seed}.yaml"
         model.write_text(yaml.safe_dump(settings))
-        flags = ("--dataset", dataset, "--model", model, "--num-workers", 0, "--name", "quality")
-        run = run_job("jobs/train.py", *flags, "--tracking-uri", f"sqlite:///{WORK}/mlflow.db")
+        options = ("--dataset", dataset, "--model", model, "--num-workers", 0, "--name", "quality")
+        run = run_job("jobs/train.py", *options, "--tracking-uri", f"sqlite:///{WORK}/mlflow.db")
         metrics = {"auc": run["test_auc"], "logloss": run["test_logloss"], "best_epoch": run["best_epoch"]}
         summaries.append({"seed": seed, **metrics})
     return summaries
@@ -181,6 +181,7 @@ def main(name: str, peers: Path, log: Path | None, seeds: str, peer_runs: int) -
         if name == "synthetic":
             log = WORK / "log"
             run_job("-m", "deepfm.cli.synthetic", "--days", 7, "--rows-per-day", 200_000, "--output", log)
+        assert log is not None
         log = log.resolve()
         rounds = run_rounds(contest, log, seed_numbers)
         on_valid, results = train_peer(contest, log, peer, contest.days, "valid", peer_runs), []

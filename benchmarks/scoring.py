@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import mlflow
@@ -99,7 +100,7 @@ class _Probability(torch.nn.Module):
         self.network = network
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        network = self.network
+        network: Any = self.network
         rows = ids.long() + network.embedding.offsets
         v = network.embedding.table(rows)
         first_order = network.linear.bias + network.linear.weights.table(rows).sum((1, 2))
@@ -198,6 +199,7 @@ def main(
 
     profile = load_profile(str(REPOSITORY / "conf/profile/local.yaml"))
     if score_log:
+        assert master is not None
         print(time_second_run(score_log, master, profile))
         return
     dataset = build(rows)
@@ -224,7 +226,7 @@ def main(
             speeds = {name: rows / time_call(work) for name, work in runs.items()}
     peaks = {}
     for factor in (1, times) if times else ():
-        seconds, peak = score_in_process(repeat_day(factor), profile.spark["spark.master"])
+        seconds, peak = score_in_process(repeat_day(factor), str(profile.spark["spark.master"]))
         speeds[f"a day of {factor * rows:,}, bf16"] = factor * rows / seconds
         parts = {"all": peak.num_bytes, "driver": peak.first, "worker": peak.worker, "java": peak.java}
         peaks[f"{factor * rows:,} rows"] = {name: in_gib(num_bytes) for name, num_bytes in parts.items()}
@@ -246,8 +248,8 @@ def show(speeds: dict[str, float], peaks: dict[str, dict[str, float]], load_s: f
     for name, rows_per_s in speeds.items():
         table.add_row(name, f"{rows_per_s:,.0f}", f"{rows_per_s / base:.2f}")
     Console(stderr=True).print(table)
-    rows_per_s = {name: round(float(np.round(value))) for name, value in speeds.items()}
-    print(json.dumps({"rows_per_s": rows_per_s, "peak_gib": peaks, "load_s": round(load_s, 2)}))
+    rounded = {name: round(float(np.round(value))) for name, value in speeds.items()}
+    print(json.dumps({"rows_per_s": rounded, "peak_gib": peaks, "load_s": round(load_s, 2)}))
 
 
 if __name__ == "__main__":

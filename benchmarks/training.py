@@ -14,6 +14,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -35,7 +36,7 @@ WORK = REPOSITORY / "work" / "benchmarks" / "training"
 DAYS = {"train": "2026-01-01:2026-01-05", "valid": "2026-01-06:2026-01-06", "test": "2026-01-07:2026-01-07"}
 BATCH = 4096
 #: Changes of `training` in the model YAML; the first is compared with the peers.
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "bf16, row-wise Adagrad": {"precision": "bf16", "optimizer": "adagrad", "table_learning_rate": 0.02},
     "bf16, lazy Adam": {"precision": "bf16"},
     "fp32, lazy Adam": {"precision": "fp32"},
@@ -98,7 +99,7 @@ def train_ours(variant: str, dataset: Path) -> Result:
     }
     model = WORK / "model.yaml"
     model.write_text(yaml.safe_dump(settings))
-    flags = ["--name", "training", "--tracking-uri", f"sqlite:///{WORK}/mlflow.db"]
+    flags: list[object] = ["--name", "training", "--tracking-uri", f"sqlite:///{WORK}/mlflow.db"]
     # One process uses both threads; of two processes each uses one.
     is_single_process = "gradient_compression" not in VARIANTS[variant]
     flags += (

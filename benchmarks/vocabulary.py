@@ -105,6 +105,7 @@ def build(method: str, log: Path) -> None:
 @click.option("--log", type=click.Path(path_type=Path), hidden=True)
 def main(rows: int, values: int, method: str | None, log: Path | None) -> None:
     if method:
+        assert log is not None
         build(method, log)
         return
     log = make_log(rows, values)

@@ -3,7 +3,7 @@
 from functools import cached_property
 from itertools import accumulate
 from keyword import iskeyword
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic import Field as Setting
@@ -47,9 +47,13 @@ def _reject_keyword(name: str) -> str:
 
 #: A field name is also a column of the dataset and an attribute of the rows that Petastorm returns.
 FieldName = Annotated[str, Setting(pattern=r"^[A-Za-z][A-Za-z0-9_]*$"), AfterValidator(_reject_keyword)]
-Kind = Literal[tuple(KINDS)]
-#: Kinds of fields that derive from one column of the log.
-RawKind = Literal[tuple(name for name, kind in KINDS.items() if kind.has_column)]
+if TYPE_CHECKING:  # types that are computed are unknown to a type checker
+    Kind = str
+    RawKind = str
+else:
+    Kind = Literal[tuple(KINDS)]
+    #: Kinds of fields that derive from one column of the log.
+    RawKind = Literal[tuple(name for name, kind in KINDS.items() if kind.has_column)]
 
 
 class Field(BaseModel):

@@ -37,6 +37,7 @@ def _arguments(settings: ModelSettings, num_crossed_ids: Sequence[int]) -> dict:
     if spec.embeddings:
         arguments |= {"embedding_dim": settings.embedding_dim, "init_std": settings.init_std}
     if spec.deep:
+        assert settings.deep is not None
         arguments |= settings.deep.model_dump()
     if spec.crosses:
         arguments["num_crossed_ids"] = num_crossed_ids

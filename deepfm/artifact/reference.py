@@ -19,10 +19,11 @@ class Reference(Settings):
 
 def build_reference(result: TrainingResult, names: tuple[str, ...]) -> Reference:
     """Build the reference from a finished training."""
+    assert result.test is not None
     return Reference(
         scores=tuple(map(sum, zip(*result.test_scores, strict=True))),
         names=names,
-        fields=result.test_fields,
+        fields=tuple(map(tuple, result.test_fields)),
         mean_probability=result.test.mean_probability,
         ctr=result.test.ctr,
     )

@@ -1,7 +1,7 @@
 """MLflow signature of a model: raw columns, with every type that clients may send."""
 
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array
 
 from deepfm.features.vocabulary.vocabulary import Vocabulary
@@ -9,7 +9,11 @@ from deepfm.features.vocabulary.vocabulary import Vocabulary
 #: MLflow's long refuses integers with gaps, which pandas stores as floats; its double refuses integers
 #: without
 #: gaps. So numbers have no type here, and the model itself checks numbers and times.
-_TYPES = {"string": DataType.string, "array": Array(DataType.string), "any": AnyType()}
+_TYPES: dict[str, DataType | Array | AnyType] = {
+    "string": DataType.string,
+    "array": Array(DataType.string),
+    "any": AnyType(),
+}
 
 
 def build_signature(vocabulary: Vocabulary) -> ModelSignature:
@@ -19,5 +23,5 @@ def build_signature(vocabulary: Vocabulary) -> ModelSignature:
         field.column: _TYPES[field.behaviour.column_type(field, values)]
         for field, values in zip(fields, vocabulary.values, strict=False)
     }
-    columns = [ColSpec(kind, name) for name, kind in types.items()]
+    columns: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in types.items()]
     return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))

@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -54,7 +55,7 @@ def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> Non
         findings = list(run_checks(environment))
     _print_findings(findings, console)
     levels = Counter(finding.level for finding in findings)
-    summary = {level: levels[level] for level in ("green", "yellow", "red")}
+    summary: dict[str, Any] = {level: levels[level] for level in ("green", "yellow", "red")}
     summary |= {"findings": [asdict(finding) for finding in findings]}
     click.echo(json.dumps({"job": "doctor", **summary, "seconds": round(time.monotonic() - started, 1)}))
     sys.exit(2 if levels["red"] else 0)

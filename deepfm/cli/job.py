@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from typing import Any
 
 import click
 from py4j.protocol import Py4JJavaError
@@ -54,9 +55,10 @@ class JobCommand(click.Command):
 
     def __init__(self, *arguments, help: str, **settings):
         # \b keeps click from rewrapping the next paragraph.
-        super().__init__(*arguments, help=help.replace("Example:\n\n", "Example:\n\n\b\n"), **settings)
+        text = help.replace("Example:\n\n", "Example:\n\n\b\n")
+        super().__init__(*arguments, **{**settings, "help": text})
 
-    def main(self, *arguments, **settings) -> None:
+    def main(self, *arguments, **settings) -> Any:
         try:
             super().main(*arguments, **{**settings, "standalone_mode": False})
         except click.ClickException as error:
@@ -160,7 +162,7 @@ def _tracking_error(error: Exception) -> JobFailedError | UserError | None:
     return to_job_error(error)
 
 
-def _finite(value: object) -> object:
+def _finite(value: Any) -> Any:
     """Replace NaN and infinity by None: JSON has neither (the AUC of a day without clicks is NaN)."""
     if isinstance(value, dict):
         return {key: _finite(content) for key, content in value.items()}
@@ -179,8 +181,12 @@ class _StderrHandler(logging.StreamHandler):
 
 
 def _log_to_stderr(verbose: bool) -> None:
-    formats = {"format": "%(asctime)s %(levelname)s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
-    logging.basicConfig(handlers=[_StderrHandler()], level=logging.INFO, **formats)
+    logging.basicConfig(
+        handlers=[_StderrHandler()],
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+    )
     # MLflow configures its loggers from this variable when it is imported.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
     # The INFO lines of libraries would hide those of the job.

@@ -8,6 +8,7 @@ Example:
 """
 
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -28,7 +29,7 @@ from deepfm.scoring.score_day import ScoringDay, check_day, fetch_model, score_d
 from deepfm.tracking.store import open_store
 
 #: Values in the summary of a dry run, which scores nothing.
-_NOT_SCORED = {
+_NOT_SCORED: dict[str, Any] = {
     "rows_scored": 0,
     "rows_bad": 0,
     "mean_probability": None,

@@ -40,7 +40,7 @@ def choose_split(
     if not log.has_days and any(day_ranges):
         raise UserError(f"{log.url} has no days: remove --train-days, --valid-days and --test-days")
     if log.has_days:
-        return day_split(*day_ranges)
+        return day_split(*(days for days in day_ranges if days))
     return HashSplit(settings.hash_split.valid, settings.hash_split.test)
 
 

@@ -105,7 +105,7 @@ def _may_have_rows(child: Mapping[str, Any]) -> bool:
 
 def _require_folders(url: str, day_folders: Sequence[str] | None, days: Sequence[str] | None) -> None:
     missing = sorted(set(days or ()) - set(day_folders)) if day_folders else []
-    if missing:
+    if day_folders and missing:
         raise UserError(
             f"{url}: expected a folder for every requested day, found none for {', '.join(missing[:5])}"
             f"{' …' if len(missing) > 5 else ''}; it has {day_folders[0]} to {day_folders[-1]}"

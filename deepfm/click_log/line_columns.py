@@ -46,6 +46,7 @@ def _split_with_arrow(lines: pa.Array, row_format: RowFormat) -> dict[str, pa.Ar
     line end, and supports neither our quoting rules nor non-ASCII delimiters. Such batches use the slower
     path, which separates good lines from bad ones.
     """
+    assert row_format.delimiter is not None
     if row_format.quote is not None or not row_format.delimiter.isascii() or not len(lines):
         return None
     content = _line_bytes(lines)
@@ -110,6 +111,7 @@ def _decoded(lines: pa.Array, reasons: np.ndarray) -> pa.Array:
 
 
 def _split_quoted(texts: pa.Array, row_format: RowFormat) -> pa.Array:
+    assert row_format.delimiter is not None
     # Line by line: with an unbalanced quote a block parser would consume the following lines.
     split = [split_line(text, row_format.delimiter, row_format.quote) for text in texts.to_pylist()]
     return pa.array(split, pa.list_(pa.string()))

@@ -50,7 +50,8 @@ def require_same_types(
     Spark uses the schema of one file for all; a file that differs would fail in the middle of a job.
     """
     label = settings.label if labelled else None
-    used = {*settings.field_set.columns, *keep, label, settings.day_column, settings.time_column} - {None}
+    special = (label, settings.day_column, settings.time_column)
+    used = {*settings.field_set.columns, *keep, *(name for name in special if name is not None)}
     with ThreadPoolExecutor(8) as pool:
         first, *others = pool.map(_parquet_types, files)
     for file, types in zip(files[1:], others, strict=True):

@@ -6,6 +6,7 @@ Used for building datasets and for scoring; independent of Spark.
 import json
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -103,6 +104,7 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         typed["day"] = strings[row_format.day_column]
         faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
     elif row_format.time_column is not None:
+        assert row_format.time_format is not None
         seconds, _ = parse_times(empty_to_null(strings[row_format.time_column]), row_format.time_format)
         typed["day"], typed["seconds"] = utc_days(seconds), seconds
         faults[np.asarray(seconds.is_null()) & (faults == 0)] = BAD_TIME
@@ -132,7 +134,7 @@ def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_g
             json.dumps(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
         ]
     else:
-        texts = [line.removesuffix("\n") for line in _readable(rows.column("line"))]
+        texts = [line.removesuffix("\n") for line in cast(list[str], _readable(rows.column("line")))]
     return pa.table(
         {
             "source_file": rows.column("source_file").cast(pa.string()),

@@ -27,7 +27,11 @@ _TASK_BYTES = 256 << 20
 #: Bytes of text that the driver reads at a time to get the first rows.
 _HEAD_BYTES = 1 << 20
 _LINE_COLUMNS = "line binary, source_file string, ds string, row_hash long"
-_ARROW_TYPES = {StringType(): pa.string(), LongType(): pa.int64(), BinaryType(): pa.binary()}
+_ARROW_TYPES: dict[DataType, pa.DataType] = {
+    StringType(): pa.string(),
+    LongType(): pa.int64(),
+    BinaryType(): pa.binary(),
+}
 
 
 @dataclass(frozen=True)

@@ -41,5 +41,5 @@ class RowFormat:
     @property
     def columns_to_read(self) -> set[str]:
         """Names of the columns that are read."""
-        special = {self.label, self.day_column, self.time_column} - {None}
-        return {*self.fields.columns, *self.keep, *special}
+        special = (self.label, self.day_column, self.time_column)
+        return {*self.fields.columns, *self.keep, *(name for name in special if name is not None)}

@@ -1,6 +1,5 @@
 """Assignment of rows to train, valid and test: by days, by time, or by a stable hash of the row."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -80,7 +79,7 @@ def day_split(train: str, valid: str, test: str) -> DaySplit:
                 f"--{SPLITS[one]}-days and --{SPLITS[other]}-days overlap; a model cannot be evaluated on a "
                 "day it was trained on: use disjoint ranges"
             )
-    return DaySplit(ranges)
+    return DaySplit((ranges[0], ranges[1], ranges[2]))
 
 
 def parse_days(text: str, flag: str) -> tuple[str, str]:
@@ -94,7 +93,7 @@ def parse_days(text: str, flag: str) -> tuple[str, str]:
     return first, last
 
 
-def days_between(first: str, last: str) -> Iterable[str]:
+def days_between(first: str, last: str) -> list[str]:
     """List every day from first to last, inclusive."""
     start, end = date.fromisoformat(first), date.fromisoformat(last)
     return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]

@@ -104,6 +104,7 @@ def row_hashes(lines: np.ndarray) -> np.ndarray:
 
 def _read_range(text_range: TextRange) -> bytes:
     """Lines that start in a range, each with a newline, including the last line of a file."""
+    assert text_range.stop is not None
     with storage.open_file(text_range.url) as file:
         # Start one byte earlier: a newline there means that a line starts at the start of the range.
         first_byte = max(text_range.start - 1, 0)
@@ -123,7 +124,7 @@ def _read_range(text_range: TextRange) -> bytes:
 
 def _rest_of_line(file) -> bytes:
     """Read up to the next newline or the end of the file."""
-    chunks = []
+    chunks: list[bytes] = []
     while chunk := file.read(_STEP_BYTES):
         newline = chunk.find(b"\n")
         if newline >= 0:

@@ -109,7 +109,7 @@ def _build_files(build: _Build) -> Manifest:
         data=build.settings,
         num_ids=fitted.vocabulary.num_ids,
         vocabulary=fitted.vocabulary.fingerprint,
-        grown_from=build.base and build.base.fingerprint,
+        grown_from=build.base.fingerprint if build.base else None,
         splits=_write_splits(spark, fitted.vocabulary, stats, build.settings.label, url),
         input=InputLog(
             **build.log_description,
@@ -192,6 +192,7 @@ def _too_many_rejected(build: _Build, counts: RowCounts, rejected: DataFrame) ->
 def _worst_file(rejected: DataFrame) -> str:
     """Describe the file with most rejected rows: files of one day may have other columns than the rest."""
     by_file = rejected.groupBy("source_file").count().orderBy(F.desc("count"), "source_file").first()
+    assert by_file is not None
     return f"{by_file['count']} of them in {by_file['source_file']}"
 
 

@@ -53,7 +53,10 @@ class InputLog(Settings):
         """Split of its rows; None: hash_split of the data YAML."""
         if self.times:
             return TimeSplit(*self.times)
-        return DaySplit(tuple(self.days[part] for part in SPLITS)) if self.days else None
+        if not self.days:
+            return None
+        train, valid, test = (self.days[part] for part in SPLITS)
+        return DaySplit((train, valid, test))
 
 
 class Manifest(Settings):

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class Batch:
         """Copy to a device; the copy to a GPU is asynchronous, from pinned memory."""
         pinned = device.type == "cuda"
         tensors = {"ids": self.ids, "x": self.x, "labels": self.labels}
-        moved = {
+        moved: dict[str, Any] = {
             name: (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned)
             for name, tensor in tensors.items()
             if tensor is not None
@@ -226,7 +227,8 @@ def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _to_batches(blocks: Iterator[Block], num_rows: int, shard: Shard, fields: FieldSet) -> Iterator[Batch]:
-    buffer, files = np.empty((0, 1 + len(fields.slots)), np.int32), ()
+    buffer = np.empty((0, 1 + len(fields.slots)), np.int32)
+    files: tuple[str, ...] = ()
     for step in range(shard.num_steps(num_rows)):
         batch_rows = shard.batch_rows(num_rows, shard.rank, step)
         while len(buffer) < batch_rows:

@@ -160,7 +160,8 @@ def _write_files(
 
     num_bytes = sum(one.stop - one.start for file_slices in slices.values() for one in file_slices)
     tasks = index_frame(spark, len(slices), num_bytes // _BYTES_PER_TASK)
-    files = tasks.mapInArrow(write_files, _FILES).toPandas().sort_values("file")
+    files: pd.DataFrame = tasks.mapInArrow(write_files, _FILES).toPandas()
+    files = files.sort_values("file")
     shared.destroy()
     return files
 

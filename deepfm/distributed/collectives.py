@@ -41,7 +41,7 @@ class SingleProcess:
 
     rank = 0
     size = 1
-    gpu = 0
+    gpu: int | None = 0
 
     def all_reduce_(self, tensors: list[Tensor], name: str) -> None:
         pass

@@ -29,6 +29,7 @@ def check_java(environment: Mapping[str, str]) -> Finding:
     java = find_java(environment)
     if obstacle := java_problem(java, environment):
         return red("Java", f"{obstacle}, expected {MIN_VERSION} or newer", REMEDY)
+    assert java is not None and java.version is not None
     found = f"{java.version} ({java.path}), expected {MIN_VERSION} to {_NEWEST_JAVA}"
     if java.version > _NEWEST_JAVA:
         return yellow("Java", found, f"{REMEDY}, if Spark fails: it does not support newer versions")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.doctor.machine import check_writable
@@ -17,7 +18,7 @@ _GIB = 2**30
 _WORKER_BYTES = _GIB // 2
 
 
-def num_slots(spark: Mapping[str, object], num_cores: int) -> int | None:
+def num_slots(spark: Mapping[str, Any], num_cores: int) -> int | None:
     """Return how many tasks Spark runs at once with these properties; None if only a cluster knows."""
     master, task_cpus = str(spark.get("spark.master", "local[*]")), int(spark.get("spark.task.cpus", 1))
     if master == "local":

@@ -1,6 +1,7 @@
 """Plots of a finished training: metrics by epoch, and curves of the scores of the test rows."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deepfm.metrics.binary import ScoreCounts, bin_logits
@@ -70,7 +71,7 @@ def _from_the_highest(counts: ScoreCounts) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _empty(title: str, x: str, y: str) -> tuple[Figure, object]:
+def _empty(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -79,7 +80,11 @@ def run_parameters(
     settings: ModelSettings, manifest: Manifest, dataset_url: str, num_workers: int
 ) -> tuple[dict, dict]:
     """Return (parameters, manifest document) for Run.log_start."""
-    dataset = {"url": dataset_url, "digest": manifest.digest, "vocabulary": manifest.vocabulary}
+    dataset: dict[str, Any] = {
+        "url": dataset_url,
+        "digest": manifest.digest,
+        "vocabulary": manifest.vocabulary,
+    }
     dataset |= {f"rows_{split}": part.num_rows for split, part in manifest.splits.items()}
     dataset["num_ids"] = sum(manifest.num_ids)
     document = {"digest": manifest.digest, **manifest.model_dump(mode="json")}
@@ -109,6 +114,7 @@ def job_options(profile: Profile, fields: FieldSet) -> dict:
 
 def result_summary(result: TrainingResult) -> dict:
     """Summary of a training for the output of a job."""
+    assert result.valid is not None and result.test is not None
     gauc = {} if result.test.gauc is None else {"test_gauc": result.test.gauc}
     return {
         "epochs": len(result.history.epochs),
@@ -133,6 +139,7 @@ def _epoch_metrics(result: TrainingResult) -> list[dict[str, float]]:
 
 def _description(result: TrainingResult, manifest: Manifest) -> str:
     test, days = result.test, manifest.input.days.get("test")
+    assert test is not None
     when = f" of {' to '.join(dict.fromkeys(days))}" if days else ""
     return (
         f"AUC {test.auc:.4f}, logloss {test.logloss:.4f} (predicting the CTR: {test.ctr_logloss:.4f}), "
@@ -169,6 +176,7 @@ def register_result(
         "num_weights": float(result.num_weights),
     }
     for split, metrics in (("valid", result.valid), ("test", result.test)):
+        assert metrics is not None
         values = {key: value for key, value in asdict(metrics).items() if value is not None}
         finals |= {f"best_{split}_{key}": float(value) for key, value in values.items()}
         finals[f"best_{split}_calibration"] = metrics.calibration

@@ -3,11 +3,21 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.kinds.hashing import text_buckets
-from deepfm.kinds.kind import FieldEncoder, FieldKind, encode_dictionary, take_distinct, texts_from_pandas
+from deepfm.kinds.kind import (
+    ColumnType,
+    FieldEncoder,
+    FieldKind,
+    FieldSettings,
+    FittedField,
+    encode_dictionary,
+    take_distinct,
+    texts_from_pandas,
+)
 from deepfm.kinds.literals import MISSING_ID, UNKNOWN_ID
 from deepfm.kinds.value_index import ValueIndex
 
@@ -22,27 +32,27 @@ class CategoryKind(FieldKind):
     keys = ("min_count", "max_size", "hash_buckets", "unknown_buckets")
     uses_counts = has_vocabulary = can_be_crossed = is_text = True
 
-    def parse(self, strings, field):
+    def parse(self, strings: pa.Array, field: FieldSettings) -> tuple[pa.Array, np.ndarray | None]:
         return encode_dictionary(strings), None
 
-    def encoder(self, field, fitted) -> FieldEncoder:
+    def encoder(self, field: FieldSettings, fitted: FittedField) -> FieldEncoder:
         return _CategoryEncoder(field.name, DistinctIds(field, fitted))
 
-    def num_ids(self, field, num_known, boundaries):
+    def num_ids(self, field: FieldSettings, num_known: int, boundaries: tuple[float, ...]) -> int:
         return field.first_known_id + (field.hash_buckets or num_known)
 
-    def digest_settings(self, field, fitted):
+    def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
         if field.unknown_buckets != 1:
             return ["unknown", field.unknown_buckets]
         return ["hash", field.hash_buckets] if field.hash_buckets else []
 
-    def from_pandas(self, column, field):
+    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
         return texts_from_pandas(column)
 
-    def example(self, field, fitted):
+    def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         return fitted.values.slice(0, 2).to_pylist(), "never seen"
 
-    def column_type(self, field, known):
+    def column_type(self, field: FieldSettings, known: pa.Array) -> ColumnType:
         # Ids such as 4711 may arrive as integers, or as floats in a column with gaps. If 007 is a known
         # value, a column of numbers cannot distinguish it from 7, so numbers are refused.
         return "any" if _are_integers(known) else "string"
@@ -51,7 +61,7 @@ class CategoryKind(FieldKind):
 class DistinctIds:
     """Ids of distinct texts, by a vocabulary or by hash."""
 
-    def __init__(self, field, fitted):
+    def __init__(self, field: FieldSettings, fitted: FittedField):
         self._first_known_id, self._hash_buckets = field.first_known_id, field.hash_buckets
         self._unknown_buckets, self._subset_ids = field.unknown_buckets, fitted.subset_ids
         self._index = ValueIndex(fitted.values)

@@ -3,12 +3,15 @@
 from decimal import ROUND_CEILING, Decimal, localcontext
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.kinds.kind import (
     FieldEncoder,
     FieldKind,
+    FieldSettings,
+    FittedField,
     empty_to_null,
     encode_dictionary,
     numbers_from_pandas,
@@ -28,7 +31,7 @@ def _thresholds() -> np.ndarray:
     Comparing with these integers gives the same bucket on every machine; a floating-point log may differ in
     its last bit between processors.
     """
-    limits = []
+    limits: list[int] = []
     with localcontext() as context:
         context.prec = 60
         for k in range(2, 2000):
@@ -65,7 +68,7 @@ class CountKind(FieldKind):
     uses_counts = has_vocabulary = is_bucketed = can_be_crossed = True
     rejection = "count_not_an_integer"
 
-    def parse(self, strings, field):
+    def parse(self, strings: pa.Array, field: FieldSettings) -> tuple[pa.Array, np.ndarray | None]:
         """Dictionary-encoded int64; two spellings of one number are two entries."""
         encoded = encode_dictionary(strings)
         numbers, are_numbers = parse_integers(empty_to_null(encoded.dictionary))
@@ -73,15 +76,15 @@ class CountKind(FieldKind):
         is_number = np.append(are_numbers, True)[np.asarray(encoded.indices.fill_null(len(are_numbers)))]
         return pa.DictionaryArray.from_arrays(encoded.indices, numbers), is_number
 
-    def count_texts(self, distinct, counts):
+    def count_texts(self, distinct: pa.Array, counts: np.ndarray) -> tuple[pa.Array, np.ndarray]:
         buckets, indices = np.unique(count_buckets(distinct), return_inverse=True)
         bucket_counts = np.bincount(indices, counts).astype(np.int64)
         return pa.array(buckets).cast(pa.string()), bucket_counts
 
-    def encoder(self, field, fitted) -> FieldEncoder:
+    def encoder(self, field: FieldSettings, fitted: FittedField) -> FieldEncoder:
         return _CountEncoder(field.name, fitted.values, field.first_known_id)
 
-    def from_pandas(self, column, field):
+    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
         numbers, missing = numbers_from_pandas(column)
         integers = np.where(missing, 0, numbers)
         is_invalid = (integers != np.floor(integers)) | (np.abs(integers) >= 2.0**63)
@@ -89,17 +92,17 @@ class CountKind(FieldKind):
             raise ValueError(f"{column.name}: expected 64-bit integers, found {integers[is_invalid][0]}")
         return pa.array(integers.astype(np.int64), mask=missing)
 
-    def example(self, field, fitted):
+    def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         buckets = fitted.values.slice(0, 2).to_pylist()
         return [float(bucket_start(int(bucket))) for bucket in buckets], float(2**62)
 
-    def value_name(self, field, position, fitted):
+    def value_name(self, field: FieldSettings, position: int, fitted: FittedField) -> str:
         bucket = self.value_order(position, fitted)
         if bucket == NEGATIVE_BUCKET:
             return "below 0"
         return str(bucket) if bucket < FIRST_LOG_BUCKET else f"from {bucket_start(bucket)}"
 
-    def value_order(self, position, fitted):
+    def value_order(self, position: int, fitted: FittedField) -> int:
         return int(fitted.values[position].as_py())
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from deepfm.kinds.kind import FieldEncoder, FieldKind
+from deepfm.kinds.kind import FieldEncoder, FieldKind, FieldSettings, FittedField
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -40,13 +40,13 @@ class CrossKind(FieldKind):
     name = "cross"
     has_column = False
 
-    def encoder(self, field, fitted) -> FieldEncoder:
+    def encoder(self, field: FieldSettings, fitted: FittedField) -> FieldEncoder:
         return _CrossEncoder(field.parts, field.buckets)
 
-    def num_ids(self, field, num_known, boundaries):
+    def num_ids(self, field: FieldSettings, num_known: int, boundaries: tuple[float, ...]) -> int:
         return field.buckets
 
-    def digest_settings(self, field, fitted):
+    def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
         return [*field.parts, field.buckets]
 
 

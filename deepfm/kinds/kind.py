@@ -18,8 +18,6 @@ class FieldSettings(Protocol):
     """Settings of a field that kinds read; see deepfm.fields.Field."""
 
     name: str
-    column: str
-    first_known_id: int
     unknown_buckets: int
     hash_buckets: int
     max_values: int
@@ -30,6 +28,12 @@ class FieldSettings(Protocol):
     time_format: TimeFormat | None
     parts: tuple[str, ...]
     buckets: int
+
+    @property
+    def column(self) -> str: ...
+
+    @property
+    def first_known_id(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,22 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.kinds.category import DistinctIds
 from deepfm.kinds.dictionary import dictionary_encode
-from deepfm.kinds.kind import FieldEncoder, FieldKind, is_missing, texts_from_pandas, to_text
+from deepfm.kinds.kind import (
+    ColumnType,
+    FieldEncoder,
+    FieldKind,
+    FieldSettings,
+    FittedField,
+    is_missing,
+    texts_from_pandas,
+    to_text,
+)
 from deepfm.kinds.literals import MISSING_ID, PADDING
 
 #: Separator of the values of a Parquet array when it is passed as text: the ASCII unit separator.
@@ -68,38 +78,38 @@ class ListKind(FieldKind):
     required_keys: ClassVar = {"max_values": "set the maximum number of values per impression, such as 5"}
     uses_counts = has_vocabulary = is_list = is_text = True
 
-    def parse(self, strings, field):
+    def parse(self, strings: pa.Array, field: FieldSettings) -> tuple[pa.Array, np.ndarray | None]:
         return split_lists(strings, field.separator), None
 
-    def countable_values(self, column, field):
+    def countable_values(self, column: pa.ChunkedArray, field: FieldSettings) -> tuple[pa.Array, int]:
         first = first_values(column, field.max_values)
         return first.values, first.num_truncated
 
-    def encoder(self, field, fitted) -> FieldEncoder:
+    def encoder(self, field: FieldSettings, fitted: FittedField) -> FieldEncoder:
         return _ListEncoder(field.name, field.max_values, DistinctIds(field, fitted))
 
-    def num_ids(self, field, num_known, boundaries):
+    def num_ids(self, field: FieldSettings, num_known: int, boundaries: tuple[float, ...]) -> int:
         return field.first_known_id + (field.hash_buckets or num_known)
 
-    def digest_settings(self, field, fitted):
+    def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
         buckets = (field.unknown_buckets, field.hash_buckets)
         return [field.separator, field.max_values, field.pooling, *buckets]
 
-    def from_pandas(self, column, field):
+    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
         if field.separator:
             return split_lists(texts_from_pandas(column), field.separator)
         lists = [[] if np.isscalar(value) or value is None else value for value in column]  # NaN: missing
         texts = [[to_text(value) for value in values if not is_missing(value)] for values in lists]
         return pa.array([values or None for values in texts], pa.list_(pa.string()))
 
-    def example(self, field, fitted):
+    def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         def join(values: list[str]) -> str | list[str]:
             return field.separator.join(values) if field.separator else values
 
         known = fitted.values.slice(0, 2).to_pylist()
         return [join(known), join(known[:1])], join(["never seen"])
 
-    def column_type(self, field, known):
+    def column_type(self, field: FieldSettings, known: pa.Array) -> ColumnType:
         return "string" if field.separator else "array"
 
 

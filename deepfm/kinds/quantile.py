@@ -9,10 +9,11 @@ import sys
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.kinds.kind import FieldEncoder, FieldKind, empty_to_null
+from deepfm.kinds.kind import FieldEncoder, FieldKind, FieldSettings, FittedField, empty_to_null
 from deepfm.kinds.literals import MISSING_ID
 from deepfm.kinds.numbers import parse_decimals
 from deepfm.kinds.value import finite_from_pandas
@@ -60,28 +61,28 @@ class QuantileKind(FieldKind):
     uses_counts = is_bucketed = can_be_crossed = True
     rejection = "value_not_a_number"
 
-    def parse(self, strings, field):
+    def parse(self, strings: pa.Array, field: FieldSettings) -> tuple[pa.Array, np.ndarray | None]:
         return parse_decimals(empty_to_null(strings))
 
-    def count_texts(self, distinct, counts):
+    def count_texts(self, distinct: pa.Array, counts: np.ndarray) -> tuple[pa.Array, np.ndarray]:
         return round_significant(distinct), counts
 
-    def encoder(self, field, fitted) -> FieldEncoder:
+    def encoder(self, field: FieldSettings, fitted: FittedField) -> FieldEncoder:
         return _QuantileEncoder(field.name, fitted.boundaries, field.first_known_id)
 
-    def num_ids(self, field, num_known, boundaries):
+    def num_ids(self, field: FieldSettings, num_known: int, boundaries: tuple[float, ...]) -> int:
         return field.first_known_id + len(boundaries) + 1
 
-    def digest_settings(self, field, fitted):
+    def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
         return [*map(repr, fitted.boundaries), "end"]
 
-    def from_pandas(self, column, field):
+    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
         return finite_from_pandas(column)
 
-    def example(self, field, fitted):
+    def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         return list(fitted.boundaries[:2]), float(2**62)
 
-    def value_name(self, field, position, fitted):
+    def value_name(self, field: FieldSettings, position: int, fitted: FittedField) -> str:
         boundaries = fitted.boundaries
         if not boundaries:
             return "all"

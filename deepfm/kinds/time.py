@@ -4,10 +4,18 @@ Nothing is fitted: hour 7 has the same id in every dataset.
 """
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.kinds.kind import FieldEncoder, FieldKind, empty_to_null, texts_from_pandas
+from deepfm.kinds.kind import (
+    FieldEncoder,
+    FieldKind,
+    FieldSettings,
+    FittedField,
+    empty_to_null,
+    texts_from_pandas,
+)
 from deepfm.kinds.literals import MISSING_ID, TIME_NAMES, TimeFormat
 from deepfm.kinds.numbers import parse_integers
 
@@ -21,7 +29,7 @@ _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 NUM_VALUES = {"hour": 24, "weekday": 7, "day_part": 4}
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 #: Two typical times and an unusual one.
-_EXAMPLES = {
+_EXAMPLES: dict[str, tuple[list, object]] = {
     "iso": (["2026-01-01 09:00:00", "2026-01-03 21:30:00"], "1970-01-01T00:00:00"),
     "unix_s": ([1_767_258_000.0, 1_767_475_800.0], 0.0),
     "unix_ms": ([1_767_258_000_000.0, 1_767_475_800_000.0], 0.0),
@@ -83,39 +91,44 @@ class TimeKind(FieldKind):
     is_bucketed = can_be_crossed = True
     rejection = "time_not_a_time"
 
-    def group_errors(self, names):
+    def group_errors(self, names: tuple[str, ...]) -> list[str]:
         unknown = sorted(set(names) - set(TIME_NAMES))
         if not unknown:
             return []
         return [f"names: fields of kind time are {', '.join(TIME_NAMES)}, found {', '.join(unknown)}"]
 
-    def parse(self, strings, field):
-        return parse_times(empty_to_null(strings), field.time_format)
+    def parse(self, strings: pa.Array, field: FieldSettings) -> tuple[pa.Array, np.ndarray | None]:
+        return parse_times(empty_to_null(strings), _format_of(field))
 
-    def encoder(self, field, fitted) -> FieldEncoder:
+    def encoder(self, field: FieldSettings, fitted: FittedField) -> FieldEncoder:
         return _TimeEncoder(field.name, field.first_known_id)
 
-    def num_ids(self, field, num_known, boundaries):
+    def num_ids(self, field: FieldSettings, num_known: int, boundaries: tuple[float, ...]) -> int:
         return field.first_known_id + NUM_VALUES[field.name]
 
-    def digest_settings(self, field, fitted):
+    def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
         return [field.source, field.time_format]
 
-    def from_pandas(self, column, field):
+    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
         strings = texts_from_pandas(column)
-        seconds, is_time = parse_times(strings, field.time_format)
+        seconds, is_time = parse_times(strings, _format_of(field))
         if not is_time.all():
             invalid = strings.filter(pa.array(~is_time))[0].as_py()
             raise ValueError(f"{field.column}: expected times as {field.time_format}, found {invalid!r}")
         return seconds
 
-    def example(self, field, fitted):
-        return _EXAMPLES[field.time_format]
+    def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
+        return _EXAMPLES[_format_of(field)]
 
-    def value_name(self, field, position, fitted):
+    def value_name(self, field: FieldSettings, position: int, fitted: FittedField) -> str:
         if field.name == "weekday":
             return _WEEKDAYS[position]
         return f"{position} h" if field.name == "hour" else f"{6 * position} to {6 * position + 5} h"
+
+
+def _format_of(field: FieldSettings) -> TimeFormat:
+    assert field.time_format is not None
+    return field.time_format
 
 
 class _TimeEncoder:

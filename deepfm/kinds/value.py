@@ -5,7 +5,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.kinds.kind import FieldEncoder, FieldKind, empty_to_null, numbers_from_pandas
+from deepfm.kinds.kind import (
+    FieldEncoder,
+    FieldKind,
+    FieldSettings,
+    FittedField,
+    empty_to_null,
+    numbers_from_pandas,
+)
 from deepfm.kinds.literals import PRESENT_ID, Scale
 from deepfm.kinds.numbers import parse_decimals
 from deepfm.kinds.scaling import Scaling
@@ -19,24 +26,31 @@ class ValueKind(FieldKind):
     is_value = True
     rejection = "value_not_a_number"
 
-    def parse(self, strings, field):
+    def parse(self, strings: pa.Array, field: FieldSettings) -> tuple[pa.Array, np.ndarray | None]:
         return parse_decimals(empty_to_null(strings))
 
-    def encoder(self, field, fitted) -> FieldEncoder:
-        return _ValueEncoder(field.name, fitted.scaling, field.scale)
+    def encoder(self, field: FieldSettings, fitted: FittedField) -> FieldEncoder:
+        return _ValueEncoder(field.name, _scaling_of(fitted), field.scale)
 
-    def num_ids(self, field, num_known, boundaries):
+    def num_ids(self, field: FieldSettings, num_known: int, boundaries: tuple[float, ...]) -> int:
         return PRESENT_ID + 1
 
-    def digest_settings(self, field, fitted):
-        return [field.scale, repr(fitted.scaling.mean), repr(fitted.scaling.std)]
+    def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
+        scaling = _scaling_of(fitted)
+        return [field.scale, repr(scaling.mean), repr(scaling.std)]
 
-    def from_pandas(self, column, field):
+    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
         return finite_from_pandas(column)
 
-    def example(self, field, fitted):
-        *known, unusual = (fitted.scaling.inverse(x, field.scale) for x in (0, 1, 3))
+    def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
+        scaling = _scaling_of(fitted)
+        *known, unusual = (scaling.inverse(x, field.scale) for x in (0, 1, 3))
         return known, unusual
+
+
+def _scaling_of(fitted: FittedField) -> Scaling:
+    assert fitted.scaling is not None
+    return fitted.scaling
 
 
 class _ValueEncoder:

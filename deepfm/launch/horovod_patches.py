@@ -42,7 +42,7 @@ def stop_on_signals(give_up: Callable[[str], None]) -> Iterator[None]:
         gloo_run.register_shutdown_event = register
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if received and callable(handler := handlers[received[0]]):
+        if received and callable(handler := handlers[signal.Signals(received[0])]):
             handler(received[0], None)
 
 

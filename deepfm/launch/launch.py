@@ -52,6 +52,7 @@ def launch(
     _require_trainable(job, max(num_workers, 1))
     if num_workers == 0:
         return run_worker(job, SingleProcess())
+    assert spark is not None
     for num_left in range(num_retries, -1, -1):
         try:
             return result_from_json(_run_on_workers(_train, spark, job, num_workers, workers))
@@ -70,6 +71,7 @@ def launch_dry_run(
     _require_trainable(job, max(num_workers, 1))
     if num_workers == 0:
         return dry_run(job, SingleProcess())
+    assert spark is not None
     return dry_run_from_json(_run_on_workers(_dry_run, spark, job, num_workers, workers))
 
 

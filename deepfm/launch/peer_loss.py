@@ -65,7 +65,8 @@ def close_connections_to(executors: Executors) -> Iterator[Callable[[], None]]:
     Horovod's driver asks each worker for its exit status and waits for an unreachable host without a limit.
     When the connection is closed, it counts the worker as failed.
     """
-    is_started, hosts = threading.Event(), set()
+    is_started = threading.Event()
+    hosts: set[str] = set()
 
     def start() -> None:
         hosts.update(host for host, _ in executors())
@@ -87,7 +88,7 @@ def _local_addresses() -> set[str]:
 
 def _resolve(host: str) -> list[str]:
     try:
-        return [entry[4][0] for entry in socket.getaddrinfo(host, None, family=socket.AF_INET)]
+        return [str(entry[4][0]) for entry in socket.getaddrinfo(host, None, family=socket.AF_INET)]
     except OSError:
         return []
 

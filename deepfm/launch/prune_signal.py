@@ -39,7 +39,9 @@ def _wait_for_answer(channel: RunChannel, epoch: int) -> bool:
         return message is not None and message["epoch"] == epoch
 
     if wait_until(is_answered, _TIMEOUT_S, _POLL_EVERY_S):
-        return channel.receive(MESSAGE)["should_continue"]
+        answer = channel.receive(MESSAGE)
+        assert answer is not None
+        return answer["should_continue"]
     logger.warning(
         "no answer of the driver for epoch %d within %.0f s; the training continues", epoch, _TIMEOUT_S
     )

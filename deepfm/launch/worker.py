@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from deepfm.launch.worker_errors import explain_out_of_memory
 from deepfm.metrics.field_counts import FieldValueCounts
 from deepfm.metrics.slices import DetailedCounts, SliceAccumulator
 from deepfm.model_factory import build_model
+from deepfm.models.fnn import FNN
 from deepfm.settings.model import ModelSettings
 from deepfm.training.checkpoint import Checkpoints
 from deepfm.training.device import choose_device, retain_freed_memory
@@ -110,7 +112,7 @@ class Worker:
         model, optimizer = self.new_model(settings)
         config = self.loop_config(settings)
         if start_from is not None:
-            model.start_from(start_from)
+            cast(FNN, model).start_from(start_from)
         if self.job.start_url:
             self._warm_start(model, optimizer, config)
         checkpoints = self._checkpoints(settings, Path(weights_name).stem)
@@ -172,6 +174,7 @@ class Worker:
         if storage.exists(f"{url}/{OPTIMIZER}"):
             state = load_weights(f"{url}/{OPTIMIZER}")
             optimizer.load_state({key: value.to(self.device) for key, value in state.items()})
+        assert config.schedule is not None
         optimizer.set_rate(config.schedule.factor(1))
         optimizer.refit_state_to_weights()
 
@@ -186,7 +189,7 @@ class Worker:
         fields = self.manifest.fields
         counts = FieldValueCounts(fields, self.device)
         slices = SliceAccumulator(fields, self.job.slice_fields, self.device)
-        (valid, valid_gauc), (test, test_gauc) = (
+        (valid_metrics, valid_gauc), (test_metrics, test_gauc) = (
             evaluate_rows(
                 model,
                 self.collectives,
@@ -199,11 +202,11 @@ class Worker:
         )
         return TrainingResult(
             history,
-            valid.compute(valid_gauc),
-            test.compute(test_gauc),
+            valid_metrics.compute(valid_gauc),
+            test_metrics.compute(test_gauc),
             num_weights,
             first_stage,
-            test.score_counts(),
+            test_metrics.score_counts(),
             counts.counts.tolist(),
             slices.compute(),
         )

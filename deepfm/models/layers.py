@@ -6,8 +6,9 @@ list fields both are (B, S), one column per value: empty slots have negative ids
 embedding of a field are sums over its values, each multiplied by its x.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,11 @@ from torch import Tensor, nn
 from deepfm.models.linear_relu import is_fused, linear_relu
 
 # In place: only the activation uses a layer's output, and memory bandwidth limits a step.
-_ACTIVATIONS = {"relu": partial(nn.ReLU, inplace=True), "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
 
 
 class FieldEmbedding(nn.Module):
@@ -24,6 +29,9 @@ class FieldEmbedding(nn.Module):
     Rows are initialized from a normal distribution with standard deviation `init_std`. Further columns of
     `ids` are ignored: they are the crossed fields, which only the wide part of Wide & Deep uses.
     """
+
+    offsets: Tensor
+    field_of_slot: Tensor | None
 
     def __init__(self, num_ids: Sequence[int], dim: int, *, init_std: float):
         super().__init__()
@@ -61,6 +69,7 @@ class FieldEmbedding(nn.Module):
         return rows.flatten() if self.field_of_slot is None else rows[ids >= 0]
 
     def _pooled(self, ids: Tensor, x: Tensor | None) -> Tensor:
+        assert self.field_of_slot is not None
         present = ids[:, : self.num_slots] >= 0
         rows = self.table(self.table_rows(ids))  # (N, dim)
         if x is not None:
@@ -95,7 +104,7 @@ def penalties(model: nn.Module, w_reg: float, v_reg: float) -> list[tuple[FieldE
     strengths = {LinearTerms: w_reg, FieldEmbedding: v_reg}
     layers = [(layer, strengths.get(type(layer), 0.0)) for layer in model.children()]
     return [
-        (layer.weights if isinstance(layer, LinearTerms) else layer, strength)
+        (layer.weights if isinstance(layer, LinearTerms) else cast(FieldEmbedding, layer), strength)
         for layer, strength in layers
         if strength
     ]
@@ -125,7 +134,7 @@ class _PairwiseInteraction(torch.autograd.Function):
         sum_of_squares = torch.linalg.vector_norm(v.flatten(1), dim=1).square()
         inputs = v.flatten(1) if with_inputs else None
         # Cast as autocast does; it does not cast float64.
-        if with_inputs and v.dtype == torch.float32 and torch.is_autocast_enabled(v.device.type):
+        if inputs is not None and v.dtype == torch.float32 and torch.is_autocast_enabled(v.device.type):
             inputs = inputs.to(torch.get_autocast_dtype(v.device.type))
         return 0.5 * (square_of_sum - sum_of_squares), inputs
 
@@ -174,7 +183,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_inputs) -> (B,) logits."""
-        layers = iter(self.layers[:-1])
+        layers = iter(cast(nn.Sequential, self.layers[:-1]))
         for layer in layers:
             if self._has_bare_relu and isinstance(layer, nn.Linear) and is_fused(x):
                 x = linear_relu(x, layer.weight, layer.bias)
@@ -182,6 +191,6 @@ class MLP(nn.Module):
             else:
                 x = layer(x)
         # In the precision of the weights, also under autocast: bfloat16 logits would often tie.
-        output = self.layers[-1]
+        output = cast(nn.Linear, self.layers[-1])
         with torch.autocast(x.device.type, enabled=False):
             return output(x.to(output.weight.dtype)).squeeze(1)

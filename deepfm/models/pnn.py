@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class PNN(nn.Module):
             self.products.append(OuterProducts(len(num_ids), embedding_dim))
         elif outer == "pooled":
             self.products.append(PooledOuterProduct(embedding_dim))
-        num_signals = sum(product.num_signals for product in self.products)
+        num_signals = sum(cast(int, product.num_signals) for product in self.products)
         self.deep = MLP(len(num_ids) * embedding_dim + num_signals, **deep)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
@@ -59,6 +60,8 @@ class PNN(nn.Module):
 
 class InnerProducts(nn.Module):
     """(B, F, K) -> (B, P): <v_i, v_j> of the pairs i < j, in the order (0, 1), (0, 2) and so on."""
+
+    pair_indices: Tensor
 
     def __init__(self, num_fields: int):
         super().__init__()

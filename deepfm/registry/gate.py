@@ -149,7 +149,7 @@ def _slice_checks(
         }
         if not increases:
             continue
-        worst = max(increases, key=increases.get)
+        worst = max(increases, key=increases.__getitem__)
         text = (
             f"{name}: worst of {len(increases)} slices is {worst!r}, logloss {increases[worst]:+.5f}, "
             f"allowed increase {limits.max_slice_logloss_increase}"
@@ -165,7 +165,7 @@ def _unknown_checks(
     if not shared:
         return []
     increases = {name: candidate.unknown[name] - champion.unknown[name] for name in shared}
-    worst = max(increases, key=increases.get)
+    worst = max(increases, key=increases.__getitem__)
     text = (
         f"unknown values: largest increase in {worst}, {candidate.unknown[worst]:.1%}, the champion's "
         f"{champion.unknown[worst]:.1%}, allowed increase {limits.max_unknown_increase:.1%}"

@@ -80,6 +80,7 @@ def parse_days(date: str | None, first: str | None, last: str | None) -> list[st
         if day is None or not is_day(day):
             flag = "--date" if date is not None else flag
             raise UserError(f"{flag}: expected a day YYYY-MM-DD, found {day}")
+    assert first is not None and last is not None
     if first > last:
         raise UserError(f"--from {first} --to {last}: expected the earlier day first")
     return days_between(first, last)
@@ -135,7 +136,9 @@ def days_before(output_url: str, day: str, num_days: int) -> list[PublishedDay]:
     published = []
     for name in sorted(days)[-num_days:]:
         try:
-            published.append(published_day(output_url, name))
+            found = published_day(output_url, name)
         except UserError:
             continue  # not a published day: it does not count for the usual number of rows
+        assert found is not None
+        published.append(found)
     return published

@@ -98,6 +98,7 @@ class _Sums:
         """Add rows and their (n,) logits."""
         if not len(logits):
             return
+        assert parsed.labels is not None
         labels = parsed.labels.astype(np.float64)
         self._metrics.update(torch.from_numpy(logits), torch.from_numpy(parsed.labels))
         z = logits.astype(np.float64)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -116,7 +117,7 @@ def _evaluate_joined(joined: DataFrame) -> tuple[BinaryMetrics, int, int]:
         yield _to_batch("without", np.arange(2), np.array([without_label, without_score]))
 
     rows = joined.mapInArrow(evaluate_partition, "kind string, index long, amount double")
-    totals = rows.groupBy("kind", "index").agg(F.sum("amount").alias("amount")).toPandas()
+    totals: pd.DataFrame = rows.groupBy("kind", "index").agg(F.sum("amount").alias("amount")).toPandas()
     metrics = BinaryMetrics()
     bins, sums, without = (totals[totals["kind"] == kind] for kind in ("bin", "sum", "without"))
     indices = torch.from_numpy(bins["index"].to_numpy())

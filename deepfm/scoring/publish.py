@@ -165,6 +165,7 @@ def _write_attempt(
         .agg(F.count("*").alias("num_rows"), F.avg("probability").alias("mean"))
         .first()
     )
+    assert summary is not None
     if summary.num_rows + num_bad + num_other_day != scored.num_input_rows:
         raise RuntimeError(
             f"{scored.num_input_rows} rows were read, but {summary.num_rows} scored + {num_bad} bad + "

@@ -72,7 +72,8 @@ class DataSettings(Settings):
         if repeated:
             errors.append(f"fields: expected unique names, found duplicates: {', '.join(repeated)}")
         if self.format == "delimited" and not self.header:
-            used = {*self.field_set.columns, self.label, self.day_column, self.time_column} - {None}
+            special = (self.label, self.day_column, self.time_column)
+            used = {*self.field_set.columns, *(name for name in special if name is not None)}
             if not self.columns:
                 errors.append("columns: a file without header needs its column names, in order")
             elif used - set(self.columns):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 from deepfm.errors import UserError
 
@@ -22,6 +23,7 @@ class Settings(BaseModel):
     def _reject_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
         # In Python, True is an int: `max_epochs: true` would train for one epoch.
         if _contains_bool(value):
+            assert info.field_name is not None
             types = set(_types(cls.model_fields[info.field_name].annotation))
             if types & {int, float} and not types & {bool, Any}:
                 raise ValueError("Input should be a number, not true or false")
@@ -81,7 +83,8 @@ class _Loader(yaml.SafeLoader):
     """Safe loader that also rejects duplicate keys and reports invalid values with their line."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node, lines = super().compose_mapping_node(anchor), {}
+        node = super().compose_mapping_node(anchor)
+        lines: dict[Any, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue  # reported later as an invalid key
@@ -121,9 +124,9 @@ def with_current_names(content: Any) -> Any:
     return [with_current_names(value) for value in content] if isinstance(content, list) else content
 
 
-def _format_error(details: dict, settings_class: type[Settings]) -> str:
+def _format_error(details: ErrorDetails, settings_class: type[Settings]) -> str:
     key = ".".join(str(part) for part in details["loc"])
-    if details["type"] == "extra_forbidden" and (new_name := _RENAMED_KEYS.get(details["loc"][-1])):
+    if details["type"] == "extra_forbidden" and (new_name := _RENAMED_KEYS.get(str(details["loc"][-1]))):
         return f"unknown key {key}: it was renamed to {new_name}"
     if details["type"] == "extra_forbidden":
         return f"unknown key {key}: {_suggestion(str(details['loc'][-1]), settings_class)}"

@@ -1,6 +1,6 @@
 """Settings of a model and its training: conf/model/*.yaml."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field as Setting
 from pydantic import model_validator
@@ -8,7 +8,10 @@ from pydantic import model_validator
 from deepfm.model_specs import MODELS
 from deepfm.settings.loader import Settings
 
-ModelName = Literal[tuple(MODELS)]
+if TYPE_CHECKING:
+    ModelName = str  # a type that is computed is unknown to a type checker
+else:
+    ModelName = Literal[tuple(MODELS)]
 #: Settings that only some models have.
 OWN_SETTINGS = sorted({name for spec in MODELS.values() for name in spec.own})
 INIT_STD = 0.01  # default of init_std

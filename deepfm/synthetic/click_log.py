@@ -140,6 +140,7 @@ def write_log(
                 f"logloss {metrics['bayes_logloss']:.5f}"
             )
         total = overall.compute()
+        assert total["ctr"] is not None
         summary = total | {
             "days": num_days,
             "always_ctr_logloss": entropy(total["ctr"]),

@@ -116,7 +116,8 @@ def _log_inputs(dataset: dict) -> None:
         warnings.simplefilter("ignore", UserWarning)  # a path matches several dataset sources
         source = resolve_dataset_source(dataset["url"])
     for part, context in (("train", "training"), ("valid", "validation"), ("test", "test")):
-        mlflow.log_input(MetaDataset(source, name=part, digest=dataset["digest"]), context=context)
+        meta = MetaDataset(source, name=part, digest=dataset["digest"])  # type: ignore[abstract] # is concrete
+        mlflow.log_input(meta, context=context)
 
 
 def flattened(settings: dict, prefix: str = "") -> dict[str, str]:

@@ -151,8 +151,9 @@ class MlflowStore:
         return existing.experiment_id if existing else self._create_experiment(experiment)
 
     def _create_experiment(self, name: str) -> str:
-        local = self.uri.startswith("sqlite:") and self._artifact_location
-        location = _as_uri(self._artifact_location) if local else None
+        location = None
+        if self.uri.startswith("sqlite:") and self._artifact_location:
+            location = _as_uri(self._artifact_location)
         return self.client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS)
 
     def require_name(self, name: str) -> None:

@@ -8,7 +8,18 @@ from torch import Tensor
 class Batch(Protocol):
     """One rank's share of a global batch."""
 
-    ids: Tensor  # (B, S) int64
-    x: Tensor | None  # (B, S) float32, value of each feature; None if all are 1
-    labels: Tensor  # (B,) float32
-    num_rows_all_ranks: int  # of the global batch
+    @property
+    def ids(self) -> Tensor:
+        """(B, S) int64."""
+
+    @property
+    def x(self) -> Tensor | None:
+        """(B, S) float32, value of each feature; None if all are 1."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(B,) float32."""
+
+    @property
+    def num_rows_all_ranks(self) -> int:
+        """Number of rows of the global batch."""

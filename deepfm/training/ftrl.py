@@ -39,7 +39,7 @@ class Ftrl(torch.optim.Optimizer):
                 z.copy_(torch.where(w == _weight(z, n, group), z, fitted))
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override] # takes no closure
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -48,7 +48,8 @@ class Ftrl(torch.optim.Optimizer):
                 if weight.grad.is_sparse:
                     gradient = weight.grad.coalesce()
                     rows = gradient.indices()[0]
-                    updated = _ftrl_step(*(tensor[rows] for tensor in tensors), gradient.values(), group)
+                    w, z, n = (tensor[rows] for tensor in tensors)
+                    updated = _ftrl_step(w, z, n, gradient.values(), group)
                     for old, new in zip(tensors, updated, strict=True):
                         old[rows] = new
                 else:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deepfm.distributed.collectives import Collectives
 from deepfm.models.layers import FieldEmbedding
 from deepfm.training.batch import Batch
-from deepfm.training.optimizer import dense_weights, field_embeddings
+from deepfm.training.optimizer import dense_weights, field_embeddings, gradient_of
 from deepfm.training.unique_rows import UniqueRows, unique_rows_of
 
 BatchT = TypeVar("BatchT", bound=Batch)
@@ -151,11 +151,12 @@ class GradientSynchronizer:
 
     def _start_dense(self) -> Callable[[], float]:
         """Start to sum loss and dense gradients; the result waits, assigns them and returns the loss."""
+        assert self._sum_logloss is not None
         if not self.has_others:
             return self._sum_logloss.item
         # One buffer takes Gloo half the time of one tensor per weight.
         dtype = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
-        gradients = [weight.grad.flatten() for weight in self._dense]
+        gradients = [gradient_of(weight).flatten() for weight in self._dense]
         loss = self._sum_logloss.to(dtype)
         checkpoint_flag = loss.new_tensor([float(self.wants_checkpoint and self.rank == 0)])
         buffer = torch.cat([loss, checkpoint_flag, *gradients])
@@ -187,6 +188,7 @@ class GradientSynchronizer:
     @property
     def local_loss_is_finite(self) -> bool:
         """Whether the loss of this rank's rows was finite in the last step."""
+        assert self._last_logloss is not None
         return bool(torch.isfinite(self._last_logloss))
 
     def describe_non_finite_ranks(self) -> str:
@@ -226,11 +228,12 @@ class GradientSynchronizer:
         dtype = values.dtype
         if self._compression == "bf16":
             values = values.bfloat16().view(torch.int16)  # Horovod has no bfloat16
-        wait = self.collectives.all_gather_async(values, name)
+        wait_for_all = self.collectives.all_gather_async(values, name)
         self.sparse_bytes += values.nbytes * (self.collectives.size - 1)
 
         def finish_gather() -> Tensor:
-            gathered = wait()
+            assert exchange.gathered is not None
+            gathered = wait_for_all()
             if self._compression == "bf16":
                 gathered = gathered.view(torch.bfloat16).to(dtype)
             return exchange.gathered.sums(gathered)
@@ -240,7 +243,7 @@ class GradientSynchronizer:
     def _local_sums(self, embedding: FieldEmbedding, local: UniqueRows, num_rows: int) -> Tensor:
         """(U, K) gradients of this rank's rows, with their L2 penalty."""
         weight = embedding.table.weight
-        values = local.sums(weight.grad._values())
+        values = local.sums(gradient_of(weight)._values())
         if strength := self._l2.get(id(embedding)):
             penalized = weight.detach().index_select(0, local.rows) * local.counts[:, None]
             values.add_(penalized, alpha=strength / num_rows)

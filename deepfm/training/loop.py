@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ class TrainingData:
 
     read_train: Callable[[int, int], Iterable[Batch]]
     read_valid: Callable[[], Iterable[Batch]]
-    describe: Callable[[Batch], str] = lambda batch: ""  # source files and values, for error messages
+    describe: Callable[[Any], str] = lambda batch: ""  # source files and values, for error messages
 
 
 class Callbacks:
@@ -148,7 +149,7 @@ class TrainingLoop:
         self,
         batches: Iterable[Batch],
         position: ResumePoint | None = None,
-        describe: Callable[[Batch], str] = lambda batch: "",
+        describe: Callable[[Any], str] = lambda batch: "",
     ) -> tuple[float, float]:
         """Train on the remaining batches of an epoch.
 
@@ -203,7 +204,7 @@ class TrainingLoop:
             return prefetch(prepared)
         return prepared
 
-    def _not_finite(self, message: str, batch: Batch, describe: Callable[[Batch], str]) -> NotFiniteError:
+    def _not_finite(self, message: str, batch: Batch, describe: Callable[[Any], str]) -> NotFiniteError:
         message += self.synchronizer.describe_non_finite_ranks()
         source = "" if self.synchronizer.local_loss_is_finite else describe(batch)
         return NotFiniteError("; ".join(part for part in (message, source, _REMEDY) if part))

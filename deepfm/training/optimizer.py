@@ -1,6 +1,7 @@
 """Optimizers: dense weights are updated densely, tables only in the rows of a batch."""
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ class Optimizer:
         """Update the weights from their gradients."""
         if self._to_dense:
             for table in self.sparse:
-                table.grad = table.grad.to_dense()
+                table.grad = gradient_of(table).to_dense()
         for optimizer in self._optimizers:
             optimizer.step()
 
@@ -130,7 +131,7 @@ class LazyAdam(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "betas": betas, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override] # takes no closure
         for group in self.param_groups:
             (beta1, beta2), eps = group["betas"], group["eps"]
             for weight in group["params"]:
@@ -168,7 +169,7 @@ class RowAdagrad(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override] # takes no closure
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -201,10 +202,16 @@ def field_embeddings(model: nn.Module) -> list[FieldEmbedding]:
 
 def tables(model: nn.Module) -> list[nn.Parameter]:
     """All tables: the weights with sparse gradients."""
-    return [embedding.table.weight for embedding in field_embeddings(model)]
+    return [cast(nn.Parameter, embedding.table.weight) for embedding in field_embeddings(model)]
 
 
 def dense_weights(model: nn.Module) -> list[nn.Parameter]:
     """All other weights, in the order of the model."""
     sparse: Iterable[int] = {id(weight) for weight in tables(model)}
     return [weight for weight in model.parameters() if id(weight) not in sparse]
+
+
+def gradient_of(weight: Tensor) -> Tensor:
+    """Gradient of a weight that the last backward pass has reached."""
+    assert weight.grad is not None
+    return weight.grad

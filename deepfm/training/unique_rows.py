@@ -63,7 +63,7 @@ def _group_columns(ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np
     num_bits = max(num_rows - 1, 1).bit_length()
     # If id and index fit into 32 bits, sorting takes half the time.
     dtype = np.int32 if int(ids.max()) < 1 << (31 - num_bits) else np.int64
-    keys = ids.T.astype(dtype, order="C")  # (F, B)
+    keys: np.ndarray = ids.T.astype(dtype, order="C")  # (F, B)
     keys <<= num_bits
     keys |= np.arange(num_rows, dtype=dtype)
     keys.sort(axis=1)

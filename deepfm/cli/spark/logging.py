@@ -49,6 +49,7 @@ def _terminate_jvm_on_error() -> Iterator[None]:
 
 
 def _launch_without_warning(conf: SparkConf) -> JavaGateway:
+    write_end: int | None
     read_end, write_end = os.pipe()
     reader = threading.Thread(target=_forward_stderr, args=(read_end,), daemon=True)
     reader.start()

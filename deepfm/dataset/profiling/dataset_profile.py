@@ -104,14 +104,14 @@ def profile_dataset(
     return DatasetProfile(
         digest=manifest.digest,
         log_url=manifest.input.url,
-        splits=[rows for name, days in log.counts.by_day.items() for rows in _split_total(name, days)],
-        days=_rows_by_day(log.counts),
-        set_aside=[
-            RejectedRows(reason=reason, num_rows=num, examples=log.examples.get(reason, ()))
+        splits=tuple(rows for name, days in log.counts.by_day.items() for rows in _split_total(name, days)),
+        days=tuple(_rows_by_day(log.counts)),
+        set_aside=tuple(
+            RejectedRows(reason=reason, num_rows=num, examples=tuple(log.examples.get(reason, ())))
             for reason, num in log.counts.bad_by_reason.items()
-        ],
-        fields=fields,
-        warnings=warnings,
+        ),
+        fields=tuple(fields),
+        warnings=tuple(warnings),
     )
 
 

@@ -51,10 +51,13 @@ class FieldProfile(Settings):
     valid_auc: float | None  # on validation rows; score: CTR of the id in the training rows
 
 
+WarningName = Literal["mostly_unknown", "constant", "leak", "cut"]
+
+
 class ProfileWarning(Settings):
     """Property of a field that is probably a mistake."""
 
-    name: Literal["mostly_unknown", "constant", "leak", "cut"]
+    name: WarningName
     field: str
     text: str
 
@@ -70,6 +73,7 @@ def profile_field(
     field = vocabulary.fields[index]
     is_cross, is_value = field.kind == "cross", field.kind == "value"
     shown = _shown_values(vocabulary, index, sums)
+    by_rows = [rows for _, rows in sorted(shown, key=lambda v: -v[1].num_rows) if rows.num_rows]
     first_known = 0 if is_cross else field.first_known_id
     scaling = vocabulary.scalings.get(field.name)
     return FieldProfile(
@@ -80,11 +84,11 @@ def profile_field(
         num_ids_seen=int(sums["num_ids"].sum()),
         missing={} if is_cross else _shares(sums, MISSING),
         unknown={} if is_cross else _shares(sums, UNKNOWN),
-        top=[rows for _, rows in sorted(shown, key=lambda v: -v[1].num_rows) if rows.num_rows][:NUM_TOP],
-        buckets=[rows for _, rows in shown] if field.kind in BUCKETED else [],
+        top=tuple(by_rows[:NUM_TOP]),
+        buckets=tuple(rows for _, rows in shown) if field.kind in BUCKETED else (),
         share_cut=share_cut,
-        mean=scaling and scaling.mean,
-        std=scaling and scaling.std,
+        mean=scaling.mean if scaling else None,
+        std=scaling.std if scaling else None,
         valid_auc=None if is_cross else _valid_auc(sums),
     )
 
@@ -93,7 +97,7 @@ def field_warnings(field: FieldProfile) -> list[ProfileWarning]:
     """Return the warnings about a field; none for a cross, because its parts are checked."""
     if field.kind == "cross":
         return []
-    warnings = []
+    warnings: list[tuple[WarningName, str]] = []
     if field.num_ids_seen == 1:
         warnings.append(("constant", f"{_only_content(field)} in every training row; remove the field"))
     unknown = field.unknown["valid"]

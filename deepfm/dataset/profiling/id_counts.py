@@ -72,7 +72,7 @@ def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest, scratch
             yield _sum_bins(batch, manifest)
 
     sums = ", ".join(f"{name} long" for name in (*_KEYS, "num_ids", *_SUMS))
-    binned = by_id.mapInPandas(bin_ids, sums).toPandas()
+    binned: pd.DataFrame = by_id.mapInPandas(bin_ids, sums).toPandas()
     return binned.groupby(list(_KEYS), as_index=False).sum()
 
 

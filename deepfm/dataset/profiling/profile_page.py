@@ -138,7 +138,7 @@ def _bucket_plot(field: FieldProfile) -> Figure:
 def draw_ctr(axes: Axes, ctrs: list[float | None], colours: list[str]) -> None:
     """Plot CTRs against their index, from 0; None: no rows, no point."""
     known = [index for index, ctr in enumerate(ctrs) if ctr is not None]
-    heights = [ctrs[index] for index in known]
+    heights = [ctr for ctr in ctrs if ctr is not None]
     axes.plot(known, heights, color="lightgray", zorder=1)
     axes.scatter(known, heights, color=[colours[index] for index in known], s=14, zorder=2)
     # From 0 to above the highest CTR, also if the CTR hardly changes.

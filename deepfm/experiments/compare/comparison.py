@@ -76,8 +76,8 @@ def train_models(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[R
             if settings.model in finished:
                 logger.info("model=%s was finished before the interruption", settings.model)
             else:
-                child = {"name": settings.model, "tags": {"model": settings.model}, "nested": True}
-                with site.store.run(site.experiment, **child) as run:
+                tags = {"model": settings.model}
+                with site.store.run(site.experiment, name=settings.model, tags=tags, nested=True) as run:
                     result = _train_seeds(site, run, comparison, settings)
                     # Set last: it marks the child as finished.
                     run.set_tag(_RESULT, json.dumps(asdict(result)))
@@ -132,11 +132,11 @@ def _train_seeds(
             job = TrainJob(comparison.dataset_url, run_url, model, site.workers.threads_per_worker)
             result = site.train(job, _log_epoch_of_seed(run, seed))
         results.append(_seed_result(result, comparison.manifest.splits["train"].num_rows))
-    result = ModelResult(settings.model, result.num_weights, tuple(results))
+    combined = ModelResult(settings.model, result.num_weights, tuple(results))
     run.wait()
     run.complete_curves([], [])
-    run.log_metrics({name: result.mean(name) for name in asdict(results[0])})
-    return result
+    run.log_metrics({name: combined.mean(name) for name in asdict(results[0])})
+    return combined
 
 
 def _log_epoch_of_seed(run: Run, seed: int) -> Callable[[dict[str, float]], None]:
@@ -150,6 +150,7 @@ def _log_epoch_of_seed(run: Run, seed: int) -> Callable[[dict[str, float]], None
 def _seed_result(result: TrainingResult, num_rows: int) -> SeedResult:
     stages = [result.history] + ([result.first_stage] if result.first_stage else [])
     epochs = [epoch for stage in stages for epoch in stage.epochs]
+    assert result.test is not None
     return SeedResult(
         test_auc=result.test.auc,
         test_logloss=result.test.logloss,

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import UserError
@@ -86,7 +87,7 @@ def with_shared_settings(settings: ModelSettings, like: ModelSettings) -> ModelS
 def _require_same_budget(names: Sequence[str], models: Sequence[ModelSettings]) -> None:
     values_by_key: dict[str, dict] = {}
     for name, settings in zip(names, models, strict=True):
-        shared = {"embedding_dim": settings.embedding_dim}
+        shared: dict[str, Any] = {"embedding_dim": settings.embedding_dim}
         shared["deep.hidden_units"] = settings.deep and settings.deep.hidden_units
         shared |= {
             f"training.{key}": getattr(settings.training, key)

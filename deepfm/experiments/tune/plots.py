@@ -49,7 +49,9 @@ def parameter_plot(complete: Sequence[Combination], plan: TuningPlan, name: str)
     """AUC and logloss by one parameter: mean and standard deviation over all other parameters."""
     tried = {one.choice[name] for one in complete}
     labels = [label for label in plan.space.parameters[name].labels if label in tried]
-    chosen = best(complete, plan).choice[name]
+    best_one = best(complete, plan)
+    assert best_one is not None
+    chosen = best_one.choice[name]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, key, title in zip(figure.subplots(1, 2), ("auc", "logloss"), ("AUC", "logloss"), strict=True):
         positions, are_numbers = _positions(axes, labels)
@@ -91,8 +93,8 @@ def _draw(
 
 def _positions(axes: Axes, labels: Sequence[Label]) -> tuple[list[float], bool]:
     """Positions of labels on the x-axis, and whether the labels are numbers."""
-    numbers = [_number(label) for label in labels]
-    if None not in numbers:
+    numbers = [number for label in labels if (number := _number(label)) is not None]
+    if len(numbers) == len(labels):
         axes.set_xticks(numbers, [str(label) for label in labels])
         return numbers, True
     positions = [float(index) for index in range(len(labels))]

@@ -62,7 +62,13 @@ class Parameter(Settings):
     @property
     def probes(self) -> tuple[Label, ...]:
         """Values to validate: all listed ones, or both ends of the range."""
-        return self.labels or (self.low, self.high)
+        return self.labels or self.bounds
+
+    @property
+    def bounds(self) -> tuple[int | float, int | float]:
+        """Both ends of a range."""
+        assert self.low is not None and self.high is not None
+        return self.low, self.high
 
     def value_of(self, label: Label) -> Any:
         """Value of a label; a number of a range is its own label."""
@@ -105,7 +111,7 @@ class SearchSpace(Settings):
         kind, parameter = number_type(name), self.parameters[name]
         if kind is None:
             yield f"parameters.{name}: is not a number; use values instead of low and high"
-        numbers = (parameter.low, parameter.high, parameter.step or 1)
+        numbers = (*parameter.bounds, parameter.step or 1)
         if kind is int and any(number != int(number) for number in numbers):
             yield f"parameters.{name}: is an integer; low, high and step must be integers"
 
@@ -155,9 +161,9 @@ class SearchSpace(Settings):
         return math.prod(len(parameter.labels) for parameter in self.parameters.values())
 
 
-def _types_by_name(model: type[BaseModel], prefix: str = "") -> dict[str, set[type]]:
+def _types_by_name(model: type[BaseModel], prefix: str = "") -> dict[str, set[Any]]:
     """Map the dotted name of each setting, including nested sections, to its types."""
-    types: dict[str, set[type]] = {}
+    types: dict[str, set[Any]] = {}
     for name, field in model.model_fields.items():
         is_union = get_origin(field.annotation) in (Union, UnionType)
         kinds = set(get_args(field.annotation)) if is_union else {field.annotation}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import optuna
@@ -14,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments.tune.plan import TuningPlan
-from deepfm.experiments.tune.space import SEED, Choice, number_type
+from deepfm.experiments.tune.space import SEED, Choice, Label, number_type
 from deepfm.lock import exclusive_lock
 
 # User attributes of a trial.
@@ -116,15 +117,16 @@ def choose(trial: Trial, plan: TuningPlan) -> Choice:
     """Choose the values of a trial."""
     choice: Choice = {}
     for name, parameter in plan.space.parameters.items():
-        low, high, step = parameter.low, parameter.high, parameter.step
         if parameter.labels:
-            choice[name] = trial.suggest_categorical(name, parameter.labels)
+            choice[name] = cast(Label, trial.suggest_categorical(name, parameter.labels))
         elif number_type(name) is int:
+            low, high = parameter.bounds
             choice[name] = trial.suggest_int(
-                name, int(low), int(high), step=int(step or 1), log=parameter.log
+                name, int(low), int(high), step=int(parameter.step or 1), log=parameter.log
             )
         else:
-            choice[name] = trial.suggest_float(name, low, high, step=step, log=parameter.log)
+            low, high = parameter.bounds
+            choice[name] = trial.suggest_float(name, low, high, step=parameter.step, log=parameter.log)
     if plan.space.search == "grid":
         choice[SEED] = trial.suggest_categorical(SEED, plan.seeds)
     return choice

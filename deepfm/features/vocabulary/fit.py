@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from deepfm.features.counting import sum_counts
 from deepfm.features.statistics import LogStatistics, num_values_by_field, value_counts
+from deepfm.features.vocabulary.chunked import ChunkedVocabulary
 from deepfm.features.vocabulary.fit_spark import FittedVocabulary, fit_vocabulary_on_spark
 from deepfm.features.vocabulary.rare_values import num_rare, rare_tables
 from deepfm.features.vocabulary.stored import StoredVocabulary
@@ -29,6 +30,7 @@ def fit_vocabulary(
     num_counts = sum(stats.count_tables.values()) + (old.num_known + num_rare(old.url) if old else 0)
     if num_counts > MAX_COUNTS_ON_DRIVER:
         fitted = fit_vocabulary_on_spark(spark, stats, fields, old)
+        assert isinstance(fitted.vocabulary, ChunkedVocabulary)
         # Most counts may be of rare values, or of a few values that every task counted.
         fits = sum(fitted.vocabulary.header.num_known) <= MAX_COUNTS_ON_DRIVER
         return replace(fitted, vocabulary=fitted.vocabulary.to_vocabulary()) if fits else fitted

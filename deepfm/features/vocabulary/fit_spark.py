@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import StorageLevel, TaskContext
@@ -82,6 +83,7 @@ def _old_counts(spark: SparkSession, old: StoredVocabulary) -> DataFrame:
     num_known_groups, num_groups = old.num_row_groups, old.num_row_groups + num_rare_groups(old.url)
 
     def read(groups: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        tables: Iterator[pa.Table]
         for group in (group for batch in groups for group in batch.column(0).to_pylist()):
             if group < num_known_groups:
                 tables = map(_chunk_table, old.chunks([group]))
@@ -109,7 +111,7 @@ def _boundaries(counts: DataFrame, fields: FieldSet) -> dict[str, tuple[float, .
     boundaries = {}
     for index, field in enumerate(fields):
         if field.behaviour.uses_counts and not field.behaviour.has_vocabulary:
-            frame = counts.filter(F.col("field") == index).select("value", "num").toPandas()
+            frame: pd.DataFrame = counts.filter(F.col("field") == index).select("value", "num").toPandas()
             values, value_counts = pa.array(frame["value"], pa.string()), pa.array(frame["num"], pa.int64())
             boundaries[field.name] = fit_boundaries(values, value_counts, field.quantile_buckets)
     return boundaries
@@ -125,8 +127,8 @@ def _split_known_rare(
         for index, (field, num) in enumerate(zip(fields, num_old, strict=True))
         if field.has_known_values
     ]
-    rules = spark.createDataFrame(rules, "field int, min_count long, capacity long, num_old long")
-    new = counts.filter(F.col("value_index").isNull()).join(F.broadcast(rules), "field")
+    rule_frame = spark.createDataFrame(rules, "field int, min_count long, capacity long, num_old long")
+    new = counts.filter(F.col("value_index").isNull()).join(F.broadcast(rule_frame), "field")
     by_count = Window.partitionBy("field").orderBy(F.desc("num"), "value")
     frequent = new.filter(F.col("num") >= F.col("min_count"))
     frequent = frequent.withColumn("rank", F.row_number().over(by_count))
@@ -176,7 +178,9 @@ def _write_rare(rare: DataFrame, scratch_url: str) -> list[str]:
     """Write the rare values. Return the names of the tables, in order of field and value."""
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        task = TaskContext.get().partitionId()
+        context = TaskContext.get()
+        assert context is not None
+        task = context.partitionId()
         for number, table in enumerate(rebatch(batches, CHUNK_SIZE)):
             row = {"task": task, "number": number, "name": write_table(scratch_url, table)}
             yield pa.RecordBatch.from_pylist([row])
