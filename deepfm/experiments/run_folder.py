@@ -34,7 +34,7 @@ def run_with_folder(
     reach again.
 
     Raises NotRegisteredError if MLflow is unreachable once the model is trained, and UserError if another
-    process uses the run: MLflow cannot tell a run that was killed from one that still trains.
+    process uses the run: MLflow does not distinguish a killed run from one that still trains.
     """
     with ExitStack() as stack:
         if resumed_run:

@@ -83,7 +83,7 @@ def _require_trainable(job: TrainJob, num_ranks: int) -> None:
     gauc_groups(job.model, manifest.fields)
 
 
-#: Work of each rank; returns a text, of which that of rank 0 is sent to the driver.
+#: Work of each rank; returns a text. Only the text of rank 0 is sent to the driver.
 Work = Callable[[TrainJob, Collectives], str]
 
 

@@ -33,7 +33,7 @@ class SliceAccumulator:
     """Sums by field and kind of value that add up over batches and ranks; 0.4 MiB per field."""
 
     def __init__(self, fields: FieldSet, names: Sequence[str], device: torch.device | str = "cpu"):
-        """Accumulate for the fields in `names`, each of which has one value per impression."""
+        """Accumulate for the fields in `names`, which have one value per impression."""
         self._names = tuple(names)
         indices = [fields.names.index(name) for name in self._names]
         self._slots = [sum(fields.num_slots[:index]) for index in indices]

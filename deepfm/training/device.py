@@ -10,7 +10,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 #: Constants of Linux's mman.h: use huge pages for future memory; convert existing memory now.
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
 _LARGE_PAGE = 2 << 20
-#: Address space by which the heap grows at a time. A step of 4096 Criteo rows takes 150 MB of it.
+#: Growth increment of the heap in bytes of address space. A step of 4096 Criteo rows takes 150 MB of it.
 _HEAP_BYTES = 512 << 20
 
 

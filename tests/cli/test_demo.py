@@ -54,12 +54,14 @@ def test_the_demo_finds_a_log_relative_to_the_working_directory(demo, tmp_path):
 
 
 def test_the_demo_does_not_change_the_champions_of_real_logs(demo):
-    """No command in the README and conf/ uses the demo's model name."""
+    """No command in the README, docs/ and conf/ uses the demo's model name."""
     commands, _ = demo("--input", "a log")
     named = [command for command, *_ in commands if "--name" in command or "models:/" in command]
     assert len(named) == 3
     assert all("--name ctr_demo" in command or "models:/ctr_demo@" in command for command in named)
-    texts = [PROJECT / "README.md", *(path for path in (PROJECT / "conf").rglob("*") if path.is_file())]
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+    assert len(pages) > 1
+    texts = [*pages, *(path for path in (PROJECT / "conf").rglob("*") if path.is_file())]
     demo_names = ("--name ctr_demo", "--name=ctr_demo", "models:/ctr_demo")
     assert [
         path for path in texts if any(name in path.read_text(encoding="utf-8") for name in demo_names)
