@@ -116,7 +116,7 @@ def _log_inputs(dataset: dict) -> None:
         warnings.simplefilter("ignore", UserWarning)  # a path matches several dataset sources
         source = resolve_dataset_source(dataset["url"])
     for part, context in (("train", "training"), ("valid", "validation"), ("test", "test")):
-        meta = MetaDataset(source, name=part, digest=dataset["digest"])  # type: ignore[abstract] # is concrete
+        meta = MetaDataset(source, name=part, digest=dataset["digest"])  # type: ignore[abstract] # not an ABC
         mlflow.log_input(meta, context=context)
 
 

@@ -39,7 +39,7 @@ class Ftrl(torch.optim.Optimizer):
                 z.copy_(torch.where(w == _weight(z, n, group), z, fitted))
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:  # type: ignore[override] # takes no closure
+    def step(self, closure=None) -> None:  # type: ignore[override] # no closures
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:

@@ -131,7 +131,7 @@ class LazyAdam(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "betas": betas, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:  # type: ignore[override] # takes no closure
+    def step(self, closure=None) -> None:  # type: ignore[override] # no closures
         for group in self.param_groups:
             (beta1, beta2), eps = group["betas"], group["eps"]
             for weight in group["params"]:
@@ -169,7 +169,7 @@ class RowAdagrad(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:  # type: ignore[override] # takes no closure
+    def step(self, closure=None) -> None:  # type: ignore[override] # no closures
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:

@@ -102,6 +102,7 @@ def test_make_passes_no_log_if_none_is_given(make):
 def test_make_clean_keeps_runs_models_and_published_scores(make, tmp_path):
     kept = ["work/mlflow.db", "work/runs/a/__pycache__/code.pyc", "work/scores/ds=2026-01-08/part.parquet"]
     removed = ["build/x", ".venv/x", "work/demo/log/x", "deepfm/__pycache__/x.pyc", ".ruff_cache/x"]
+    removed.append(".mypy_cache/x")
     for name in kept + removed:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
