@@ -207,7 +207,7 @@ def test_a_damaged_dataset_is_reported(train, dataset, store, name, damage, requ
 
 def test_the_vocabulary_of_another_dataset_is_reported(train, dataset, small_vocabulary, store, request):
     small_vocabulary.save(f"file://{dataset}")
-    assert "was encoded with vocabulary" in train(dataset)
+    assert "were encoded with vocabulary" in train(dataset)
     # The error comes before any run is created.
     assert store.client.get_experiment_by_name(request.node.name) is None
 

@@ -125,7 +125,7 @@ def test_the_model_card_has_metrics_for_each_value_of_the_sliced_fields(train, s
     assert sorted(row.split(" | ")[1:3] for row in rows) == [["a", "12"], ["b", "12"]]
 
 
-@pytest.mark.parametrize(("name", "actual"), [("I", "one of kind count"), ("D", "none")])
+@pytest.mark.parametrize(("name", "actual"), [("I", "a field of kind count"), ("D", "no such field")])
 def test_a_slice_that_is_no_category_is_refused_before_training(train, sliced, name, actual):
     message = train("lr", "sliced_no", *sliced(name)).mistake
     assert (
