@@ -145,7 +145,7 @@ def test_models_of_different_sizes_are_refused(compare, models):
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [("lr,lr", "found lr twice"), ("lr,gbdt", "gbdt.yaml: expected a readable")],
+    [("lr,lr", "found lr twice"), ("lr,gbdt", "gbdt.yaml: cannot read the YAML file")],
 )
 def test_a_wrong_list_of_models_is_refused(compare, names, message):
     assert message in compare(names).mistake
