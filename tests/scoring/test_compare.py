@@ -93,7 +93,7 @@ def test_a_champion_is_not_compared_with_itself(candidate, promote):
     candidate(CORRECT)
     promote()
     summary = promote().summary
-    assert (summary["promoted"], summary["reasons"]) == (False, ["version 1 is champion already"])
+    assert (summary["promoted"], summary["reasons"]) == (False, ["version 1 is already champion"])
 
 
 def test_an_older_version_can_be_the_candidate(candidate, promote):
