@@ -230,7 +230,7 @@ def test_batch_norm_over_a_single_row_is_refused_before_any_worker_starts(job, r
             run(None, job({"batch_norm": True}), 31, WORKERS)
         for deep, num_workers in (({"batch_norm": True}, 30), ({}, 31)):
             with pytest.raises(NotImplementedError):
-                run(None, job(deep), num_workers, WORKERS)
+                run(object(), job(deep), num_workers, WORKERS)
 
 
 def not_started(*_):
