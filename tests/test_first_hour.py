@@ -46,7 +46,7 @@ BEFORE_SPARK = {
     "a model that does not exist": (TRAIN + "--model {folder}/gbdt.yaml", ["model: Input should be 'lr'"]),
     "a model YAML as the data YAML": (BUILD + "--data {folder}/model.yaml", ["unknown key model"]),
     "a missing dataset": (TRAIN + "--dataset {folder}/nothing", ["check --dataset"]),
-    "the log as the dataset": (TRAIN + "--dataset {folder}/log", ["no manifest.json found", "build_features.py"]),
+    "the log as the dataset": (TRAIN + "--dataset {folder}/log", ["no manifest.json", "build_features.py"]),
     "a name that is a path": (TRAIN + "--name ../x", ["expected a model's name without / : @"]),
     "a port of another server": (TRAIN + "--tracking-uri {other}", ["MLflow cannot use this store"]),
     "a tracking URI of another kind": (TRAIN + "--tracking-uri mlruns", ["expected sqlite:///FILE, http"]),
