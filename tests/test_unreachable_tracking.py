@@ -84,7 +84,7 @@ def test_a_server_that_starts_late_is_waited_for(tmp_path, train):
 
 
 def test_curves_are_completed_when_the_server_is_reachable_again(tmp_path, train, monkeypatch, caplog):
-    write_epoch, stack = ProgressWriter.epoch, ExitStack()
+    write_epoch, stack = ProgressWriter.on_epoch, ExitStack()
     is_lost = threading.Event()
     log_epoch = Run.log_epoch
 
@@ -102,7 +102,7 @@ def test_curves_are_completed_when_the_server_is_reachable_again(tmp_path, train
         if metrics["epoch"] == 3:
             stack.enter_context(mlflow_server(tmp_path, port))
 
-    monkeypatch.setattr(ProgressWriter, "epoch", epoch)
+    monkeypatch.setattr(ProgressWriter, "on_epoch", epoch)
     monkeypatch.setattr(Run, "log_epoch", log_and_signal)
     with stack:
         address = stack.enter_context(mlflow_server(tmp_path))
