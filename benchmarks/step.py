@@ -34,7 +34,7 @@ from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url, local_path
 from deepfm.training.device import retain_freed_memory
 from deepfm.training.loop import LoopConfig, TrainingLoop
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 
 BATCH, NUM_FIELDS = 4096, 39
 

@@ -1,12 +1,11 @@
 """Training speed, test AUC and logloss of DeepFM compared with FuxiCTR and DeepCTR-Torch, for one epoch.
 
     python benchmarks/training.py --peers ../shared/peers [--rows 1000000]
-    python benchmarks/training.py --device cuda [--rows 1000000]
 
 A synthetic log in Criteo's layout is generated and built into a dataset. Ours trains through train.py, in one
 process with two threads, with several settings; FuxiCTR and DeepCTR-Torch train the same network on the same
 rows. Machines are noisy, so our fastest settings run before and after the peers, and the mean is reported.
-With --device only ours runs, on that device, with and without data loading. Stdout ends with a line of JSON.
+Stdout ends with a line of JSON. gpu_check.py measures a GPU.
 """
 
 import json
@@ -18,9 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
-import on_device
 import pyarrow.parquet as pq
-import torch
 import yaml
 from peers import DEEPCTR, FUXICTR, find_driver, make_environment, run_driver, write_part
 from pipeline import REPOSITORY, run_job
@@ -137,17 +134,6 @@ def train_deepctr(python: Path, driver: Path, dataset: Path) -> Result:
     return Result("DeepCTR-Torch 0.3.0", run["train_samples_s"], run["auc"], run["logloss"])
 
 
-def time_device(name: str, rows: int) -> None:
-    """Measure ours on a device."""
-    device = torch.device(name)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: expected a GPU that torch can use, found none")
-    _, dataset = build(rows)
-    metrics = on_device.measure(f"file://{dataset}", device)
-    on_device.show(device, metrics)
-    click.echo(json.dumps({"rows": rows, "device": name, **metrics}))
-
-
 def show(results: list[Result]) -> None:
     """Print a table with speeds relative to FuxiCTR."""
     (fuxictr_speed,) = [result.samples_per_s for result in results if result.name.startswith("FuxiCTR")]
@@ -159,16 +145,10 @@ def show(results: list[Result]) -> None:
 
 
 @click.command(help=__doc__.replace("for one epoch.\n\n", "for one epoch.\n\n\b\n"))
-@click.option("--peers", type=click.Path(path_type=Path), help="Folder of the peers' drivers.")
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Run only ours, on this device.")
+@click.option("--peers", required=True, type=click.Path(path_type=Path), help="Folder of the peers' drivers.")
 @click.option("--rows", default=1_000_000, show_default=True, help="Training rows.")
-def main(peers: Path | None, device: str | None, rows: int) -> None:
+def main(peers: Path, rows: int) -> None:
     try:
-        if device:
-            time_device(device, rows)
-            return
-        if peers is None:
-            raise UserError("expected --peers, the folder of the peers' drivers, or --device")
         drivers = {peer: (make_environment(peer), find_driver(peers, peer)) for peer in (FUXICTR, DEEPCTR)}
         log, dataset = build(rows)
         fastest, *others = VARIANTS

@@ -28,7 +28,7 @@ from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url
 from deepfm.training.device import retain_freed_memory
 from deepfm.training.loop import LoopConfig, TrainingLoop
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 
 BATCH, NUM_STEPS = 4096, 16
 MODES = ("two, independent", "together, 32 bit", "together, 16 bit")

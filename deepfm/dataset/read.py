@@ -7,24 +7,23 @@ file URLs instead of the folder, so it never opens the file `_common_metadata`, 
 """
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from petastorm import make_batch_reader
 from torch import Tensor
 
-from deepfm.dataset.columns import to_int32_matrix
-from deepfm.dataset.manifest import DataFile, Manifest, fields_with_num_ids
+from deepfm.dataset.manifest import Manifest
+from deepfm.dataset.row_groups import Block, read_blocks, row_ranges
 from deepfm.dataset.tensors import to_model_inputs
 from deepfm.errors import UserError
-from deepfm.fields import PADDING, FieldSet
+from deepfm.fields import FieldSet
 
 #: Rows shuffled in memory at a time. The rows of a file are in random order already, so this mixes files.
 SHUFFLE_ROWS = 4 * 65_536
+#: Readers beyond which the shuffling thread limits the speed.
+MAX_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -36,17 +35,6 @@ class Batch:
     labels: Tensor  # (B,) float32
     num_rows_all_ranks: int
     files: tuple[str, ...] = ()  # files of the dataset that contain its rows
-
-    def to(self, device: torch.device) -> "Batch":
-        """Copy to a device; the copy to a GPU is asynchronous, from pinned memory."""
-        pinned = device.type == "cuda"
-        tensors = {"ids": self.ids, "x": self.x, "labels": self.labels}
-        moved: dict[str, Any] = {
-            name: (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned)
-            for name, tensor in tensors.items()
-            if tensor is not None
-        }
-        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -73,26 +61,6 @@ class Shard:
         return (step + 1) * (last - first) // num_steps - step * (last - first) // num_steps
 
 
-@dataclass(frozen=True)
-class RowRange:
-    """Rows `start` to `stop` (exclusive) of one file."""
-
-    file: DataFile
-    start: int
-    stop: int
-
-
-def row_ranges(files: list[DataFile], first: int, last: int) -> list[RowRange]:
-    """Return the ranges of rows first to last (exclusive) of the concatenated files."""
-    ranges, file_start = [], 0
-    for file in files:
-        start, stop = max(first - file_start, 0), min(last - file_start, file.num_rows)
-        if start < stop:
-            ranges.append(RowRange(file, start, stop))
-        file_start += file.num_rows
-    return ranges
-
-
 def require_rows(dataset_url: str, manifest: Manifest, num_workers: int) -> None:
     """Raise UserError if a split has fewer rows than there are workers."""
     for split in manifest.splits:
@@ -108,11 +76,23 @@ def _require_rows(dataset_url: str, manifest: Manifest, split: str, num_workers:
         )
 
 
+_CPU = torch.device("cpu")
+
+
 def read_batches(
-    dataset_url: str, manifest: Manifest, split: str, shard: Shard, *, epoch: int = 0, seed: int | None = None
+    dataset_url: str,
+    manifest: Manifest,
+    split: str,
+    shard: Shard,
+    *,
+    epoch: int = 0,
+    seed: int | None = None,
+    device: torch.device = _CPU,
+    num_readers: int = 1,
 ) -> Iterator[Batch]:
     """Yield this rank's batches of one epoch, shuffled by (seed, epoch); in file order if `seed` is None.
 
+    `device`: of the batches; `num_readers`: files that are read at once, which does not change the batches.
     Raise UserError if the split has fewer rows than there are ranks.
     """
     part = manifest.splits[split]
@@ -121,91 +101,10 @@ def read_batches(
     if seed is not None:
         files = [files[index] for index in np.random.default_rng([seed, epoch]).permutation(len(files))]
     ranges = row_ranges(files, *shard.row_bounds(part.num_rows, shard.rank))
-    blocks = _read_blocks(f"{dataset_url}/{split}", manifest, ranges)
+    blocks = read_blocks(f"{dataset_url}/{split}", manifest, ranges, num_readers)
     if seed is not None:
         blocks = _shuffle(blocks, np.random.default_rng([seed, epoch, shard.rank]))
-    yield from _to_batches(blocks, part.num_rows, shard, manifest.fields)
-
-
-#: (n, 1 + S) int32 rows, label first, and the files that contain them.
-Block = tuple[np.ndarray, tuple[str, ...]]
-
-
-def _read_blocks(folder: str, manifest: Manifest, ranges: list[RowRange]) -> Iterator[Block]:
-    """Yield the rows of each row group that are in the ranges, in their order."""
-    id_bounds = _id_bounds(manifest)
-    columns = [manifest.data.label, *manifest.fields.slots]
-    with warnings.catch_warnings():
-        # Petastorm calls deprecated functions of pyarrow for each file.
-        warnings.simplefilter("ignore", FutureWarning)
-        reader = make_batch_reader(
-            [f"{folder}/{row_range.file.name}" for row_range in ranges],
-            schema_fields=columns,
-            reader_pool_type="thread",
-            workers_count=1,  # several would return row groups in any order
-            shuffle_row_groups=False,
-            # Endless, stopped after the rows of one epoch: at the end of its last epoch, Petastorm's pool may
-            # stop before the last row groups are returned, and drop them.
-            num_epochs=None,
-            convert_early_to_numpy=True,
-        )
-        # Not `with reader`: on exit Petastorm would print to stdout, which contains the job's summary.
-        try:
-            for (row_range, group_start, num_rows), group in zip(_row_groups(ranges), reader, strict=False):
-                file = row_range.file.name
-                values = {name: getattr(group, name) for name in columns}
-                actual_rows = len(values[columns[0]])
-                if actual_rows != num_rows:
-                    raise UserError(
-                        f"{folder}/{file}: expected a row group of {num_rows} rows, found one of "
-                        f"{actual_rows}; the dataset is damaged: build it again"
-                    )
-                _require_valid_ids(values, id_bounds, f"{folder}/{file}")
-                rows = slice(max(row_range.start - group_start, 0), max(row_range.stop - group_start, 0))
-                yield to_int32_matrix([column[rows] for column in values.values()]), (file,)
-        finally:
-            reader.stop()
-            reader.join()
-            # The reader is part of reference cycles, which Python may collect hours later: until then the
-            # queues would hold row groups that were not taken, 30 MB per epoch.
-            for results in reader._workers_pool._results_queues:
-                results.queue.clear()
-
-
-#: A column of ids, its field, its lowest id, and the field's number of ids.
-_IdBounds = list[tuple[str, str, int, int]]
-
-
-def _id_bounds(manifest: Manifest) -> _IdBounds:
-    return [
-        (slot, field.name, PADDING if field.is_list else 0, num_ids)
-        for field, num_ids in fields_with_num_ids(manifest)
-        if not field.is_value
-        for slot in field.slots
-    ]
-
-
-def _require_valid_ids(values: Mapping[str, np.ndarray], id_bounds: _IdBounds, file: str) -> None:
-    """Raise UserError if an id is out of range: it would train an embedding of another field."""
-    for slot, field, lowest, num_ids in id_bounds:
-        ids = values[slot]
-        # A column with nulls is not of integers.
-        are_integers = ids.dtype.kind in "iu"
-        if not are_integers or (len(ids) and not (lowest <= ids.min() and ids.max() < num_ids)):
-            invalid = ids[(ids < lowest) | (ids >= num_ids)][0] if are_integers else "a null"
-            raise UserError(
-                f"{file}: expected ids of {field} from {lowest} to {num_ids - 1}, found {invalid}; the "
-                "dataset is damaged: build it again"
-            )
-
-
-def _row_groups(ranges: list[RowRange]) -> list[tuple[RowRange, int, int]]:
-    """Return (range, first row in its file, number of rows) of each row group of the files."""
-    return [
-        (row_range, sum(row_range.file.row_groups[:index]), num_rows)
-        for row_range in ranges
-        for index, num_rows in enumerate(row_range.file.row_groups)
-    ]
+    yield from _to_batches(blocks, part.num_rows, shard, manifest.fields, device)
 
 
 def _shuffle(blocks: Iterator[Block], rng: np.random.Generator) -> Iterator[Block]:
@@ -226,7 +125,9 @@ def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(first + second))
 
 
-def _to_batches(blocks: Iterator[Block], num_rows: int, shard: Shard, fields: FieldSet) -> Iterator[Batch]:
+def _to_batches(
+    blocks: Iterator[Block], num_rows: int, shard: Shard, fields: FieldSet, device: torch.device
+) -> Iterator[Batch]:
     buffer = np.empty((0, 1 + len(fields.slots)), np.int32)
     files: tuple[str, ...] = ()
     for step in range(shard.num_steps(num_rows)):
@@ -235,15 +136,23 @@ def _to_batches(blocks: Iterator[Block], num_rows: int, shard: Shard, fields: Fi
             rows, block_files = next(blocks)
             files = _union(files, block_files) if len(buffer) else block_files
             buffer = np.concatenate([buffer, rows]) if len(buffer) else rows
-        rows, buffer = buffer[:batch_rows], buffer[batch_rows:]
-        ids, x = to_model_inputs(rows[:, 1:], fields)
+        moved, buffer = _to_device(buffer[:batch_rows], device), buffer[batch_rows:]
+        ids, x = to_model_inputs(moved[:, 1:], fields)
         yield Batch(
             ids=ids,
             x=x,
-            labels=torch.from_numpy(rows[:, 0]).float(),
+            labels=moved[:, 0].float(),
             num_rows_all_ranks=sum(shard.batch_rows(num_rows, rank, step) for rank in range(shard.size)),
             files=files,
         )
+
+
+def _to_device(rows: np.ndarray, device: torch.device) -> Tensor:
+    """Copy int32 rows to a device before they become wider; asynchronously, from pinned memory, to a GPU."""
+    tensor = torch.from_numpy(rows)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def describe_batch(batch: Batch, fields: FieldSet) -> str:

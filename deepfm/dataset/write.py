@@ -7,33 +7,30 @@ take several times as long as everything else. The driver writes Petastorm's met
 petastorm_metadata), because every worker would have to import its packages.
 """
 
-import io
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 
 from deepfm import storage
 from deepfm.click_log.split import SPLITS
 from deepfm.dataset.columns import to_int32_matrix
+from deepfm.dataset.data_file import ROWS_PER_FILE, write_data_file
 from deepfm.dataset.manifest import DataFile, SplitPart
 from deepfm.features.encode import Encoder
 from deepfm.features.parsed_blocks import HASH, LABEL, PART
 from deepfm.features.statistics import LogStatistics
 from deepfm.features.vocabulary.chunked import ChunkedVocabulary
-from deepfm.fields import Field, FieldSet
+from deepfm.fields import FieldSet
 from deepfm.kinds.cross import splitmix64
 from deepfm.spark.index_frame import index_frame
 from deepfm.spark.scratch import read_table
 
-#: Rows per file, which is one row group, the unit that a worker reads: 10 MiB of 39 ids in memory.
-ROWS_PER_FILE = 65_536
 #: Small splits have several files too, so that several workers read at once.
 MIN_FILES = 8
 #: Large logs: blocks, or bytes of files, per task. Starting a task costs Spark and Python as much time as the
@@ -156,7 +153,9 @@ def _write_files(
                 storage.read_range(f"{scratch_url}/{one.name}", one.start, one.stop) for one in file_slices
             )
             rows = np.frombuffer(content, np.int32).reshape(-1, 3 + len(layout.fields.slots))
-            yield pa.RecordBatch.from_pylist([_write_file(layout, file, rows)])
+            split, name = layout.split_and_name(file)
+            written = write_data_file(f"{layout.url}/{split}/{name}", layout.label, layout.fields, rows)
+            yield pa.RecordBatch.from_pylist([{"file": file, **asdict(written)}])
 
     num_bytes = sum(one.stop - one.start for file_slices in slices.values() for one in file_slices)
     tasks = index_frame(spark, len(slices), num_bytes // _BYTES_PER_TASK)
@@ -164,47 +163,6 @@ def _write_files(
     files = files.sort_values("file")
     shared.destroy()
     return files
-
-
-def _write_file(layout: _Layout, file: int, rows: np.ndarray) -> dict[str, int]:
-    """Write (n, 3 + S) rows in the order of their hash."""
-    hashes = np.ascontiguousarray(rows[:, 1:3]).view(np.int64)[:, 0]
-    rows = rows[np.argsort(hashes, kind="stable")]
-    labels, slots = rows[:, 0], np.ascontiguousarray(rows[:, 3:].T)
-    columns = {layout.label: pa.array(labels, pa.int8())}
-    for field in layout.fields:
-        dtype = _column_type(field)
-        field_slots = slots[layout.fields.slot_ranges[field.name]]
-        columns |= {
-            name: pa.array(column.view(dtype)) for name, column in zip(field.slots, field_slots, strict=True)
-        }
-    table = pa.table(columns, schema=_arrow_schema(layout.fields, layout.label))
-    content = io.BytesIO()
-    pq.write_table(table, content, row_group_size=len(rows))
-    split, name = layout.split_and_name(file)
-    # A retried task writes the same bytes under the same name.
-    storage.write_bytes(f"{layout.url}/{split}/{name}", content.getvalue())
-    return {
-        "file": file,
-        "num_bytes": content.tell(),
-        "num_rows": len(rows),
-        "num_clicks": int(labels.sum()),
-        "digest": int(_digest(labels, slots).view(np.int64)),
-    }
-
-
-def _digest(labels: np.ndarray, slots: np.ndarray) -> np.uint64:
-    """Hash of (n,) labels and (S, n) slots: a sum of row hashes, independent of the order of the rows.
-
-    Unlike xor, it detects duplicate rows. The row hash mixes a multilinear hash of the row's columns (Lemire
-    and Kaser 2014), whose multipliers are the mixed column indices.
-    """
-    columns = [labels, *slots]
-    multipliers = splitmix64(np.arange(len(columns), dtype=np.uint64)) | np.uint64(1)
-    total = np.zeros(len(labels), np.uint64)
-    for multiplier, column in zip(multipliers, columns, strict=True):
-        total += column.astype(np.uint32).astype(np.uint64) * multiplier
-    return splitmix64(total).sum(dtype=np.uint64)
 
 
 def _to_split_part(layout: _Layout, files: pd.DataFrame, days: Mapping[str, int]) -> SplitPart:
@@ -224,16 +182,3 @@ def _to_split_part(layout: _Layout, files: pd.DataFrame, days: Mapping[str, int]
 def write_rejected(rejected: DataFrame, url: str) -> None:
     """Write the rejected rows as JSON lines (source_file, text, reason), for people to read."""
     rejected.coalesce(1).write.mode("overwrite").json(url)
-
-
-def _arrow_schema(fields: FieldSet, label: str) -> pa.Schema:
-    columns = [pa.field(label, pa.int8(), nullable=False)]
-    for field in fields:
-        dtype = pa.from_numpy_dtype(_column_type(field))
-        columns += [pa.field(slot, dtype, nullable=False) for slot in field.slots]
-    return pa.schema(columns)
-
-
-def _column_type(field: Field) -> type:
-    """Type of a field's columns; a missing value is NaN, so no column has nulls."""
-    return np.float32 if field.is_value else np.int32

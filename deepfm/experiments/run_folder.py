@@ -15,7 +15,7 @@ from deepfm.tracking.run import Run
 from deepfm.tracking.store import MlflowStore
 from deepfm.tracking.uri import TrackingUnavailableError
 from deepfm.training.checkpoint import is_checkpoint
-from deepfm.training.loop import NotFiniteError
+from deepfm.training.epoch import NotFiniteError
 from deepfm.training.result import TrainingResult, result_from_json, result_to_json
 
 logger = logging.getLogger(__name__)

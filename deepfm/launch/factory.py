@@ -12,7 +12,7 @@ from deepfm.metrics.gauc import Groups
 from deepfm.settings.model import ModelSettings, TrainingSettings
 from deepfm.training.device import multiplies_bf16
 from deepfm.training.loop import LoopConfig
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 from deepfm.training.schedule import Schedule, scale_of
 
 

@@ -28,7 +28,7 @@ from deepfm.launch.worker import run_worker
 from deepfm.launch.worker_errors import read_worker_errors, report_worker_error
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.spark.internals import executor_addresses, is_local, num_task_slots
-from deepfm.training.loop import NotFiniteError
+from deepfm.training.epoch import NotFiniteError
 from deepfm.training.result import TrainingResult, result_from_json, result_to_json
 
 logger = logging.getLogger(__name__)

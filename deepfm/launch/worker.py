@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deepfm import storage
 from deepfm.dataset.manifest import read_manifest
-from deepfm.dataset.read import Batch, Shard, describe_batch, read_batches
+from deepfm.dataset.read import MAX_READERS, Batch, Shard, describe_batch, read_batches
 from deepfm.distributed.collectives import Collectives
 from deepfm.features.sampling import logit_correction
 from deepfm.launch.factory import build_loop_config, build_optimizer, gauc_groups
@@ -31,7 +31,7 @@ from deepfm.training.checkpoint import Checkpoints
 from deepfm.training.device import choose_device, retain_freed_memory
 from deepfm.training.evaluation import evaluate_rows, gather_buffers
 from deepfm.training.loop import Callbacks, LoopConfig, TrainingData, TrainingLoop
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 from deepfm.training.profiler import StepProfiler
 from deepfm.training.result import TrainingResult
 from deepfm.training.state import EpochResult, ResumePoint, TrainingHistory
@@ -76,8 +76,18 @@ class Worker:
     ) -> Iterator[Batch]:
         """Yield this rank's batches of a split after the first `num_done`; see dataset.read.read_batches."""
         shard = Shard(self.collectives.rank, self.collectives.size, settings.training.batch_size)
-        batches = read_batches(self.job.dataset_url, self.manifest, split, shard, epoch=epoch, seed=seed)
-        return (batch.to(self.device) for batch in islice(batches, num_done, None))
+        batches = read_batches(
+            self.job.dataset_url,
+            self.manifest,
+            split,
+            shard,
+            epoch=epoch,
+            seed=seed,
+            device=self.device,
+            # On a CPU the threads of the training steps use all cores.
+            num_readers=min(self.job.num_threads, MAX_READERS) if self.device.type == "cuda" else 1,
+        )
+        return islice(batches, num_done, None)
 
     def num_steps(self, settings: ModelSettings) -> int:
         """Number of steps per epoch."""

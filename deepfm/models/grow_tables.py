@@ -21,7 +21,7 @@ class Growth:
         return {**old, **{name: old[name][self._rows(table)] for name, table in _tables(model).items()}}
 
     def moments(self, model: nn.Module, old: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return optimizer state by WEIGHT/NAME (see training.optimizer): zeros for the rows of new ids."""
+        """Return optimizer state by WEIGHT/NAME (see training.optimizers): zeros for the rows of new ids."""
         grown = dict(old)
         for name, table in _tables(model).items():
             for key, value in old.items():

@@ -28,7 +28,7 @@ def _with_defaults(content: dict, defaults: dict) -> dict:
 
 
 class FtrlSettings(Settings):
-    """Settings of FTRL-Proximal other than its learning rate (McMahan's alpha); see training.ftrl.Ftrl."""
+    """Settings of FTRL-Proximal except its learning rate, McMahan's alpha; see training.optimizers.ftrl."""
 
     beta: float = Setting(default=1.0, ge=0)
     l1: float = Setting(default=0.0, ge=0)  # above 0, weights of uninformative values become exactly 0

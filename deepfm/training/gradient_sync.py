@@ -8,6 +8,7 @@ by an all-reduce, whichever sends fewer bytes.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from deepfm.distributed.collectives import Collectives
 from deepfm.models.layers import FieldEmbedding
 from deepfm.training.batch import Batch
-from deepfm.training.optimizer import dense_weights, field_embeddings, gradient_of
+from deepfm.training.optimizers.weights import dense_weights, field_embeddings, gradient_of
+from deepfm.training.step_loss import StepLoss
 from deepfm.training.unique_rows import UniqueRows, unique_rows_of
 
 BatchT = TypeVar("BatchT", bound=Batch)
@@ -64,10 +66,9 @@ class GradientSynchronizer:
         for embedding in field_embeddings(model):
             self._tables_by_slots.setdefault(embedding.num_slots, []).append(embedding)
         self._sum_logloss: Tensor | None = None
-        self._last_logloss: Tensor | None = None
-        #: Set on rank 0 before a step; after the step every rank has the value of rank 0.
+        #: Set on rank 0 before a step, whose StepLoss has the value of rank 0 on every rank.
         self.wants_checkpoint = False
-        self._finish_dense: Callable[[], float] | None = None
+        self._finish_dense: Callable[[], StepLoss] | None = None
         self._num_ready = self._num_exchanges = 0
         if self.has_others:
             for weight in self._dense:
@@ -149,28 +150,30 @@ class GradientSynchronizer:
         if self._sum_logloss is not None and self._num_ready == len(self._dense):
             self._finish_dense = self._start_dense()
 
-    def _start_dense(self) -> Callable[[], float]:
+    def _start_dense(self) -> Callable[[], StepLoss]:
         """Start to sum loss and dense gradients; the result waits, assigns them and returns the loss."""
         assert self._sum_logloss is not None
         if not self.has_others:
-            return self._sum_logloss.item
+            return partial(StepLoss, self._sum_logloss, self._sum_logloss, self.wants_checkpoint)
         # One buffer takes Gloo half the time of one tensor per weight.
         dtype = self._dense[0].dtype if self._dense else self._sum_logloss.dtype
         gradients = [gradient_of(weight).flatten() for weight in self._dense]
         loss = self._sum_logloss.to(dtype)
-        checkpoint_flag = loss.new_tensor([float(self.wants_checkpoint and self.rank == 0)])
+        checkpoint_flag = loss.new_full((1,), float(self.wants_checkpoint and self.rank == 0))
         buffer = torch.cat([loss, checkpoint_flag, *gradients])
         self.dense_bytes += self._ring_bytes(buffer.nbytes)
         wait = self.collectives.all_reduce_async_([buffer], "dense")
 
-        def finish() -> float:
+        local = self._sum_logloss
+
+        def finish() -> StepLoss:
             wait()
-            return self._assign_dense(buffer)
+            return self._assign_dense(local, buffer)
 
         return finish
 
-    def synchronize(self, exchanges: RowExchanges, num_rows: int) -> float:
-        """Replace each gradient by its sum over all ranks and return the sum of their losses.
+    def synchronize(self, exchanges: RowExchanges, num_rows: int) -> StepLoss:
+        """Replace each gradient by its sum over all ranks and return the loss.
 
         The loss is sent with the gradients, so that every rank sees a NaN. `num_rows`: of the global batch.
         """
@@ -178,24 +181,18 @@ class GradientSynchronizer:
         # Dense gradients are in flight while rows are summed, and rows of one table while those of another
         # are.
         waits = [self._start_rows(slots, exchange, num_rows) for slots, exchange in exchanges.items()]
-        sum_logloss = finish_dense()
+        loss = finish_dense()
         for slots, wait in zip(exchanges, waits, strict=True):
             self._assign_gradients(self._tables_by_slots[slots], exchanges[slots].rows, wait())
         self.num_steps += 1
-        self._last_logloss, self._sum_logloss = self._sum_logloss, None
-        return sum_logloss
+        self._sum_logloss = None
+        return loss
 
-    @property
-    def local_loss_is_finite(self) -> bool:
-        """Whether the loss of this rank's rows was finite in the last step."""
-        assert self._last_logloss is not None
-        return bool(torch.isfinite(self._last_logloss))
-
-    def describe_non_finite_ranks(self) -> str:
-        """Name the ranks whose last loss is not finite; called on all ranks, empty for a single process."""
+    def describe_non_finite_ranks(self, loss: StepLoss) -> str:
+        """Name the ranks whose loss is not finite; called on all ranks, empty for a single process."""
         if not self.has_others:
             return ""
-        local = torch.tensor([int(self.local_loss_is_finite)])
+        local = torch.tensor([int(loss.local_is_finite)])
         are_finite = self.collectives.all_gather_async(local, "are finite")().tolist()
         bad = [str(rank) for rank, is_finite in enumerate(are_finite) if not is_finite]
         return f" (rank {', '.join(bad)} of {self.collectives.size})"
@@ -249,12 +246,11 @@ class GradientSynchronizer:
             values.add_(penalized, alpha=strength / num_rows)
         return values
 
-    def _assign_dense(self, buffer: Tensor) -> float:
+    def _assign_dense(self, local_logloss: Tensor, buffer: Tensor) -> StepLoss:
         loss, checkpoint_flag, *gradients = buffer.split([1, 1, *(weight.numel() for weight in self._dense)])
         for weight, gradient in zip(self._dense, gradients, strict=True):
             weight.grad = gradient.view_as(weight)
-        self.wants_checkpoint = checkpoint_flag.item() > 0
-        return loss.item()
+        return StepLoss(local_logloss, loss, checkpoint_flag)
 
     def _assign_gradients(
         self, embeddings: list[FieldEmbedding], rows: Tensor, values: Sequence[Tensor]

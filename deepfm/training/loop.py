@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.distributed.collectives import Collectives
-from deepfm.errors import UserError
 from deepfm.metrics.gauc import Groups
 from deepfm.models.layers import penalties
 from deepfm.training.batch import Batch
+from deepfm.training.epoch import REMEDY, NotFiniteError, RunningEpoch, StartedStep
 from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.gradient_sync import GradientCompression, GradientSynchronizer, RowExchanges
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 from deepfm.training.prefetch import prefetch
 from deepfm.training.schedule import Schedule
 from deepfm.training.state import EpochResult, Monitor, ResumePoint, TrainingHistory
+from deepfm.training.step_loss import StepLoss
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,6 @@ class LoopConfig:
     checkpoint_every_s: float = 0.0  # the same in seconds, by the clock of rank 0; 0: none
     groups: Groups | None = None  # of the GAUC; None: not computed
     keep_last: bool = False  # keep the weights of the last epoch and train all epochs
-
-
-class NotFiniteError(UserError):
-    """The loss of a step or of a validation is NaN or infinite; raised on every rank at the same step."""
-
-
-_REMEDY = "lower training.learning_rate in the model YAML; check the dataset if it happens at once"
 
 
 @dataclass(frozen=True)
@@ -142,7 +136,7 @@ class TrainingLoop:
         )
         # The last step of an epoch can be the one that makes the weights NaN.
         if not math.isfinite(valid.logloss):
-            raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {_REMEDY}")
+            raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {REMEDY}")
         return EpochResult(number, logloss, valid, samples_per_s, time.monotonic() - started)
 
     def run_epoch(
@@ -158,56 +152,56 @@ class TrainingLoop:
         self.model.train()
         position = position or ResumePoint()
         config, synchronizer = self.config, self.synchronizer
-        number, started = position.epoch, time.monotonic()
-        sum_logloss, num_rows, speed = position.sum_logloss, position.num_rows, 0.0
-        checkpoint_at = started + (config.checkpoint_every_s or math.inf)
+        epoch = RunningEpoch(position, synchronizer, self.device, self._callbacks.on_step, describe)
+        checkpoint_at = time.monotonic() + (config.checkpoint_every_s or math.inf)
         num_reductions = position.history.num_reductions(config.monitor, config.plateau_patience)
         for step, (batch, exchanges) in enumerate(self._prepared(batches), start=position.step + 1):
             # The seed depends on nothing before this step, so a resumed training drops out the same units.
-            torch.manual_seed(_seed_of(config.seed, synchronizer.rank, number, step))
+            torch.manual_seed(_seed_of(config.seed, synchronizer.rank, epoch.number, step))
             if config.schedule is not None:
-                global_step = (number - 1) * config.steps_per_epoch + step
+                global_step = (epoch.number - 1) * config.steps_per_epoch + step
                 self.optimizer.set_rate(config.schedule.factor(global_step, num_reductions))
             synchronizer.wants_checkpoint = time.monotonic() >= checkpoint_at
-            sum_logloss += self.step(batch, exchanges)
-            num_rows += batch.num_rows_all_ranks
-            if not math.isfinite(sum_logloss):
-                raise self._not_finite(
-                    f"epoch {number}, step {step}: the loss is {sum_logloss}", batch, describe
-                )
-            speed = (num_rows - position.num_rows) / (time.monotonic() - started)
-            self._callbacks.on_step(number, step, sum_logloss / num_rows, speed)
+            epoch.add(StartedStep(step, batch, exchanges, self.start_step(batch, exchanges)))
             every = config.checkpoint_every_n_steps
-            if synchronizer.wants_checkpoint or (every and step % every == 0):
-                self._callbacks.on_checkpoint(ResumePoint(position.history, step, sum_logloss, num_rows))
+            if epoch.wants_checkpoint or (every and step % every == 0):
+                self._callbacks.on_checkpoint(epoch.resume_point())
                 checkpoint_at = time.monotonic() + (config.checkpoint_every_s or math.inf)
-        return sum_logloss / num_rows, speed
+        epoch.finish_steps()
+        return epoch.sum_logloss / epoch.num_rows, epoch.samples_per_s
 
     def step(self, batch: Batch, exchanges: RowExchanges | None = None) -> float:
-        """Take one step and return the logloss summed over the rows of all ranks.
+        """Take one step and return the logloss summed over the rows of all ranks; see `start_step`."""
+        return self.start_step(batch, exchanges).sum_logloss
 
-        The sum is the same on every rank, so a NaN of one rank is seen by all. `exchanges`: those of this
+    def start_step(self, batch: Batch, exchanges: RowExchanges | None = None) -> StepLoss:
+        """Take one step; on a GPU it is started, and its loss waits for it.
+
+        The loss is the same on every rank, so a NaN of one rank is seen by all. `exchanges`: those of this
         batch if they were prepared ahead.
         """
         self.optimizer.zero_grad()
         forward_backward(self.model, self.config, batch, self.synchronizer.start)
         exchanges = exchanges or self.synchronizer.plan_exchange(batch.ids)
-        sum_logloss = self.synchronizer.synchronize(exchanges, batch.num_rows_all_ranks)
+        loss = self.synchronizer.synchronize(exchanges, batch.num_rows_all_ranks)
         self.optimizer.step()
-        return sum_logloss
+        return loss
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return next(self.model.parameters()).device
 
     def _prepared(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, RowExchanges]]:
         prepared = self.synchronizer.with_exchanges(batches)
-        if self.synchronizer.has_others or next(self.model.parameters()).is_cuda:
+        if self.device.type == "cuda":
+            # Grouping ids waits for the device: on the stream of the steps it would wait for them too.
+            return prefetch(prepared, stream=torch.cuda.Stream(self.device))
+        if self.synchronizer.has_others:
             # Reading, grouping ids and exchanging them with other ranks would delay the step. A single
             # process on a CPU has nothing to wait for, and one thread more than cores would slow its steps.
             return prefetch(prepared)
         return prepared
-
-    def _not_finite(self, message: str, batch: Batch, describe: Callable[[Any], str]) -> NotFiniteError:
-        message += self.synchronizer.describe_non_finite_ranks()
-        source = "" if self.synchronizer.local_loss_is_finite else describe(batch)
-        return NotFiniteError("; ".join(part for part in (message, source, _REMEDY) if part))
 
 
 def forward_backward(

@@ -12,10 +12,14 @@ T = TypeVar("T")
 _DONE = object()
 
 
-def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 4, stream: torch.cuda.Stream | None = None) -> Iterator[T]:
     """Yield the same items in the same order, produced by a thread that is up to `depth` items ahead.
 
     An exception raised by `items` is raised here, at its position among the items.
+
+    `stream`: CUDA stream of the work that produces the items, beside that of the consumer. The consumer's
+    work waits for an item on the device. It must keep an item until its work on it is done: the memory is
+    used again by the next items.
     """
     produced: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()
@@ -33,13 +37,14 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
         # Applies to this thread only: more threads than cores would slow the training step.
         torch.set_num_threads(1)
         try:
-            for item in items:
-                if not put((item, None)):
-                    break
-            else:
-                put((_DONE, None))
+            with torch.cuda.stream(stream):
+                for item in items:
+                    if not put((item, stream.record_event() if stream else None, None)):
+                        break
+                else:
+                    put((_DONE, None, None))
         except BaseException as error:
-            put((_DONE, error))
+            put((_DONE, None, error))
         finally:
             if hasattr(items, "close"):
                 items.close()  # closes a reader's threads and files if the consumer stopped early
@@ -48,11 +53,13 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
     threading.Thread(target=produce, daemon=True, name="prefetch").start()
     try:
         while True:
-            item, error = produced.get()
+            item, ready, error = produced.get()
             if error is not None:
                 raise error
             if item is _DONE:
                 return
+            if ready is not None:
+                torch.cuda.current_stream().wait_event(ready)
             yield item
     finally:
         stopped.set()

@@ -9,6 +9,18 @@ from torch.nn.functional import embedding_bag
 
 from deepfm.models.layers import FieldEmbedding
 
+#: Lookups of one row that one GPU thread sums: a popular id is in every impression of a batch, and a single
+#: thread would sum all of them while the others wait.
+PIECE_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Segments of `order` of at most PIECE_LENGTH lookups of one row, in the order of the rows."""
+
+    starts: Tensor  # (P,) int64: where each piece starts in `order`
+    starts_of_rows: Tensor  # (U,) int64: the first piece of each row
+
 
 @dataclass(frozen=True)
 class UniqueRows:
@@ -17,15 +29,15 @@ class UniqueRows:
     rows: Tensor  # (U,) int64, ascending
     order: Tensor  # (N,) int64: indices of the lookups, sorted by row
     starts: Tensor  # (U,) int64: where the lookups of each row start in `order`
+    pieces: Pieces | None = None  # for sums in two levels; None: in one
 
     @classmethod
     def from_ids(cls, rows: Tensor) -> "UniqueRows":
         """Group (N,) int64 rows; equal rows keep their order, so that sums are reproducible."""
         if rows.device.type != "cpu":
-            sorted_rows, order = rows.sort(stable=True)
-            distinct, counts = torch.unique_consecutive(sorted_rows, return_counts=True)
-            return cls(distinct, order, counts.cumsum(0) - counts)
-        return cls(*map(torch.from_numpy, _group(rows.numpy())))
+            return group_on_device(rows)
+        distinct, order, starts = map(torch.from_numpy, _group(rows.numpy()))
+        return cls(distinct, order, starts)
 
     @classmethod
     def from_columns(cls, ids: Tensor, offsets: Tensor) -> "UniqueRows":
@@ -33,19 +45,24 @@ class UniqueRows:
 
         The rows of a column all follow those of the column before it, so each column is sorted by itself.
         """
-        return cls(*map(torch.from_numpy, _group_columns(ids.numpy(), offsets.numpy())))
+        distinct, order, starts = map(torch.from_numpy, _group_columns(ids.numpy(), offsets.numpy()))
+        return cls(distinct, order, starts)
 
     @property
     def counts(self) -> Tensor:
         """(U,) number of lookups of each row."""
-        return torch.diff(self.starts, append=self.starts.new_tensor([len(self.order)]))
+        return torch.diff(self.starts, append=self.starts.new_full((1,), len(self.order)))
 
     def sums(self, values: Tensor) -> Tensor:
         """Sum (N, K) values, one per lookup, to (U, K), one per distinct row.
 
         embedding_bag does what coalesce() does, without sorting again for every table.
         """
-        return embedding_bag(self.order, values, self.starts, mode="sum")
+        if self.pieces is None:
+            return embedding_bag(self.order, values, self.starts, mode="sum")
+        partial = embedding_bag(self.order, values, self.pieces.starts, mode="sum")  # (P, K)
+        in_order = torch.arange(len(partial), device=partial.device)
+        return embedding_bag(in_order, partial, self.pieces.starts_of_rows, mode="sum")
 
 
 def unique_rows_of(embedding: FieldEmbedding, ids: Tensor) -> UniqueRows:
@@ -53,6 +70,30 @@ def unique_rows_of(embedding: FieldEmbedding, ids: Tensor) -> UniqueRows:
     if embedding.field_of_slot is None and ids.device.type == "cpu":
         return UniqueRows.from_columns(ids[:, : embedding.num_slots], embedding.offsets)
     return UniqueRows.from_ids(embedding.table_rows(ids))
+
+
+def group_on_device(rows: Tensor) -> UniqueRows:
+    """Group (N,) int64 rows with operations that a GPU runs in parallel; equal to UniqueRows.from_ids.
+
+    Waits for the device, for the numbers of rows and of pieces: call it ahead of a step.
+    """
+    if not len(rows):
+        return UniqueRows(rows, rows, rows)
+    # A radix sort of 32 bit keys takes half the time.
+    keys = rows.int() if rows.max() < 2**31 else rows
+    sorted_rows, order = keys.sort(stable=True)
+    is_first = torch.ones_like(sorted_rows, dtype=torch.bool)
+    torch.ne(sorted_rows[1:], sorted_rows[:-1], out=is_first[1:])
+    starts = is_first.nonzero().flatten()
+    distinct = sorted_rows[starts].long()
+    counts = torch.diff(starts, append=starts.new_full((1,), len(rows)))
+    num_pieces = (counts + (PIECE_LENGTH - 1)) // PIECE_LENGTH  # of each row
+    last_pieces = num_pieces.cumsum(0)
+    first_pieces = last_pieces - num_pieces
+    row_of_piece = torch.repeat_interleave(num_pieces, output_size=int(last_pieces[-1]))
+    numbers = torch.arange(len(row_of_piece), device=rows.device) - first_pieces[row_of_piece]
+    pieces = Pieces(starts[row_of_piece] + PIECE_LENGTH * numbers, first_pieces)
+    return UniqueRows(distinct, order, starts, pieces)
 
 
 def _group_columns(ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

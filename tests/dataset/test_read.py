@@ -3,6 +3,7 @@
 import gc
 import math
 import pickle
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.dataset.manifest import DataFile
-from deepfm.dataset.read import Batch, RowRange, Shard, read_batches, row_ranges
+from deepfm.dataset.read import Shard, read_batches
+from deepfm.dataset.row_groups import RowRange, row_ranges
 from deepfm.errors import UserError
 
 
@@ -205,12 +207,31 @@ def test_a_hostile_pickle_in_the_dataset_is_never_executed(dataset, tmp_path):
         pickle.loads(payload)
 
 
-def test_all_tensors_of_a_batch_move_to_a_device():
-    batch = Batch(torch.tensor([[2, 3]]), torch.tensor([[1.0, 0.5]]), torch.tensor([1.0]), 7)
-    moved = batch.to(torch.device("meta"))
-    assert [tensor.device.type for tensor in (moved.ids, moved.x, moved.labels)] == ["meta"] * 3
-    assert moved.num_rows_all_ranks == 7
-    assert Batch(batch.ids, None, batch.labels, 7).to(torch.device("meta")).x is None
+def test_batches_are_made_on_the_device(dataset):
+    batch = read(dataset, device=torch.device("meta"))[0]
+    assert [tensor.device.type for tensor in (batch.ids, batch.labels)] == ["meta"] * 2
+
+
+@pytest.mark.parametrize("num_readers", [2, 3, 20])
+@pytest.mark.parametrize("seed", [None, 5])
+def test_several_readers_return_the_same_batches(write_dataset, num_readers, seed):
+    dataset = write_dataset(UNEQUAL, row_group_rows=100)  # one row group in each file
+    for rank in range(2):
+        one, several = (
+            read(dataset, rank=rank, size=2, batch_size=3, seed=seed, num_readers=number)
+            for number in (1, num_readers)
+        )
+        assert [batch.ids.tolist() for batch in several] == [batch.ids.tolist() for batch in one]
+        assert [batch.files for batch in several] == [batch.files for batch in one]
+
+
+def test_several_readers_end_with_the_iterator_that_reads(write_dataset):
+    dataset = write_dataset(UNEQUAL, row_group_rows=100)
+    before = threading.active_count()
+    batches = read_batches(*dataset, "train", Shard(0, 1, 2), num_readers=3)
+    next(batches)
+    batches.close()
+    assert threading.active_count() == before
 
 
 def file_of(name, num_rows):

@@ -11,7 +11,7 @@ from deepfm.distributed.collectives import HorovodCollectives, SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.evaluation import average_buffers
 from deepfm.training.loop import LoopConfig, TrainingLoop
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 
 # Pickle the functions of this file by value, because the workers cannot import it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -19,7 +19,7 @@ from deepfm.experiments.run_folder import (
 from deepfm.metrics.binary import Metrics
 from deepfm.settings.model import ModelSettings
 from deepfm.training.checkpoint import Checkpoints
-from deepfm.training.loop import NotFiniteError
+from deepfm.training.epoch import NotFiniteError
 from deepfm.training.result import TrainingResult
 from deepfm.training.state import EpochResult, ResumePoint, TrainingHistory
 

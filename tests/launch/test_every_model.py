@@ -10,7 +10,7 @@ from deepfm.distributed.collectives import SingleProcess
 from deepfm.model_factory import build_model
 from deepfm.settings.model import ModelName, ModelSettings
 from deepfm.training.loop import LoopConfig, TrainingLoop
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 
 NUM_IDS, NUM_CROSSED = (4, 3, 5, 6), 1
 SETTINGS = LoopConfig(1, 1, w_reg=0.1, v_reg=0.1)

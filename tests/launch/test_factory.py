@@ -12,7 +12,8 @@ from deepfm.launch.job_spec import TrainJob
 from deepfm.metrics.gauc import Groups
 from deepfm.models.deepfm import DeepFM
 from deepfm.settings.model import ModelSettings, TrainingSettings
-from deepfm.training.optimizer import LazyAdam, RowAdagrad
+from deepfm.training.optimizers.lazy_adam import LazyAdam
+from deepfm.training.optimizers.row_adagrad import RowAdagrad
 
 NUM_STEPS, NUM_WORKERS = 7, 4
 #: Used by launch.worker and tested there.

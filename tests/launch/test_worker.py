@@ -16,8 +16,8 @@ from deepfm.models.fm import FM
 from deepfm.models.lr import LogisticRegression
 from deepfm.settings.model import ModelSettings, TrainingSettings
 from deepfm.training.checkpoint import Checkpoints
-from deepfm.training.ftrl import Ftrl
-from deepfm.training.optimizer import LazyAdam
+from deepfm.training.optimizers.ftrl import Ftrl
+from deepfm.training.optimizers.lazy_adam import LazyAdam
 from deepfm.training.profiler import TABLE, TRACE
 from deepfm.weights import load_weights, save_weights
 

@@ -8,7 +8,7 @@ import torch
 from deepfm.model_factory import build_model
 from deepfm.models.layers import penalties
 from deepfm.settings.model import ModelName, ModelSettings
-from deepfm.training.optimizer import field_embeddings
+from deepfm.training.optimizers.weights import field_embeddings
 from deepfm.weights import load_weights, save_weights
 
 NUM_IDS = (3, 4, 2)

@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deepfm.models.fm import FM
 from deepfm.models.lr import LogisticRegression
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 
 
 def fm_by_definition(one):

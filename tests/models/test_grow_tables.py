@@ -6,7 +6,7 @@ import torch
 from deepfm.model_factory import build_model
 from deepfm.models.grow_tables import Growth
 from deepfm.settings.model import ModelSettings
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 
 OLD, NEW, CROSSED = (3, 2, 4), (5, 2, 5), 4
 #: The first field has two new ids, the last one. New ids copy id 1 (unknown), in the last field id 2.

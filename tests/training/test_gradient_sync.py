@@ -51,7 +51,7 @@ def synchronize(collectives, ids, num_rows, **settings):
     exchanges = synchronizer.plan_exchange(ids)
     synchronizer.start(torch.tensor([float(len(ids))], dtype=torch.float64))
     (net(ids).sum() / num_rows).backward()
-    logloss = synchronizer.synchronize(exchanges, num_rows)
+    logloss = synchronizer.synchronize(exchanges, num_rows).sum_logloss
     assert all(embedding.table.weight.grad.is_coalesced() for embedding in net.embeddings)
     return gradients(net), logloss, synchronizer
 

@@ -13,7 +13,7 @@ from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.loop import Callbacks, LoopConfig, TrainingData, TrainingLoop, forward_backward
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 from deepfm.training.schedule import Schedule
 from deepfm.training.state import ResumePoint
 
@@ -103,7 +103,7 @@ def test_l2_is_added_to_the_gradient_and_not_to_the_reported_logloss():
     settings, batch = LoopConfig(1, 1, w_reg=0.3, v_reg=0.2), to_batch(ids, labels)
     synchronizer = TrainingLoop(ours, Optimizer(ours, 0.01), SingleProcess(), settings).synchronizer
     forward_backward(ours, settings, batch, synchronizer.start)
-    sum_logloss = synchronizer.synchronize(synchronizer.plan_exchange(ids), 8)
+    sum_logloss = synchronizer.synchronize(synchronizer.plan_exchange(ids), 8).sum_logloss
     logloss = binary_cross_entropy_with_logits(reference(ids), labels)
     rows_of_ids = ids + torch.tensor([0, 4])
     w, v = reference.linear.weights.table(rows_of_ids), reference.embedding.table(rows_of_ids)

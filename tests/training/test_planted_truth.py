@@ -15,7 +15,7 @@ from deepfm.models.lr import LogisticRegression
 from deepfm.synthetic.truth import CATEGORIES, Truth, draw_codes
 from deepfm.training.evaluation import evaluate
 from deepfm.training.loop import LoopConfig, TrainingLoop
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer
 
 #: Fields of the pairs and the triple, and two with first-order weights only. All other fields are constant,
 #: so that a small log contains each combination often; the true logits do not change.

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from deepfm.distributed.collectives import SingleProcess
-from deepfm.training.loop import Callbacks, LoopConfig, NotFiniteError, TrainingData, TrainingLoop
+from deepfm.training.epoch import NotFiniteError
+from deepfm.training.loop import Callbacks, LoopConfig, TrainingData, TrainingLoop
 
 
 class Constant(nn.Module):

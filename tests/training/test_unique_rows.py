@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.training.unique_rows import UniqueRows
+from deepfm.training import unique_rows
+from deepfm.training.unique_rows import UniqueRows, group_on_device
 
 
 def test_lookups_of_the_same_row_are_summed():
@@ -56,3 +57,25 @@ def test_from_columns_equals_from_ids_of_all_columns(num_rows, num_columns, num_
     actual, expected = UniqueRows.from_columns(ids, offsets), UniqueRows.from_ids((ids + offsets).flatten())
     for name in ("rows", "order", "starts"):
         assert torch.equal(getattr(actual, name), getattr(expected, name))
+
+
+@given(st.lists(st.integers(0, 6), max_size=60), st.sampled_from([0, 2**31 - 5, 2**40]))
+def test_grouping_for_a_gpu_equals_grouping_on_the_cpu(rows, first):
+    rows = first + torch.tensor(rows, dtype=torch.int64)
+    actual, expected = group_on_device(rows), UniqueRows.from_ids(rows)
+    for name in ("rows", "order", "starts", "counts"):
+        assert torch.equal(getattr(actual, name), getattr(expected, name))
+        assert getattr(actual, name).dtype == torch.int64
+
+
+@pytest.mark.parametrize("piece_length", [1, 2, 3, 64])
+def test_sums_in_two_levels_equal_those_in_one(monkeypatch, piece_length):
+    monkeypatch.setattr(unique_rows, "PIECE_LENGTH", piece_length)
+    generator = torch.Generator().manual_seed(1)
+    # One row has most of the lookups, as a popular id.
+    rows = torch.where(torch.rand(500, generator=generator) < 0.8, 3, torch.arange(500) % 20)
+    values = torch.randn(500, 5, generator=generator, dtype=torch.float64)
+    in_pieces = group_on_device(rows)
+    torch.testing.assert_close(in_pieces.sums(values), UniqueRows.from_ids(rows).sums(values))
+    lengths = torch.diff(in_pieces.pieces.starts, append=torch.tensor([500]))
+    assert 1 <= lengths.min() <= lengths.max() <= piece_length

@@ -32,7 +32,7 @@ from deepfm.launch.run_channel import RunChannel
 from deepfm.settings.loader import yaml_text
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
-from deepfm.training.loop import NotFiniteError
+from deepfm.training.epoch import NotFiniteError
 from deepfm.training.result import TrainingResult
 
 _STATE = "trial.state"

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from deepfm.models.deepfm import DeepFM
-from deepfm.training.optimizer import Optimizer, dense_weights, tables
+from deepfm.training.optimizers.optimizer import Optimizer
+from deepfm.training.optimizers.weights import dense_weights, tables
 
 IDS = torch.tensor([[0, 2], [1, 2]])
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from deepfm.models.lr import LogisticRegression
-from deepfm.training.ftrl import Ftrl
-from deepfm.training.optimizer import Optimizer
+from deepfm.training.optimizers.ftrl import Ftrl
+from deepfm.training.optimizers.optimizer import Optimizer
 
 ALPHA = 0.3
 

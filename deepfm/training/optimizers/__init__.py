@@ -1,0 +1,1 @@
+"""Optimizers whose updates of tables touch only the rows of a batch."""
