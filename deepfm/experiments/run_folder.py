@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
-from deepfm.errors import NotRegisteredError, UserError, WorkersLostError
+from deepfm.errors import JobFailedError, NotRegisteredError, UserError, WorkersLostError
 from deepfm.experiments.warm_start import Start
 from deepfm.lock import exclusive_lock, lock_file
 from deepfm.settings.model import ModelSettings
@@ -33,8 +33,8 @@ def run_with_folder(
     an error before the first checkpoint of a new run, and after a NaN loss, which the same training would
     reach again.
 
-    Raises NotRegisteredError if MLflow is unreachable once the model is trained, and UserError if another
-    process uses the run: MLflow does not distinguish a killed run from one that still trains.
+    Raises NotRegisteredError if MLflow is unreachable once the model is trained, and JobFailedError if
+    another process uses the run: MLflow does not distinguish a killed run from one that still trains.
     """
     with ExitStack() as stack:
         if resumed_run:
@@ -44,24 +44,26 @@ def run_with_folder(
             run = stack.enter_context(store.resumed(resumed_run, system_metrics=True))
         else:
             run = stack.enter_context(store.run(experiment, name=run_name, system_metrics=True))
+            # Created before the lock in the same work_dir: an unusable folder is reported as such.
+            storage.make_folder(f"{work_url}/{run.run_id}")
             stack.enter_context(_exclusive_run(work_url, run.run_id))
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
         try:
             yield run, run_url
-        except (UserError, TrackingUnavailableError, *FAILURES) as error:
+        except WorkersLostError as error:
+            remedy = f"resume with the same command and --resume {run.run_id}"
+            raise WorkersLostError(f"{error}; {remedy}") from error
+        except (UserError, JobFailedError, *FAILURES) as error:
             if load_result(run_url) is not None and isinstance(error, (TrackingUnavailableError, *FAILURES)):
                 raise _not_registered(store, run_url, error) from error
             is_resumable = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
             if not (resumed_run or is_resumable or load_result(run_url)):
                 storage.remove(run_url)
-            if is_resumable and isinstance(error, (UserError, TrackingUnavailableError)):
+            if is_resumable and isinstance(error, (UserError, JobFailedError)):
                 remedy = f"its checkpoints are kept; resume with the same command and --resume {run.run_id}"
                 raise type(error)(f"{error}; {remedy}") from error
             raise
-        except WorkersLostError as error:
-            remedy = f"resume with the same command and --resume {run.run_id}"
-            raise WorkersLostError(f"{error}; {remedy}") from error
         except KeyboardInterrupt:
             logger.warning(
                 "the training was stopped; resume with the same command and --resume %s", run.run_id

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepfm import storage
-from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
+from deepfm.errors import JobFailedError, OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments.run_folder import (
     load_result,
     require_resumable,
@@ -74,6 +74,20 @@ def test_a_saved_result_is_loaded(tmp_path):
     assert load_result(f"file://{tmp_path}") == RESULT
 
 
+def test_a_work_dir_that_cannot_be_created_is_a_user_error(store, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    opened = run_with_folder(store, "run folders", "deepfm", f"file://{tmp_path}/link/runs", None)
+    with pytest.raises(UserError, match="link/runs/.* cannot be written"), opened:
+        pass
+
+
+def test_an_error_that_a_retry_may_fix_removes_the_folder_of_a_new_run(tmp_path, opened):
+    with pytest.raises(JobFailedError, match="^executors are missing$"), opened() as (run, run_url):
+        start_run(run, run_url, SPEC, None)
+        raise JobFailedError("executors are missing")
+    assert not (tmp_path / run.run_id).exists()
+
+
 def test_a_run_can_be_resumed_with_its_original_settings(store, tmp_path, interrupted):
     require_resumable(store, interrupted, f"file://{tmp_path}", SPEC)
 
@@ -134,13 +148,17 @@ def test_a_run_that_still_trains_is_not_resumed(store, opened):
     with opened() as (run, run_url):
         start_run(run, run_url, SPEC, None)
         write_checkpoint(run_url)
-        with pytest.raises(UserError, match=message), opened(run.run_id):
+        with pytest.raises(JobFailedError, match=message), opened(run.run_id):
             pass
         assert store.find_run(run.run_id).info.status == "RUNNING"
 
 
 def test_only_one_of_two_processes_resumes_a_run(store, opened, interrupted):
-    with opened(interrupted), pytest.raises(UserError, match="is in use by process"), opened(interrupted):
+    with (
+        opened(interrupted),
+        pytest.raises(JobFailedError, match="is in use by process"),
+        opened(interrupted),
+    ):
         pass
     assert store.find_run(interrupted).info.status == "FINISHED"
 
