@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from deepfm.fields import FieldName
+from deepfm.field_name import FieldName
 from deepfm.settings.loader import Settings
 
 
