@@ -12,6 +12,7 @@ from deepfm.experiments.run_folder import (
     load_result,
     require_resumable,
     resume_spec,
+    run_to_register,
     run_with_folder,
     save_result,
     start_run,
@@ -128,6 +129,31 @@ def test_a_run_without_a_resume_specification_is_not_resumed(store, tmp_path, in
     (tmp_path / interrupted / "resume_spec.json").unlink()
     with pytest.raises(UserError, match="interrupted before it could be resumed; start a new"):
         require_resumable(store, interrupted, f"file://{tmp_path}", SPEC)
+
+
+@pytest.fixture
+def former_folder(interrupted, tmp_path):
+    """Folder of an interrupted run with the names of an earlier version: begun_with.json, wire."""
+    folder = tmp_path / interrupted
+    text = (folder / "resume_spec.json").read_text().replace("gradient_compression", "wire")
+    (folder / "begun_with.json").write_text(text)
+    (folder / "resume_spec.json").unlink()
+    return folder
+
+
+def test_a_model_that_an_earlier_version_trained_can_be_registered(store, tmp_path, former_folder):
+    save_result(f"file://{former_folder}", RESULT)
+    text = (former_folder / "result.json").read_text().replace('"history"', '"training"')
+    (former_folder / "outcome.json").write_text(text)
+    (former_folder / "result.json").unlink()
+    run_id = run_to_register(str(former_folder), f"file://{tmp_path}")
+    require_resumable(store, run_id, f"file://{tmp_path}", SPEC)
+    assert load_result(f"file://{former_folder}") == RESULT
+
+
+def test_a_training_that_an_earlier_version_started_is_not_resumed(store, tmp_path, former_folder):
+    with pytest.raises(UserError, match="started by an earlier version, whose checkpoints .* cannot read"):
+        require_resumable(store, former_folder.name, f"file://{tmp_path}", SPEC)
 
 
 @pytest.mark.parametrize("error_class", [OutOfMemoryError, UserError], ids=["out of memory", "damaged file"])
