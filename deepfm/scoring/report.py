@@ -84,9 +84,9 @@ def _with_names(drift: Drift, vocabulary: Vocabulary) -> list[dict]:
         if field.is_value:
             name = "any number"
         elif field.hash_buckets:
-            name = f"bucket {value.place}"
+            name = f"bucket {value.index}"
         else:
-            name = value_name(vocabulary, index, field.first_known_id + value.place)
+            name = value_name(vocabulary, index, field.first_known_id + value.index)
         named.append({"name": name, **asdict(value)})
     return named
 
