@@ -46,8 +46,8 @@ def launch(
 
     If a worker is lost, all are restarted from the last checkpoint, up to `num_retries` times.
 
-    Raises UserError if Spark has fewer slots than workers or a worker stopped for a reason the user can fix,
-    and WorkersLostError if a worker was lost and no retries are left.
+    Raises UserError if a worker stopped for a reason the user can fix, WorkersLostError if a worker was lost
+    and no retries are left, and see `check_slots` if Spark has fewer slots than workers.
     """
     _require_trainable(job, max(num_workers, 1))
     if num_workers == 0:
