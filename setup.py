@@ -8,7 +8,7 @@ setup(
     description="Click-through-rate models trained with Horovod and scored with Spark",
     license="Apache-2.0",
     packages=find_packages(include=["deepfm", "deepfm.*"]),
-    package_data={"deepfm": ["py.typed"]},
+    package_data={"deepfm": ["py.typed"], "deepfm.cli.spark": ["log4j2.properties"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "click",

@@ -4,9 +4,9 @@ import sys
 
 try:
     from deepfm.cli.doctor import run
-except ModuleNotFoundError as error:
+except ImportError as error:  # a missing package, or one whose libraries do not load
     remedy = "run `. .venv/bin/activate` in the project folder (`make env` creates .venv)"
-    print(f"error: {sys.executable} cannot import {error.name}: {remedy}", file=sys.stderr)
+    print(f"error: {sys.executable} cannot import {error.name or error}: {remedy}", file=sys.stderr)
     sys.exit(2)
 
 if __name__ == "__main__":

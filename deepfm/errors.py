@@ -5,8 +5,8 @@ class UserError(Exception):
     """An error the user can fix (invalid input or configuration).
 
     The one-line message states what was expected, what was found, where, and the remedy. Jobs print it
-    without a stack trace and exit with status 2. Any other exception is a bug: it keeps its stack trace and
-    the job exits with status 1.
+    without a stack trace and exit with status 2. Any exception other than UserError and JobFailedError is a
+    bug: it keeps its stack trace, and the job exits with status 1.
     """
 
     def __init__(self, message: str):

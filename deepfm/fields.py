@@ -2,12 +2,12 @@
 
 from functools import cached_property
 from itertools import accumulate
-from keyword import iskeyword
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Setting
 
+from deepfm.field_name import FieldName
 from deepfm.kinds import KINDS, FieldKind
 from deepfm.kinds.literals import (
     FIRST_KNOWN_ID,
@@ -39,14 +39,6 @@ __all__ = [
 ]
 
 
-def _reject_keyword(name: str) -> str:
-    if iskeyword(name):
-        raise ValueError("is a Python keyword and cannot name a Petastorm column; rename it in the log")
-    return name
-
-
-#: A field name is also a column of the dataset and an attribute of the rows that Petastorm returns.
-FieldName = Annotated[str, Setting(pattern=r"^[A-Za-z][A-Za-z0-9_]*$"), AfterValidator(_reject_keyword)]
 if TYPE_CHECKING:  # types that are computed are unknown to a type checker
     Kind = str
     RawKind = str

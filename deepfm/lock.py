@@ -3,13 +3,18 @@
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from deepfm import storage
-from deepfm.errors import UserError
+from deepfm.errors import JobFailedError, UserError
+
+#: Attempts to create a lock file while other processes remove it.
+_MAX_ATTEMPTS = 200
+_RETRY_S = 0.01
 
 
 def lock_file(work_url: str, name: str) -> Path:
@@ -21,7 +26,9 @@ def lock_file(work_url: str, name: str) -> Path:
 
 @contextmanager
 def exclusive_lock(path: Path, name: str, remedy: str) -> Iterator[None]:
-    """Hold the lock during the block and remove its file afterwards. Raise UserError if it is held already.
+    """Hold the lock during the block and remove its file afterwards.
+
+    Raise JobFailedError if it is held already, UserError if its file cannot be created.
 
     `name` and `remedy` are for the error message: what is in use, and what to do instead of waiting.
     """
@@ -38,27 +45,47 @@ def exclusive_lock(path: Path, name: str, remedy: str) -> Iterator[None]:
 
 
 def _acquire(path: Path, name: str, remedy: str) -> TextIO:
-    while True:
+    reason: object = "other processes keep removing it"
+    for _ in range(_MAX_ATTEMPTS):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+")
-        except FileNotFoundError:
-            continue  # the previous holder has just removed the folder
-        except FileExistsError:
-            if path.parent.is_file():
-                raise
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when the process ends
+        except (FileNotFoundError, FileExistsError) as error:
+            reason = error  # a race with a holder that removes the folder, or a link to a missing folder
         except OSError as error:
+            raise _unusable(path, error) from error
+        else:
+            _lock(file, path, name, remedy)
+            if _is_current(file, path):
+                return file
+            file.close()
+        time.sleep(_RETRY_S)
+    raise _unusable(path, reason)
+
+
+def _lock(file: TextIO, path: Path, name: str, remedy: str) -> None:
+    """Lock an open file, or close it and raise."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when the process ends
+    except BlockingIOError as error:
+        with file:
             file.seek(0)
             holder = file.read() or "unknown"
-            file.close()
-            raise UserError(
-                f"{name} is in use by process {holder}; wait until it ends, or {remedy}"
-            ) from error
-        # The file may have been removed after it was opened, and another process may have created a new one.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
+        raise JobFailedError(
+            f"{name} is in use by process {holder}; wait until it ends, or {remedy}"
+        ) from error
+    except OSError as error:
         file.close()
+        raise _unusable(path, error) from error
+
+
+def _is_current(file: TextIO, path: Path) -> bool:
+    """Whether `file` is still at `path`: after it was opened, it may have been removed and created again."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _unusable(path: Path, reason: object) -> UserError:
+    return UserError(f"{path}: cannot use this lock file: {reason}; fix the folder or choose another one")

@@ -299,16 +299,16 @@ def test_an_environment_that_is_not_activated_is_reported(command):
 
 @pytest.fixture
 def build_error_line(folder, error_line, profile_path, tmp_path, monkeypatch):
-    """build_error_line(properties) -> the error line of build_features.py with these Spark properties."""
+    """build_error_line(properties, status) -> error line of build_features.py with these Spark properties."""
     # Without the properties of the tests' session.
     monkeypatch.setattr(session, "SparkConf", lambda: SparkConf(loadDefaults=False))
 
-    def run(**properties):
+    def run(status=2, **properties):
         profile = yaml.safe_load(profile_path.read_text())
         profile["spark"] |= properties
         write_yaml(tmp_path / "profile.yaml", profile)
         flags = ["--data", folder / "data.yaml", "--input", folder / "log", "--output", tmp_path / "out"]
-        return error_line("build_features", *flags, profile=tmp_path / "profile.yaml")
+        return error_line("build_features", *flags, profile=tmp_path / "profile.yaml", status=status)
 
     return run
 
@@ -336,7 +336,7 @@ def test_a_java_home_without_java_is_reported(build_error_line, monkeypatch, tmp
 @pytest.mark.skipif(shutil.which("java") is None, reason="Java is checked before the master")
 def test_an_unreachable_master_is_reported(build_error_line, servers):
     master = servers["closed"].replace("http", "spark")
-    line = build_error_line(**{"spark.master": master})
+    line = build_error_line(status=1, **{"spark.master": master})
     assert f"{master} does not answer" in line and "change spark.master in the profile" in line
 
 

@@ -18,6 +18,7 @@ PACKAGE = {path: tree for path, tree in SOURCES.items() if path.startswith("deep
 LAYERS = [
     "deepfm.errors",
     "deepfm.model_specs",
+    "deepfm.field_name",
     "deepfm.kinds",
     "deepfm.fields",
     "deepfm.storage",

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from deepfm.errors import UserError
+from deepfm.errors import JobFailedError, UserError
 from deepfm.lock import exclusive_lock, lock_file
 
 
@@ -14,9 +15,26 @@ def test_a_second_holder_gets_an_error_with_the_process_and_a_later_one_does_not
     path = tmp_path / "locks" / "study.lock"
     with exclusive_lock(path, "study x", "give another --study"):
         message = f"study x is in use by process {os.getpid()}; wait until it ends, or give"
-        with pytest.raises(UserError, match=message), exclusive_lock(path, "study x", "give another --study"):
+        with (
+            pytest.raises(JobFailedError, match=message),
+            exclusive_lock(path, "study x", "give another --study"),
+        ):
             pass
     with exclusive_lock(path, "study x", ""):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "file", "not permitted"])
+def test_a_lock_in_a_folder_that_cannot_be_created_is_a_user_error(kind, tmp_path):
+    folder = tmp_path / "folder"
+    if kind == "dangling link":
+        folder.symlink_to(tmp_path / "missing")
+    elif kind == "file":
+        folder.touch()
+    else:
+        folder = Path("/proc/folder")
+    message = f"{folder}/locks/run.lock: cannot use this lock file: "
+    with pytest.raises(UserError, match=message), exclusive_lock(folder / "locks" / "run.lock", "run", ""):
         pass
 
 
@@ -51,7 +69,7 @@ def test_only_one_of_many_processes_holds_the_lock(tmp_path):
     (tmp_path / "number").write_text("0")
     script = f"""
 from pathlib import Path
-from deepfm.errors import UserError
+from deepfm.errors import JobFailedError
 from deepfm.lock import exclusive_lock
 num, number = 0, Path({str(tmp_path)!r}) / "number"
 while num < 200:
@@ -59,7 +77,7 @@ while num < 200:
         with exclusive_lock(number.parent / "locks" / "number.lock", "number", ""):
             number.write_text(str(int(number.read_text()) + 1))
             num += 1
-    except UserError:
+    except JobFailedError:
         pass
 """
     processes = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]

@@ -9,16 +9,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 #: Package -> (versions that the workarounds were written for, files with the workarounds).
 WORKAROUNDS = {
-    "horovod": (("0.28.1",), ("deepfm/launch/horovod_patches.py", ".ci/horovod_settings.py")),
+    "horovod": (
+        ("0.28.1",),
+        ("deepfm/distributed/collectives.py", "deepfm/launch/horovod_patches.py", ".ci/horovod_settings.py"),
+    ),
     "pyspark": (("4.0.5", "3.5.9"), ("deepfm/spark/internals.py",)),
-    "mlflow": (("3.17.2",), ("deepfm/tracking/logging.py",)),
+    "mlflow": (("3.17.2",), ("deepfm/tracking/logging.py", "deepfm/tracking/run.py")),
     "petastorm": (("0.13.1",), ("deepfm/dataset/petastorm_metadata.py", "deepfm/dataset/read.py")),
 }
 #: Modules and functions that the packages do not document, and the package they belong to.
 PRIVATE_MODULES = {
     "horovod.runner": "horovod",
+    "horovod.spark.task": "horovod",
+    "mlflow.data.dataset_source_registry": "mlflow",
+    "mlflow.data.meta_dataset": "mlflow",
     "mlflow.utils.autologging_utils": "mlflow",
     "mlflow.utils.logging_utils": "mlflow",
+    "mlflow.utils.mlflow_tags": "mlflow",
+    "mlflow.utils.time": "mlflow",
     "petastorm.etl.dataset_metadata._generate_unischema_metadata": "petastorm",
     "pyspark.java_gateway": "pyspark",
 }

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from deepfm.models.layers import FieldEmbedding
 
 
-def field_embeddings(embedding: FieldEmbedding, num_ids: Sequence[int], field: int) -> Tensor:
+def embeddings_by_id(embedding: FieldEmbedding, num_ids: Sequence[int], field: int) -> Tensor:
     """Return the (num_ids[field], K) embeddings of one field by id; `num_ids`: those of the model."""
     start = sum(num_ids[:field])
     return embedding.table.weight.detach()[start : start + num_ids[field]]

@@ -16,7 +16,7 @@ from deepfm.click_log.choose_split import choose_split
 from deepfm.click_log.click_log import find_click_log
 from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
-from deepfm.dataset.profiling.dataset_profile import read_profile
+from deepfm.dataset.profiling.dataset_profile import read_dataset_profile
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import load_settings
 
@@ -58,6 +58,8 @@ def build_features(
         "vocabulary": manifest.vocabulary,
         "grown_from": manifest.grown_from,
         "digest": manifest.digest,
-        "warnings": [f"{warning.name}: {warning.text}" for warning in read_profile(output_url).warnings],
+        "warnings": [
+            f"{warning.name}: {warning.text}" for warning in read_dataset_profile(output_url).warnings
+        ],
         "dataset": output_url,
     }

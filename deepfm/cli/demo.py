@@ -20,7 +20,6 @@ from deepfm import storage
 from deepfm.cli.demo_tables import show_tables
 from deepfm.cli.job import JobCommand, is_verbose, job
 
-ROOT = Path(__file__).resolve().parents[2]
 WORK = Path("work/demo")  # relative to the project folder, where the jobs run
 #: Not a name of the other examples: the champion of a real log in the same registry must not change.
 NAME = "ctr_demo"
@@ -39,8 +38,9 @@ RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///work/mlflow.db"
 @job
 def demo(log: str | None, rows_per_day: int, num_workers: int) -> dict:
     log = log and storage.absolute_url(log)
-    runs = RUNS if Path.cwd() == ROOT else f"cd {shlex.quote(str(ROOT))} && {RUNS}"
-    os.chdir(ROOT)
+    project: Path = click.get_current_context().obj  # folder with jobs/ and conf/, given by jobs/demo.py
+    runs = RUNS if Path.cwd() == project else f"cd {shlex.quote(str(project))} && {RUNS}"
+    os.chdir(project)
     shutil.rmtree(WORK, ignore_errors=True)
     stages, truth = {}, None
     if not log:

@@ -76,8 +76,8 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
 
     - 0: done.
     - 2: invalid input or configuration, or out of memory; one line on stderr. Do not retry.
-    - 1: any other failure, which may succeed if retried. One line if MLflow is unreachable for the profile's
-      retry_s or workers are lost, else a stack trace.
+    - 1: any other failure, which may succeed if retried. One line for a JobFailedError, such as an
+      unreachable MLflow or Spark master, lost workers or a run in use; else a stack trace.
     - 130 and 143: stopped by Ctrl-C and SIGTERM.
     """
 

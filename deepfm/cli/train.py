@@ -22,8 +22,7 @@ from deepfm.cli.job import (
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.errors import UserError
-from deepfm.experiments import run_folder
-from deepfm.experiments import train_run as training_run
+from deepfm.experiments import run_folder, train_run
 from deepfm.experiments.warm_start import read_start, start_options
 from deepfm.launch.dry_run import log_dry_run
 from deepfm.launch.job_spec import TrainJob
@@ -75,26 +74,26 @@ def train(
         run_folder.require_resumable(store, resumed_run, work_url, spec)
     else:
         start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
-    options = training_run.job_options(profile, manifest.fields) | {"profile_steps": profile_steps}
+    options = train_run.job_options(profile, manifest.fields) | {"profile_steps": profile_steps}
     session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()
     if dry_run:
         with session as spark, storage.scratch_folder(work_url) as run_url:
             train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker)
             return log_dry_run(launch_dry_run(spark, train_job, num_workers, workers))
-    run_name = training_run.run_name(settings, manifest)
+    run_name = train_run.run_name(settings, manifest)
     opened = run_folder.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
     with session as spark, opened as (run, run_url):
         if not resumed_run:
-            run.log_start(*training_run.run_parameters(settings, manifest, dataset_url, num_workers))
+            run.log_start(*train_run.run_parameters(settings, manifest, dataset_url, num_workers))
             run_folder.start_run(run, run_url, spec, start)
         options |= {"resume": bool(resumed_run), **start_options(run_url, init_from, warm_start)}
         train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker, **options)
         result = run_folder.load_result(run_url)
         if result is None:
-            site = training_run.TrainingSite(spark, num_workers, workers, store, experiment or name, work_url)
+            site = train_run.TrainingSite(spark, num_workers, workers, store, experiment or name, work_url)
             result = site.train(train_job, run.log_epoch, run.log_steps, num_retries=num_retries)
             run_folder.save_result(run_url, result)
-        version = training_run.register_result(run, result, train_job, manifest, vocabulary, name)
+        version = train_run.register_result(run, result, train_job, manifest, vocabulary, name)
         storage.remove(run_url)  # kept if registration failed, with the trained weights
     run_details = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
-    return {**run_details, **training_run.result_summary(result)}
+    return {**run_details, **train_run.result_summary(result)}

@@ -66,7 +66,7 @@ AT_LEAST_ONE = click.IntRange(min=1)
 @click.option(
     "--max-minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Start no trial after this time.",
+    help="Start no trial after this time; a running one ends with its epoch, and is repeated later.",
 )
 @click.option("--study", help="Name of the study; default: derived from dataset, model and space.")
 @click.option("--study-dir", help="Local folder of studies; default: work_dir/studies of the profile.")

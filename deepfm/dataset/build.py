@@ -22,7 +22,7 @@ from deepfm.dataset.profiling.dataset_profile import (
     LogSummary,
     profile_dataset,
     rejected_examples,
-    write_profile,
+    write_dataset_profile,
 )
 from deepfm.dataset.profiling.profile_page import write_page
 from deepfm.dataset.reuse import describe_log, reuse_dataset
@@ -120,7 +120,7 @@ def _build_files(build: _Build) -> Manifest:
     )
     summary = LogSummary(counts, fitted.num_values, examples, stats.num_truncated)
     profile = profile_dataset(spark, url, manifest, fitted.vocabulary, summary)
-    write_profile(url, profile)
+    write_dataset_profile(url, profile)
     write_page(url, profile)
     return manifest
 

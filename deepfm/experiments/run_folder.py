@@ -1,14 +1,16 @@
 """Folder of a run, shared with its workers: resume specification, checkpoints and result."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from deepfm import storage
 from deepfm.dataset.manifest import Manifest
-from deepfm.errors import NotRegisteredError, UserError, WorkersLostError
+from deepfm.errors import JobFailedError, NotRegisteredError, UserError, WorkersLostError
 from deepfm.experiments.warm_start import Start
 from deepfm.lock import exclusive_lock, lock_file
+from deepfm.settings.loader import with_current_names
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.errors import FAILURES, failure_reason
 from deepfm.tracking.run import Run
@@ -21,6 +23,8 @@ from deepfm.training.result import TrainingResult, result_from_json, result_to_j
 logger = logging.getLogger(__name__)
 
 _RESUME_SPEC, _RESULT = "resume_spec.json", "result.json"
+#: Names of these files in folders that an earlier version wrote.
+_FORMER_NAMES = {_RESUME_SPEC: "begun_with.json", _RESULT: "outcome.json"}
 
 
 @contextmanager
@@ -33,8 +37,8 @@ def run_with_folder(
     an error before the first checkpoint of a new run, and after a NaN loss, which the same training would
     reach again.
 
-    Raises NotRegisteredError if MLflow is unreachable once the model is trained, and UserError if another
-    process uses the run: MLflow does not distinguish a killed run from one that still trains.
+    Raises NotRegisteredError if MLflow is unreachable once the model is trained, and JobFailedError if
+    another process uses the run: MLflow does not distinguish a killed run from one that still trains.
     """
     with ExitStack() as stack:
         if resumed_run:
@@ -44,24 +48,26 @@ def run_with_folder(
             run = stack.enter_context(store.resumed(resumed_run, system_metrics=True))
         else:
             run = stack.enter_context(store.run(experiment, name=run_name, system_metrics=True))
+            # Created before the lock in the same work_dir: an unusable folder is reported as such.
+            storage.make_folder(f"{work_url}/{run.run_id}")
             stack.enter_context(_exclusive_run(work_url, run.run_id))
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
         try:
             yield run, run_url
-        except (UserError, TrackingUnavailableError, *FAILURES) as error:
+        except WorkersLostError as error:
+            remedy = f"resume with the same command and --resume {run.run_id}"
+            raise WorkersLostError(f"{error}; {remedy}") from error
+        except (UserError, JobFailedError, *FAILURES) as error:
             if load_result(run_url) is not None and isinstance(error, (TrackingUnavailableError, *FAILURES)):
                 raise _not_registered(store, run_url, error) from error
             is_resumable = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
             if not (resumed_run or is_resumable or load_result(run_url)):
                 storage.remove(run_url)
-            if is_resumable and isinstance(error, (UserError, TrackingUnavailableError)):
+            if is_resumable and isinstance(error, (UserError, JobFailedError)):
                 remedy = f"its checkpoints are kept; resume with the same command and --resume {run.run_id}"
                 raise type(error)(f"{error}; {remedy}") from error
             raise
-        except WorkersLostError as error:
-            remedy = f"resume with the same command and --resume {run.run_id}"
-            raise WorkersLostError(f"{error}; {remedy}") from error
         except KeyboardInterrupt:
             logger.warning(
                 "the training was stopped; resume with the same command and --resume %s", run.run_id
@@ -119,13 +125,19 @@ def start_run(run: Run, run_url: str, spec: dict, start: Start | None) -> None:
 def require_resumable(store: MlflowStore, run_id: str, work_url: str, spec: dict) -> None:
     """Raise UserError if the run does not exist, is finished, or was started with other settings."""
     _require_unfinished(store, run_id, work_url)
-    where = f"{work_url}/{run_id}/{_RESUME_SPEC}"
+    run_url = f"{work_url}/{run_id}"
+    where = _existing_url(run_url, _RESUME_SPEC)
     if not storage.exists(where):
         raise UserError(
             f"--resume {run_id}: expected {where}, found none: the run was interrupted before it could be "
             "resumed; start a new training"
         )
-    original = storage.read_json(where)
+    if where.endswith(_FORMER_NAMES[_RESUME_SPEC]) and load_result(run_url) is None:
+        raise UserError(
+            f"--resume {run_id}: the run was started by an earlier version, whose checkpoints this version "
+            "cannot read; finish it with that version, or start a new training"
+        )
+    original = with_current_names(storage.read_json(where))
     for key, value in spec.items():
         if original.get(key) != value:
             raise UserError(
@@ -160,8 +172,19 @@ def save_result(run_url: str, result: TrainingResult) -> None:
 
 def load_result(run_url: str) -> TrainingResult | None:
     """Load the result of the training of this run; None if it has not finished."""
-    where = f"{run_url}/{_RESULT}"
-    return result_from_json(storage.read_bytes(where).decode()) if storage.exists(where) else None
+    where = _existing_url(run_url, _RESULT)
+    if not storage.exists(where):
+        return None
+    document = storage.read_json(where)
+    if "training" in document:  # former key
+        document["history"] = document.pop("training")
+    return result_from_json(json.dumps(document))
+
+
+def _existing_url(run_url: str, name: str) -> str:
+    """URL of a file in a run folder, under its former name if an earlier version wrote the folder."""
+    former = f"{run_url}/{_FORMER_NAMES[name]}"
+    return former if storage.exists(former) else f"{run_url}/{name}"
 
 
 def run_to_register(folder: str, work_url: str) -> str:

@@ -15,7 +15,7 @@ from deepfm.artifact.artifact import save_artifact
 from deepfm.artifact.reference import build_reference
 from deepfm.dataset.manifest import Manifest
 from deepfm.experiments import model_card
-from deepfm.experiments.result_metrics import result_figures
+from deepfm.experiments.result_plots import result_figures
 from deepfm.experiments.slice_names import named_slices, require_categories
 from deepfm.experiments.warm_start import TRAINING_STATE
 from deepfm.features.vocabulary.vocabulary import Vocabulary

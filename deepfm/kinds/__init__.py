@@ -1,6 +1,7 @@
 """Kinds of fields, one class each, and the table of all kinds.
 
-Adding a kind means a module with a FieldKind and an entry in KINDS.
+A new kind needs a module with a FieldKind and an entry in KINDS; see deepfm/models/README.md, also for new
+settings.
 """
 
 from deepfm.kinds.category import CategoryKind

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import require_rows
 from deepfm.distributed.collectives import Collectives, HorovodCollectives, SingleProcess
-from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
+from deepfm.errors import JobFailedError, OutOfMemoryError, UserError, WorkersLostError
 from deepfm.launch import heartbeat as heartbeats
 from deepfm.launch import peer_loss, worker_errors
 from deepfm.launch.dry_run import DryRunResult, dry_run, dry_run_from_json, dry_run_to_json
@@ -46,8 +46,8 @@ def launch(
 
     If a worker is lost, all are restarted from the last checkpoint, up to `num_retries` times.
 
-    Raises UserError if Spark has fewer slots than workers or a worker stopped for a reason the user can fix,
-    and WorkersLostError if a worker was lost and no retries are left.
+    Raises UserError if a worker stopped for a reason the user can fix, WorkersLostError if a worker was lost
+    and no retries are left, and see `check_slots` if Spark has fewer slots than workers.
     """
     _require_trainable(job, max(num_workers, 1))
     if num_workers == 0:
@@ -181,9 +181,10 @@ class _Supervisor:
 
 
 def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
-    """Raise UserError unless Spark can run `num_workers` tasks at once: Horovod would wait silently.
+    """Raise an error unless Spark can run `num_workers` tasks at once: Horovod would wait silently.
 
-    The executors of a cluster register one by one and are waited for.
+    The executors of a cluster register one by one and are waited for. If they do not register in time, raise
+    JobFailedError, because the cluster may be busy. In local mode raise UserError.
     """
     deadline, is_logged = time.monotonic() + (0 if is_local(spark) else within_s), False
     while (num_slots := num_task_slots(spark)) < num_workers and time.monotonic() < deadline:
@@ -192,7 +193,8 @@ def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
         is_logged = True
         time.sleep(0.5)
     if num_slots < num_workers:
-        raise UserError(
+        failure = UserError if is_local(spark) else JobFailedError
+        raise failure(
             f"--num-workers {num_workers}: expected that many task slots, found {num_slots} on "
             f"{spark.sparkContext.master}; lower --num-workers, or add slots (spark.master local[N], "
             "executors, cores)"

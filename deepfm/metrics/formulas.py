@@ -10,6 +10,11 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-logits))
 
 
+def logloss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) logits and (n,) labels of 0 and 1 -> (n,) losses in nats: log(1 + exp(z)) - y z."""
+    return np.logaddexp(0.0, logits) - labels * logits
+
+
 def entropy(probability: float) -> float:
     """Entropy in nats of an event: the logloss of always predicting its probability."""
     return -sum(p * math.log(p) for p in (probability, 1 - probability) if p)

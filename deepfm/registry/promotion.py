@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
-from deepfm.errors import UserError
+from deepfm.errors import JobFailedError, UserError
 from deepfm.tracking.entities import MlflowException, ModelVersion, RegisteredModel
 from deepfm.tracking.errors import to_job_error
 from deepfm.tracking.store import MlflowStore
@@ -54,13 +54,13 @@ def move_champion(
     """Make `version` champion and record the change in the history.
 
     `expected`: champion at the time of the decision; `previous`: version that the next rollback would
-    restore, by default the current champion. Raise UserError if the champion has changed since, or if a
-    concurrent change won: of two concurrent changes exactly one wins.
+    restore, by default the current champion. Raise JobFailedError if the champion has changed since, or if
+    a concurrent change won: of two concurrent changes exactly one wins.
     """
     claim = uuid.uuid4().hex
     current = champion_version(store, name)
     if current != expected:
-        raise UserError(
+        raise JobFailedError(
             f"{name}: the champion is version {current or 'none'}, it was {expected or 'none'} when this "
             "change was decided; check --history, then run again"
         )
@@ -83,7 +83,9 @@ def move_champion(
     # Another claim is smaller, or another change was made before this claim was written.
     if claims[0] != f"{key}.{claim}" or champion_version(store, name) != current:
         store.client.delete_registered_model_tag(name, f"{key}.{claim}")
-        raise UserError(f"{name}: a concurrent change of the champion won; check --history, then run again")
+        raise JobFailedError(
+            f"{name}: a concurrent change of the champion won; check --history, then run again"
+        )
     store.client.set_registered_model_alias(name, CHAMPION, version)
     _set_previous(store, name, previous if kind == "rollback" else current)
     return change

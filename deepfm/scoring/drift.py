@@ -31,7 +31,7 @@ class MovedValue:
     """A known value whose share has changed."""
 
     field: str
-    place: int  # index among the field's known values, most frequent in training first
+    index: int  # among the field's known values, most frequent in training first
     share: float
     share_before: float
 

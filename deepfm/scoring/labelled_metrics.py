@@ -16,6 +16,7 @@ from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.split import SPLITS, Split
 from deepfm.metrics.binary import NUM_BINS, BinaryMetrics, Metrics
 from deepfm.metrics.field_counts import UNKNOWN, FieldValueCounts
+from deepfm.metrics.formulas import logloss, sigmoid
 from deepfm.registry.gate import ModelEvaluation, Slice
 from deepfm.scoring.predict import shipped_model
 
@@ -106,8 +107,8 @@ class _Sums:
             {
                 "num_rows": 1.0,
                 "clicks": labels,
-                "logloss": np.logaddexp(0.0, z) - labels * z,
-                "probability": 1 / (1 + np.exp(-z)),
+                "logloss": logloss(z, labels),
+                "probability": sigmoid(z),
                 "index": parsed.row_hashes.view(np.uint64) % NUM_GROUPS,
             }
         )

@@ -10,6 +10,7 @@ from deepfm.artifact.reference import Reference
 from deepfm.dataset.profiling.value_names import value_name
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.metrics.binary import bin_logits
+from deepfm.metrics.formulas import sigmoid
 from deepfm.scoring.drift import Drift
 
 _BODY = """
@@ -83,9 +84,9 @@ def _with_names(drift: Drift, vocabulary: Vocabulary) -> list[dict]:
         if field.is_value:
             name = "any number"
         elif field.hash_buckets:
-            name = f"bucket {value.place}"
+            name = f"bucket {value.index}"
         else:
-            name = value_name(vocabulary, index, field.first_known_id + value.place)
+            name = value_name(vocabulary, index, field.first_known_id + value.index)
         named.append({"name": name, **asdict(value)})
     return named
 
@@ -93,7 +94,7 @@ def _with_names(drift: Drift, vocabulary: Vocabulary) -> list[dict]:
 def _score_plot(now: np.ndarray, before: np.ndarray) -> Figure:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    probabilities = 1 / (1 + np.exp(-bin_logits()))
+    probabilities = sigmoid(bin_logits())
     for counts, name, colour in ((before, "before", "tab:gray"), (now, "this day", "tab:blue")):
         weights = counts / max(counts.sum(), 1)
         axes.hist(probabilities, bins=25, range=(0, 1), weights=weights, alpha=0.5, label=name, color=colour)

@@ -32,7 +32,7 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 #: Keys of earlier versions and their present names.
-_RENAMED_KEYS = {"wire": "gradient_compression"}
+RENAMED_KEYS = {"wire": "gradient_compression"}
 #: Names whose values are hidden in errors, as in Spark.
 _SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)
 
@@ -120,13 +120,13 @@ _ReadableDumper.add_representer(
 def with_current_names(content: Any) -> Any:
     """Rename the keys of a document that an earlier version wrote."""
     if isinstance(content, dict):
-        return {_RENAMED_KEYS.get(key, key): with_current_names(value) for key, value in content.items()}
+        return {RENAMED_KEYS.get(key, key): with_current_names(value) for key, value in content.items()}
     return [with_current_names(value) for value in content] if isinstance(content, list) else content
 
 
 def _format_error(details: ErrorDetails, settings_class: type[Settings]) -> str:
     key = ".".join(str(part) for part in details["loc"])
-    if details["type"] == "extra_forbidden" and (new_name := _RENAMED_KEYS.get(str(details["loc"][-1]))):
+    if details["type"] == "extra_forbidden" and (new_name := RENAMED_KEYS.get(str(details["loc"][-1]))):
         return f"unknown key {key}: it was renamed to {new_name}"
     if details["type"] == "extra_forbidden":
         return f"unknown key {key}: {_suggestion(str(details['loc'][-1]), settings_class)}"

@@ -43,14 +43,11 @@ def environment_error(
 def session_error(spark: Mapping[str, object]) -> str | None:
     """Return why no session can start with these properties, and the remedy; None if it can.
 
-    Spark itself reports these errors late.
+    Spark itself reports these errors late. Whether the master answers is checked by `master_error`.
     """
     if errors := property_errors(spark):
         return f"{'; '.join(errors)}; fix it in the profile, or in the flag of spark-submit"
     master = str(spark.get("spark.master", ""))
-    if error := master_error(master):
-        problem, remedy = error
-        return f"spark.master: {problem}; {remedy}"
     amounts = [key for key in spark if "resource.gpu.amount" in key]
     if master.startswith("local") and amounts and not num_driver_gpus():
         return f"{amounts[0]}: the profile requests GPUs, this machine has none; {_WITHOUT_GPUS}"

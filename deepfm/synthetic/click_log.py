@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from deepfm.errors import UserError
-from deepfm.metrics.formulas import auc_from_counts, entropy, sigmoid
+from deepfm.metrics.formulas import auc_from_counts, entropy, logloss, sigmoid
 from deepfm.synthetic.truth import CATEGORIES, COUNTS, MISSING, Codes, Truth, draw_codes, mix
 
 ROWS_PER_CHUNK = 100_000  # rows in memory at once
@@ -93,7 +93,7 @@ class BayesScore:
         """Add (B,) logits and (B,) labels of 0 and 1."""
         bins = ((logits / MAX_LOGIT + 1.0) * (NUM_BINS / 2)).clip(0, NUM_BINS - 1).astype(np.int64)
         self.bins += np.bincount(bins + labels * NUM_BINS, minlength=2 * NUM_BINS).reshape(2, NUM_BINS)
-        self.sum_logloss += float((np.logaddexp(0.0, logits) - labels * logits).sum())
+        self.sum_logloss += float(logloss(logits, labels).sum())
 
     def merge(self, other: "BayesScore") -> None:
         self.bins += other.bins

@@ -5,7 +5,6 @@ import time
 
 import mlflow
 from mlflow.entities import Metric
-from mlflow.utils.time import get_current_time_millis
 
 from deepfm.tracking.errors import FAILURES, failure_reason
 
@@ -62,7 +61,7 @@ class MetricBuffer:
 
 
 def _to_metrics(axis: str, points: list[dict[str, float]]) -> list[Metric]:
-    now = get_current_time_millis()
+    now = int(time.time() * 1000)
     return [
         Metric(name, value, now, int(point[axis]))
         for point in points

@@ -45,7 +45,8 @@ class MlflowStore:
         """Connect to the store.
 
         `uri` may contain a user and a password, which are not stored; `retry_s`: seconds to retry. Raise
-        TrackingUnavailableError if it is unreachable, UserError for an invalid URI or refused credentials.
+        TrackingUnavailableError if it is unreachable or locked, UserError for an invalid URI or refused
+        credentials.
         """
         silence_mlflow()
         self.uri, user, password = split_credentials(uri)
@@ -64,7 +65,9 @@ class MlflowStore:
         except FAILURES as error:
             if is_access_denied(error):
                 raise access_denied_error(self.uri) from error
-            if self.uri.startswith("http") and (failure := to_job_error(error)):
+            # Of a file, any other error is permanent: it is not a database, or has another schema.
+            may_succeed = self.uri.startswith("http") or "database is locked" in failure_reason(error)
+            if may_succeed and (failure := to_job_error(error)):
                 raise failure from error
             raise UserError(
                 f"{self.uri}: MLflow cannot use this store: {failure_reason(error)}; choose another "

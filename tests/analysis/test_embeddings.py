@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deepfm.analysis.embeddings import field_embeddings, nearest
+from deepfm.analysis.embeddings import embeddings_by_id, nearest
 from deepfm.models.layers import FieldEmbedding
 
 
@@ -14,14 +14,14 @@ def test_embeddings_of_a_field_equal_the_lookups_of_its_ids():
     for field, num_field_ids in enumerate(num_ids):
         ids = torch.zeros(num_field_ids, 3, dtype=torch.long)
         ids[:, field] = torch.arange(num_field_ids)
-        assert torch.equal(field_embeddings(embedding, num_ids, field), embedding(ids)[:, field].detach())
+        assert torch.equal(embeddings_by_id(embedding, num_ids, field), embedding(ids)[:, field].detach())
 
 
 def test_a_list_of_several_columns_has_one_set_of_embeddings():
     embedding = FieldEmbedding([3, 2], 2, init_std=1.0)
     expected = embedding.table.weight.detach()[3:]
     embedding.set_slots([2, 1])
-    assert torch.equal(field_embeddings(embedding, [3, 2], 1), expected)
+    assert torch.equal(embeddings_by_id(embedding, [3, 2], 1), expected)
 
 
 def test_nearest_compares_directions_and_excludes_the_row_itself():

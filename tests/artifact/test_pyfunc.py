@@ -12,7 +12,7 @@ import torch
 from mlflow.types.schema import AnyType
 
 from deepfm.artifact.artifact import load_artifact, save_artifact
-from deepfm.artifact.pyfunc import RawRowModel, example_rows, raw_from_frame
+from deepfm.artifact.pyfunc import RawRowModel, _load_pyfunc, example_rows, raw_from_frame
 from deepfm.artifact.signature import build_signature
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.features.encode import Encoder
@@ -259,6 +259,12 @@ def test_signature_and_example_have_the_raw_columns(save_model, register):
     assert [column.name for column in metadata.signature.inputs] == ["I", "C"]
     assert metadata.signature.outputs.input_types()[0].name == "double"
     assert metadata.saved_input_example_info["pandas_orient"] == "split"
+
+
+def test_models_name_a_loader_that_exists_under_its_former_name_too(save_model):
+    from deepfm.registry import pyfunc as former
+
+    assert former._load_pyfunc is _load_pyfunc
 
 
 def test_a_frame_without_a_column_is_refused(save_model, register):

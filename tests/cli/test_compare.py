@@ -100,7 +100,7 @@ def test_a_running_comparison_is_not_resumed_by_another_process(compare, trained
 
     def launch_with_another(*arguments, **options):
         if not errors:
-            errors.append(compare("lr,fm", folder=folder, experiment="concurrent").mistake)
+            errors.append(compare("lr,fm", folder=folder, experiment="concurrent").failure)
         return once(*arguments, **options)
 
     once = train_run.launch

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -31,9 +32,8 @@ def demo(tmp_path, monkeypatch):
             return SUMMARIES[Path(command.split()[0]).stem] | {"seconds": 1.0}
 
         module = importlib.import_module("deepfm.cli.demo")
-        monkeypatch.setattr(module, "ROOT", project)
         monkeypatch.setattr(module, "run", record)
-        done = CliRunner().invoke(module.demo, flags)
+        done = CliRunner().invoke(module.demo, flags, obj=project)
         assert done.exit_code == 0, done.output
         return commands, done.stdout
 
@@ -66,6 +66,14 @@ def test_the_demo_does_not_change_the_champions_of_real_logs(demo):
     assert [
         path for path in texts if any(name in path.read_text(encoding="utf-8") for name in demo_names)
     ] == []
+
+
+def test_the_job_passes_its_project_folder(monkeypatch):
+    module, passed = importlib.import_module("deepfm.cli.demo"), {}
+    monkeypatch.setattr(module, "demo", lambda **settings: passed.update(settings))
+    monkeypatch.syspath_prepend(str(PROJECT / "jobs"))
+    runpy.run_path(str(PROJECT / "jobs" / "demo.py"), run_name="__main__")
+    assert passed == {"obj": PROJECT}
 
 
 # make demo and make clean

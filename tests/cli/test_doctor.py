@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,6 +57,27 @@ def test_invalid_numbers_and_a_foreign_spark_are_red(tmp_path):
         assert f"{key}: expected" in properties["found"]
     assert "Spark's variables: unset SPARK_HOME\n" in done.stderr
     assert "MLflow" in findings
+
+
+def test_the_doctor_runs_where_the_packages_of_the_jobs_are_broken(tmp_path):
+    for package in ("numpy", "pandas", "pyarrow"):
+        (tmp_path / f"{package}.py").write_text("raise ImportError('libarrow.so: cannot open shared object')")
+    done = doctor("doctor", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert done.returncode == 2, done.stderr
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout.splitlines()[-1])["findings"]}
+    assert findings["MLflow"]["found"] == "cannot be imported: libarrow.so: cannot open shared object"
+
+
+@pytest.mark.parametrize("command", ["-m deepfm doctor", "jobs/train.py"])
+def test_a_package_whose_libraries_do_not_load_is_reported_in_one_line(command, tmp_path):
+    (tmp_path / "click.py").write_text("raise ImportError('libx.so: cannot open shared object')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, *command.split()], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "cannot import libx.so: cannot open shared object: run" in line
 
 
 def test_an_invalid_flag_is_reported_in_one_line():

@@ -12,7 +12,7 @@ from deepfm.click_log.click_log import find_click_log
 from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
-from deepfm.dataset.profiling.dataset_profile import read_profile
+from deepfm.dataset.profiling.dataset_profile import read_dataset_profile
 from deepfm.dataset.read import Shard, read_batches
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
@@ -137,7 +137,7 @@ def test_a_row_with_an_invalid_time_is_rejected(manifest):
 
 
 def test_truncated_lists_are_counted_and_cause_a_warning(dataset):
-    profile = read_profile(dataset)
+    profile = read_dataset_profile(dataset)
     (tags,) = [field for field in profile.fields if field.name == "T"]
     assert (tags.share_cut, tags.missing["train"]) == (pytest.approx(1 / 3), pytest.approx(1 / 4))
     assert [(value.name, value.num_rows) for value in tags.top] == [("y", 2), ("x", 1)]

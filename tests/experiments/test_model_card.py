@@ -8,7 +8,7 @@ import torch
 
 from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.experiments import model_card
-from deepfm.experiments.result_metrics import result_figures
+from deepfm.experiments.result_plots import result_figures
 from deepfm.metrics.binary import BinaryMetrics
 from deepfm.metrics.slices import SliceMetrics
 from deepfm.settings.data import DataSettings

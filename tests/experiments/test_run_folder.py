@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from deepfm import storage
-from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
+from deepfm.errors import JobFailedError, OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments.run_folder import (
     load_result,
     require_resumable,
     resume_spec,
+    run_to_register,
     run_with_folder,
     save_result,
     start_run,
@@ -74,6 +75,20 @@ def test_a_saved_result_is_loaded(tmp_path):
     assert load_result(f"file://{tmp_path}") == RESULT
 
 
+def test_a_work_dir_that_cannot_be_created_is_a_user_error(store, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    opened = run_with_folder(store, "run folders", "deepfm", f"file://{tmp_path}/link/runs", None)
+    with pytest.raises(UserError, match="link/runs/.* cannot be written"), opened:
+        pass
+
+
+def test_an_error_that_a_retry_may_fix_removes_the_folder_of_a_new_run(tmp_path, opened):
+    with pytest.raises(JobFailedError, match="^executors are missing$"), opened() as (run, run_url):
+        start_run(run, run_url, SPEC, None)
+        raise JobFailedError("executors are missing")
+    assert not (tmp_path / run.run_id).exists()
+
+
 def test_a_run_can_be_resumed_with_its_original_settings(store, tmp_path, interrupted):
     require_resumable(store, interrupted, f"file://{tmp_path}", SPEC)
 
@@ -116,6 +131,31 @@ def test_a_run_without_a_resume_specification_is_not_resumed(store, tmp_path, in
         require_resumable(store, interrupted, f"file://{tmp_path}", SPEC)
 
 
+@pytest.fixture
+def former_folder(interrupted, tmp_path):
+    """Folder of an interrupted run with the names of an earlier version: begun_with.json, wire."""
+    folder = tmp_path / interrupted
+    text = (folder / "resume_spec.json").read_text().replace("gradient_compression", "wire")
+    (folder / "begun_with.json").write_text(text)
+    (folder / "resume_spec.json").unlink()
+    return folder
+
+
+def test_a_model_that_an_earlier_version_trained_can_be_registered(store, tmp_path, former_folder):
+    save_result(f"file://{former_folder}", RESULT)
+    text = (former_folder / "result.json").read_text().replace('"history"', '"training"')
+    (former_folder / "outcome.json").write_text(text)
+    (former_folder / "result.json").unlink()
+    run_id = run_to_register(str(former_folder), f"file://{tmp_path}")
+    require_resumable(store, run_id, f"file://{tmp_path}", SPEC)
+    assert load_result(f"file://{former_folder}") == RESULT
+
+
+def test_a_training_that_an_earlier_version_started_is_not_resumed(store, tmp_path, former_folder):
+    with pytest.raises(UserError, match="started by an earlier version, whose checkpoints .* cannot read"):
+        require_resumable(store, former_folder.name, f"file://{tmp_path}", SPEC)
+
+
 @pytest.mark.parametrize("error_class", [OutOfMemoryError, UserError], ids=["out of memory", "damaged file"])
 def test_an_error_after_a_checkpoint_keeps_it_and_says_how_to_resume(store, tmp_path, opened, error_class):
     with pytest.raises(error_class) as caught, opened() as (run, run_url):
@@ -134,13 +174,17 @@ def test_a_run_that_still_trains_is_not_resumed(store, opened):
     with opened() as (run, run_url):
         start_run(run, run_url, SPEC, None)
         write_checkpoint(run_url)
-        with pytest.raises(UserError, match=message), opened(run.run_id):
+        with pytest.raises(JobFailedError, match=message), opened(run.run_id):
             pass
         assert store.find_run(run.run_id).info.status == "RUNNING"
 
 
 def test_only_one_of_two_processes_resumes_a_run(store, opened, interrupted):
-    with opened(interrupted), pytest.raises(UserError, match="is in use by process"), opened(interrupted):
+    with (
+        opened(interrupted),
+        pytest.raises(JobFailedError, match="is in use by process"),
+        opened(interrupted),
+    ):
         pass
     assert store.find_run(interrupted).info.status == "FINISHED"
 

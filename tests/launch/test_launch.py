@@ -12,7 +12,7 @@ import cloudpickle
 import pytest
 
 from deepfm import storage
-from deepfm.errors import OutOfMemoryError, UserError
+from deepfm.errors import JobFailedError, OutOfMemoryError, UserError
 from deepfm.launch import launch as launching
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.launch import check_slots, launch
@@ -169,7 +169,7 @@ def test_executors_that_register_late_are_waited_for():
 
 
 def test_a_cluster_that_stays_too_small_is_refused():
-    with pytest.raises(UserError, match="found 1 on spark://host:7077"):
+    with pytest.raises(JobFailedError, match="found 1 on spark://host:7077"):
         check_slots(Cluster(0, 1), 2, within_s=0.1)
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from mlflow.exceptions import MlflowException
 
-from deepfm.errors import UserError
+from deepfm.errors import JobFailedError, UserError
 from deepfm.registry import promotion
 from deepfm.registry.promotion import champion_version, format_change, history, move_champion, rollback
 
@@ -209,7 +209,7 @@ def test_one_of_two_concurrent_promotions_wins_and_the_other_fails(store, model,
     def attempt(version):
         try:
             return move_champion(store, model, version, "promote", ("better",), expected=None)
-        except UserError as error:
+        except JobFailedError as error:
             return str(error)
 
     with ThreadPoolExecutor(2) as pool:
@@ -239,7 +239,7 @@ def test_a_change_waits_for_one_in_progress(store, model, monkeypatch):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(promote, store, model, "1")
         claimed.wait()
-        with pytest.raises(UserError, match="a concurrent change of the champion won"):
+        with pytest.raises(JobFailedError, match="a concurrent change of the champion won"):
             promote(store, model, "2")
         first.result()
     assert champion_version(store, model) == "1"
@@ -273,7 +273,7 @@ def test_a_claim_that_is_written_late_does_not_win_over_a_finished_change(store,
         write(*tag)
 
     monkeypatch.setattr(store.client, "set_registered_model_tag", write_late)
-    with pytest.raises(UserError, match="a concurrent change of the champion won"):
+    with pytest.raises(JobFailedError, match="a concurrent change of the champion won"):
         promote(store, model, "2")
     assert champion_version(store, model) == "1"
     assert [change.version for change in history(store, model)] == ["1"]
@@ -282,6 +282,8 @@ def test_a_claim_that_is_written_late_does_not_win_over_a_finished_change(store,
 def test_a_champion_that_changed_since_the_decision_is_not_replaced(store, model):
     promote(store, model, "1")
     promote(store, model, "2")
-    with pytest.raises(UserError, match="the champion is version 2, it was 1 when this change was decided"):
+    with pytest.raises(
+        JobFailedError, match="the champion is version 2, it was 1 when this change was decided"
+    ):
         move_champion(store, model, "3", "promote", ("better",), expected="1")
     assert champion_version(store, model) == "2"

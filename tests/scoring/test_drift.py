@@ -124,7 +124,7 @@ def test_an_unusual_number_of_rows_gives_a_warning(before, is_unusual):
 
 def test_values_whose_share_changed_most_come_first():
     first, second = drift_of(a=kinds(first=700, second=300)).moved[:2]
-    assert {(value.field, value.place, value.share) for value in (first, second)} == {
+    assert {(value.field, value.index, value.share) for value in (first, second)} == {
         ("A", 0, 0.7),
         ("A", 1, 0.3),
     }

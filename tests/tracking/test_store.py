@@ -3,6 +3,7 @@
 import http.server
 import re
 import socket
+import sqlite3
 import subprocess
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+from sqlalchemy.exc import OperationalError
 
 from deepfm.errors import UserError
 from deepfm.settings.deployment import Profile
@@ -111,6 +113,15 @@ def test_a_version_refers_to_its_run_and_dataset(store, run, trained):
 
 def test_a_training_leaves_no_scratch(profile_path, trained):
     assert not list((profile_path.parent / "runs").iterdir())
+
+
+def test_a_database_that_is_locked_while_it_is_opened_is_unavailable(monkeypatch, tmp_path):
+    def search(*_, **__):
+        raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
+
+    monkeypatch.setattr(mlflow.MlflowClient, "search_experiments", search)
+    with pytest.raises(TrackingUnavailableError, match="database is locked"):
+        MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_a_run_that_raises_is_failed(store):

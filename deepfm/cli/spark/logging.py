@@ -15,7 +15,7 @@ from deepfm.cli.spark.submit import is_submitted
 from deepfm.spark.internals import connect_jvm, is_jvm_running, launch_jvm
 
 #: Log settings for jobs started by python. The JVM of spark-submit is running already and has its own.
-_LOG_SETTINGS = Path(__file__).resolve().parents[3] / "conf" / "log4j2.properties"
+_LOG_SETTINGS = Path(__file__).resolve().with_name("log4j2.properties")
 #: No setting suppresses this warning of Java: Spark's launcher always adds the module.
 _INCUBATOR_WARNING = b"WARNING: Using incubator modules"
 
@@ -24,10 +24,9 @@ def start_jvm(conf: SparkConf, *, verbose: bool) -> None:
     """Start the JVM with log level ERROR (verbose: WARN); for spark-submit's JVM, set the level only."""
     level = "WARN" if verbose else "ERROR"
     conf.setIfMissing("spark.ui.showConsoleProgress", str(verbose and sys.stderr.isatty()).lower())
-    if _LOG_SETTINGS.exists():
-        options = conf.get("spark.driver.extraJavaOptions", "")
-        log_options = f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()} -Ddeepfm.log={level}"
-        conf.set("spark.driver.extraJavaOptions", f"{options} {log_options}")
+    options = conf.get("spark.driver.extraJavaOptions", "")
+    log_options = f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()} -Ddeepfm.log={level}"
+    conf.set("spark.driver.extraJavaOptions", f"{options} {log_options}")
     if is_submitted():
         # At its level INFO the start of a context alone logs a page. Its first lines are printed already.
         conf.setIfMissing("spark.log.level", level)

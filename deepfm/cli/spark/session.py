@@ -15,9 +15,9 @@ from deepfm.cli.job import is_verbose
 from deepfm.cli.spark.logging import start_jvm
 from deepfm.cli.spark.start import start_session
 from deepfm.cli.spark.submit import is_submitted, set_master_from_profile, warn_if_heap_is_small
-from deepfm.errors import UserError
+from deepfm.errors import JobFailedError, UserError
 from deepfm.settings.deployment import Profile
-from deepfm.spark.environment import environment_error, session_error
+from deepfm.spark.environment import environment_error, master_error, session_error
 from deepfm.spark.internals import connect_jvm
 from deepfm.spark.java import require_java
 
@@ -40,8 +40,8 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
 
     During the block Ctrl-C raises KeyboardInterrupt and does nothing else.
 
-    Raises UserError if Java is missing, the master is unreachable, a GPU is missing, or the environment
-    points to another Spark.
+    Raises UserError if Java is missing, a GPU is missing, or the environment points to another Spark, and
+    JobFailedError if the master is unreachable.
     """
     master = str(profile.spark.get("spark.master", "local[*]"))
     if error := environment_error(os.environ, sys.executable, pyspark.__version__, master):
@@ -67,6 +67,9 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
         conf.setIfMissing(f"spark.executorEnv.{variable}", str(content))
     if error := session_error(dict(conf.getAll())):
         raise UserError(error)
+    if unreachable := master_error(conf.get("spark.master", "")):
+        problem, remedy = unreachable
+        raise JobFailedError(f"spark.master: {problem}; {remedy}")
     start_jvm(conf, verbose=is_verbose())
     logger.info("starting Spark on %s", conf.get("spark.master"))
     spark = start_session(conf.setAppName(name))

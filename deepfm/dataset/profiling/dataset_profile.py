@@ -115,12 +115,12 @@ def profile_dataset(
     )
 
 
-def write_profile(url: str, profile: DatasetProfile) -> None:
+def write_dataset_profile(url: str, profile: DatasetProfile) -> None:
     """Write the profile into the dataset's folder."""
     storage.write_json(f"{url}/{PROFILE}", profile.model_dump(mode="json"))
 
 
-def read_profile(url: str) -> DatasetProfile:
+def read_dataset_profile(url: str) -> DatasetProfile:
     """Read the profile of a dataset."""
     location = f"{url}/{PROFILE}"
     return parse_settings(storage.read_json(location), DatasetProfile, location)

@@ -6,9 +6,10 @@ from typing import Literal
 import pandas as pd
 
 from deepfm.click_log.split import SPLITS
-from deepfm.dataset.profiling.id_counts import BUCKETED, MISSING, NOT_SHOWN, NUM_TOP, UNKNOWN
+from deepfm.dataset.profiling.id_counts import MISSING, NOT_SHOWN, NUM_TOP, UNKNOWN
 from deepfm.dataset.profiling.value_names import value_name, value_order
 from deepfm.features.vocabulary.chunked import AnyVocabulary
+from deepfm.kinds import KINDS
 from deepfm.metrics.formulas import auc_from_counts
 from deepfm.settings.loader import Settings
 
@@ -44,11 +45,16 @@ class FieldProfile(Settings):
     missing: dict[str, float]  # by split
     unknown: dict[str, float]  # by split; in training rows: rare
     top: tuple[ValueRows, ...]  # most frequent buckets, or most frequent of the first ids of a vocabulary
-    buckets: tuple[ValueRows, ...]  # all buckets in ascending order, for kinds in BUCKETED
+    buckets: tuple[ValueRows, ...]  # all buckets in ascending order, of a bucketed kind
     share_cut: float = 0.0  # list: share of training rows with more than max_values values
     mean: float | None  # kind value: of the training rows, on the scale of the field
     std: float | None
     valid_auc: float | None  # on validation rows; score: CTR of the id in the training rows
+
+    @property
+    def is_cross(self) -> bool:
+        """Whether the field combines other fields instead of having a column."""
+        return not KINDS[self.kind].has_column
 
 
 WarningName = Literal["mostly_unknown", "constant", "leak", "cut"]
@@ -71,31 +77,30 @@ def profile_field(
 ) -> FieldProfile:
     """Compute the profile of the field at `index` from its rows of `id_counts`."""
     field = vocabulary.fields[index]
-    is_cross, is_value = field.kind == "cross", field.kind == "value"
     shown = _shown_values(vocabulary, index, sums)
     by_rows = [rows for _, rows in sorted(shown, key=lambda v: -v[1].num_rows) if rows.num_rows]
-    first_known = 0 if is_cross else field.first_known_id
+    first_known = 0 if field.is_cross else field.first_known_id
     scaling = vocabulary.scalings.get(field.name)
     return FieldProfile(
         name=field.name,
         kind=field.kind,
         num_values=num_values,
-        num_known_ids=None if is_value else vocabulary.num_ids[index] - first_known,
+        num_known_ids=None if field.is_value else vocabulary.num_ids[index] - first_known,
         num_ids_seen=int(sums["num_ids"].sum()),
-        missing={} if is_cross else _shares(sums, MISSING),
-        unknown={} if is_cross else _shares(sums, UNKNOWN),
+        missing={} if field.is_cross else _shares(sums, MISSING),
+        unknown={} if field.is_cross else _shares(sums, UNKNOWN),
         top=tuple(by_rows[:NUM_TOP]),
-        buckets=tuple(rows for _, rows in shown) if field.kind in BUCKETED else (),
+        buckets=tuple(rows for _, rows in shown) if field.behaviour.is_bucketed else (),
         share_cut=share_cut,
         mean=scaling.mean if scaling else None,
         std=scaling.std if scaling else None,
-        valid_auc=None if is_cross else _valid_auc(sums),
+        valid_auc=None if field.is_cross else _valid_auc(sums),
     )
 
 
 def field_warnings(field: FieldProfile) -> list[ProfileWarning]:
     """Return the warnings about a field; none for a cross, because its parts are checked."""
-    if field.kind == "cross":
+    if field.is_cross:
         return []
     warnings: list[tuple[WarningName, str]] = []
     if field.num_ids_seen == 1:

@@ -14,14 +14,11 @@ from deepfm import storage
 from deepfm.click_log.split import SPLITS
 from deepfm.dataset.manifest import Manifest
 from deepfm.fields import FIRST_KNOWN_ID, MISSING_ID, PADDING, Field, FieldSet
-from deepfm.kinds import KINDS
 from deepfm.spark.index_frame import index_frame, scratch_rows
 from deepfm.spark.scratch import MAX_COUNTS_ON_DRIVER, read_table, write_table
 
 #: Known values shown of a field that may have millions.
 NUM_TOP = 10
-#: Kinds of field with few, ordered values: all are shown.
-BUCKETED = tuple(name for name, kind in KINDS.items() if kind.is_bucketed)
 #: Ids are grouped by training CTR in steps of 1 / CTR_BINS, which bounds the rows per field on the driver.
 CTR_BINS = 10_000
 
@@ -220,7 +217,7 @@ def _sums_by_split() -> list[Column]:
 
 
 def _num_shown(field: Field) -> int:
-    if field.kind in BUCKETED:
+    if field.behaviour.is_bucketed:  # few, ordered ids
         return 2**30
     # Ids of a vocabulary are ordered by frequency at the time the values became known, so in a grown dataset
     # the first ids are those of the base dataset. Hashes and values have no names to show.

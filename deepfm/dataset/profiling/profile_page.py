@@ -65,7 +65,7 @@ frequent ones; in a grown dataset, those of the base dataset.</p>
 <td class="text">{{ field.kind }}</td>
 <td>{{ field.num_values | thousands }}</td><td>{{ field.num_known_ids | thousands }}</td>
 <td>{{ field.num_ids_seen | thousands }}
-{%- if field.kind == "cross" %} ({{ (field.num_ids_seen / field.num_known_ids) | percent }}){% endif %}</td>
+{%- if field.is_cross %} ({{ (field.num_ids_seen / field.num_known_ids) | percent }}){% endif %}</td>
 <td>{{ field.missing.train | percent }}</td><td>{{ field.unknown.train | percent }}</td>
 <td>{{ field.unknown.valid | percent }}</td><td>{{ field.unknown.test | percent }}</td>
 <td>{{ field.mean | digits }}</td><td>{{ field.std | digits }}</td>

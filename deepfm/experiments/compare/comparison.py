@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
+from deepfm import storage
 from deepfm.experiments.compare.plan import Comparison
 from deepfm.experiments.train_run import TrainingSite, run_parameters
 from deepfm.launch.job_spec import TrainJob
@@ -52,11 +53,12 @@ class ModelResult:
 def locked_comparison(
     store: MlflowStore, experiment: str, comparison: Comparison, work_url: str
 ) -> AbstractContextManager[None]:
-    """Own this comparison during the block; UserError if another process runs it.
+    """Own this comparison during the block; JobFailedError if another process runs it.
 
     Otherwise one process would take the run of the other for an interrupted one. Detected are processes on
     this machine and, with a local work_dir, on machines that share it.
     """
+    storage.make_folder(work_url)  # before the lock: an unusable folder is reported as such
     content = json.dumps([store.uri, experiment, comparison.key])
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     description = f"the comparison of these models in experiment {experiment}"

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, model_validator
 from pydantic import Field as Setting
 
-from deepfm.settings.loader import Settings, parse_settings
+from deepfm.settings.loader import RENAMED_KEYS, Settings, parse_settings
 from deepfm.settings.model import ModelSettings
 
 SEED = "training.seed"
@@ -99,6 +99,8 @@ class SearchSpace(Settings):
     def _errors_of(self, name: str) -> Iterator[str]:
         if name in _NOT_SEARCHABLE:
             yield f"parameters.{name}: must be the same in all trials; {_NOT_SEARCHABLE[name]}"
+        elif name not in SETTINGS and (new_name := RENAMED_KEYS.get(name.rpartition(".")[2])):
+            yield f"parameters.{name}: it was renamed to {new_name}"
         elif name not in SETTINGS:
             close = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.4) or sorted(SETTINGS)
             yield f"parameters.{name}: no model has such a setting; did you mean {' or '.join(close)}"

@@ -45,7 +45,7 @@ def opened_study(folder: str, name: str, plan: TuningPlan) -> Iterator[optuna.St
     """Open the study of that name, new or existing, for one process at a time.
 
     Trials that were running when their process ended are marked as failed. Raises UserError if the study
-    belongs to another plan, is in use, or is damaged.
+    belongs to another plan or is damaged, and JobFailedError if it is in use.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the job logs trials itself
     path = study_path(folder, name)

@@ -30,6 +30,15 @@ with spark_session(profile.model_copy(update={{"spark": settings}}), "zone") as 
     assert done.stdout == "1970-01-01 00:00:00\n", done.stderr
 
 
+def test_the_log_settings_are_installed_with_the_package():
+    """A wheel has files of the package only."""
+    from deepfm.cli.spark import logging
+
+    assert logging._LOG_SETTINGS.is_file()
+    package = logging._LOG_SETTINGS.parent.relative_to(ROOT).as_posix().replace("/", ".")
+    assert f'"{package}": ["{logging._LOG_SETTINGS.name}"]' in (ROOT / "setup.py").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("class_name", ["SparkContext", "SparkSession.Builder"])
 def test_a_context_that_is_stopped_during_its_start_is_reported_as_a_refusing_master(class_name):
     """Spark stops it from another thread, so at any moment of the start."""

@@ -13,7 +13,7 @@ from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.profiling import id_counts as id_counts_module
-from deepfm.dataset.profiling.dataset_profile import _rows_by_day, read_profile
+from deepfm.dataset.profiling.dataset_profile import _rows_by_day, read_dataset_profile
 from deepfm.dataset.profiling.field_profile import FieldProfile, field_warnings
 from deepfm.dataset.profiling.id_counts import _COUNTS, _IdCounts, id_counts
 from deepfm.features.statistics import RowCounts
@@ -83,7 +83,7 @@ def dataset_url(spark, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def profile(dataset_url):
-    return read_profile(dataset_url)
+    return read_dataset_profile(dataset_url)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def leaky(spark, tmp_path_factory):
             logging.getLogger("deepfm.dataset.profiling.dataset_profile"), "handle", lambda r: lines.append(r)
         )
         url = build(spark, tmp_path_factory.mktemp("leaky") / "x", LEAKY_LOG, LEAKY, days)
-    return read_profile(url), [record.getMessage() for record in lines]
+    return read_dataset_profile(url), [record.getMessage() for record in lines]
 
 
 def test_a_field_that_contains_the_label_causes_a_warning_and_noise_does_not(leaky):

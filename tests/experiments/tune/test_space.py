@@ -37,6 +37,7 @@ def test_other_values_than_numbers_and_names_have_their_text_as_label(base):
     ("name", "content", "message"),
     [
         ("deep__dropuot", {"values": [0.1]}, "no model has such a setting; did you mean deep.dropout"),
+        ("training__wire", {"values": ["bf16"]}, "training.wire: it was renamed to gradient_compression"),
         ("dropout", {"values": [0.1]}, "did you mean deep.dropout"),
         ("training__seed", {"values": [1, 2]}, "must be the same in all trials; use --seeds N"),
         ("training__monitor", {"values": ["auc"]}, "set it in the model YAML"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-from deepfm.experiments.result_metrics import (
+from deepfm.experiments.result_plots import (
     calibration_points,
     lift_points,
     precision_recall_points,
