@@ -64,7 +64,7 @@ def ours(log: Path, output: Path) -> Callable:
 
     def build(spark) -> None:
         settings = load_settings(REPOSITORY / "conf/data/criteo.yaml", DataSettings)
-        click_log = find_click_log(spark, f"file://{log}", settings)
+        click_log = find_click_log(f"file://{log}", settings)
         split = choose_split(spark, click_log, settings, (None, None, None))
         build_dataset(spark, click_log, settings, split, f"file://{output}")
 

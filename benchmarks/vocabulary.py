@@ -89,7 +89,7 @@ def build(method: str, log: Path) -> None:
     output = WORK / "dataset"
     shutil.rmtree(output, ignore_errors=True)
     with spark_session(load_profile(str(REPOSITORY / "conf/profile/local.yaml")), "benchmark") as spark:
-        click_log = find_click_log(spark, f"file://{log}", settings)
+        click_log = find_click_log(f"file://{log}", settings)
         split = choose_split(spark, click_log, settings, (None, None, None))
         started = time.monotonic()
         manifest = build_dataset(spark, click_log, settings, split, f"file://{output}")

@@ -19,6 +19,7 @@ LAYERS = [
     "deepfm.errors",
     "deepfm.model_specs",
     "deepfm.field_name",
+    "deepfm.value_text",
     "deepfm.kinds",
     "deepfm.fields",
     "deepfm.storage",

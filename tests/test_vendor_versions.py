@@ -15,7 +15,7 @@ WORKAROUNDS = {
     ),
     "pyspark": (("4.0.5", "3.5.9"), ("deepfm/spark/internals.py",)),
     "mlflow": (("3.17.2",), ("deepfm/tracking/logging.py", "deepfm/tracking/run.py")),
-    "petastorm": (("0.13.1",), ("deepfm/dataset/petastorm_metadata.py", "deepfm/dataset/read.py")),
+    "petastorm": (("0.13.1",), ("deepfm/dataset/petastorm_metadata.py", "deepfm/dataset/row_groups.py")),
 }
 #: Modules and functions that the packages do not document, and the package they belong to.
 PRIVATE_MODULES = {

@@ -27,6 +27,7 @@ from deepfm.weights import load_weights, save_weights
 #: Impressions per forward pass: with fewer, the overhead of a call dominates; with more, activations do not
 #: stay in the CPU caches. A GPU needs more to be busy.
 _BATCH_SIZE, _GPU_BATCH_SIZE = 4096, 262_144
+_CPU = torch.device("cpu")
 
 
 class ModelCard(Settings):
@@ -79,10 +80,11 @@ class ServingModel:
     network: torch.nn.Module
     logit_correction: float = 0.0  # for down-sampled training rows, see features.sampling
     reference: Reference | None = None  # for the drift of scored days
+    device: torch.device = _CPU  # of the network
 
     def to(self, device: torch.device) -> "ServingModel":
         """Move the network to a device; inputs and results stay in the memory of the host."""
-        return replace(self, network=self.network.to(device))
+        return replace(self, network=self.network.to(device), device=device)
 
     def logits(
         self, raw: pa.Table, field_counts: FieldValueCounts | None = None, *, bf16: bool = False
@@ -100,7 +102,7 @@ class ServingModel:
         """(n, S) int32 encoded rows (see dataset.columns) -> (n,) float32 logits."""
         if not len(block):
             return np.empty(0, np.float32)
-        device = next(self.network.parameters()).device
+        device = self.device
         batch_size = _GPU_BATCH_SIZE if device.type == "cuda" else _BATCH_SIZE
         logits = []
         for start in range(0, len(block), batch_size):

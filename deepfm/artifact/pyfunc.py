@@ -1,13 +1,18 @@
 """MLflow pyfunc flavour of a model: `mlflow.pyfunc.load_model(…).predict(frame)` on raw rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from deepfm.artifact.artifact import ServingModel, load_artifact
 from deepfm.features.vocabulary.vocabulary import Vocabulary
-from deepfm.fields import FieldSet
+from deepfm.fields import Field, FieldSet
+from deepfm.kinds.kind import tokens_to_null
+from deepfm.spark.session_time import in_utc
 from deepfm.storage import absolute_url
+from deepfm.value_text import texts_of_series
 
 
 class RawRowModel:
@@ -19,11 +24,11 @@ class RawRowModel:
     def predict(self, frame: pd.DataFrame, params: dict | None = None) -> np.ndarray:
         """(n, raw columns) -> (n,) float64 probabilities, the same as the scoring job's.
 
-        Counts are integers (or integral floats, as pandas stores integers with gaps), values and quantiles
-        numbers, categories text, lists text or arrays, times as in the log; None, NaN, empty text and empty
-        arrays are missing. Raise ValueError for a number or a time that the scoring job would reject.
+        Values are of any type that a log may have (see value_text.to_texts); None, NaN, empty text and empty
+        arrays are missing. Raise ValueError for a value that the scoring job would reject.
         """
-        return self._model.probabilities(raw_from_frame(frame, self._model.encoder.fields))
+        tokens = self._model.card.data.null_values
+        return self._model.probabilities(raw_from_frame(frame, self._model.encoder.fields, tokens))
 
 
 def _load_pyfunc(data_path: str) -> RawRowModel:
@@ -31,10 +36,37 @@ def _load_pyfunc(data_path: str) -> RawRowModel:
     return RawRowModel(load_artifact(absolute_url(data_path)))
 
 
-def raw_from_frame(frame: pd.DataFrame, fields: FieldSet) -> pa.Table:
-    """Return the raw fields' columns of a frame, with the types of click_log.parse."""
-    columns = {field.name: field.behaviour.from_pandas(frame[field.column], field) for field in fields.raw}
-    return pa.table(columns)
+def raw_from_frame(frame: pd.DataFrame, fields: FieldSet, null_values: Sequence[str] = ()) -> pa.Table:
+    """Return the raw fields' columns of a frame, with the types of click_log.parse.
+
+    Values become texts and are parsed as in a log; `null_values` are the texts that mean missing. Raise
+    ValueError for a value that the scoring job would reject.
+    """
+    are_arrays = {field.column: field.is_array for field in fields.raw}
+    texts = {
+        column: tokens_to_null(_texts(frame[column], is_array=is_array), null_values)
+        for column, is_array in are_arrays.items()
+    }
+    return pa.table({field.name: _parsed(texts[field.column], field) for field in fields.raw})
+
+
+def _texts(column: pd.Series, *, is_array: bool) -> pa.Array:
+    if not is_array and column.dtype == object and any(map(pd.api.types.is_list_like, column)):
+        raise ValueError(f"{column.name}: expected single values, found an array")
+    try:
+        texts = texts_of_series(in_utc(column))
+        # Bytes are not checked before.
+        return texts.cast(pa.binary()).cast(pa.string())
+    except (TypeError, UnicodeDecodeError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{column.name}: {error}") from error
+
+
+def _parsed(texts: pa.Array, field: Field) -> pa.Array:
+    values, is_valid = field.behaviour.parse(texts, field)
+    if is_valid is not None and not is_valid.all():
+        invalid = texts.filter(pa.array(~is_valid))[0].as_py()
+        raise ValueError(f"{field.column}: expected {field.behaviour.expected(field)}, found {invalid!r}")
+    return values
 
 
 def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:

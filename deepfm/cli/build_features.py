@@ -44,7 +44,7 @@ def build_features(
     # Other days of the log are not read: they may have other columns.
     days = day_split(*ranges).days() if all(ranges) else None
     with spark_session(profile, "build_features") as spark, show_progress(spark, "build_features"):
-        log = find_click_log(spark, input_url, settings, days=days)
+        log = find_click_log(input_url, settings, days=days)
         split = choose_split(spark, log, settings, ranges)
         manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))
     return {

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 from fsspec.utils import infer_compression
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.errors import PySparkTypeError
+from pyspark.sql.pandas.types import from_arrow_type
 
 from deepfm import storage
 from deepfm.click_log.line_columns import split_line
-from deepfm.click_log.parquet_log import require_lists, require_parquet, require_same_types
+from deepfm.click_log.parquet_log import check_columns, columns_of, read_footers
 from deepfm.click_log.parse import is_day
 from deepfm.click_log.row_format import RowFormat
 from deepfm.errors import UserError
@@ -27,15 +29,27 @@ class ClickLog:
     url: str
     row_format: RowFormat
     day_folders: tuple[str, ...] | None  # None: the log is a single file or a folder of files
-    column_types: Mapping[str, str] = field(default_factory=dict)  # Spark types; Parquet logs only
+    column_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of the first file; Parquet only
 
     @property
     def has_days(self) -> bool:
         return self.day_folders is not None or self.row_format.has_days
 
+    def kept_type(self, name: str) -> str:
+        """Spark type in which a kept column is published; raise UserError if Spark has none."""
+        if name not in self.column_types:
+            return "string"
+        try:
+            kept: str = from_arrow_type(self.column_types[name]).simpleString()
+        except PySparkTypeError as error:
+            raise UserError(
+                f"--keep {name}: expected a column of a type that Spark can write, found "
+                f"{self.column_types[name]}; remove it, or write the column as text"
+            ) from error
+        return kept
+
 
 def find_click_log(
-    spark: SparkSession,
     url: str,
     settings: DataSettings,
     *,
@@ -56,19 +70,23 @@ def find_click_log(
     files = [file for file, _, _ in list_files(url, folders_to_read)]
     if not files:
         raise UserError(f"{url}: expected files with rows, found none{_format_days(days)}; check --input")
+    types: Mapping[str, pa.DataType] = {}
     if settings.format == "parquet":
-        require_parquet(files)
-        types = dict(parquet_rows(spark, url, folders_to_read).dtypes)
-        columns, header_line = tuple(types), None
-        require_lists(url, settings, types)
-        require_same_types(files, settings, labelled, keep)
+        footers = read_footers(files)
+        types, columns, header_line = footers[0].types, columns_of(footers), None
+        check_columns(url, footers, settings, _columns_to_read(settings, labelled, keep))
     else:
-        types = {}
         columns, header_line = _delimited_columns(files, settings, labelled)
     has_days = day_folders is not None or settings.day_column is not None
     time_column = None if has_days else settings.time_column
     row_format = _row_format(url, settings, columns, header_line, labelled, tuple(keep), time_column)
     return ClickLog(url, row_format, day_folders, types)
+
+
+def _columns_to_read(settings: DataSettings, labelled: bool, keep: Sequence[str]) -> set[str]:
+    label = settings.label if labelled else None
+    special = (label, settings.day_column, settings.time_column)
+    return {*settings.field_set.columns, *keep, *(name for name in special if name is not None)}
 
 
 def _day_folders(url: str, settings: DataSettings) -> tuple[str, ...] | None:
@@ -139,7 +157,7 @@ def _row_format(url, settings, columns, header_line, labelled, keep, time_column
     delimited = settings.format == "delimited"
     dotted = sorted(name for name in needed if "." in name)
     if dotted and not delimited:
-        # PySpark passes rows to Python by column name and reads a dot in a name as access to a nested field.
+        # Arrow selects columns by path and reads a dot in a name as access to a nested field.
         raise UserError(f"{url}: expected column names without a dot, found {', '.join(dotted)}; rename them")
     return RowFormat(
         columns=columns if delimited else tuple(sorted(needed)),
@@ -151,12 +169,9 @@ def _row_format(url, settings, columns, header_line, labelled, keep, time_column
         day_column=settings.day_column,
         time_column=time_column,
         time_format=settings.time_format,
+        null_values=settings.null_values,
         keep=keep,
     )
-
-
-def _folders(url: str, days: Sequence[str] | None) -> list[str]:
-    return [url] if days is None else [f"{url}/{_DAY_FOLDER}{day}" for day in days]
 
 
 def _files(folder: str) -> list[tuple[str, int]]:
@@ -218,13 +233,6 @@ def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...
     if widths.count(full - 1) > widths.count(full):
         return tuple(column for column in settings.columns if column != settings.label)
     return settings.columns
-
-
-def parquet_rows(spark: SparkSession, url: str, days: Sequence[str] | None) -> DataFrame:
-    """Read a Parquet log with Spark."""
-    # Spark rejects a basePath that is a file, and needs basePath only to read the day from the folders.
-    reader = spark.read if days is None else spark.read.option("basePath", url)
-    return reader.parquet(*_folders(url, days))
 
 
 def days_to_read(log: ClickLog, days: Sequence[str] | None) -> Sequence[str] | None:

@@ -4,6 +4,7 @@ Used for building datasets and for scoring; independent of Spark.
 """
 
 import json
+import re
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import cast
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from deepfm.click_log.line_columns import decoded_columns, split_lines
 from deepfm.click_log.row_format import BAD_DAY, BAD_LABEL, BAD_TIME, REASONS, RowFormat
-from deepfm.kinds.kind import empty_to_null
+from deepfm.kinds.kind import empty_to_null, tokens_to_null
 from deepfm.kinds.time import parse_times, utc_days
 
 
@@ -88,14 +89,15 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
     faults = np.zeros(num_rows, np.int8)
     typed = {f"keep:{name}": strings[name] for name in row_format.keep}
     if row_format.label is not None:
-        labels = pc.index_in(strings[row_format.label], pa.array(["0", "1"]))
+        labels = parse_labels(strings[row_format.label])
         faults[np.asarray(labels.is_null())] = BAD_LABEL
-        typed["label"] = pc.fill_null(labels, 0).cast(pa.int8())
+        typed["label"] = pc.fill_null(labels, 0)
     parsed: dict[tuple[str, str], tuple[pa.Array, np.ndarray | None]] = {}  # by kind and column
     for field in row_format.fields.raw:
         key = field.kind, field.column  # several time fields derive from one column
         if key not in parsed:
-            parsed[key] = field.behaviour.parse(strings[field.column], field)
+            texts = tokens_to_null(strings[field.column], row_format.null_values)
+            parsed[key] = field.behaviour.parse(texts, field)
         typed[f"field:{field.name}"], is_valid = parsed[key]
         if is_valid is not None:
             faults[~is_valid & (faults == 0)] = REASONS.index(field.behaviour.rejection)
@@ -105,10 +107,28 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
     elif row_format.time_column is not None:
         assert row_format.time_format is not None
-        seconds, _ = parse_times(empty_to_null(strings[row_format.time_column]), row_format.time_format)
+        times = tokens_to_null(strings[row_format.time_column], row_format.null_values)
+        seconds, _ = parse_times(empty_to_null(times), row_format.time_format)
         typed["day"], typed["seconds"] = utc_days(seconds), seconds
         faults[np.asarray(seconds.is_null()) & (faults == 0)] = BAD_TIME
     return typed, faults
+
+
+def parse_labels(strings: pa.Array) -> pa.Array:
+    """(n,) strings -> (n,) int8: 0 or 1 for 0, 0.0, false, 1, 1.0 and true in any case; null for others."""
+    labels = pc.index_in(strings, pa.array(["0", "1"])).cast(pa.int8())
+    if not labels.null_count:
+        return labels
+    distinct = strings.dictionary_encode()
+    meanings = [_label_of(text) for text in distinct.dictionary.to_pylist()]
+    return pa.array(meanings, pa.int8()).take(distinct.indices)
+
+
+def _label_of(text: str) -> int | None:
+    if text.lower() in ("true", "false"):
+        return int(text.lower() == "true")
+    is_number = re.fullmatch(r"[01](\.0*)?", text)
+    return int(text[0]) if is_number else None
 
 
 def _are_dates(strings: pa.Array) -> np.ndarray:

@@ -31,6 +31,7 @@ class RowFormat:
     day_column: str | None = None  # None: the day comes from the folder or the time, or there is none
     time_column: str | None = None  # column from which the day derives, if any
     time_format: TimeFormat | None = None  # of the time column
+    null_values: tuple[str, ...] = ()  # texts of a field or a time that mean missing
     keep: tuple[str, ...] = ()  # columns passed through as text
 
     @property

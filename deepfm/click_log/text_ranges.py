@@ -31,8 +31,8 @@ LINES_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class TextFile:
-    """A text file, and the day of its folder if it is in a day folder."""
+class LogFile:
+    """A file of a log, and the day of its folder if it is in a day folder."""
 
     url: str
     num_bytes: int
@@ -54,7 +54,7 @@ class TextRange:
     stop: int | None
 
 
-def split_into_ranges(files: Sequence[TextFile], range_bytes: int) -> list[TextRange]:
+def split_into_ranges(files: Sequence[LogFile], range_bytes: int) -> list[TextRange]:
     """Split files into ranges of at most `range_bytes`; a compressed file is one range."""
     ranges = []
     for file in files:

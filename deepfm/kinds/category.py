@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,7 +15,6 @@ from deepfm.kinds.kind import (
     FittedField,
     encode_dictionary,
     take_distinct,
-    texts_from_pandas,
 )
 from deepfm.kinds.literals import MISSING_ID, UNKNOWN_ID
 from deepfm.kinds.value_index import ValueIndex
@@ -45,9 +43,6 @@ class CategoryKind(FieldKind):
         if field.unknown_buckets != 1:
             return ["unknown", field.unknown_buckets]
         return ["hash", field.hash_buckets] if field.hash_buckets else []
-
-    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
-        return texts_from_pandas(column)
 
     def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         return fitted.values.slice(0, 2).to_pylist(), "never seen"

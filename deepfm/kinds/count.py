@@ -3,7 +3,6 @@
 from decimal import ROUND_CEILING, Decimal, localcontext
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,7 +13,6 @@ from deepfm.kinds.kind import (
     FittedField,
     empty_to_null,
     encode_dictionary,
-    numbers_from_pandas,
     take_distinct,
 )
 from deepfm.kinds.literals import MISSING_ID, UNKNOWN_ID
@@ -84,13 +82,8 @@ class CountKind(FieldKind):
     def encoder(self, field: FieldSettings, fitted: FittedField) -> FieldEncoder:
         return _CountEncoder(field.name, fitted.values, field.first_known_id)
 
-    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
-        numbers, missing = numbers_from_pandas(column)
-        integers = np.where(missing, 0, numbers)
-        is_invalid = (integers != np.floor(integers)) | (np.abs(integers) >= 2.0**63)
-        if is_invalid.any():
-            raise ValueError(f"{column.name}: expected 64-bit integers, found {integers[is_invalid][0]}")
-        return pa.array(integers.astype(np.int64), mask=missing)
+    def expected(self, field: FieldSettings) -> str:
+        return "64-bit integers"
 
     def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         buckets = fitted.values.slice(0, 2).to_pylist()

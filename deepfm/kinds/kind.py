@@ -1,11 +1,10 @@
 """FieldKind: what one kind of field does with the values of a log, from parsing to display."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -97,12 +96,9 @@ class FieldKind:
         """Everything except known values that determines an id or number, for the fingerprint."""
         return []
 
-    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
-        """Convert a raw column of a pandas frame to the type of `parse`.
-
-        Raises ValueError for values that the scoring job would reject.
-        """
-        raise NotImplementedError
+    def expected(self, field: FieldSettings) -> str:
+        """Values that `parse` accepts, for error messages."""
+        return "values"
 
     def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         """Up to two raw values with known ids, and one unusual raw value."""
@@ -136,6 +132,14 @@ def empty_to_null(strings: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(strings, ""), pa.scalar(None, pa.string()), strings)
 
 
+def tokens_to_null(strings: pa.Array, tokens: Sequence[str]) -> pa.Array:
+    """Replace the texts that mean missing by null."""
+    if not tokens:
+        return strings
+    are_tokens = pc.is_in(strings, pa.array(tokens, pa.string()))
+    return pc.if_else(are_tokens, pa.scalar(None, pa.string()), strings)
+
+
 def encode_dictionary(strings: pa.Array) -> pa.DictionaryArray:
     """Dictionary-encode strings; empty ones become null."""
     encoded = strings.dictionary_encode()
@@ -145,25 +149,3 @@ def encode_dictionary(strings: pa.Array) -> pa.DictionaryArray:
     null = pa.scalar(None, pa.int32())
     indices = pc.if_else(pc.equal(encoded.indices, empty), null, encoded.indices)
     return pa.DictionaryArray.from_arrays(indices, encoded.dictionary)
-
-
-def texts_from_pandas(column: pd.Series) -> pa.Array:
-    """Format the values of a column as in a log; None, NaN and empty text are null."""
-    texts = [None if is_missing(value) else to_text(value) for value in column]
-    return pa.array(texts, pa.string())
-
-
-def numbers_from_pandas(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) float64 and (n,) bool, whether missing; ValueError for text that is not a number."""
-    numbers = pd.to_numeric(column.replace("", None), errors="raise").astype("float64")
-    return numbers.to_numpy(), numbers.isna().to_numpy()
-
-
-def is_missing(value: object) -> bool:
-    """Whether a value of a pandas column is None, NaN or empty text."""
-    return bool(pd.isna(value)) or value == ""
-
-
-def to_text(value: object) -> str:
-    """Format a value as in a Parquet log: 7.0, an integer in a column with gaps, is 7."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

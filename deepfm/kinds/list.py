@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,14 +15,9 @@ from deepfm.kinds.kind import (
     FieldKind,
     FieldSettings,
     FittedField,
-    is_missing,
-    texts_from_pandas,
-    to_text,
 )
 from deepfm.kinds.literals import MISSING_ID, PADDING
-
-#: Separator of the values of a Parquet array when it is passed as text: the ASCII unit separator.
-ARRAY_SEPARATOR = "\x1f"
+from deepfm.value_text import ARRAY_SEPARATOR
 
 
 def split_lists(texts: pa.Array, separator: str) -> pa.ListArray:
@@ -94,13 +88,6 @@ class ListKind(FieldKind):
     def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
         buckets = (field.unknown_buckets, field.hash_buckets)
         return [field.separator, field.max_values, field.pooling, *buckets]
-
-    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
-        if field.separator:
-            return split_lists(texts_from_pandas(column), field.separator)
-        lists = [[] if np.isscalar(value) or value is None else value for value in column]  # NaN: missing
-        texts = [[to_text(value) for value in values if not is_missing(value)] for values in lists]
-        return pa.array([values or None for values in texts], pa.list_(pa.string()))
 
     def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         def join(values: list[str]) -> str | list[str]:

@@ -9,14 +9,13 @@ import sys
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.kinds.kind import FieldEncoder, FieldKind, FieldSettings, FittedField, empty_to_null
 from deepfm.kinds.literals import MISSING_ID
 from deepfm.kinds.numbers import parse_decimals
-from deepfm.kinds.value import finite_from_pandas
+from deepfm.kinds.value import FINITE_NUMBERS
 
 
 def round_significant(numbers: pa.Array) -> pa.Array:
@@ -76,8 +75,8 @@ class QuantileKind(FieldKind):
     def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
         return [*map(repr, fitted.boundaries), "end"]
 
-    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
-        return finite_from_pandas(column)
+    def expected(self, field: FieldSettings) -> str:
+        return FINITE_NUMBERS
 
     def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         return list(fitted.boundaries[:2]), float(2**62)

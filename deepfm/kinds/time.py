@@ -4,7 +4,6 @@ Nothing is fitted: hour 7 has the same id in every dataset.
 """
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,7 +13,6 @@ from deepfm.kinds.kind import (
     FieldSettings,
     FittedField,
     empty_to_null,
-    texts_from_pandas,
 )
 from deepfm.kinds.literals import MISSING_ID, TIME_NAMES, TimeFormat
 from deepfm.kinds.numbers import parse_integers
@@ -109,13 +107,8 @@ class TimeKind(FieldKind):
     def digest_settings(self, field: FieldSettings, fitted: FittedField) -> list:
         return [field.source, field.time_format]
 
-    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
-        strings = texts_from_pandas(column)
-        seconds, is_time = parse_times(strings, _format_of(field))
-        if not is_time.all():
-            invalid = strings.filter(pa.array(~is_time))[0].as_py()
-            raise ValueError(f"{field.column}: expected times as {field.time_format}, found {invalid!r}")
-        return seconds
+    def expected(self, field: FieldSettings) -> str:
+        return f"times as {field.time_format}"
 
     def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         return _EXAMPLES[_format_of(field)]

@@ -1,7 +1,6 @@
 """Values: numbers that enter the model as x, standardized on the training days."""
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,11 +10,13 @@ from deepfm.kinds.kind import (
     FieldSettings,
     FittedField,
     empty_to_null,
-    numbers_from_pandas,
 )
 from deepfm.kinds.literals import PRESENT_ID, Scale
 from deepfm.kinds.numbers import parse_decimals
 from deepfm.kinds.scaling import Scaling
+
+#: What a number must be; see FieldKind.expected.
+FINITE_NUMBERS = "finite numbers"
 
 
 class ValueKind(FieldKind):
@@ -39,8 +40,8 @@ class ValueKind(FieldKind):
         scaling = _scaling_of(fitted)
         return [field.scale, repr(scaling.mean), repr(scaling.std)]
 
-    def from_pandas(self, column: pd.Series, field: FieldSettings) -> pa.Array:
-        return finite_from_pandas(column)
+    def expected(self, field: FieldSettings) -> str:
+        return FINITE_NUMBERS
 
     def example(self, field: FieldSettings, fitted: FittedField) -> tuple[list, object]:
         scaling = _scaling_of(fitted)
@@ -61,11 +62,3 @@ class _ValueEncoder:
         """float32: the scaled value, NaN if missing."""
         numbers = pc.fill_null(raw.column(self._name), np.nan).to_numpy()
         return [self._scaling.apply(numbers, self._scale)]
-
-
-def finite_from_pandas(column: pd.Series) -> pa.Array:
-    """(n,) float64, null if missing; ValueError for an infinite number."""
-    numbers, missing = numbers_from_pandas(column)
-    if np.isinf(numbers).any():
-        raise ValueError(f"{column.name}: expected finite numbers, found an infinite one")
-    return pa.array(numbers, mask=missing)

@@ -89,13 +89,13 @@ def _find_log(
     """Find the candidate's log, with the columns that only the champion reads."""
     card = models[0].card
     log_days = None if card.data.day_column else days
-    log = find_click_log(spark, card.input.url, card.data, days=log_days)
+    log = find_click_log(card.input.url, card.data, days=log_days)
     columns = [set(model.card.data.field_set.columns) for model in models]
     champion_only = sorted(set().union(*columns) - columns[0])
     if not champion_only:
         return log
     try:
-        return find_click_log(spark, card.input.url, card.data, days=log_days, keep=champion_only)
+        return find_click_log(card.input.url, card.data, days=log_days, keep=champion_only)
     except UserError as error:
         candidate, champion = versions
         raise UserError(

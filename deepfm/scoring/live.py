@@ -13,13 +13,14 @@ from pyspark.sql import functions as F
 
 from deepfm.click_log.click_log import find_click_log
 from deepfm.click_log.parse import parse_rows
-from deepfm.click_log.raw_rows import RawRows, as_text, raw_rows
+from deepfm.click_log.raw_rows import RawRows, raw_rows
 from deepfm.click_log.row_format import RowFormat
 from deepfm.errors import UserError
 from deepfm.fields import FieldSet
 from deepfm.metrics.binary import BinaryMetrics, Metrics
 from deepfm.scoring.days import day_url
 from deepfm.settings.data import DataSettings
+from deepfm.value_text import to_texts
 
 _MIN_PROBABILITY = 1e-12  # keeps logits finite
 
@@ -52,10 +53,9 @@ def live_metrics(
             f"--key {', '.join(absent)}: expected among the columns of {day_url(scores_url, day)}, found "
             f"{', '.join(scores.columns)}; score the day again with --keep {','.join(key)} --overwrite"
         )
-    log = find_click_log(spark, log_url, settings, days=[day], keep=key)
+    log = find_click_log(log_url, settings, days=[day], keep=key)
     labels = _labels(raw_rows(spark, log, [day]), log.row_format, day)
-    # As text, as the log's columns are read: a key that nulls turned into a float is 12 and not 12.0 there.
-    scores = scores.select(*[as_text(scores, name).alias(f"key:{name}") for name in key], "probability")
+    scores = _with_text_keys(scores, key)
     for side, rows in (("scores", scores), ("labels", labels)):
         _require_unique(rows, [f"key:{name}" for name in key], side, day)
     # Null is a key like any other: one row without a key is still one row.
@@ -68,6 +68,21 @@ def live_metrics(
             "for the labels"
         )
     return LiveMetrics(metrics.compute(), without_label, without_score)
+
+
+def _with_text_keys(scores: DataFrame, key: tuple[str, ...]) -> DataFrame:
+    """Write keys as text, as the log's are read: one that nulls turned into a float is 12, not 12.0."""
+
+    def write_texts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            *keys, probabilities = batch.columns
+            names = [*(f"key:{name}" for name in key), "probability"]
+            yield pa.RecordBatch.from_arrays([*map(to_texts, keys), probabilities], names=names)
+
+    # PySpark selects by name, and reads a dot in a name as access to a nested field.
+    columns = [F.col(f"`{name}`").alias(f"key_{index}") for index, name in enumerate(key)]
+    schema = ", ".join(f"`key:{name}` string" for name in key)
+    return scores.select(*columns, "probability").mapInArrow(write_texts, f"{schema}, probability double")
 
 
 def _labels(raw: RawRows, row_format: RowFormat, day: str) -> DataFrame:

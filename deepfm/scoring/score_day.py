@@ -114,7 +114,7 @@ def score_day(
     output = DayOutput(
         day=day,
         output_url=scoring_day.output_url,
-        keep=tuple((name, log.column_types.get(name, "string")) for name in scoring_day.keep),
+        keep=tuple((name, log.kept_type(name)) for name in scoring_day.keep),
         key=scoring_day.key,
         max_bad_fraction=settings.max_bad_fraction,
     )
@@ -123,9 +123,7 @@ def score_day(
 
 def _find_rows(spark: SparkSession, model: ScoringModel, scoring_day: ScoringDay) -> tuple[ClickLog, RawRows]:
     day, settings = scoring_day.day, model.model.card.data
-    log = find_click_log(
-        spark, scoring_day.input_url, settings, days=[day], labelled=False, keep=scoring_day.keep
-    )
+    log = find_click_log(scoring_day.input_url, settings, days=[day], labelled=False, keep=scoring_day.keep)
     return log, raw_rows(spark, log, [day])
 
 

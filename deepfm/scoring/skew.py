@@ -40,10 +40,10 @@ def require_no_skew(
     """
     day_rows = raw
     if row_format.has_days:
-        day_rows = RawRows(raw.map(partial(_keep_day, row_format, day), raw.frame().schema))
+        day_rows = RawRows(raw.map(partial(_keep_day, row_format, day), raw.spark_schema))
     sample = day_rows.head(SAMPLE_ROWS)
     # One partition, to keep the order.
-    sample_rows = RawRows(spark.createDataFrame(sample.to_pylist(), raw.frame().schema).coalesce(1))
+    sample_rows = RawRows(spark.createDataFrame(sample.to_pylist(), raw.spark_schema).coalesce(1))
     job_rows = score_rows(sample_rows, row_format, model_name, day, bf16=precision == "bf16")
     scored = job_rows.select("probability").collect()
     by_job = np.array([row.probability for row in scored if row.probability is not None])

@@ -39,6 +39,10 @@ class DataSettings(Settings):
     fields: tuple[FieldGroup, ...] = Setting(min_length=1)
     cross: tuple[Annotated[tuple[FieldName, ...], Setting(min_length=2)], ...] = ()  # names of the parts
     cross_buckets: int = Setting(default=100_000, ge=1, lt=2**31)  # number of ids of each crossed field
+    # Texts of a field or a time that mean missing, besides the empty text, such as ["\\N", "NULL", "-"].
+    null_values: tuple[str, ...] = ()
+    # Parquet only: files may have different types of a column, and may lack it; its values are missing there.
+    allow_schema_change: bool = True
     max_bad_fraction: Fraction = 0.01  # maximum share of rejected rows; above it nothing is published
     hash_split: Shares = Shares()  # for a log without days: split by a stable hash of the row
     time_split: Shares | None = None  # split by time_column instead of days: the latest rows are for test

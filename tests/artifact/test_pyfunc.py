@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from decimal import Decimal
 
 import mlflow
 import numpy as np
@@ -140,7 +141,7 @@ def value_model(tmp_path, value_data, value_vocabulary):
 def test_a_value_is_a_number_of_any_type(value_data, values):
     frame = pd.DataFrame({"V": values, "A": "a", "B": "b"})
     raw = raw_from_frame(frame, value_data.field_set)
-    assert raw.schema.types == [pa.float64(), pa.string(), pa.string()]
+    assert raw.column("V").type == pa.float64()
     assert raw.column("V").to_pylist() == [7.0, -1.0]
 
 
@@ -170,6 +171,29 @@ def test_a_registered_model_accepts_values_as_numbers_and_crosses_fields_itself(
     assert model.predict(frame) == pytest.approx([0.5, 0.7310586, 0.9933071], abs=1e-6)
     integers = frame[:2].astype({"V": "int64"})
     assert model.predict(integers) == pytest.approx([0.5, 0.7310586], abs=1e-6)
+
+
+def test_null_values_of_the_log_are_missing_in_a_frame_too(value_data):
+    frame = pd.DataFrame({"V": ["-", 1], "A": ["NULL", "a"], "B": ["b", "-"]})
+    raw = raw_from_frame(frame, value_data.field_set, ("NULL", "-"))
+    assert raw.to_pydict() == {"V": [None, 1.0], "A": [None, "a"], "B": ["b", None]}
+
+
+def test_values_of_any_type_are_those_of_the_log(fields):
+    assert typed(fields, I=[True, False], C=[True, False]) == {"I": [1, 0], "C": ["1", "0"]}
+    assert typed(fields, I=[Decimal("7.00")], C=[Decimal("1.50")]) == {"I": [7], "C": ["1.5"]}
+    assert typed(fields, I=[b"7"], C=[b"a"]) == {"I": [7], "C": ["a"]}
+    large = 2**62 + 1
+    assert typed(fields, I=[large], C=[large]) == {"I": [large], "C": [str(large)]}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [([1], "expected single values, found an array"), (object(), "have no text"), (b"\xff", "C: .*utf-8")],
+)
+def test_a_value_that_a_log_cannot_have_is_refused(fields, value, message):
+    with pytest.raises(ValueError, match=message):
+        typed(fields, I=[1], C=pd.Series([value], dtype=object))
 
 
 # --- quantiles and times

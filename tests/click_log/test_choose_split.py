@@ -23,7 +23,7 @@ def choose(spark, tmp_path):
         settings = parse_settings(content, DataSettings, "test")
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "log.tsv").write_text("".join(f"{line}\n" for line in lines))
-        log = find_click_log(spark, f"file://{tmp_path}/log", settings)
+        log = find_click_log(f"file://{tmp_path}/log", settings)
         return choose_split(spark, log, settings, day_ranges or (None, None, None))
 
     return choose

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deepfm.click_log.parse import is_day, parse_rows
+from deepfm.click_log.parse import is_day, parse_labels, parse_rows
 from deepfm.click_log.row_format import REASONS, RowFormat
 from deepfm.fields import Field, FieldSet
 
@@ -128,9 +128,24 @@ def test_every_reason_except_good_occurs():
     assert [*reasons(parse(lines, with_day)), *time_reasons] == list(REASONS[1:])
 
 
-@pytest.mark.parametrize("label", [b"", b"01", b"1.0", b" 1", b"-1", b"true", b"1 ", b"\xd9\xa1"])
-def test_only_0_and_1_are_labels(label):
+@pytest.mark.parametrize("label", [b"", b"01", b"1.5", b"10", b" 1", b"-1", b"yes", b"1 ", b"\xd9\xa1"])
+def test_other_texts_are_not_labels(label):
     assert reason_of(label + b"\t7\ta") == "label_not_0_or_1"
+
+
+@pytest.mark.parametrize("token", ["\\N", "NULL", "-"])
+def test_texts_that_are_listed_mean_missing(token):
+    listed = replace(TAB, null_values=("\\N", "NULL", "-"))
+    rows = parse([f"1\t{token}\t{token}".encode(), b"0\t7\ta"], listed)
+    assert rows.raw.column("I").to_pylist() == [None, 7]
+    assert rows.raw.column("C").to_pylist() == [None, "a"]
+    assert reason_of(f"1\t{token}\ta".encode()) == "count_not_an_integer"
+    assert parse([f"1\t7\t{token}".encode()], TAB).raw.column("C").to_pylist() == [token]
+
+
+def test_labels_are_0_and_1_as_integers_floats_or_booleans():
+    texts = ["0", "1", "0.0", "1.0", "1.", "true", "False", "TRUE", "2", "", None]
+    assert parse_labels(pa.array(texts)).to_pylist() == [0, 1, 0, 1, 1, 1, 0, 1, None, None, None]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ WITH_HEADER = parse_settings(
 
 
 def find_log(spark, folder, settings=SETTINGS):
-    return find_click_log(spark, f"file://{folder}", settings)
+    return find_click_log(f"file://{folder}", settings)
 
 
 def test_bytes_reach_the_parser_unchanged(tmp_path, spark):

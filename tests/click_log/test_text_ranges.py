@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deepfm.click_log import text_ranges
 from deepfm.click_log.text_ranges import (
     LINES_SCHEMA,
-    TextFile,
+    LogFile,
     lines_table,
     read_tables,
     row_hashes,
@@ -27,7 +27,7 @@ def path(tmp_path_factory):
 
 
 def lines_read(path, range_bytes):
-    ranges = split_into_ranges([TextFile(f"file://{path}", path.stat().st_size)], range_bytes)
+    ranges = split_into_ranges([LogFile(f"file://{path}", path.stat().st_size)], range_bytes)
     tables = [table for text_range in ranges for table in read_tables(text_range)]
     assert all(table.schema == LINES_SCHEMA and table.num_rows for table in tables)
     return [line for table in tables for line in table.column("line").to_pylist()]
@@ -65,7 +65,7 @@ def test_a_compressed_file_is_one_range_read_in_chunks(tmp_path, monkeypatch, co
     monkeypatch.setattr(text_ranges, "MAX_RANGE_BYTES", 8)
     path = tmp_path / "log.tsv.gz"
     path.write_bytes(gzip.compress(content))
-    assert len(split_into_ranges([TextFile(f"file://{path}", 1000)], 10)) == 1
+    assert len(split_into_ranges([LogFile(f"file://{path}", 1000)], 10)) == 1
     assert lines_read(path, 10) == expected_lines(content)
 
 

@@ -80,7 +80,7 @@ def build(spark, folder, log):
     for day, files in log.items():
         for index, lines in enumerate(files):
             (folder / "log" / f"{day}-{index}.tsv").write_text("".join(f"{line}\n" for line in lines))
-    click_log = find_click_log(spark, f"file://{folder}/log", SETTINGS)
+    click_log = find_click_log(f"file://{folder}/log", SETTINGS)
     build_dataset(spark, click_log, SETTINGS, SPLIT, f"file://{folder}/dataset")
     return f"file://{folder}/dataset"
 
@@ -127,7 +127,8 @@ def test_raw_rows_are_encoded_for_serving_as_in_the_dataset(vocabulary):
     raw = raw_from_frame(pd.DataFrame(RAW), vocabulary.fields)
     columns = Encoder(vocabulary).encode(raw)
     assert [list(row) for row in zip(*columns, strict=True)] == [ids for _, ids in IDS["test"]]
-    assert raw.drop(["T", "hour", "weekday", "day_part"]).equals(pa.table(RAW).drop(["T", "ts"]))
+    same = pa.table(RAW).drop(["T", "ts"])
+    assert raw.select(same.column_names).to_pydict() == same.to_pydict()
     assert raw.column("T").to_pylist() == [["z", "y", "x"], None]
 
 
@@ -145,19 +146,20 @@ def test_truncated_lists_are_counted_and_cause_a_warning(dataset):
 
 
 def test_a_list_has_the_same_values_as_text_and_as_an_array(spark, manifest, tmp_path):
-    columns = SETTINGS.columns
+    columns, log = SETTINGS.columns, tmp_path / "log"
+    log.mkdir()
     for day, lines in LOG.items():
         rows = dict(zip(columns, zip(*(line.split("\t") for line in lines), strict=True), strict=True))
         rows["T"] = pa.array([[None, *tags.split(), ""] for tags in rows["T"]], pa.list_(pa.string()))
-        pq.write_table(pa.table(rows), tmp_path / f"{day}.parquet")
+        pq.write_table(pa.table(rows), log / f"{day}.parquet")
     groups = [group.model_dump(exclude_none=True) for group in SETTINGS.fields]
     content = SETTINGS.model_dump() | {"format": "parquet", "columns": (), "fields": groups}
-    with pytest.raises(UserError, match="expected column T to be text, found array<string>; remove its"):
-        find_click_log(spark, f"file://{tmp_path}", parse_settings(content, DataSettings, "test"))
+    with pytest.raises(UserError, match="expected column T to be text, found list<.*string>; remove its"):
+        find_click_log(f"file://{log}", parse_settings(content, DataSettings, "test"))
     for group in groups:
         group.pop("separator", None)
     settings = parse_settings(content, DataSettings, "test")
-    click_log = find_click_log(spark, f"file://{tmp_path}", settings)
+    click_log = find_click_log(f"file://{log}", settings)
     other = build_dataset(spark, click_log, settings, SPLIT, f"file://{tmp_path}/dataset")
     assert (other.num_ids, other.splits["train"].digest) == (
         manifest.num_ids,

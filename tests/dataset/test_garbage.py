@@ -98,7 +98,7 @@ def built(spark, tmp_path_factory):
     (folder / "log").mkdir()
     for index in range(3):
         (folder / "log" / f"{index}.tsv").write_bytes(b"".join(line + b"\n" for line in lines[index::3]))
-    log = find_click_log(spark, f"file://{folder}/log", SETTINGS)
+    log = find_click_log(f"file://{folder}/log", SETTINGS)
     build_dataset(spark, log, SETTINGS, HashSplit(0.1, 0.1), f"file://{folder}/dataset")
     files = (folder / "dataset" / "_rejected").glob("*.json")
     rejected = [json.loads(line) for file in files for line in file.read_text().splitlines()]

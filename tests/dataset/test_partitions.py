@@ -53,7 +53,7 @@ def built(spark, lines, tmp_path, monkeypatch):
         shuffled = np.random.default_rng(num_files).permutation(lines)
         for number, part in enumerate(np.array_split(shuffled, num_files)):
             (folder / "log" / f"part-{number:05d}.tsv").write_text("".join(part))
-        log = find_click_log(spark, f"file://{folder}/log", SETTINGS)
+        log = find_click_log(f"file://{folder}/log", SETTINGS)
         assert spark.read.text(f"file://{folder}/log").rdd.getNumPartitions() == num_files
         manifest = build_dataset(spark, log, SETTINGS, SPLIT, f"file://{folder}/dataset")
         assert manifest.splits["train"].num_rows == NUM_ROWS / 2

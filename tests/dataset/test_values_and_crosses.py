@@ -84,7 +84,7 @@ def build(spark, folder, log):
         (folder / "log" / f"ds={day}").mkdir(parents=True)
         for index, lines in enumerate(files):
             (folder / "log" / f"ds={day}" / f"{index}.tsv").write_text("".join(f"{line}\n" for line in lines))
-    click_log = find_click_log(spark, f"file://{folder}/log", SETTINGS)
+    click_log = find_click_log(f"file://{folder}/log", SETTINGS)
     build_dataset(spark, click_log, SETTINGS, SPLIT, f"file://{folder}/dataset")
     return folder / "dataset"
 
@@ -223,7 +223,7 @@ def test_crossed_ids_are_the_same_in_dataset_and_scoring(spark, dataset, manifes
     with torch.no_grad():
         logits = network(torch.tensor([ids for _, ids, _ in rows]), torch.tensor([x for _, _, x in rows]))
     days = ["2026-01-01", "2026-01-02"] if split == "train" else ["2026-01-04"]
-    log = find_click_log(spark, f"file://{dataset.parent}/log", SETTINGS, days=days, labelled=False)
+    log = find_click_log(f"file://{dataset.parent}/log", SETTINGS, days=days, labelled=False)
     scored = score_rows(raw_rows(spark, log, days), log.row_format, ship_model(spark, str(folder)), days[0])
     probabilities = [row.probability for row in scored.collect() if row.kind == "scored"]
     assert sorted(probabilities) == pytest.approx(sorted(torch.sigmoid(logits).tolist()), abs=1e-6)

@@ -61,7 +61,7 @@ def write_log(folder, days, files_per_day=1):
 
 
 def build_from(spark, log_folder, output, *, split=SPLIT, **changes):
-    log = find_click_log(spark, f"file://{log_folder}", settings(**changes))
+    log = find_click_log(f"file://{log_folder}", settings(**changes))
     return build_dataset(spark, log, settings(**changes), split, f"file://{output}")
 
 

@@ -19,7 +19,7 @@ def evaluate(spark, small_data):
     """Evaluate models on the test day of a log."""
 
     def run(log, folders, test_day=DAY, **slices):
-        click_log = find_click_log(spark, f"file://{log}", small_data)
+        click_log = find_click_log(f"file://{log}", small_data)
         split = DaySplit((("2026-01-01",) * 2, ("2026-01-02",) * 2, (test_day, test_day)))
         names = [ship_model(spark, str(folder)) for folder in folders]
         return evaluate_models(raw_rows(spark, click_log), click_log.row_format, names, split, **slices)

@@ -26,7 +26,7 @@ def score(spark, small_data):
     def rows(
         log, model, *, settings: DataSettings = small_data, day=DAY, keep=(), days=(DAY,), labelled=False
     ):
-        click_log = find_click_log(spark, f"file://{log}", settings, days=days, labelled=labelled, keep=keep)
+        click_log = find_click_log(f"file://{log}", settings, days=days, labelled=labelled, keep=keep)
         raw = raw_rows(spark, click_log, days)
         scored = score_rows(raw, click_log.row_format, ship_model(spark, str(model)), day).collect()
         rows = [row.asDict() for row in scored if row.kind != "totals"]

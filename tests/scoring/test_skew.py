@@ -20,7 +20,7 @@ def num_compared(spark, save_model, tmp_path, small_data):
             update={"columns": (*small_data.columns, "day"), "day_column": "day"}
         )
         (tmp_path / "log.tsv").write_text("".join(f"{line}\n" for line in lines))
-        log = find_click_log(spark, f"file://{tmp_path}/log.tsv", settings, days=[DAY], labelled=False)
+        log = find_click_log(f"file://{tmp_path}/log.tsv", settings, days=[DAY], labelled=False)
         folder = save_model()
         model, shipped = load_artifact(f"file://{folder}"), ship_model(spark, str(folder))
         return require_no_skew(spark, raw_rows(spark, log, [DAY]), log.row_format, model, shipped, DAY)

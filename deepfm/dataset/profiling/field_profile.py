@@ -57,7 +57,9 @@ class FieldProfile(Settings):
         return not KINDS[self.kind].has_column
 
 
-WarningName = Literal["mostly_unknown", "constant", "leak", "cut"]
+WarningName = Literal["mostly_unknown", "constant", "leak", "cut", "null_token"]
+#: Texts by which other systems write a missing value.
+_NULL_TOKENS = {"\\n", "null", "nan", "na", "n/a", "none", "nil", "-"}
 
 
 class ProfileWarning(Settings):
@@ -129,6 +131,12 @@ def field_warnings(field: FieldProfile) -> list[ProfileWarning]:
                 f"has more than max_values values in {field.share_cut:.1%} of the training rows (limit "
                 f"{MAX_CUT_SHARE:.0%}), and only the first are used; raise its max_values",
             )
+        )
+    tokens = [rows.name for rows in field.top if rows.name.lower() in _NULL_TOKENS]
+    if tokens and KINDS[field.kind].is_text:
+        listed = ", ".join(map(repr, tokens))
+        warnings.append(
+            ("null_token", f"has the value {listed}; if it means missing, list it in null_values")
         )
     return [
         ProfileWarning(name=name, field=field.name, text=f"{field.name}: {text}") for name, text in warnings

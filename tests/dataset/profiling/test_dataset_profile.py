@@ -14,7 +14,7 @@ from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.profiling import id_counts as id_counts_module
 from deepfm.dataset.profiling.dataset_profile import _rows_by_day, read_dataset_profile
-from deepfm.dataset.profiling.field_profile import FieldProfile, field_warnings
+from deepfm.dataset.profiling.field_profile import FieldProfile, ValueRows, field_warnings
 from deepfm.dataset.profiling.id_counts import _COUNTS, _IdCounts, id_counts
 from deepfm.features.statistics import RowCounts
 from deepfm.fields import Field, FieldSet
@@ -71,7 +71,7 @@ def build(spark, folder, content=LOG, settings=SETTINGS, split=SPLIT):
     lines = [["" if value == "." else value for value in line.split(" ")] for line in content.splitlines()]
     (folder / "log.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
     data = parse_settings(settings, DataSettings, "test")
-    log = find_click_log(spark, f"file://{folder}/log.tsv", data)
+    log = find_click_log(f"file://{folder}/log.tsv", data)
     build_dataset(spark, log, data, split, f"file://{folder}/dataset")
     return f"file://{folder}/dataset"
 
@@ -283,6 +283,15 @@ def test_values_at_the_limits_cause_no_warning():
 def test_a_field_that_is_always_missing_is_constant():
     (warning,) = field_warnings(field_with(num_ids_seen=1, missing={"train": 1.0, "valid": 1.0, "test": 1.0}))
     assert (warning.name, warning.text) == ("constant", "C: missing in every training row; remove the field")
+
+
+@pytest.mark.parametrize("token", ["\\N", "NULL", "null", "NaN", "NA", "None", "-"])
+def test_a_frequent_value_that_elsewhere_means_missing_causes_a_warning(token):
+    top = tuple(ValueRows(name=name, num_rows=5, share=0.1, ctr=0.2) for name in ("a", token))
+    (warning,) = field_warnings(field_with(top=top))
+    assert warning.name == "null_token"
+    assert warning.text == f"C: has the value {token!r}; if it means missing, list it in null_values"
+    assert field_warnings(field_with(top=top[:1])) == field_warnings(field_with(top=top, kind="count")) == []
 
 
 def test_a_log_without_days_has_no_table_of_days():

@@ -1,0 +1,25 @@
+"""Times that Spark passes to a Python function without their zone."""
+
+import sys
+
+import pandas as pd
+
+_ZONE = "spark.sql.session.timeZone"
+
+
+def in_utc(column: pd.Series) -> pd.Series:
+    """Return a column with times in UTC, if it was passed to a pandas UDF of Spark; else unchanged.
+
+    Spark writes the local time of its session into a pandas column without a zone.
+    """
+    if "pyspark" not in sys.modules or not pd.api.types.is_datetime64_dtype(column.dtype):
+        return column
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    zone = context.getLocalProperty(_ZONE) if context else None
+    if zone is None:
+        return column
+    # An hour that occurs twice is the first; one that is skipped does not occur.
+    local = column.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
+    return local.dt.tz_convert("UTC").dt.tz_localize(None)
