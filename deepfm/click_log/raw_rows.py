@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StructType
 
 from deepfm.click_log.click_log import ClickLog, days_to_read, list_files
+from deepfm.click_log.line_count import count_lines_of
 from deepfm.click_log.parquet_log import ParquetColumns, read_footers, read_parquet, split_into_groups
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.text_ranges import (
@@ -95,15 +95,23 @@ def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = No
 def count_lines(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> int:
     """Count the log's rows without headers, as an independent check of the rows that tasks read.
 
-    Lines are counted by Spark, rows of Parquet files by their footers.
+    Lines are counted by their newlines, rows of Parquet files by their footers.
     """
-    urls = [url for url, _, _ in list_files(log.url, days_to_read(log, days))]
+    files = [LogFile(*file) for file in list_files(log.url, days_to_read(log, days))]
     if log.row_format.delimiter is None:
-        return sum(sum(file.rows_of_groups) for file in read_footers(urls))
-    lines = spark.read.schema("value string").option("lineSep", "\n").text(urls)
-    if log.row_format.header_line is not None:
-        lines = lines.filter(F.col("value") != log.row_format.header_line)
-    return lines.count()
+        return sum(sum(file.rows_of_groups) for file in read_footers([file.url for file in files]))
+    num_bytes = sum(file.num_bytes for file in files)
+    ranges = split_into_ranges(files, _range_bytes(spark, num_bytes))
+    line = log.row_format.header_line
+    header = None if line is None else line.encode()
+
+    def count_ranges(index_batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        indices = (index for batch in index_batches for index in batch.column(0).to_pylist())
+        num_lines = sum(count_lines_of(ranges[index], header) for index in indices)
+        yield pa.RecordBatch.from_pydict({"num_lines": pa.array([num_lines], pa.int64())})
+
+    counts = _task_frame(spark, len(ranges), num_bytes).mapInArrow(count_ranges, "num_lines long")
+    return sum(row.num_lines for row in counts.collect())
 
 
 def _text_rows(spark: SparkSession, files: Sequence[LogFile]) -> RawRows:

@@ -73,8 +73,8 @@ def test_head_of_a_parquet_log_is_text(tmp_path, spark):
     ]
 
 
-def test_spark_counts_the_rows_without_headers(tmp_path, spark):
-    for name in "ab":
+def test_lines_are_counted_without_headers(tmp_path, spark):
+    for name in ("a b", "c:d%"):
         (tmp_path / f"{name}.csv").write_text("label,I,C\n1,7,a\n0,8,b\n")
     assert count_lines(spark, find_log(spark, tmp_path, WITH_HEADER)) == 4
 
