@@ -1,11 +1,20 @@
-"""Conversion of text to integers and decimal numbers, independent of the other rows of a batch."""
+"""Conversion of text to integers and decimal numbers, independent of the other rows of a batch.
+
+Numbers may have a sign, blanks around them, and an exponent: 3, +3, 3.0 and 3e0 are the same integer.
+"""
+
+import re
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: A decimal number, optionally with an exponent. Like an integer, it may have a minus sign but no plus sign.
+#: A decimal number that Arrow casts to float64.
 _DECIMAL = r"\A-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\z"
+#: The same with a plus sign, for Python.
+_SIGNED = re.compile(r"([-+]?)0*(?:([0-9]+)\.?([0-9]*)|\.([0-9]+))(?:[eE]([-+]?[0-9]{1,6}))?")
+_BLANKS = " \t"
 
 
 def parse_integers(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -23,14 +32,17 @@ def parse_integers(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _integer(text: str) -> int | bool:
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()):
+    text = text.strip(_BLANKS)
+    if not (text.isascii() and _SIGNED.fullmatch(text)):
         return False
-    digits = digits.lstrip("0") or "0"  # Python limits the digits of int(), Arrow accepts any leading zeros
-    if len(digits) > len(str(2**63)):
+    number = Decimal(text)
+    # Far from zero, to_integral_value would write out all digits.
+    if number.adjusted() >= len(str(2**63)):
+        return 0 if number.is_zero() else False
+    integral = number.to_integral_value() if number.adjusted() >= 0 else Decimal(0)
+    if integral != number:
         return False
-    number = -int(digits) if text.startswith("-") else int(digits)
-    return number if -(2**63) <= number < 2**63 else False
+    return int(integral) if -(2**63) <= integral < 2**63 else False
 
 
 def parse_decimals(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -39,6 +51,9 @@ def parse_decimals(strings: pa.Array) -> tuple[pa.Array, np.ndarray]:
     A number too large for float64 counts as not finite; one too small becomes 0.
     """
     is_decimal = pc.match_substring_regex(strings, _DECIMAL)
+    if not pc.all(is_decimal).as_py():
+        strings = pc.replace_substring_regex(pc.utf8_trim(strings, _BLANKS), r"\A\+([0-9.])", r"\1")
+        is_decimal = pc.match_substring_regex(strings, _DECIMAL)
     texts = pc.if_else(is_decimal, strings, pa.scalar(None, pa.string()))
     try:
         numbers = texts.cast(pa.float64())

@@ -3,6 +3,7 @@
 import sys
 
 import pandas as pd
+from dateutil import tz
 
 _ZONE = "spark.sql.session.timeZone"
 
@@ -17,9 +18,10 @@ def in_utc(column: pd.Series) -> pd.Series:
     from pyspark import TaskContext
 
     context = TaskContext.get()
-    zone = context.getLocalProperty(_ZONE) if context else None
-    if zone is None:
+    if context is None:
         return column
+    # Without the setting, sessions use the zone of the machine.
+    zone = context.getLocalProperty(_ZONE) or tz.tzlocal()
     # An hour that occurs twice is the first; one that is skipped does not occur.
     local = column.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
     return local.dt.tz_convert("UTC").dt.tz_localize(None)

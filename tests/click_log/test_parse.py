@@ -150,7 +150,23 @@ def test_labels_are_0_and_1_as_integers_floats_or_booleans():
 
 @pytest.mark.parametrize(
     "count",
-    ["0x1f", "0X1F", "-0x1", "1.0", "1e3", "+5", " 5", "5 ", "-", "--5", "1_0", "٣", "½", "nan", "five"],
+    [
+        "0x1f",
+        "0X1F",
+        "-0x1",
+        "1.5",
+        "1e-3",
+        "- 5",
+        "-",
+        "--5",
+        "1_0",
+        "1,000",
+        "5 %",
+        "٣",
+        "½",
+        "nan",
+        "five",
+    ],
 )
 def test_only_decimal_integers_are_counts(count):
     assert reason_of(f"1\t{count}\ta".encode()) == "count_not_an_integer"

@@ -22,6 +22,30 @@ def test_leading_zeros_do_not_change_a_number(zeros):
         assert numbers.to_pylist()[:2] == [5, -5]
 
 
+@pytest.mark.parametrize(
+    "text", ["3", "+3", "3.", "3.0", "3.000", "3e0", "30e-1", "0.3E+1", " 3", "3\t", "003.0"]
+)
+def test_one_integer_may_be_written_in_several_ways(text):
+    for neighbour in ("1", "not a number"):
+        numbers, is_number = parse_integers(pa.array([text, "-" + text.strip(" \t+"), neighbour]))
+        assert numbers.to_pylist()[:2] == [3, -3]
+        assert is_number.tolist()[:2] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3.5", "1e-1", "1,234", "12 %", "$5", "1e400", "1e999999999", "9223372036854775808", ".", "e5", " ", ""],
+)
+def test_any_other_text_is_not_an_integer(text):
+    assert parse_integers(pa.array([text]))[1].tolist() == [False]
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 9007199254740993])
+def test_integers_of_64_bits_are_exact_in_every_notation(number):
+    for text in (str(number), f"{number}.0", f" {number} ", f"{number}0e-1"):
+        assert parse_integers(pa.array([text]))[0].to_pylist() == [number]
+
+
 def decimals(*texts):
     numbers, is_number = parse_decimals(pa.array(texts, pa.string()))
     return numbers.to_pylist(), is_number.tolist()
@@ -40,6 +64,10 @@ def decimals(*texts):
         ("2E-1", 0.2),
         ("1e+2", 100),
         ("007", 7),
+        ("+5", 5),
+        (" 5", 5),
+        ("5\t", 5),
+        (" +.5e1 ", 5),
         ("0.1", 0.1),
         ("123456789012345678901234567890", 123456789012345678901234567890.0),
     ],
@@ -50,8 +78,8 @@ def test_decimal_numbers_with_or_without_exponent_are_read(text, number):
 
 @pytest.mark.parametrize(
     "text",
-    ["nan", "NaN", "inf", "-inf", "Infinity", "0x1f", "1_000", "1 000", "1,5", " 5", "5 ", "5\n", "+5", "--5",
-     "1e", "e5", ".", "-", "", "1.2.3", "1e3.5", "5f", "5d", "٣", "½", "five"],
+    ["nan", "NaN", "inf", "-inf", "Infinity", "0x1f", "1_000", "1 000", "1,5", "5\n", "+-5", "++5", "--5",
+     " ", "+", "1e", "e5", ".", "-", "", "1.2.3", "1e3.5", "5f", "5d", "٣", "½", "five"],
 )  # fmt: skip
 def test_any_other_text_is_not_a_decimal_number(text):
     assert decimals(text) == ([None], [False])
