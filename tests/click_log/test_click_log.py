@@ -415,10 +415,12 @@ def test_columns_that_are_not_named_are_never_decoded(tmp_path, parsed):
     assert values(parsed(PARQUET)) == [(7, "a")]
 
 
-@pytest.mark.parametrize("name", ["a b", "a:b", "100%", "a,b", "größe", "a'b", "a#b"])
-def test_any_file_name_is_read(tmp_path, parsed, name):
-    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"]}), tmp_path / f"{name}.parquet")
-    assert values(parsed(PARQUET)) == [(7, "a")]
+def test_files_of_any_name_are_read(tmp_path, parsed):
+    names = ["a b", "a:b", "100%", "a,b", "größe", "a'b", "a#b"]
+    for number, name in enumerate(sorted(names)):
+        columns = {"label": [1], "I": [number], "C": [name]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    assert values(parsed(PARQUET)) == list(enumerate(sorted(names)))
 
 
 def test_parquet_files_may_have_extra_columns_or_another_order(tmp_path, find):
