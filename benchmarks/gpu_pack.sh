@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make build/gpu/packages.tar.xz: what gpu_check.sh needs beside PyTorch on a machine without a network.
+# Make build/gpu/packages.tar.xz: what gpu_check.sh needs in addition to PyTorch on a machine without a network.
 #
 #     sh benchmarks/gpu_pack.sh [PYTHON]        PYTHON: of the version of that machine, such as python3.12
 #

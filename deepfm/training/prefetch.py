@@ -17,7 +17,7 @@ def prefetch(items: Iterable[T], depth: int = 4, stream: torch.cuda.Stream | Non
 
     An exception raised by `items` is raised here, at its position among the items.
 
-    `stream`: CUDA stream of the work that produces the items, beside that of the consumer. The consumer's
+    `stream`: CUDA stream of the work that produces the items, parallel to the consumer's. The consumer's
     work waits for an item on the device. It must keep an item until its work on it is done: the memory is
     used again by the next items.
     """
