@@ -11,7 +11,7 @@ from pyspark.sql.pandas.types import from_arrow_type
 
 from deepfm import storage
 from deepfm.click_log.line_columns import split_line
-from deepfm.click_log.parquet_log import check_columns, columns_of, read_footers
+from deepfm.click_log.parquet_log import ParquetFile, check_columns, columns_of, read_footers
 from deepfm.click_log.parse import is_day
 from deepfm.click_log.row_format import RowFormat
 from deepfm.errors import UserError
@@ -71,22 +71,18 @@ def find_click_log(
     if not files:
         raise UserError(f"{url}: expected files with rows, found none{_format_days(days)}; check --input")
     types: Mapping[str, pa.DataType] = {}
+    footers: list[ParquetFile] = []
     if settings.format == "parquet":
         footers = read_footers(files)
         types, columns, header_line = footers[0].types, columns_of(footers), None
-        check_columns(url, footers, settings, _columns_to_read(settings, labelled, keep))
     else:
         columns, header_line = _delimited_columns(files, settings, labelled)
     has_days = day_folders is not None or settings.day_column is not None
     time_column = None if has_days else settings.time_column
     row_format = _row_format(url, settings, columns, header_line, labelled, tuple(keep), time_column)
+    if footers:
+        check_columns(url, footers, settings, row_format.columns_to_read)
     return ClickLog(url, row_format, day_folders, types)
-
-
-def _columns_to_read(settings: DataSettings, labelled: bool, keep: Sequence[str]) -> set[str]:
-    label = settings.label if labelled else None
-    special = (label, settings.day_column, settings.time_column)
-    return {*settings.field_set.columns, *keep, *(name for name in special if name is not None)}
 
 
 def _day_folders(url: str, settings: DataSettings) -> tuple[str, ...] | None:
