@@ -139,7 +139,7 @@ def pieces(log: Path) -> dict[str, float]:
 
     from deepfm.click_log.parse import parse_rows
     from deepfm.click_log.row_format import RowFormat
-    from deepfm.click_log.text_ranges import lines_table
+    from deepfm.click_log.text.ranges import lines_table
     from deepfm.features.counting import ValueCounts
     from deepfm.features.encode import Encoder
     from deepfm.features.vocabulary.vocabulary import Vocabulary

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Setting
 
-from deepfm.field_name import FieldName
+from deepfm.field_name import ColumnName, FieldName
 from deepfm.kinds import KINDS, FieldKind
 from deepfm.kinds.literals import (
     FIRST_KNOWN_ID,
@@ -28,6 +28,7 @@ __all__ = [
     "PRESENT_ID",
     "TIME_NAMES",
     "UNKNOWN_ID",
+    "ColumnName",
     "Field",
     "FieldName",
     "FieldSet",
@@ -79,9 +80,10 @@ class Field(BaseModel):
     separator: str = ""
     pooling: Pooling = "mean"
     scale: Scale = "standard"  # value: standardize x itself, or sign(x) log(1 + |x|)
-    # time: the log's column and its time format.
+    # The log's column if it has another name than the field; always set for fields of kind time.
     source: str = ""
     time_format: TimeFormat | None = None
+    time_zone: str = "UTC"  # time: of times without an offset, and of hours and weekdays
     # cross: the fields whose ids are combined, and the number of ids. Not strict: JSON has no tuples.
     parts: tuple[FieldName, ...] = Setting(default=(), strict=False)
     buckets: int = Setting(default=0, ge=0)

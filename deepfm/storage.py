@@ -9,13 +9,15 @@ import re
 import uuid
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from itertools import islice
 from lzma import LZMAError
 from typing import Any, BinaryIO
 
 import fsspec
+from fsspec.compression import register_compression
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import infer_compression
 
@@ -131,6 +133,20 @@ def open_file(url: str) -> Iterator[BinaryIO]:
 def read_json(url: str) -> Any:
     """Read a JSON file."""
     return json.loads(read_bytes(url))
+
+
+def _open_with_arrow(compression: str) -> Callable[..., BinaryIO]:
+    def open_stream(file: BinaryIO, mode: str = "rb", **_: Any) -> BinaryIO:
+        import pyarrow as pa
+
+        return BufferedReader(pa.CompressedInputStream(file, compression))
+
+    return open_stream
+
+
+for _name, _extension in (("zstd", "zst"), ("lz4", "lz4")):
+    # fsspec opens these with packages that need not be installed; Arrow is.
+    register_compression(_name, _open_with_arrow(_name), _extension, force=True)
 
 
 @contextmanager

@@ -107,6 +107,11 @@ def _timestamp_texts(values: pa.Array) -> pa.Array:
     return _without_trailing_zeros(local.cast(pa.string()))
 
 
+def with_zone_mark(texts: pa.Array) -> pa.Array:
+    """Append Z to the texts of times in UTC; once, also if they have it."""
+    return pc.binary_join_element_wise(pc.utf8_rtrim(texts, "Z"), "Z", "")
+
+
 def _time_texts(values: pa.Array) -> pa.Array:
     return _without_trailing_zeros(values.cast(pa.string()))
 

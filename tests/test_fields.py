@@ -66,7 +66,7 @@ def test_a_field_survives_a_json_round_trip():
         assert Field.model_validate(json.loads(field.model_dump_json())) == field
 
 
-@pytest.mark.parametrize("name", ["", "1st", "_hidden", "user id", "a.b", "naïve", "C1\n"])
+@pytest.mark.parametrize("name", ["", "1st", "_hidden", "user id", "a.b", "C1\n"])
 def test_a_field_name_must_fit_every_stage(name):
     with pytest.raises(ValidationError):
         Field(name=name, kind="category")

@@ -10,9 +10,9 @@ from deepfm.artifact.artifact import ServingModel, load_artifact
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet
 from deepfm.kinds.kind import tokens_to_null
-from deepfm.spark.session_time import in_utc
+from deepfm.spark.session_time import with_zone
 from deepfm.storage import absolute_url
-from deepfm.value_text import texts_of_series
+from deepfm.value_text import texts_of_series, with_zone_mark
 
 
 class RawRowModel:
@@ -27,8 +27,11 @@ class RawRowModel:
         Values are of any type that a log may have (see value_text.to_texts); None, NaN, empty text and empty
         arrays are missing. Raise ValueError for a value that the scoring job would reject.
         """
-        tokens = self._model.card.data.null_values
-        return self._model.probabilities(raw_from_frame(frame, self._model.encoder.fields, tokens))
+        data = self._model.card.data
+        raw = raw_from_frame(
+            frame, self._model.encoder.fields, data.null_values, bad_is_missing=data.on_bad_value == "missing"
+        )
+        return self._model.probabilities(raw)
 
 
 def _load_pyfunc(data_path: str) -> RawRowModel:
@@ -36,7 +39,9 @@ def _load_pyfunc(data_path: str) -> RawRowModel:
     return RawRowModel(load_artifact(absolute_url(data_path)))
 
 
-def raw_from_frame(frame: pd.DataFrame, fields: FieldSet, null_values: Sequence[str] = ()) -> pa.Table:
+def raw_from_frame(
+    frame: pd.DataFrame, fields: FieldSet, null_values: Sequence[str] = (), *, bad_is_missing: bool = False
+) -> pa.Table:
     """Return the raw fields' columns of a frame, with the types of click_log.parse.
 
     Values become texts and are parsed as in a log; `null_values` are the texts that mean missing. Raise
@@ -47,23 +52,30 @@ def raw_from_frame(frame: pd.DataFrame, fields: FieldSet, null_values: Sequence[
         column: tokens_to_null(_texts(frame[column], is_array=is_array), null_values)
         for column, is_array in are_arrays.items()
     }
-    return pa.table({field.name: _parsed(texts[field.column], field) for field in fields.raw})
+    for field in fields.raw:
+        if field.kind == "time" and _has_zone(frame[field.column]):
+            texts[field.column] = with_zone_mark(texts[field.column])
+    return pa.table({field.name: _parsed(texts[field.column], field, bad_is_missing) for field in fields.raw})
+
+
+def _has_zone(column: pd.Series) -> bool:
+    return isinstance(with_zone(column).dtype, pd.DatetimeTZDtype)
 
 
 def _texts(column: pd.Series, *, is_array: bool) -> pa.Array:
     if not is_array and column.dtype == object and any(map(pd.api.types.is_list_like, column)):
         raise ValueError(f"{column.name}: expected single values, found an array")
     try:
-        texts = texts_of_series(in_utc(column))
+        texts = texts_of_series(with_zone(column))
         # Bytes are not checked before.
         return texts.cast(pa.binary()).cast(pa.string())
     except (TypeError, UnicodeDecodeError, pa.ArrowInvalid) as error:
         raise ValueError(f"{column.name}: {error}") from error
 
 
-def _parsed(texts: pa.Array, field: Field) -> pa.Array:
+def _parsed(texts: pa.Array, field: Field, bad_is_missing: bool) -> pa.Array:
     values, is_valid = field.behaviour.parse(texts, field)
-    if is_valid is not None and not is_valid.all():
+    if not bad_is_missing and is_valid is not None and not is_valid.all():
         invalid = texts.filter(pa.array(~is_valid))[0].as_py()
         raise ValueError(f"{field.column}: expected {field.behaviour.expected(field)}, found {invalid!r}")
     return values
@@ -71,8 +83,10 @@ def _parsed(texts: pa.Array, field: Field) -> pa.Array:
 
 def example_rows(vocabulary: Vocabulary) -> pd.DataFrame:
     """Return four example rows: two with known values of each field, one missing, one unusual."""
-    columns = {}
-    for index, field in enumerate(vocabulary.fields.raw):
+    columns = dict.fromkeys(vocabulary.fields.columns)
+    # Of the fields of one column, numbers and times accept less than text, so their examples come last.
+    fields = sorted(enumerate(vocabulary.fields.raw), key=lambda entry: not entry[1].behaviour.is_text)
+    for index, field in fields:
         known, unusual = field.behaviour.example(field, vocabulary.fitted(index))
         filled = (known * 2)[:2] or [None, None]
         dtype = "object" if isinstance(unusual, (str, list)) else "float64"

@@ -5,6 +5,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array
 
 from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.kinds.kind import ColumnType
 
 #: MLflow's long refuses integers with gaps, which pandas stores as floats; its double refuses integers
 #: without
@@ -19,9 +20,11 @@ _TYPES: dict[str, DataType | Array | AnyType] = {
 def build_signature(vocabulary: Vocabulary) -> ModelSignature:
     """Build the signature: raw columns -> one probability."""
     fields = vocabulary.fields.raw
-    types = {
-        field.column: _TYPES[field.behaviour.column_type(field, values)]
-        for field, values in zip(fields, vocabulary.values, strict=False)
-    }
-    columns: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in types.items()]
+    types: dict[str, set[ColumnType]] = {}
+    for field, values in zip(fields, vocabulary.values, strict=False):
+        types.setdefault(field.column, set()).add(field.behaviour.column_type(field, values))
+    # A column of several fields has the type that all of them accept.
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(_TYPES[kinds.pop() if len(kinds) == 1 else "any"], name) for name, kinds in types.items()
+    ]
     return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))

@@ -33,18 +33,20 @@ from deepfm.settings.loader import load_settings
 @click.option("--valid-days", help="C or C:D. These days select the best epoch.")
 @click.option("--test-days", help="E or E:F. These days give the test metrics.")
 @click.option("--grow", help="Existing dataset whose ids are kept; new values get the ids after them.")
+@click.option("--allow-missing-days", is_flag=True, help="Build from the days there are, with a warning.")
 @profile_option
 @job
 def build_features(
-    data_path, input_path, output_path, train_days, valid_days, test_days, grow, profile_path
-) -> dict:
-    profile, settings = load_profile(profile_path), load_settings(data_path, DataSettings)
-    input_url, output_url = storage.absolute_url(input_path), storage.absolute_url(output_path)
+    data_path, input_path, output_path, train_days, valid_days, test_days, grow, allow_missing_days,
+    profile_path,
+) -> dict:  # fmt: skip
+    profile, settings = (load_profile(profile_path), load_settings(data_path, DataSettings))
+    input_url, output_url = (storage.absolute_url(input_path), storage.absolute_url(output_path))
     ranges = (train_days, valid_days, test_days)
     # Other days of the log are not read: they may have other columns.
     days = day_split(*ranges).days() if all(ranges) else None
     with spark_session(profile, "build_features") as spark, show_progress(spark, "build_features"):
-        log = find_click_log(input_url, settings, days=days)
+        log = find_click_log(input_url, settings, days=days, allow_missing_days=allow_missing_days)
         split = choose_split(spark, log, settings, ranges)
         manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))
     return {

@@ -12,7 +12,7 @@ from deepfm.click_log.click_log import ClickLog
 from deepfm.click_log.parse import parse_rows
 from deepfm.click_log.raw_rows import RawRows, raw_rows
 from deepfm.click_log.row_format import RowFormat
-from deepfm.click_log.split import HashSplit, Split, TimeSplit, day_split
+from deepfm.click_log.split import FileSplit, HashSplit, Split, TimeSplit, day_split
 from deepfm.errors import UserError
 from deepfm.fields import FieldSet
 from deepfm.settings.data import DataSettings, Shares
@@ -29,7 +29,7 @@ def choose_split(
     the log.
     """
     if settings.time_split:
-        if log.day_folders is not None or any(day_ranges):
+        if log.day_paths is not None or any(day_ranges):
             raise UserError(
                 f"{log.url} has days, but time_split is for logs without days. Remove time_split, "
                 "or omit the day ranges and pass the folder or file below ds= as --input"
@@ -39,6 +39,9 @@ def choose_split(
         raise UserError(f"{log.url} has days: give --train-days, --valid-days and --test-days")
     if not log.has_days and any(day_ranges):
         raise UserError(f"{log.url} has no days: remove --train-days, --valid-days and --test-days")
+    if settings.split_files:
+        names = settings.split_files
+        return FileSplit((names.train, names.valid, names.test))
     if log.has_days:
         return day_split(*(days for days in day_ranges if days))
     return HashSplit(settings.hash_split.valid, settings.hash_split.test)

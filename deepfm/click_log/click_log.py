@@ -1,24 +1,26 @@
 """A click log on disk: its files, days and columns."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
-from fsspec.utils import infer_compression
 from pyspark.errors import PySparkTypeError
 from pyspark.sql.pandas.types import from_arrow_type
 
 from deepfm import storage
-from deepfm.click_log.line_columns import split_line
-from deepfm.click_log.parquet_log import ParquetFile, check_columns, columns_of, read_footers
-from deepfm.click_log.parse import is_day
+from deepfm.click_log import log_files
+from deepfm.click_log.columnar.files import ColumnarFile, check_columns, columns_of, read_footers
+from deepfm.click_log.log_files import DayPaths, find_day_paths, partition_values
 from deepfm.click_log.row_format import RowFormat
+from deepfm.click_log.schema_change import check_lacking
+from deepfm.click_log.text.schema import TextSchema, read_text_schema
 from deepfm.errors import UserError
 from deepfm.settings.data import DataSettings
 
-_DAY_FOLDER = "ds="
-#: Columns of raw rows in addition to those of a Parquet log (and `ds`, which may be a column of the log).
+logger = logging.getLogger(__name__)
+
+#: Columns of raw rows in addition to those of a columnar log (and `ds`, which may be a column of the log).
 _ADDED_COLUMNS = {"source_file", "row_hash"}
 
 
@@ -28,12 +30,22 @@ class ClickLog:
 
     url: str
     row_format: RowFormat
-    day_folders: tuple[str, ...] | None  # None: the log is a single file or a folder of files
-    column_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of the first file; Parquet only
+    day_paths: DayPaths | None = None  # None: the log is a single file or a folder of files
+    column_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of the first file; columnar only
+    file_format: str = "delimited"
+    allow_missing_days: bool = False
 
     @property
     def has_days(self) -> bool:
-        return self.day_folders is not None or self.row_format.has_days
+        return self.day_paths is not None or self.row_format.has_days
+
+    def list_files(self, days: Sequence[str] | None = None) -> list[tuple[str, int, str | None]]:
+        """(URL, bytes, day) of each non-empty file of `days` (None: all); day: of its folder or name.
+
+        Raise UserError if a day is missing.
+        """
+        _require_days(self.url, self.day_paths, days, allow_missing=self.allow_missing_days)
+        return log_files.list_files(self.url, self.day_paths, days)
 
     def kept_type(self, name: str) -> str:
         """Spark type in which a kept column is published; raise UserError if Spark has none."""
@@ -56,188 +68,168 @@ def find_click_log(
     days: Sequence[str] | None = None,
     labelled: bool = True,
     keep: Sequence[str] = (),
+    allow_missing_days: bool = False,
 ) -> ClickLog:
     """Inspect the log's folders and the start of each file. Raise UserError if they do not match `settings`.
 
-    For a log in day folders only the files of `days` are inspected (None: all). With labelled=False
-    (impressions to score) the label column is optional and not read.
+    For a log with days in folders or file names only the files of `days` are inspected (None: all). With
+    labelled=False (impressions to score) the label column is optional and not read.
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, but the path does not exist; check --input")
-    day_folders = _day_folders(url, settings)
-    _require_folders(url, day_folders, days)
-    folders_to_read = day_folders and (day_folders if days is None else tuple(days))
-    files = [file for file, _, _ in list_files(url, folders_to_read)]
+    day_paths = find_day_paths(url, settings)
+    _require_days(url, day_paths, days, allow_missing=allow_missing_days)
+    files = [file for file, _, _ in log_files.list_files(url, day_paths, days)]
     if not files:
         raise UserError(f"{url}: expected files with rows, found none{_format_days(days)}; check --input")
-    types: Mapping[str, pa.DataType] = {}
-    footers: list[ParquetFile] = []
-    if settings.format == "parquet":
-        footers = read_footers(files)
-        types, columns, header_line = footers[0].types, columns_of(footers), None
+    partitions = _partitions(url, files)
+    time_column = None if day_paths or settings.day_column or settings.split_files else settings.time_column
+    find = _LogSchema(url, settings, labelled, tuple(keep), time_column, partitions)
+    if settings.format in ("parquet", "orc"):
+        footers = read_footers(files, settings.format)
+        row_format = find.columnar_format(footers)
+        types: Mapping[str, pa.DataType] = footers[0].types
     else:
-        columns, header_line = _delimited_columns(files, settings, labelled)
-    has_days = day_folders is not None or settings.day_column is not None
-    time_column = None if has_days else settings.time_column
-    row_format = _row_format(url, settings, columns, header_line, labelled, tuple(keep), time_column)
-    if footers:
-        check_columns(url, footers, settings, row_format.columns_to_read)
-    return ClickLog(url, row_format, day_folders, types)
+        row_format = find.text_format(files, read_text_schema(files, settings, labelled=labelled))
+        types = {}
+    return ClickLog(url, row_format, day_paths, types, settings.format, allow_missing_days)
 
 
-def _day_folders(url: str, settings: DataSettings) -> tuple[str, ...] | None:
-    """Days of a log's ds= folders, or None if it has none."""
-    children = storage.children(url) if storage.is_folder(url) else []
-    days = tuple(child["name"].removeprefix(_DAY_FOLDER) for child in children if _is_day_folder(child))
-    if not days:
-        return None
-    if settings.day_column is not None:
-        raise UserError(
-            f"{url} has ds= folders, but day_column is set to {settings.day_column}; remove one of the two"
-        )
-    invalid = [day for day in days if not is_day(day)]
-    if invalid:
-        raise UserError(f"{url}/ds={invalid[0]}: expected a folder ds=YYYY-MM-DD; rename or remove it")
-    unexpected = [child for child in children if _may_have_rows(child) and not _is_day_folder(child)]
-    if unexpected:
-        entry_type = "folder" if unexpected[0]["is_folder"] else "file"
-        raise UserError(
-            f"{url}: expected all rows inside the ds= folders, found the {entry_type} "
-            f"{unexpected[0]['name']} next to them; move its rows into a day folder or prefix its name with _"
-        )
-    return days
-
-
-def _is_day_folder(child: Mapping[str, Any]) -> bool:
-    return child["is_folder"] and child["name"].startswith(_DAY_FOLDER)
-
-
-def _may_have_rows(child: Mapping[str, Any]) -> bool:
-    """Whether a child is a non-empty file or a folder."""
-    return child["is_folder"] or child["size"]
-
-
-def _require_folders(url: str, day_folders: Sequence[str] | None, days: Sequence[str] | None) -> None:
-    missing = sorted(set(days or ()) - set(day_folders)) if day_folders else []
-    if day_folders and missing:
-        raise UserError(
-            f"{url}: expected a folder for every requested day, found none for {', '.join(missing[:5])}"
-            f"{' …' if len(missing) > 5 else ''}; it has {day_folders[0]} to {day_folders[-1]}"
-        )
+def _require_days(
+    url: str, paths: DayPaths | None, days: Sequence[str] | None, *, allow_missing: bool
+) -> None:
+    missing = sorted(set(days or ()) - set(paths.by_day)) if paths else []
+    if not paths or not missing:
+        return
+    listed = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+    text = f"{listed}; it has {paths.days[0]} to {paths.days[-1]}"
+    if allow_missing and len(missing) < len(set(days or ())):
+        logger.warning("%s: found no folder for %s", url, text)
+        return
+    raise UserError(
+        f"{url}: expected a folder for every requested day, found none for {text}; choose other days, or "
+        "build without them by --allow-missing-days"
+    )
 
 
 def _format_days(days: Sequence[str] | None) -> str:
     return f" for {', '.join(days[:5])}" if days else ""
 
 
-def _row_format(url, settings, columns, header_line, labelled, keep, time_column) -> RowFormat:
-    label = settings.label if labelled else None
-    needed = {*settings.field_set.columns, *keep, label, settings.day_column, time_column} - {None}
-    absent = sorted(needed - set(columns))
-    if absent:
-        # With a wrong delimiter or a missing header the "column names" are a whole line or a row's values.
-        actual = ", ".join(columns)
-        causes = ", header and delimiter" if settings.format == "delimited" and settings.header else ""
-        raise UserError(
-            f"{url}: expected columns {', '.join(absent)}, found only {actual:.500}; check the names{causes} "
-            "in the data YAML, or --keep"
-        )
-    repeated = sorted(name for name in needed if columns.count(name) > 1)
-    if repeated:
-        raise UserError(
-            f"{url}: expected unique column names, found duplicates of {', '.join(repeated)}; rename them"
-        )
-    reserved = sorted(needed & _ADDED_COLUMNS)
-    if reserved:
-        raise UserError(f"{url}: column names {', '.join(reserved)} are reserved; rename them in the log")
-    delimited = settings.format == "delimited"
-    dotted = sorted(name for name in needed if "." in name)
-    if dotted and not delimited:
-        # Arrow selects columns by path and reads a dot in a name as access to a nested field.
-        raise UserError(f"{url}: expected column names without a dot, found {', '.join(dotted)}; rename them")
-    return RowFormat(
-        columns=columns if delimited else tuple(sorted(needed)),
-        fields=settings.field_set,
-        delimiter=settings.delimiter if delimited else None,
-        quote=settings.quote,
-        header_line=header_line,
-        label=label,
-        day_column=settings.day_column,
-        time_column=time_column,
-        time_format=settings.time_format,
-        null_values=settings.null_values,
-        keep=keep,
-    )
+def _partitions(url: str, files: Sequence[str]) -> tuple[str, ...]:
+    """Keys of the folders KEY=VALUE that all files have below the log."""
+    keys = [set(partition_values(file.removeprefix(url))) for file in files]
+    return tuple(sorted(set.intersection(*keys)))
 
 
-def _files(folder: str) -> list[tuple[str, int]]:
-    if not storage.is_folder(folder):
-        return [(folder, storage.num_bytes(folder))]
-    children = storage.children(folder)
-    inner = [child["name"] for child in children if child["is_folder"]]
-    if inner:
-        raise UserError(
-            f"{folder}: expected files, or ds= folders with files, found the folder {inner[0]}; move "
-            "its files up, or prefix its name with _"
-        )
-    return [(f"{folder}/{file['name']}", file["size"]) for file in children if file["size"]]
+@dataclass(frozen=True)
+class _LogSchema:
+    """Makes the row format of a log from the columns of its files."""
 
+    url: str
+    settings: DataSettings
+    labelled: bool
+    keep: tuple[str, ...]
+    time_column: str | None
+    partitions: tuple[str, ...]
 
-def _delimited_columns(files: list[str], settings: DataSettings, labelled: bool):
-    """Columns in file order, and the header line if there is one."""
-    zipped = [file for file in files if infer_compression(file) == "zip"]
-    if zipped:
-        # fsspec would read only one of the files in the archive.
-        raise UserError(
-            f"{zipped[0]}: .zip is not supported; expected a text file or a .gz file; recompress it"
+    def columnar_format(self, footers: Sequence[ColumnarFile]) -> RowFormat:
+        """Make the format of Parquet or ORC files; raise UserError if a column has an unsuitable type."""
+        columns = columns_of(footers)
+        row_format = self._row_format(columns, is_columnar=True)
+        check_columns(self.url, footers, self.settings, row_format.file_columns)
+        return row_format
+
+    def text_format(self, files: Sequence[str], schema: TextSchema) -> RowFormat:
+        """Make the format of text files; raise UserError if a needed column is absent or was removed."""
+        settings = self.settings
+        row_format = self._row_format(schema.all_columns, schema=schema)
+        of_files = [(file, schema.columns_of(file)) for file in files]
+        needed = row_format.file_columns if settings.format == "delimited" else set()
+        for name in sorted(needed):
+            is_optional = name not in (settings.label, settings.day_column, settings.time_column)
+            check_lacking(self.url, of_files, name, is_optional=is_optional)
+        return row_format
+
+    def _row_format(
+        self, columns: tuple[str, ...], schema: TextSchema | None = None, *, is_columnar: bool = False
+    ) -> RowFormat:
+        settings = self.settings
+        label = settings.label if self.labelled else None
+        special = (label, settings.day_column, self.time_column)
+        needed = {*settings.field_set.columns, *self.keep, *(name for name in special if name)}
+        # A column of the files goes before a folder of the same name.
+        partitions = tuple(name for name in self.partitions if name not in columns)
+        self._require_columns(columns, needed - set(partitions))
+        if schema is not None:
+            self._require_unique(schema, needed)
+        is_delimited = settings.format == "delimited"
+        return RowFormat(
+            columns=tuple(sorted(needed - set(partitions))) if schema is None else schema.columns,
+            fields=settings.field_set,
+            delimiter=settings.delimiter if is_delimited else None,
+            quote=settings.quote,
+            escape=settings.escape if settings.escape != settings.quote else None,
+            multiline=settings.multiline,
+            skip_initial_space=settings.skip_initial_space,
+            comment=settings.comment,
+            encoding=settings.encoding,
+            is_json=settings.format == "json",
+            header_line=schema.header_line if schema else None,
+            other_headers=schema.other_headers if schema else {},
+            partitions=partitions,
+            label=label,
+            positive=settings.positive,
+            negative=settings.negative,
+            missing_is_negative=settings.missing_label == "negative",
+            day_column=settings.day_column,
+            day_format=settings.day_format,
+            time_column=self.time_column,
+            time_format=settings.time_format,
+            time_zone=settings.time_zone,
+            null_values=settings.null_values,
+            bad_is_missing=settings.on_bad_value == "missing",
+            keep=self.keep,
         )
-    if not settings.header:
-        _require_no_header(files[0], settings)
-        return (settings.columns if labelled else _columns_of_impressions(files[0], settings)), None
-    first, header = files[0], storage.first_line(files[0])
-    for file in files[1:]:
-        if storage.first_line(file) != header:
+
+    def _require_columns(self, columns: Sequence[str], needed: set) -> None:
+        absent = sorted(needed - set(columns))
+        reserved = sorted(needed & _ADDED_COLUMNS)
+        if self.settings.format == "json":
+            self._warn_of_rare_keys(absent)
+            absent = [name for name in absent if name in (self.settings.label, self.settings.day_column)]
+        if absent:
+            # With a wrong delimiter or a missing header the "column names" are a line or a row's values.
+            actual = ", ".join(columns)
+            causes = ", header and delimiter" if self.settings.header else ""
             raise UserError(
-                f"{file}: expected the header of {first}, {header!r:.200}, "
-                f"found {storage.first_line(file)!r:.200}; "
-                "give all files the same columns in the same order"
+                f"{self.url}: expected columns {', '.join(absent)}, found only {actual:.500}; check the "
+                f"names{causes} in the data YAML, or --keep{_hint_of_blanks(absent, columns)}"
             )
-    try:
-        line = header.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{first}: expected a header in UTF-8, found {header!r:.200}; convert the file"
-        ) from error
-    return tuple(split_line(line.rstrip("\r"), settings.delimiter, settings.quote)), line
+        if reserved and self.settings.format in ("parquet", "orc"):
+            raise UserError(
+                f"{self.url}: column names {', '.join(reserved)} are reserved; rename them in the log"
+            )
+
+    def _warn_of_rare_keys(self, absent: Sequence[str]) -> None:
+        if absent:
+            logger.warning(
+                "%s: no object at the start of the log has the keys %s; check the names in the data YAML",
+                self.url, ", ".join(absent),
+            )  # fmt: skip
+
+    def _require_unique(self, schema: TextSchema, needed: set) -> None:
+        for columns in (schema.columns, *(header.columns for header in schema.other_headers.values())):
+            repeated = sorted(name for name in needed if columns.count(name) > 1)
+            if repeated:
+                raise UserError(
+                    f"{self.url}: expected unique column names, found duplicates of {', '.join(repeated)}; "
+                    "rename them"
+                )
 
 
-def _require_no_header(file: str, settings: DataSettings) -> None:
-    line = storage.first_line(file).decode(errors="replace").rstrip("\r")
-    if tuple(split_line(line, settings.delimiter, settings.quote)) == settings.columns:
-        raise UserError(
-            f"{file}: expected a row on the first line, found the column names; "
-            "set header: true and remove columns in the data YAML"
-        )
-
-
-def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...]:
-    """All columns, or all but the label: impressions may have either, and the number of values decides."""
-    lines = [line.decode(errors="replace").rstrip("\r") for line in storage.first_lines(file, 100)]
-    # Use the most frequent width: one malformed line must not decide how a whole day is read.
-    widths = [len(split_line(line, settings.delimiter, settings.quote)) for line in lines]
-    full = len(settings.columns)
-    if widths.count(full - 1) > widths.count(full):
-        return tuple(column for column in settings.columns if column != settings.label)
-    return settings.columns
-
-
-def days_to_read(log: ClickLog, days: Sequence[str] | None) -> Sequence[str] | None:
-    """Day folders of `days` (None: all), or None if the log has no day folders and is read whole."""
-    _require_folders(log.url, log.day_folders, days)
-    return log.day_folders if days is None or log.day_folders is None else days
-
-
-def list_files(url: str, days: Sequence[str] | None) -> list[tuple[str, int, str | None]]:
-    """(URL, bytes, day of its folder) of each non-empty file, sorted by name."""
-    folders = [(url, None)] if days is None else [(f"{url}/{_DAY_FOLDER}{day}", day) for day in days]
-    return [(file, size, day) for folder, day in folders for file, size in _files(folder)]
+def _hint_of_blanks(absent: Sequence[str], columns: Sequence[str]) -> str:
+    stripped = {name.strip() for name in columns}
+    if not set(absent) & stripped:
+        return ""
+    return "; names in the header begin or end with blanks: set skip_initial_space: true, or quote the names"

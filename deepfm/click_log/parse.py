@@ -4,19 +4,19 @@ Used for building datasets and for scoring; independent of Spark.
 """
 
 import json
-import re
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.click_log.line_columns import decoded_columns, split_lines
+from deepfm.click_log.labels_and_days import are_days, parse_days, parse_labels
+from deepfm.click_log.log_files import partition_values
 from deepfm.click_log.row_format import BAD_DAY, BAD_LABEL, BAD_TIME, REASONS, RowFormat
+from deepfm.click_log.text.columns import Columns, decoded_columns, split_rows
 from deepfm.kinds.kind import empty_to_null, tokens_to_null
-from deepfm.kinds.time import parse_times, utc_days
+from deepfm.kinds.time import local_days, parse_times
 
 
 @dataclass
@@ -31,9 +31,13 @@ class ParsedRows:
     days: pa.ChunkedArray | pa.Array  # (rows,) string, null if the log has no days
     seconds: pa.Array | None  # (rows,) int64 since 1970; None if no time column is read
     row_hashes: np.ndarray  # (rows,) int64
+    files: pa.ChunkedArray  # (rows,) string
     kept: pa.Table  # the columns of `keep`, strings
     bad: pa.Table  # source_file, text, reason
+    bad_labels: pa.Array  # (bad rows,) int8, null if the row has no valid label
     bad_days: pa.Array | pa.ChunkedArray  # (bad rows,) string, null if the row has no valid day
+    #: {index of a raw field: rows whose value is not of its kind and was taken as missing}
+    num_unparsed: dict[int, int] = field(default_factory=dict)
 
     @property
     def num_good(self) -> int:
@@ -49,25 +53,36 @@ class ParsedRows:
             days=self.days.filter(mask),
             seconds=None if self.seconds is None else self.seconds.filter(mask),
             row_hashes=self.row_hashes[selected],
+            files=self.files.filter(mask),
             kept=self.kept.filter(mask) if self.kept.num_columns else self.kept,
         )
 
 
+@dataclass
+class _TypedRows:
+    """Columns of the well-formed rows, and (rows,) the first reason code of each: 0 is good."""
+
+    columns: dict[str, pa.Array]
+    faults: np.ndarray
+    num_unparsed: dict[int, int]
+
+
 def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
     """Raw rows (see raw_rows.RawRows) -> typed good rows, and bad rows with a reason."""
-    if row_format.delimiter is None:
-        strings, reasons = decoded_columns(batch.select(list(row_format.columns)))
+    if row_format.is_text:
+        batch, strings, reasons = split_rows(batch, row_format)
     else:
-        if row_format.header_line is not None:
-            header = row_format.header_line.encode() + b"\n"
-            batch = batch.filter(pc.not_equal(batch.column("line"), header))
-        strings, reasons = split_lines(batch.column("line").combine_chunks(), row_format)
+        strings, reasons = decoded_columns(batch.select(list(row_format.columns)))
     well_formed = np.flatnonzero(reasons == 0)
-    typed, faults = _typed_columns(strings, batch.column("ds").take(well_formed), row_format)
-    reasons[well_formed] = faults
-    good = np.flatnonzero(faults == 0)
+    files = batch.column("source_file")
+    strings |= _partition_columns(_take(files, well_formed), row_format)
+    rows = _typed_columns(strings, _take(batch.column("ds"), well_formed), row_format)
+    reasons[well_formed] = rows.faults
+    good = np.flatnonzero(rows.faults == 0)
     all_good = len(good) == batch.num_rows
-    bad_days = _bad_row_days(typed["day"], well_formed, reasons)
+    bad_days = _of_bad_rows(rows.columns["day"], well_formed, reasons)
+    bad_labels = rows.columns.get("label:parsed", pa.nulls(len(well_formed), pa.int8()))
+    typed = rows.columns
     if not all_good:
         typed = {name: column.take(good) for name, column in typed.items()}
     labels = typed.get("label")
@@ -77,78 +92,89 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
         days=typed["day"],
         seconds=typed.get("seconds"),
         row_hashes=batch.column("row_hash").to_numpy()[reasons == 0],
+        files=files if all_good else files.filter(pa.array(reasons == 0)),
         kept=pa.table({name: typed[f"keep:{name}"] for name in row_format.keep}),
         bad=_bad_rows(batch, reasons, row_format, all_good),
-        bad_days=bad_days,
+        bad_labels=_of_bad_rows(bad_labels, well_formed, reasons),
+        # A row rejected for its label may have an invalid day as well.
+        bad_days=pc.if_else(pa.array(are_days(bad_days)), bad_days, pa.scalar(None, pa.string())),
+        num_unparsed=rows.num_unparsed,
     )
 
 
-def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[dict, np.ndarray]:
-    """String columns -> label, day, field and kept columns, and the first reason code per row (0: good)."""
-    num_rows = len(folder_days)
-    faults = np.zeros(num_rows, np.int8)
+def _take(column: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
+    return column if len(rows) == len(column) else column.take(rows)
+
+
+def _partition_columns(files: pa.ChunkedArray, row_format: RowFormat) -> Columns:
+    """Columns that are folders KEY=VALUE of the files."""
+    if not row_format.partitions:
+        return {}
+    encoded = files.combine_chunks().dictionary_encode()
+    values = [partition_values(file) for file in encoded.dictionary.to_pylist()]
+    return {
+        name: pa.array([one.get(name) for one in values], pa.string()).take(encoded.indices)
+        for name in sorted(row_format.columns_to_read & set(row_format.partitions))
+    }
+
+
+def _typed_columns(strings: Columns, folder_days: pa.ChunkedArray, row_format: RowFormat) -> _TypedRows:
+    """String columns -> label, day, field and kept columns."""
+    faults = np.zeros(len(folder_days), np.int8)
     typed = {f"keep:{name}": strings[name] for name in row_format.keep}
     if row_format.label is not None:
-        labels = parse_labels(strings[row_format.label])
+        labels = _labels(strings[row_format.label], row_format)
         faults[np.asarray(labels.is_null())] = BAD_LABEL
-        typed["label"] = pc.fill_null(labels, 0)
-    parsed: dict[tuple[str, str], tuple[pa.Array, np.ndarray | None]] = {}  # by kind and column
-    for field in row_format.fields.raw:
-        key = field.kind, field.column  # several time fields derive from one column
-        if key not in parsed:
-            texts = tokens_to_null(strings[field.column], row_format.null_values)
-            parsed[key] = field.behaviour.parse(texts, field)
-        typed[f"field:{field.name}"], is_valid = parsed[key]
-        if is_valid is not None:
-            faults[~is_valid & (faults == 0)] = REASONS.index(field.behaviour.rejection)
+        typed["label:parsed"], typed["label"] = labels, pc.fill_null(labels, 0)
+    fields, num_unparsed = _parse_fields(strings, row_format, faults)
+    typed |= fields
     typed["day"] = folder_days
     if row_format.day_column is not None:
-        typed["day"] = strings[row_format.day_column]
-        faults[~_are_dates(typed["day"]) & (faults == 0)] = BAD_DAY
+        days = tokens_to_null(strings[row_format.day_column], row_format.null_values)
+        typed["day"] = parse_days(days, row_format.day_format, row_format.time_zone)
+        faults[np.asarray(typed["day"].is_null()) & (faults == 0)] = BAD_DAY
     elif row_format.time_column is not None:
         assert row_format.time_format is not None
         times = tokens_to_null(strings[row_format.time_column], row_format.null_values)
-        seconds, _ = parse_times(empty_to_null(times), row_format.time_format)
-        typed["day"], typed["seconds"] = utc_days(seconds), seconds
+        seconds, _ = parse_times(empty_to_null(times), row_format.time_format, row_format.time_zone)
+        typed["day"], typed["seconds"] = (local_days(seconds, row_format.time_zone), seconds)
         faults[np.asarray(seconds.is_null()) & (faults == 0)] = BAD_TIME
-    return typed, faults
+    return _TypedRows(typed, faults, num_unparsed)
 
 
-def parse_labels(strings: pa.Array) -> pa.Array:
-    """(n,) strings -> (n,) int8: 0 or 1 for 0, 0.0, false, 1, 1.0 and true in any case; null for others."""
-    labels = pc.index_in(strings, pa.array(["0", "1"])).cast(pa.int8())
-    if not labels.null_count:
-        return labels
-    distinct = strings.dictionary_encode()
-    meanings = [_label_of(text) for text in distinct.dictionary.to_pylist()]
-    return pa.array(meanings, pa.int8()).take(distinct.indices)
+def _labels(strings: pa.Array, row_format: RowFormat) -> pa.Array:
+    if row_format.missing_is_negative:
+        strings = tokens_to_null(strings, row_format.null_values)
+    return parse_labels(
+        strings, row_format.positive, row_format.negative, missing_is_negative=row_format.missing_is_negative
+    )
 
 
-def _label_of(text: str) -> int | None:
-    if text.lower() in ("true", "false"):
-        return int(text.lower() == "true")
-    is_number = re.fullmatch(r"[01](\.0*)?", text)
-    return int(text[0]) if is_number else None
-
-
-def _are_dates(strings: pa.Array) -> np.ndarray:
-    """(n,) strings -> (n,) bool: whether each is a calendar day as YYYY-MM-DD."""
-    unique = pc.unique(strings)
-    valid = pa.array([text for text in unique.to_pylist() if text is not None and is_day(text)], pa.string())
-    return np.asarray(pc.is_in(strings, valid))
-
-
-def is_day(text: str) -> bool:
-    """Whether the text is a valid calendar day written as YYYY-MM-DD."""
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
+def _parse_fields(
+    strings: Columns, row_format: RowFormat, faults: np.ndarray
+) -> tuple[Columns, dict[int, int]]:
+    """Parse the raw fields; mark rows with invalid values in `faults`, or count them by field."""
+    # By kind, column and separator: several time fields derive from one column.
+    parsed: dict[tuple[str, str, str], tuple[pa.Array, np.ndarray | None]] = {}
+    typed, num_unparsed = {}, {}
+    for index, one in enumerate(row_format.fields.raw):
+        key = one.kind, one.column, one.separator
+        if key not in parsed:
+            texts = tokens_to_null(strings[one.column], row_format.null_values)
+            parsed[key] = one.behaviour.parse(texts, one)
+        typed[f"field:{one.name}"], is_valid = parsed[key]
+        if is_valid is None or is_valid.all():
+            continue
+        if row_format.bad_is_missing:
+            num_unparsed[index] = int((~is_valid).sum())
+        else:
+            faults[~is_valid & (faults == 0)] = REASONS.index(one.behaviour.rejection)
+    return typed, num_unparsed
 
 
 def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_good: bool) -> pa.Table:
     rows = batch.take(np.flatnonzero(reasons)) if not all_good else batch.slice(0, 0)
-    if row_format.delimiter is None:
+    if not row_format.is_text:
         columns = {name: _readable(rows.column(name).cast(pa.binary())) for name in row_format.columns}
         texts = [
             json.dumps(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
@@ -164,16 +190,14 @@ def _bad_rows(batch: pa.Table, reasons: np.ndarray, row_format: RowFormat, all_g
     )
 
 
-def _bad_row_days(
-    days: pa.ChunkedArray | pa.Array, well_formed: np.ndarray, reasons: np.ndarray
+def _of_bad_rows(
+    column: pa.ChunkedArray | pa.Array, well_formed: np.ndarray, reasons: np.ndarray
 ) -> pa.Array | pa.ChunkedArray:
-    """Days of the well-formed rows, their row indices, and (rows,) reasons -> days of the bad rows."""
+    """Values of the well-formed rows, their row indices, and (rows,) reasons -> values of the bad rows."""
     index = np.full(len(reasons), -1)
     index[well_formed] = np.arange(len(well_formed))
     index = index[reasons != 0]
-    bad_days = days.take(pa.array(index, mask=index < 0))
-    # A row rejected for its label may have an invalid day as well.
-    return pc.if_else(pa.array(_are_dates(bad_days)), bad_days, pa.scalar(None, pa.string()))
+    return column.take(pa.array(index, mask=index < 0))
 
 
 def _readable(values: pa.ChunkedArray) -> list[str | None]:

@@ -1,6 +1,6 @@
 """Raw rows of a click log, distributed over Spark tasks that read its files with Arrow.
 
-Text is read by byte ranges, Parquet by row groups.
+Text is read by byte ranges, Parquet by row groups, ORC by stripes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,18 +13,21 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StructType
 
-from deepfm.click_log.click_log import ClickLog, days_to_read, list_files
-from deepfm.click_log.line_count import count_lines_of
-from deepfm.click_log.parquet_log import ParquetColumns, read_footers, read_parquet, split_into_groups
+from deepfm.click_log.click_log import ClickLog
+from deepfm.click_log.columnar.columns import ColumnarColumns, read_columns, split_into_groups
+from deepfm.click_log.columnar.files import read_footers
+from deepfm.click_log.log_files import LogFile
 from deepfm.click_log.row_format import RowFormat
-from deepfm.click_log.text_ranges import (
+from deepfm.click_log.text.multiline import read_records
+from deepfm.click_log.text.ranges import (
     LINES_SCHEMA,
     MAX_RANGE_BYTES,
     MIN_RANGE_BYTES,
-    LogFile,
+    TextRange,
     read_tables,
     split_into_ranges,
 )
+from deepfm.click_log.text.row_count import count_rows_of
 from deepfm.spark.index_frame import index_frame
 from deepfm.spark.internals import max_partition_bytes
 from deepfm.spark.rebatch import rebatch
@@ -86,56 +89,64 @@ class RawRows:
 
 def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> RawRows:
     """Return the log's rows; for a log in day folders only those of `days` (None: all)."""
-    files = [LogFile(*file) for file in list_files(log.url, days_to_read(log, days))]
-    if log.row_format.delimiter is None:
-        return _parquet_rows(spark, files, log.row_format)
-    return _text_rows(spark, files)
+    files = [LogFile(*file) for file in log.list_files(days)]
+    if log.row_format.is_text:
+        return _text_rows(spark, files, log.row_format)
+    return _columnar_rows(spark, files, log)
 
 
-def count_lines(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> int:
+def count_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = None) -> int:
     """Count the log's rows without headers, as an independent check of the rows that tasks read.
 
-    Lines are counted by their newlines, rows of Parquet files by their footers.
+    Lines are counted by their newlines, rows of Parquet and ORC files by their footers.
     """
-    files = [LogFile(*file) for file in list_files(log.url, days_to_read(log, days))]
-    if log.row_format.delimiter is None:
-        return sum(sum(file.rows_of_groups) for file in read_footers([file.url for file in files]))
+    files = [LogFile(*file) for file in log.list_files(days)]
+    row_format = log.row_format
+    if not row_format.is_text:
+        footers = read_footers([file.url for file in files], log.file_format)
+        return sum(file.num_rows for file in footers)
     num_bytes = sum(file.num_bytes for file in files)
-    ranges = split_into_ranges(files, _range_bytes(spark, num_bytes))
-    line = log.row_format.header_line
-    header = None if line is None else line.encode()
+    ranges = split_into_ranges(files, _range_bytes(spark, num_bytes), whole=row_format.multiline)
 
     def count_ranges(index_batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         indices = (index for batch in index_batches for index in batch.column(0).to_pylist())
-        num_lines = sum(count_lines_of(ranges[index], header) for index in indices)
+        num_lines = sum(count_rows_of(ranges[index], row_format) for index in indices)
         yield pa.RecordBatch.from_pydict({"num_lines": pa.array([num_lines], pa.int64())})
 
     counts = _task_frame(spark, len(ranges), num_bytes).mapInArrow(count_ranges, "num_lines long")
     return sum(row.num_lines for row in counts.collect())
 
 
-def _text_rows(spark: SparkSession, files: Sequence[LogFile]) -> RawRows:
-    num_bytes = sum(file.num_bytes for file in files)
-    ranges = split_into_ranges(files, _range_bytes(spark, num_bytes))
+def _text_rows(spark: SparkSession, files: Sequence[LogFile], row_format: RowFormat) -> RawRows:
+    num_bytes, whole = sum(file.num_bytes for file in files), row_format.multiline
+    ranges = split_into_ranges(files, _range_bytes(spark, num_bytes), whole=whole)
+
+    def read(part: TextRange) -> Iterator[pa.Table]:
+        return read_records(part.url, part.day, row_format) if whole else read_tables(part)
 
     def first_tables() -> Iterator[pa.Table]:
-        for text_range in split_into_ranges(files, _HEAD_BYTES):
-            yield from read_tables(text_range)
+        for part in split_into_ranges(files, _HEAD_BYTES, whole=whole):
+            yield from read(part)
 
-    return RawRows(
-        _task_frame(spark, len(ranges), num_bytes), _reader(ranges, read_tables), LINES_SCHEMA, first_tables
-    )
+    source = _task_frame(spark, len(ranges), num_bytes)
+    return RawRows(source, _reader(ranges, read), LINES_SCHEMA, first_tables)
 
 
-def _parquet_rows(spark: SparkSession, files: Sequence[LogFile], row_format: RowFormat) -> RawRows:
+def _columnar_rows(spark: SparkSession, files: Sequence[LogFile], log: ClickLog) -> RawRows:
+    row_format = log.row_format
     special = (row_format.label, row_format.day_column, row_format.time_column)
     # `keep` columns are not hashed: a gate that reads more columns must find the same test rows.
     hashed = {*row_format.fields.columns, *special}
-    columns = ParquetColumns(row_format.columns, tuple(name for name in row_format.columns if name in hashed))
+    columns = ColumnarColumns(
+        names=row_format.columns,
+        hashed=tuple(name for name in row_format.columns if name in hashed),
+        times=frozenset(row_format.time_columns),
+        file_format=log.file_format,
+    )
     num_bytes = sum(file.num_bytes for file in files)
-    footers = read_footers([file.url for file in files])
+    footers = read_footers([file.url for file in files], log.file_format)
     ranges = split_into_groups(files, footers, _range_bytes(spark, num_bytes))
-    read = partial(read_parquet, columns=columns)
+    read = partial(read_columns, columns=columns)
 
     def first_tables() -> Iterator[pa.Table]:
         for part in ranges:

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm.click_log.parse import ParsedRows, is_day
+from deepfm.click_log.labels_and_days import is_day
+from deepfm.click_log.log_files import split_of_file
+from deepfm.click_log.parse import ParsedRows
 from deepfm.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -67,7 +70,23 @@ class TimeSplit:
         return ((seconds >= self.valid_from).astype(np.int8) + (seconds >= self.test_from)).astype(np.int8)
 
 
-Split = DaySplit | HashSplit | TimeSplit
+@dataclass(frozen=True)
+class FileSplit:
+    """Patterns of the names of the files of train, valid and test."""
+
+    patterns: tuple[str, str, str]
+
+    def codes(self, rows: ParsedRows) -> np.ndarray:
+        """Return (n,) int8: 0 train, 1 valid, 2 test, -1 for files of no part."""
+        files = rows.files
+        encoded = (
+            files.combine_chunks() if isinstance(files, pa.ChunkedArray) else files
+        ).dictionary_encode()
+        parts = [split_of_file(file, self.patterns) for file in encoded.dictionary.to_pylist()]
+        return np.array(parts, np.int8)[np.asarray(encoded.indices)]
+
+
+Split = DaySplit | HashSplit | TimeSplit | FileSplit
 
 
 def day_split(train: str, valid: str, test: str) -> DaySplit:
@@ -79,6 +98,12 @@ def day_split(train: str, valid: str, test: str) -> DaySplit:
                 f"--{SPLITS[one]}-days and --{SPLITS[other]}-days overlap; a model cannot be evaluated on a "
                 "day it was trained on: use disjoint ranges"
             )
+    (train, _), (valid, _), (test, _) = ranges
+    if not (train < test and train < valid):
+        raise UserError(
+            f"--train-days {train} is after --valid-days {valid} or --test-days {test}: it would learn "
+            "from the future; train on the earlier days"
+        )
     return DaySplit((ranges[0], ranges[1], ranges[2]))
 
 

@@ -1,6 +1,7 @@
 """Build a dataset from a click log: statistics, vocabulary, encoded splits, profile, manifest."""
 
 import errno
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from deepfm import storage
 from deepfm.click_log.click_log import ClickLog
 from deepfm.click_log.raw_rows import raw_rows
 from deepfm.click_log.rejected_rows import REJECTED
+from deepfm.click_log.row_format import BAD_LABEL, REASONS, WRONG_WIDTH
 from deepfm.click_log.split import SPLITS, DaySplit, Split
+from deepfm.click_log.text.split_line import split_line
 from deepfm.dataset.base_dataset import base_vocabulary
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, SplitPart, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
@@ -24,6 +27,7 @@ from deepfm.dataset.profiling.dataset_profile import (
     rejected_examples,
     write_dataset_profile,
 )
+from deepfm.dataset.profiling.log_warnings import log_warnings
 from deepfm.dataset.profiling.profile_page import write_page
 from deepfm.dataset.reuse import describe_log, reuse_dataset
 from deepfm.dataset.split_checks import require_sample, warn_of_uneven_splits
@@ -35,6 +39,8 @@ from deepfm.features.vocabulary.fit import fit_vocabulary
 from deepfm.features.vocabulary.rare_values import write_rare
 from deepfm.features.vocabulary.stored import StoredVocabulary
 from deepfm.settings.data import DataSettings
+
+logger = logging.getLogger(__name__)
 
 #: Marks a folder as an unfinished dataset: only such a folder, or an empty one, is ever cleared.
 BUILDING = "_building"
@@ -110,7 +116,7 @@ def _build_files(build: _Build) -> Manifest:
         num_ids=fitted.vocabulary.num_ids,
         vocabulary=fitted.vocabulary.fingerprint,
         grown_from=build.base.fingerprint if build.base else None,
-        splits=_write_splits(spark, fitted.vocabulary, stats, build.settings.label, url),
+        splits=_write_splits(spark, fitted.vocabulary, stats, build.settings.label_name, url),
         input=InputLog(
             **build.log_description,
             rows_read=counts.num_read,
@@ -118,7 +124,10 @@ def _build_files(build: _Build) -> Manifest:
             bad_by_reason=counts.bad_by_reason,
         ),
     )
-    summary = LogSummary(counts, fitted.num_values, examples, stats.num_truncated)
+    names = build.settings.field_set.names
+    num_unparsed = {names[index]: num for index, num in sorted(stats.num_unparsed.items())}
+    warnings = log_warnings(counts, build.settings, build.split, num_unparsed)
+    summary = LogSummary(counts, fitted.num_values, examples, stats.num_truncated, tuple(warnings))
     profile = profile_dataset(spark, url, manifest, fitted.vocabulary, summary)
     write_dataset_profile(url, profile)
     write_page(url, profile)
@@ -137,8 +146,7 @@ def _collect_statistics(build: _Build) -> tuple[LogStatistics, dict[str, list[st
         rejected = rejected_rows(spark, stats)
         write_rejected(rejected, rejected_url)
         examples = rejected_examples(rejected)
-        if stats.counts.num_bad > settings.max_bad_fraction * stats.counts.num_read:
-            raise UserError(_too_many_rejected(build, stats.counts, rejected))
+        _check_rejected(build, stats.counts, rejected)
     _check_counts(stats.counts, log, build.days)
     warn_of_uneven_splits(stats.counts, log.url, build.split)
     require_sample(stats.counts, log.url, settings.keep_negatives)
@@ -146,7 +154,7 @@ def _collect_statistics(build: _Build) -> tuple[LogStatistics, dict[str, list[st
 
 
 def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:
-    if log.day_folders is None or not isinstance(split, DaySplit):
+    if log.day_paths is None or not isinstance(split, DaySplit):
         return None
     return split.days()
 
@@ -177,15 +185,46 @@ def _clean_up(url: str) -> None:
             storage.remove(url)
 
 
-def _too_many_rejected(build: _Build, counts: RowCounts, rejected: DataFrame) -> str:
+def _check_rejected(build: _Build, counts: RowCounts, rejected: DataFrame) -> None:
+    """Raise UserError if more rows were rejected than max_bad_fraction and max_bad_labels allow."""
+    settings, num_bad_labels = (build.settings, counts.bad_by_reason.get(REASONS[BAD_LABEL], 0))
+    if counts.num_bad > settings.max_bad_fraction * counts.num_read:
+        limit = f"max_bad_fraction {settings.max_bad_fraction}"
+    elif num_bad_labels > settings.max_bad_labels * counts.num_read:
+        limit = f"max_bad_labels {settings.max_bad_labels}"
+    else:
+        return
     reasons = ", ".join(f"{num} {reason}" for reason, num in counts.bad_by_reason.items())
-    remedy = "fix the log or the data YAML"
-    if counts.bad_by_reason.get("wrong_number_of_columns", 0) > counts.num_bad / 2:
-        remedy = "check delimiter and columns in the data YAML"
-    return (
+    raise UserError(
         f"{build.log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}; "
-        f"{_worst_file(rejected)}), more than max_bad_fraction {build.settings.max_bad_fraction}; see "
-        f"{build.url}/{REJECTED}, then {remedy}"
+        f"{_worst_file(rejected)}), more than {limit}; see {build.url}/{REJECTED}, then "
+        f"{_remedy(build, counts, rejected)}"
+    )
+
+
+def _remedy(build: _Build, counts: RowCounts, rejected: DataFrame) -> str:
+    reason = max(counts.bad_by_reason, key=lambda name: counts.bad_by_reason[name])
+    row = rejected.filter(F.col("reason") == reason).orderBy("source_file", "text").first()
+    assert row is not None
+    example = f"{row.text or ''!r:.200}"
+    if reason == REASONS[BAD_LABEL]:
+        return (
+            "check the label: 0 or 1 is expected, other texts are set by positive and negative, no label for "
+            f"no click by missing_label, and numbers of clicks by impressions and clicks; a row is {example}"
+        )
+    row_format = build.log.row_format
+    if reason != REASONS[WRONG_WIDTH] or row_format.delimiter is None:
+        return f"fix the log or the data YAML; a row is {example}"
+    found, expected = (len(split_line(row.text.rstrip("\r"), row_format)), len(row_format.columns))
+    if not found:
+        return (
+            "close each quote on its line, set escape if quotes within quotes follow a backslash, or "
+            f"multiline: true if values contain line breaks; a row is {example}"
+        )
+    hint = "; rows end with a delimiter: name that column too" if found == expected + 1 else ""
+    return (
+        f"check delimiter and columns in the data YAML: expected {expected} columns, found {found} in "
+        f"{example}{hint}"
     )
 
 
@@ -206,9 +245,10 @@ def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> N
         days_with_rows = {day for by_day in counts.by_day.values() for day in by_day}
         empty = [day for day in days if day not in days_with_rows]
         if empty:
-            raise UserError(
-                f"{log.url}/ds={empty[0]}: expected impressions, found no row that fits; leave that day out"
-            )
+            text = f"{log.url}: expected impressions of {empty[0]}, found no row that fits"
+            if not log.allow_missing_days:
+                raise UserError(f"{text}; leave that day out, or build without it by --allow-missing-days")
+            logger.warning("%s", text)
 
 
 def _write_splits(

@@ -5,7 +5,7 @@ import json
 import logging
 from typing import Any
 
-from deepfm.click_log.click_log import ClickLog, days_to_read, list_files
+from deepfm.click_log.click_log import ClickLog
 from deepfm.click_log.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.dataset.manifest import Manifest, read_manifest
 from deepfm.errors import UserError
@@ -20,7 +20,7 @@ def describe_log(log: ClickLog, split: Split, days: list[str] | None) -> dict[st
 
     Raise UserError if a day is missing.
     """
-    files = json.dumps(list_files(log.url, days_to_read(log, days)))
+    files = json.dumps(log.list_files(days))
     return {
         "url": log.url,
         "days": dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},

@@ -81,7 +81,7 @@ def _read_in_turn(
 ) -> Generator[Block, None, None]:
     """Read with one reader, which decodes up to `max_ahead` row groups ahead."""
     id_bounds = _id_bounds(manifest)
-    columns = [manifest.data.label, *manifest.fields.slots]
+    columns = [manifest.data.label_name, *manifest.fields.slots]
     reader = make_batch_reader(
         [f"{folder}/{row_range.file.name}" for row_range in ranges],
         schema_fields=columns,

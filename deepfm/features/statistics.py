@@ -1,5 +1,6 @@
 """Statistics of a click log in one pass: row and value counts, moments, rejected rows, parsed blocks."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,13 +30,15 @@ _SCHEMA = (
 )
 _ARROW_SCHEMA = pa.schema(
     [
-        ("kind", pa.string()),  # rows, bad, value, cut, moments or block: which columns are filled
+        # rows, bad, value, cut, unparsed, moments or block: which columns are filled
+        ("kind", pa.string()),
         ("split", pa.string()),  # rows: train, valid, test, sampled_out or outside
         ("day", pa.string()),  # rows
-        ("field", pa.int32()),  # cut, moments: index of the field
+        ("field", pa.int32()),  # cut, unparsed, moments: index of the field
         ("reason", pa.string()),  # bad
-        ("num", pa.int64()),  # impressions; value: counts; moments: non-missing; cut: truncated lists
-        ("num_clicks", pa.int64()),  # rows
+        # Impressions; value: counts; moments: non-missing; cut: truncated lists; unparsed: invalid values.
+        ("num", pa.int64()),
+        ("num_clicks", pa.int64()),  # rows; bad: rows whose label is a click
         ("mean", pa.float64()),  # moments: see scaling.Moments
         ("m2", pa.float64()),  # moments
         ("file", pa.string()),  # bad, value, block: the table in the scratch folder
@@ -50,6 +53,7 @@ class RowCounts:
 
     by_day: dict[str, dict[str, tuple[int, int]]]
     bad_by_reason: dict[str, int]
+    bad_clicks: dict[str, int] = dataclasses.field(default_factory=dict)  # rejected ones that are clicks
 
     def num_rows(self, split: str) -> int:
         return sum(rows for rows, _ in self.by_day.get(split, {}).values())
@@ -71,6 +75,7 @@ class LogStatistics:
     counts: RowCounts
     moments: dict[int, Moments]  # by field, of the training rows
     num_truncated: dict[int, int]  # by index of a list field: training rows with more than max_values
+    num_unparsed: dict[int, int]  # by index of a raw field: values that were taken as missing
     blocks: tuple[str, ...]  # rows of all splits, see parsed_blocks.to_parsed_block
     count_tables: dict[str, int]  # tables of (field, value, num) of training rows, and their lengths
     bad_tables: tuple[str, ...]  # tables of (source_file, text, reason)
@@ -84,14 +89,12 @@ def collect_statistics(
     by_kind: dict[str, list[Row]] = {}
     for row in rows:
         by_kind.setdefault(row.kind, []).append(row)
-    num_truncated: dict[int, int] = {}
-    for row in by_kind.get("cut", []):
-        num_truncated[row.field] = num_truncated.get(row.field, 0) + row.num
     return LogStatistics(
         scratch_url,
         _row_counts(by_kind.get("rows", []), by_kind.get("bad", [])),
         _moments(by_kind.get("moments", [])),
-        num_truncated,
+        _sums_by_field(by_kind.get("cut", [])),
+        _sums_by_field(by_kind.get("unparsed", [])),
         tuple(row.file for row in by_kind.get("block", [])),
         {row.file: row.num for row in by_kind.get("value", [])},
         tuple(dict.fromkeys(row.file for row in by_kind.get("bad", []))),
@@ -109,7 +112,8 @@ def map_statistics(
             parsed = parse_rows(table, row_format)
             codes = part_codes(parsed, split, keep_negatives)
             yield from _count_rows(parsed, codes)
-            yield from _bad_rows(parsed.bad, scratch_url)
+            yield from _bad_rows(parsed, scratch_url)
+            yield from _counts_by_field("unparsed", parsed.num_unparsed)
             yield from _block_rows(parsed, codes, scratch_url)
             training = parsed.raw.filter(pa.array(codes == SPLITS.index("train")))
             values.update(training)
@@ -119,7 +123,7 @@ def map_statistics(
                 if values.num_buffered > MAX_BUFFERED_VALUES / 2:
                     yield from _value_rows(values, scratch_url)
         yield from _value_rows(values, scratch_url)
-        yield from _truncation_rows(values)
+        yield from _counts_by_field("cut", values.num_truncated)
         yield from _moment_rows(moments)
 
     return raw.map(partition_statistics, _SCHEMA)
@@ -141,16 +145,25 @@ def rejected_rows(spark: SparkSession, stats: LogStatistics) -> DataFrame:
     return scratch_rows(spark, stats.scratch_url, list(stats.bad_tables), _REJECTED)
 
 
+def _sums_by_field(rows: list[Row]) -> dict[int, int]:
+    sums: dict[int, int] = {}
+    for row in rows:
+        sums[row.field] = sums.get(row.field, 0) + row.num
+    return sums
+
+
 def _row_counts(rows: list[Row], bad: list[Row]) -> RowCounts:
     by_day: dict[str, dict[str, tuple[int, int]]] = {split: {} for split in SPLITS}
     for row in rows:
         num, clicks = by_day.setdefault(row.split, {}).get(row.day or "", (0, 0))
         by_day[row.split][row.day or ""] = (num + row.num, clicks + row.num_clicks)
     by_reason: dict[str, int] = {}
-    for row in bad:
+    bad_clicks: dict[str, int] = {}
+    for row in sorted(bad, key=lambda row: row.reason):
         by_reason[row.reason] = by_reason.get(row.reason, 0) + row.num
+        bad_clicks[row.reason] = bad_clicks.get(row.reason, 0) + row.num_clicks
     return RowCounts(
-        {name: dict(sorted(days.items())) for name, days in by_day.items()}, dict(sorted(by_reason.items()))
+        {name: dict(sorted(days.items())) for name, days in by_day.items()}, by_reason, bad_clicks
     )
 
 
@@ -183,13 +196,21 @@ def _count_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBatc
     )
 
 
-def _bad_rows(bad: pa.Table, url: str) -> Iterator[pa.RecordBatch]:
+def _bad_rows(parsed: ParsedRows, url: str) -> Iterator[pa.RecordBatch]:
+    bad = parsed.bad
     if not bad.num_rows:
         return
-    grouped = bad.group_by("reason").aggregate([("reason", "count")])
-    files = pa.array([write_table(url, bad)] * grouped.num_rows)
-    counts, reasons = grouped.column("reason_count"), grouped.column("reason")
-    yield from _to_batches(grouped.num_rows, kind="bad", reason=reasons, num=counts, file=files)
+    clicks = pc.fill_null(parsed.bad_labels, 0).cast(pa.int64())
+    reasons = pa.table({"reason": bad.column("reason"), "click": clicks})
+    grouped = reasons.group_by("reason").aggregate([("reason", "count"), ("click", "sum")])
+    yield from _to_batches(
+        grouped.num_rows,
+        kind="bad",
+        reason=grouped.column("reason"),
+        num=grouped.column("reason_count"),
+        num_clicks=grouped.column("click_sum"),
+        file=pa.array([write_table(url, bad)] * grouped.num_rows),
+    )
 
 
 def _block_rows(parsed: ParsedRows, codes: np.ndarray, url: str) -> Iterator[pa.RecordBatch]:
@@ -213,11 +234,11 @@ def _value_rows(values: ValueCounts, url: str) -> Iterator[pa.RecordBatch]:
         )
 
 
-def _truncation_rows(values: ValueCounts) -> Iterator[pa.RecordBatch]:
-    counts = {index: num for index, num in values.num_truncated.items() if num}
+def _counts_by_field(kind: str, by_field: dict[int, int]) -> Iterator[pa.RecordBatch]:
+    counts = {index: num for index, num in by_field.items() if num}
     yield from _to_batches(
         len(counts),
-        kind="cut",
+        kind=kind,
         field=pa.array(counts.keys(), pa.int32()),
         num=pa.array(counts.values(), pa.int64()),
     )

@@ -25,6 +25,7 @@ class FieldSettings(Protocol):
     scale: Scale
     source: str
     time_format: TimeFormat | None
+    time_zone: str
     parts: tuple[str, ...]
     buckets: int
 

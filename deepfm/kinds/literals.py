@@ -13,6 +13,7 @@ PADDING = -1
 
 Scale = Literal["standard", "log"]
 Pooling = Literal["mean", "sum"]
-TimeFormat = Literal["iso", "unix_s", "unix_ms"]
+#: iso, unix_s, unix_ms, unix_us, unix_ns, or a format of strptime.
+TimeFormat = str
 #: Fields that can be derived from a time.
 TIME_NAMES = ("hour", "weekday", "day_part")

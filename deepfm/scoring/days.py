@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 from deepfm import storage
-from deepfm.click_log.parse import is_day
+from deepfm.click_log.labels_and_days import is_day
 from deepfm.click_log.split import days_between
 from deepfm.errors import UserError
 

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from deepfm.artifact.artifact import ServingModel, load_artifact
 from deepfm.artifact.checksums import folder_digest
 from deepfm.click_log.click_log import ClickLog, find_click_log
-from deepfm.click_log.raw_rows import RawRows, count_lines, raw_rows
+from deepfm.click_log.raw_rows import RawRows, count_rows, raw_rows
 from deepfm.errors import UserError
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.scoring import report
@@ -108,7 +108,7 @@ def score_day(
 
     scored = ScoredRows(
         rows=score_rows(raw, log.row_format, model.shipped, day, bf16=precision == "bf16"),
-        num_input_rows=count_lines(spark, log, [day]),
+        num_input_rows=count_rows(spark, log, [day]),
         num_fields=len(model.vocabulary.fields),
     )
     output = DayOutput(

@@ -1,9 +1,12 @@
 """FieldGroup: fields of a data YAML with the same settings, and the keys that each kind accepts."""
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_serializer, field_validator, model_validator
 from pydantic import Field as Setting
 
-from deepfm.fields import Field, FieldName, Pooling, RawKind, Scale
+from deepfm.field_name import field_name_of
+from deepfm.fields import ColumnName, Field, FieldName, Pooling, RawKind, Scale
 from deepfm.kinds import KINDS
 
 #: Kinds of fields that accept a key.
@@ -13,13 +16,26 @@ _KINDS_BY_KEY = {
 }
 
 
+class NamedColumn(BaseModel):
+    """A field and its column of the log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: FieldName
+    column: ColumnName
+
+
 class FieldGroup(BaseModel):
-    """Fields with the same settings; keys that are not given have Field's defaults."""
+    """Fields with the same settings; keys that are not given have Field's defaults.
+
+    An entry of `names` is a column, or `{name: FIELD, column: COLUMN}`. The name of a column that is no
+    field name gives the field's name: `user-id` -> `user_id`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: RawKind
-    names: tuple[FieldName, ...] = Setting(min_length=1)
+    names: tuple[NamedColumn, ...] = Setting(min_length=1)
     min_count: int | None = Setting(default=None, ge=1)  # this and the following: see Field
     max_size: int | None = Setting(default=None, ge=1, lt=2**31 - 2)
     scale: Scale | None = None
@@ -34,7 +50,22 @@ class FieldGroup(BaseModel):
     def field_list(self) -> list[Field]:
         """Fields of the group."""
         given = self.model_dump(exclude={"names"}, exclude_none=True)
-        return [Field(name=name, **given) for name in self.names]
+        return [
+            Field(name=one.name, source="" if one.column == one.name else one.column, **given)
+            for one in self.names
+        ]
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _complete_names(cls, names: Any) -> Any:
+        if not isinstance(names, (list, tuple)):
+            return names
+        return [_to_named_column(entry) for entry in names]
+
+    @field_serializer("names")
+    def _shorten_names(self, names: tuple[NamedColumn, ...]) -> list[str | dict]:
+        # As before columns could have names of their own, so that older versions can read it.
+        return [one.column if one.name == field_name_of(one.column) else one.model_dump() for one in names]
 
     @model_validator(mode="after")
     def _check_keys(self):
@@ -54,7 +85,22 @@ class FieldGroup(BaseModel):
         errors += [
             f"{key}: is missing; {hint}" for key, hint in kind.required_keys.items() if key not in given
         ]
-        errors += kind.group_errors(self.names)
+        errors += kind.group_errors(tuple(one.name for one in self.names))
+        if self.kind == "time" and any(one.name != one.column for one in self.names):
+            errors.append("names: fields of kind time derive from time_column; remove `column`")
         if errors:
             raise ValueError("; ".join(errors))
         return self
+
+
+def _to_named_column(entry: Any) -> Any:
+    """Complete an entry of `names` that is only a column."""
+    if isinstance(entry, (bool, int, float)):
+        # YAML reads no as false, and 109_14 as 10914.
+        raise ValueError(f"expected a column's name, found {entry!r}; put it in quotes")
+    if not isinstance(entry, str):
+        return entry
+    name = field_name_of(entry)
+    if not name:
+        raise ValueError(f"{entry!r} gives no field name; write it as {{name: FIELD, column: {entry!r}}}")
+    return {"name": name, "column": entry}

@@ -102,6 +102,15 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark) from error
 
 
+# Only true and false are booleans, as in YAML 1.2: a column may be called no or on.
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOLEAN, re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
 def yaml_text(settings: Settings) -> str:
     """Format settings as YAML for `load_settings`, without settings that are None."""
     content = settings.model_dump(mode="json", exclude_none=True)

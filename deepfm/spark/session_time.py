@@ -8,8 +8,8 @@ from dateutil import tz
 _ZONE = "spark.sql.session.timeZone"
 
 
-def in_utc(column: pd.Series) -> pd.Series:
-    """Return a column with times in UTC, if it was passed to a pandas UDF of Spark; else unchanged.
+def with_zone(column: pd.Series) -> pd.Series:
+    """Return a column with times that have a zone, if it was passed to a pandas UDF of Spark; else unchanged.
 
     Spark writes the local time of its session into a pandas column without a zone.
     """
@@ -24,4 +24,4 @@ def in_utc(column: pd.Series) -> pd.Series:
     zone = context.getLocalProperty(_ZONE) or tz.tzlocal()
     # An hour that occurs twice is the first; one that is skipped does not occur.
     local = column.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
-    return local.dt.tz_convert("UTC").dt.tz_localize(None)
+    return local.dt.tz_convert("UTC")

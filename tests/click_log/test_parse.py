@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deepfm.click_log.parse import is_day, parse_labels, parse_rows
+from deepfm.click_log.labels_and_days import is_day, parse_labels
+from deepfm.click_log.parse import parse_rows
 from deepfm.click_log.row_format import REASONS, RowFormat
 from deepfm.fields import Field, FieldSet
 
@@ -103,8 +104,6 @@ def test_empty_columns_at_the_end_are_kept():
         (b"1\t7\t\xff\xfe", "not_utf8"),
         (b"1\t7", "wrong_number_of_columns"),
         (b"1\t7\ta\tb", "wrong_number_of_columns"),
-        (b"", "wrong_number_of_columns"),
-        (b"\r", "wrong_number_of_columns"),
         (b"2\t7\ta", "label_not_0_or_1"),
         (b"1\tseven\ta", "count_not_an_integer"),
         (b"2\tseven\ta", "label_not_0_or_1"),  # the first of two reasons
@@ -125,10 +124,19 @@ def test_every_reason_except_good_occurs():
         b"1\tx\t7\t2026-01-01",
     ]
     time_reasons = reasons(parse([b"1\tnoon"], WITH_TIME))
-    assert [*reasons(parse(lines, with_day)), *time_reasons] == list(REASONS[1:])
+    as_json = replace(TAB, delimiter=None, is_json=True)
+    json_reasons = reasons(parse([b"1", b'{"label": 1, "C": {"a": 1}}'], as_json))
+    assert [*reasons(parse(lines, with_day)), *time_reasons, *json_reasons] == list(REASONS[1:])
 
 
-@pytest.mark.parametrize("label", [b"", b"01", b"1.5", b"10", b" 1", b"-1", b"yes", b"1 ", b"\xd9\xa1"])
+@pytest.mark.parametrize("line", [b"", b"\r"])
+def test_a_blank_line_is_no_row(line):
+    parsed = parse([b"1\t7\ta", line, b"0\t2\tb"])
+    assert values(parsed) == [(7, "a"), (2, "b")]
+    assert not parsed.bad.num_rows
+
+
+@pytest.mark.parametrize("label", [b"", b"01", b"1.5", b"10", b"-1", b"yes", b"1 1", b"\xd9\xa1"])
 def test_other_texts_are_not_labels(label):
     assert reason_of(label + b"\t7\ta") == "label_not_0_or_1"
 
@@ -386,7 +394,7 @@ LINES = st.lists(
 @given(LINES, st.sampled_from([TAB, CSV]))
 def test_every_row_is_returned_once_whatever_its_bytes(lines, row_format):
     parsed = parse(lines, row_format)
-    assert parsed.num_good + parsed.bad.num_rows == len(lines)
+    assert parsed.num_good + parsed.bad.num_rows == sum(line not in (b"", b"\r") for line in lines)
     assert len(parsed.labels) == len(parsed.row_hashes) == len(parsed.days) == parsed.num_good
     parsed.raw.validate(full=True)
     parsed.bad.validate(full=True)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deepfm.click_log.click_log import find_click_log
-from deepfm.click_log.raw_rows import count_lines, raw_rows
+from deepfm.click_log.raw_rows import count_rows, raw_rows
 from deepfm.click_log.split import HashSplit
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
@@ -76,7 +76,7 @@ def test_head_of_a_parquet_log_is_text(tmp_path, spark):
 def test_lines_are_counted_without_headers(tmp_path, spark):
     for name in ("a b", "c:d%"):
         (tmp_path / f"{name}.csv").write_text("label,I,C\n1,7,a\n0,8,b\n")
-    assert count_lines(spark, find_log(spark, tmp_path, WITH_HEADER)) == 4
+    assert count_rows(spark, find_log(spark, tmp_path, WITH_HEADER)) == 4
 
 
 @pytest.fixture(scope="module")

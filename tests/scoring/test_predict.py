@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from deepfm.artifact.artifact import load_artifact
 from deepfm.artifact.checksums import write_checksums
 from deepfm.click_log.click_log import find_click_log
-from deepfm.click_log.raw_rows import count_lines, raw_rows
+from deepfm.click_log.raw_rows import count_rows, raw_rows
 from deepfm.scoring.predict import score_rows, ship_model, shipped_model
 from deepfm.settings.data import DataSettings
 
@@ -30,7 +30,7 @@ def score(spark, small_data):
         raw = raw_rows(spark, click_log, days)
         scored = score_rows(raw, click_log.row_format, ship_model(spark, str(model)), day).collect()
         rows = [row.asDict() for row in scored if row.kind != "totals"]
-        assert len(rows) == count_lines(spark, click_log, days)
+        assert len(rows) == count_rows(spark, click_log, days)
         return rows
 
     return rows

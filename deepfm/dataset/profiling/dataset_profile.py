@@ -62,6 +62,7 @@ class LogSummary:
     num_values: dict[int, int]  # by field: distinct values in the training rows
     examples: dict[str, list[str]]  # see rejected_examples
     num_truncated: dict[int, int]  # by list field, see LogStatistics.num_truncated
+    warnings: tuple[ProfileWarning, ...] = ()  # about the whole log
 
 
 def rejected_examples(rejected: DataFrame) -> dict[str, list[str]]:
@@ -78,11 +79,7 @@ def rejected_examples(rejected: DataFrame) -> dict[str, list[str]]:
 
 
 def profile_dataset(
-    spark: SparkSession,
-    url: str,
-    manifest: Manifest,
-    vocabulary: AnyVocabulary,
-    log: LogSummary,
+    spark: SparkSession, url: str, manifest: Manifest, vocabulary: AnyVocabulary, log: LogSummary
 ) -> DatasetProfile:
     """Read each written split once and return its statistics; each warning is also logged."""
     with storage.scratch_folder(url) as scratch_url:
@@ -98,7 +95,7 @@ def profile_dataset(
         )
         for index in range(len(manifest.fields))
     ]
-    warnings = [warning for field in fields for warning in field_warnings(field)]
+    warnings = [*log.warnings, *(warning for field in fields for warning in field_warnings(field))]
     for warning in warnings:
         logger.warning("%s: %s", warning.name, warning.text)
     return DatasetProfile(

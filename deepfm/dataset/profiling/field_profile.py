@@ -57,25 +57,25 @@ class FieldProfile(Settings):
         return not KINDS[self.kind].has_column
 
 
-WarningName = Literal["mostly_unknown", "constant", "leak", "cut", "null_token"]
+WarningName = Literal[
+    "mostly_unknown", "constant", "leak", "cut", "null_token", "blanks", "number_forms",
+    "rejected", "no_clicks", "unusual_ctr", "implausible_time", "days_without_rows", "random_split",
+    "unparsed",
+]  # fmt: skip
 #: Texts by which other systems write a missing value.
 _NULL_TOKENS = {"\\n", "null", "nan", "na", "n/a", "none", "nil", "-"}
 
 
 class ProfileWarning(Settings):
-    """Property of a field that is probably a mistake."""
+    """Property of a field or of the log that is probably a mistake."""
 
     name: WarningName
-    field: str
+    field: str  # "" for the whole log
     text: str
 
 
 def profile_field(
-    vocabulary: AnyVocabulary,
-    index: int,
-    sums: pd.DataFrame,
-    num_values: int | None,
-    share_cut: float = 0.0,
+    vocabulary: AnyVocabulary, index: int, sums: pd.DataFrame, num_values: int | None, share_cut: float = 0.0
 ) -> FieldProfile:
     """Compute the profile of the field at `index` from its rows of `id_counts`."""
     field = vocabulary.fields[index]
@@ -138,9 +138,28 @@ def field_warnings(field: FieldProfile) -> list[ProfileWarning]:
         warnings.append(
             ("null_token", f"has the value {listed}; if it means missing, list it in null_values")
         )
+    warnings += _form_warnings(field)
     return [
         ProfileWarning(name=name, field=field.name, text=f"{field.name}: {text}") for name, text in warnings
     ]
+
+
+def _form_warnings(field: FieldProfile) -> list[tuple[WarningName, str]]:
+    """Warn of values that differ only in blanks, or in how a number is written."""
+    if not KINDS[field.kind].is_text:
+        return []
+    names = [rows.name for rows in field.top]
+    warnings: list[tuple[WarningName, str]] = []
+    blanks = [name for name in names if name != name.strip() and name.strip() in names]
+    if blanks:
+        listed = ", ".join(map(repr, blanks))
+        warnings.append(("blanks", f"has {listed} besides the same without blanks; remove them in the log"))
+    floats = [name for name in names if name.endswith(".0") and name.removesuffix(".0") in names]
+    if floats:
+        warnings.append(
+            ("number_forms", f"has {', '.join(floats)} besides the same without .0; write them alike")
+        )
+    return warnings
 
 
 def _only_content(field: FieldProfile) -> str:

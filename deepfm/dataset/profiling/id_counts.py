@@ -111,7 +111,7 @@ def _count_files(
 ) -> dict[str, int]:
     """Write tables of partial counts -> {table: length}; an id may occur several times in a table."""
     fields = manifest.fields
-    columns = [manifest.data.label, *fields.slots]
+    columns = [manifest.data.label_name, *fields.slots]
     files = [
         (split, f"{dataset_url}/{part}/{file.name}")
         for split, part in enumerate(SPLITS)

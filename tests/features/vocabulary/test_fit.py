@@ -60,7 +60,7 @@ def fit_days(spark, folder, max_counts_on_driver):
         (folder / f"{max_counts_on_driver}-{day}").mkdir()
         count_tables = {write_table(url, table): table.num_rows for table in counts_of_day(day)}
         moments = {4: Moments(4, 2.0 + day, 16.0)}
-        stats = LogStatistics(url, RowCounts({}, {}), moments, {}, (), count_tables, ())
+        stats = LogStatistics(url, RowCounts({}, {}), moments, {}, {}, (), count_tables, ())
         with pytest.MonkeyPatch.context() as patch:
             # Several chunks per field, and more values than are cached.
             for module in (stored, vocabulary, fit_spark):
@@ -140,7 +140,7 @@ def test_rows_get_the_same_ids_from_a_subset_of_the_vocabulary(both):
 def test_a_vocabulary_with_few_known_values_is_loaded_into_memory(spark, tmp_path, monkeypatch):
     url = f"file://{tmp_path}"
     count_tables = {write_table(url, table): table.num_rows for table in counts_of_day(0)}
-    stats = LogStatistics(url, RowCounts({}, {}), {}, {}, (), count_tables, ())
+    stats = LogStatistics(url, RowCounts({}, {}), {}, {}, {}, (), count_tables, ())
     expected = fit_vocabulary(spark, stats, FIELDS, None).vocabulary
     monkeypatch.setattr(fit, "MAX_COUNTS_ON_DRIVER", sum(count_tables.values()) - 1)
     fitted_by_spark = fit_vocabulary(spark, stats, FIELDS, None).vocabulary
@@ -156,7 +156,7 @@ def test_more_text_than_an_arrow_array_can_hold_is_an_error(spark, tmp_path, mon
     count_tables = {write_table(url, table): table.num_rows for table in counts_of_day(0)}
     monkeypatch.setattr(fit, "MAX_COUNTS_ON_DRIVER", 0)
     monkeypatch.setattr(fit_spark, "MAX_TEXT_BYTES", 100)
-    stats = LogStatistics(url, RowCounts({}, {}), {}, {}, (), count_tables, ())
+    stats = LogStatistics(url, RowCounts({}, {}), {}, {}, {}, (), count_tables, ())
     with pytest.raises(
         UserError, match="field T: expected at most 100 bytes of known values, found 107; raise"
     ):
@@ -165,7 +165,7 @@ def test_more_text_than_an_arrow_array_can_hold_is_an_error(spark, tmp_path, mon
 
 def test_a_log_without_counts_has_an_empty_vocabulary(spark, tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "MAX_COUNTS_ON_DRIVER", -1)
-    stats = LogStatistics(f"file://{tmp_path}", RowCounts({}, {}), {}, {}, (), {}, ())
+    stats = LogStatistics(f"file://{tmp_path}", RowCounts({}, {}), {}, {}, {}, (), {}, ())
     fitted = fit_vocabulary(spark, stats, FIELDS, None)
     assert fitted.vocabulary.num_ids == Vocabulary.fit(FIELDS, COUNTS.empty_table()).num_ids
     assert (list(fitted.rare), fitted.num_values) == ([], {})

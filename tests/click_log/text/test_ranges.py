@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deepfm.click_log import text_ranges
-from deepfm.click_log.text_ranges import (
+from deepfm.click_log.log_files import LogFile
+from deepfm.click_log.text import ranges as text_ranges
+from deepfm.click_log.text.ranges import (
     LINES_SCHEMA,
-    LogFile,
     lines_table,
     read_tables,
     row_hashes,

@@ -1,16 +1,20 @@
 """Splitting of lines, alone and in batches; the rest is tested in test_parse.py."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 
-from deepfm.click_log.line_columns import split_line, split_lines
 from deepfm.click_log.row_format import RowFormat
+from deepfm.click_log.text.columns import split_lines
+from deepfm.click_log.text.split_line import split_line
 from deepfm.fields import Field, FieldSet
 
 
 def test_a_line_is_split_alone_as_in_a_batch():
-    assert split_line('a,"b,c"', ",", '"') == ["a", "b,c"]
-    assert split_line('a,"b,c"', ",", None) == ["a", '"b', 'c"']
-    assert split_line('a,"b', ",", '"') == []
+    quoted = RowFormat(columns=(), fields=FieldSet([]), delimiter=",", quote='"')
+    assert split_line('a,"b,c"', quoted) == ["a", "b,c"]
+    assert split_line('a,"b,c"', replace(quoted, quote=None)) == ["a", '"b', 'c"']
+    assert split_line('a,"b', quoted) == []
 
 
 def test_lines_spanning_several_arrow_blocks_give_the_same_rows():

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from fsspec.utils import infer_compression
 
 from deepfm import storage
+from deepfm.click_log.log_files import LogFile
 from deepfm.errors import UserError
 
 #: Bytes that a worker parses at once, 130,000 rows of Criteo: enough to make Arrow's fixed costs negligible.
@@ -31,20 +31,6 @@ LINES_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class LogFile:
-    """A file of a log, and the day of its folder if it is in a day folder."""
-
-    url: str
-    num_bytes: int
-    day: str | None = None
-
-    @property
-    def is_compressed(self) -> bool:
-        """Whether its name ends in .gz or the like: it can only be read from its start."""
-        return infer_compression(self.url) is not None
-
-
-@dataclass(frozen=True)
 class TextRange:
     """The lines of a file that start in the bytes [start, stop); None: end of the file."""
 
@@ -54,11 +40,11 @@ class TextRange:
     stop: int | None
 
 
-def split_into_ranges(files: Sequence[LogFile], range_bytes: int) -> list[TextRange]:
-    """Split files into ranges of at most `range_bytes`; a compressed file is one range."""
+def split_into_ranges(files: Sequence[LogFile], range_bytes: int, *, whole: bool = False) -> list[TextRange]:
+    """Split files into ranges of at most `range_bytes`; compressed files and, with `whole`, all are one."""
     ranges = []
     for file in files:
-        if file.is_compressed:
+        if file.is_compressed or whole:
             ranges.append(TextRange(file.url, file.day, 0, None))
             continue
         for start in range(0, file.num_bytes, range_bytes):
@@ -92,9 +78,13 @@ def lines_table(content: bytes, url: str, day: str | None) -> pa.Table:
     lines = pa.Array.from_buffers(
         pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(content)]
     )
-    hashes = row_hashes(np.array(content.split(b"\n")[:-1], object))
-    files, days = (pa.repeat(pa.scalar(text, pa.string()), len(ends)) for text in (url, day))
-    return pa.table([lines, files, days, pa.array(hashes)], schema=LINES_SCHEMA)
+    return make_table(lines, np.array(content.split(b"\n")[:-1], object), url, day)
+
+
+def make_table(lines: pa.Array, hashed: np.ndarray, url: str, day: str | None) -> pa.Table:
+    """(n,) lines with their newlines, and (n,) bytes without -> a table of LINES_SCHEMA."""
+    files, days = (pa.repeat(pa.scalar(text, pa.string()), len(lines)) for text in (url, day))
+    return pa.table([lines, files, days, pa.array(row_hashes(hashed))], schema=LINES_SCHEMA)
 
 
 def row_hashes(lines: np.ndarray) -> np.ndarray:

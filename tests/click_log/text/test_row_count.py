@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.click_log.line_count import count_lines_of
-from deepfm.click_log.text_ranges import LogFile, read_tables, split_into_ranges
+from deepfm.click_log.log_files import LogFile
+from deepfm.click_log.row_format import RowFormat
+from deepfm.click_log.text.columns import split_rows
+from deepfm.click_log.text.ranges import read_tables, split_into_ranges
+from deepfm.click_log.text.row_count import count_rows_of
+from deepfm.fields import FieldSet
 
 HEADER = b"a,b"
 CONTENTS = [
@@ -23,15 +27,19 @@ def ranges(path, range_bytes):
     return split_into_ranges([LogFile(f"file://{path}", path.stat().st_size)], range_bytes)
 
 
+def row_format(header):
+    line = header and header.decode()
+    return RowFormat(columns=("a", "b"), fields=FieldSet([]), delimiter=",", header_line=line, comment="#")
+
+
 def counted(path, range_bytes, header):
-    return sum(count_lines_of(part, header) for part in ranges(path, range_bytes))
+    return sum(count_rows_of(part, row_format(header)) for part in ranges(path, range_bytes))
 
 
 def read(path, range_bytes, header):
-    """Number of lines that the tasks read, without headers."""
+    """Number of rows that the tasks read: lines without headers, blank ones and comments."""
     tables = (table for part in ranges(path, range_bytes) for table in read_tables(part))
-    lines = [line for table in tables for line in table.column("line").to_pylist()]
-    return sum(header is None or line != header + b"\n" for line in lines)
+    return sum(split_rows(table, row_format(header))[0].num_rows for table in tables)
 
 
 @pytest.mark.parametrize("header", [None, HEADER])
@@ -46,7 +54,9 @@ def test_lines_are_those_that_are_read(tmp_path, content, header):
     assert counted(packed, 1000, header) == read(path, 1000, header)
 
 
-@given(st.lists(st.sampled_from([b"\n", b"x", b"\r", HEADER, BOM_UTF8])).map(b"".join), st.integers(4, 9))
+@given(
+    st.lists(st.sampled_from([b"\n", b"x", b"\r", b"#", HEADER, BOM_UTF8])).map(b"".join), st.integers(4, 9)
+)
 def test_any_text_has_as_many_lines_as_are_read(tmp_path_factory, content, range_bytes):
     path = tmp_path_factory.mktemp("log") / "log.csv"
     path.write_bytes(content)

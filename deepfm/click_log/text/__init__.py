@@ -1,0 +1,1 @@
+"""Text files of a click log: their lines, rows and columns."""
