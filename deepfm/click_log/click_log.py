@@ -60,7 +60,7 @@ def find_click_log(
     """Inspect the log's folders and the start of each file. Raise UserError if they do not match `settings`.
 
     For a log in day folders only the files of `days` are inspected (None: all). With labelled=False
-    (impressions to score) the label column is optional and not read.
+    (impressions to score) the columns of labels and weights are optional and not read.
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, but the path does not exist; check --input")
@@ -131,8 +131,8 @@ def _format_days(days: Sequence[str] | None) -> str:
 
 
 def _row_format(url, settings, columns, header_line, labelled, keep, time_column) -> RowFormat:
-    label = settings.label if labelled else None
-    needed = {*settings.field_set.columns, *keep, label, settings.day_column, time_column} - {None}
+    labels = settings.label_columns if labelled else ()
+    needed = {*settings.field_set.columns, *keep, *labels, settings.day_column, time_column} - {None}
     absent = sorted(needed - set(columns))
     if absent:
         # With a wrong delimiter or a missing header the "column names" are a whole line or a row's values.
@@ -161,12 +161,15 @@ def _row_format(url, settings, columns, header_line, labelled, keep, time_column
         delimiter=settings.delimiter if delimited else None,
         quote=settings.quote,
         header_line=header_line,
-        label=label,
+        label=settings.label if settings.label in labels else None,
         day_column=settings.day_column,
         time_column=time_column,
         time_format=settings.time_format,
         null_values=settings.null_values,
         keep=keep,
+        weight=settings.weight if labelled else None,
+        impressions=settings.impressions if labelled else None,
+        clicks=settings.clicks if labelled else None,
     )
 
 
@@ -221,14 +224,15 @@ def _require_no_header(file: str, settings: DataSettings) -> None:
 
 
 def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...]:
-    """All columns, or all but the label: impressions may have either, and the number of values decides."""
+    """All columns, or all but those of labels and weights: the number of values decides."""
     lines = [line.decode(errors="replace").rstrip("\r") for line in storage.first_lines(file, 100)]
     # Use the most frequent width: one malformed line must not decide how a whole day is read.
     widths = [len(split_line(line, settings.delimiter, settings.quote)) for line in lines]
-    full = len(settings.columns)
-    if widths.count(full - 1) > widths.count(full):
-        return tuple(column for column in settings.columns if column != settings.label)
-    return settings.columns
+    absent: list[tuple[str, ...]] = [(), settings.label_columns]
+    if settings.weight:
+        absent.insert(1, (settings.label,))
+    choices = [tuple(name for name in settings.columns if name not in names) for names in absent]
+    return max(choices, key=lambda names: widths.count(len(names)))  # the first of equal ones
 
 
 def days_to_read(log: ClickLog, days: Sequence[str] | None) -> Sequence[str] | None:

@@ -87,8 +87,9 @@ def check_columns(url: str, files: Sequence[ParquetFile], settings: DataSettings
             _check_type(file, name, fields.get(name))
     if not settings.allow_schema_change:
         _require_same_types(files, needed)
+    required = {*settings.label_columns, settings.day_column}
     for name in sorted(needed & set(columns_of(files))):
-        _check_lacking(url, files, name, is_optional=name not in (settings.label, settings.day_column))
+        _check_lacking(url, files, name, is_optional=name not in required)
 
 
 def _check_lacking(url: str, files: Sequence[ParquetFile], name: str, *, is_optional: bool) -> None:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from deepfm.click_log.line_columns import decoded_columns, split_lines
 from deepfm.click_log.row_format import BAD_DAY, BAD_LABEL, BAD_TIME, REASONS, RowFormat
+from deepfm.click_log.row_weights import parse_weight_columns, row_weights
 from deepfm.kinds.kind import empty_to_null, tokens_to_null
 from deepfm.kinds.time import parse_times, utc_days
 
@@ -34,10 +35,19 @@ class ParsedRows:
     kept: pa.Table  # the columns of `keep`, strings
     bad: pa.Table  # source_file, text, reason
     bad_days: pa.Array | pa.ChunkedArray  # (bad rows,) string, null if the row has no valid day
+    weights: np.ndarray | None = None  # (rows,) float64; None: every row counts once
+    # (rows,) bool: whether the row before is of the same row of an aggregated log; None: not aggregated
+    is_second: np.ndarray | None = None
 
     @property
     def num_good(self) -> int:
         return self.raw.num_rows
+
+    @property
+    def num_read(self) -> int:
+        """Number of rows of the log, before any filter."""
+        num_second = 0 if self.is_second is None else int(self.is_second.sum())
+        return self.num_good - num_second + self.bad.num_rows
 
     def filter(self, selected: np.ndarray) -> "ParsedRows":
         """Keep the good rows for which `selected`, (rows,) bool, is true; bad rows stay."""
@@ -50,6 +60,8 @@ class ParsedRows:
             seconds=None if self.seconds is None else self.seconds.filter(mask),
             row_hashes=self.row_hashes[selected],
             kept=self.kept.filter(mask) if self.kept.num_columns else self.kept,
+            weights=None if self.weights is None else self.weights[selected],
+            is_second=None if self.is_second is None else self.is_second[selected],
         )
 
 
@@ -70,16 +82,23 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
     bad_days = _bad_row_days(typed["day"], well_formed, reasons)
     if not all_good:
         typed = {name: column.take(good) for name, column in typed.items()}
-    labels = typed.get("label")
+    row_hashes = batch.column("row_hash").to_numpy()[reasons == 0]
+    labels = typed["label"].to_numpy() if "label" in typed else None
+    weighted = row_weights(typed)
+    if weighted is not None and weighted.rows is not None:
+        typed = {name: column.take(pa.array(weighted.rows)) for name, column in typed.items()}
+        row_hashes, labels = row_hashes[weighted.rows], weighted.labels
     return ParsedRows(
         raw=pa.table({name: typed[f"field:{name}"] for name in row_format.fields.raw.names}),
-        labels=None if labels is None else labels.to_numpy(),
+        labels=labels,
         days=typed["day"],
         seconds=typed.get("seconds"),
-        row_hashes=batch.column("row_hash").to_numpy()[reasons == 0],
+        row_hashes=row_hashes,
         kept=pa.table({name: typed[f"keep:{name}"] for name in row_format.keep}),
         bad=_bad_rows(batch, reasons, row_format, all_good),
         bad_days=bad_days,
+        weights=None if weighted is None else weighted.weights,
+        is_second=None if weighted is None else weighted.is_second,
     )
 
 
@@ -92,6 +111,10 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
         labels = parse_labels(strings[row_format.label])
         faults[np.asarray(labels.is_null())] = BAD_LABEL
         typed["label"] = pc.fill_null(labels, 0)
+    if row_format.is_weighted:
+        columns, weight_faults = parse_weight_columns(strings, row_format)
+        typed |= columns
+        faults = np.where(faults == 0, weight_faults, faults)
     parsed: dict[tuple[str, str], tuple[pa.Array, np.ndarray | None]] = {}  # by kind and column
     for field in row_format.fields.raw:
         key = field.kind, field.column  # several time fields derive from one column

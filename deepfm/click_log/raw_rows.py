@@ -128,7 +128,7 @@ def _text_rows(spark: SparkSession, files: Sequence[LogFile]) -> RawRows:
 
 
 def _parquet_rows(spark: SparkSession, files: Sequence[LogFile], row_format: RowFormat) -> RawRows:
-    special = (row_format.label, row_format.day_column, row_format.time_column)
+    special = (*row_format.label_columns, row_format.day_column, row_format.time_column)
     # `keep` columns are not hashed: a gate that reads more columns must find the same test rows.
     hashed = {*row_format.fields.columns, *special}
     columns = ParquetColumns(row_format.columns, tuple(name for name in row_format.columns if name in hashed))

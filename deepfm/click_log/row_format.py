@@ -14,8 +14,11 @@ REASONS = (
     "day_not_a_date",  # the day column is not YYYY-MM-DD
     "value_not_a_number",  # not a finite decimal number
     "time_not_a_time",  # not in time_format; or missing although the day derives from it
+    "weight_not_a_number",  # missing, negative, not finite
+    "clicks_not_within_impressions",  # not integers 0 <= clicks <= impressions, 1 <= impressions
 )
-NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE, BAD_TIME = range(1, len(REASONS))
+NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE, BAD_TIME = range(1, 8)
+BAD_WEIGHT, BAD_CLICKS = range(8, 10)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class RowFormat:
     time_format: TimeFormat | None = None  # of the time column
     null_values: tuple[str, ...] = ()  # texts of a field or a time that mean missing
     keep: tuple[str, ...] = ()  # columns passed through as text
+    weight: str | None = None  # None: every row counts once, or the log is aggregated
+    impressions: str | None = None  # of an aggregated log, which has clicks instead of a label
+    clicks: str | None = None
 
     @property
     def has_days(self) -> bool:
@@ -40,7 +46,18 @@ class RowFormat:
         return self.day_column is not None or self.time_column is not None
 
     @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Names of the columns of labels and weights, none for impressions to score."""
+        names = (self.label, self.weight, self.impressions, self.clicks)
+        return tuple(name for name in names if name is not None)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the rows have weights."""
+        return self.weight is not None or self.impressions is not None
+
+    @property
     def columns_to_read(self) -> set[str]:
         """Names of the columns that are read."""
-        special = (self.label, self.day_column, self.time_column)
+        special = (*self.label_columns, self.day_column, self.time_column)
         return {*self.fields.columns, *self.keep, *(name for name in special if name is not None)}

@@ -32,6 +32,10 @@ class DataSettings(Settings):
     header: bool = False  # delimited only: the first line of every file names its columns
     columns: tuple[str, ...] = ()  # column names of files without header, in order
     label: FieldName = "label"  # a column of 0 and 1
+    weight: FieldName | None = None  # a column of numbers from 0: how many times each row counts
+    # Columns of an aggregated log: a row is `impressions`, of which `clicks` were clicked, and has no label.
+    impressions: FieldName | None = None
+    clicks: FieldName | None = None
     day_column: str | None = None  # None: days are ds=YYYY-MM-DD folders, from time_column, or absent
     # Column from which fields of kind time derive, and the day if nothing else has it.
     time_column: str | None = None
@@ -50,6 +54,17 @@ class DataSettings(Settings):
     keep_negatives: float = Setting(default=1.0, gt=0, le=1)
 
     @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Columns that are read for training and evaluation, but not of impressions to score."""
+        names = (self.impressions, self.clicks) if self.impressions else (self.label, self.weight)
+        return tuple(name for name in names if name is not None)
+
+    @property
+    def weight_column(self) -> str | None:
+        """Column of the dataset with the weight of each row; None: every row counts once."""
+        return self.weight or self.impressions
+
+    @property
     def field_set(self) -> FieldSet:
         """Fields in the order of the file, followed by the crossed fields."""
         crossed = [
@@ -66,6 +81,7 @@ class DataSettings(Settings):
         errors = self._cross_errors()
         errors += self._time_errors()
         errors += self._list_errors()
+        errors += self._weight_errors()
         raw_names = self.field_set.raw.names
         # Duplicate crosses are reported above; different crosses may still have the same name.
         names = [*raw_names, *("_x_".join(parts) for parts in dict.fromkeys(self.cross))]
@@ -76,7 +92,7 @@ class DataSettings(Settings):
         if repeated:
             errors.append(f"fields: expected unique names, found duplicates: {', '.join(repeated)}")
         if self.format == "delimited" and not self.header:
-            special = (self.label, self.day_column, self.time_column)
+            special = (*self.label_columns, self.day_column, self.time_column)
             used = {*self.field_set.columns, *(name for name in special if name is not None)}
             if not self.columns:
                 errors.append("columns: a file without header needs its column names, in order")
@@ -104,6 +120,24 @@ class DataSettings(Settings):
         if self.label == self.time_column:
             return [f"the label {self.label} cannot also be the time column"]
         return []
+
+    def _weight_errors(self) -> list[str]:
+        errors = []
+        if self.weight and (self.impressions or self.clicks):
+            errors.append("weight: cannot be combined with impressions and clicks")
+        if (self.impressions is None) != (self.clicks is None):
+            errors.append("impressions and clicks must be set together")
+        columns = {"weight": self.weight, "impressions": self.impressions, "clicks": self.clicks}
+        used = {"label": self.label, "day_column": self.day_column, "time_column": self.time_column}
+        used |= {f"field {name}": name for name in (*self.field_set.raw.names, *self.field_set.columns)}
+        for key, name in columns.items():
+            clash = [
+                other for other, column in used.items() if name and column and column.lower() == name.lower()
+            ]
+            if clash:
+                errors.append(f"{key}: the column {name} is already used as {clash[0]}")
+            used[key] = name
+        return errors
 
     def _list_errors(self) -> list[str]:
         separators = {f.name: f.separator for f in self.field_set.raw if f.is_list}

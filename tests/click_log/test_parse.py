@@ -125,7 +125,10 @@ def test_every_reason_except_good_occurs():
         b"1\tx\t7\t2026-01-01",
     ]
     time_reasons = reasons(parse([b"1\tnoon"], WITH_TIME))
-    assert [*reasons(parse(lines, with_day)), *time_reasons] == list(REASONS[1:])
+    weighted = replace(WITH_VALUE, columns=("w", "n", "k", "V", "I"), label=None)
+    weight_reasons = reasons(parse([b"-1\t2\t1\t0.5\t7"], replace(weighted, weight="w")))
+    weight_reasons += reasons(parse([b"1\t2\t3\t0.5\t7"], replace(weighted, impressions="n", clicks="k")))
+    assert [*reasons(parse(lines, with_day)), *time_reasons, *weight_reasons] == list(REASONS[1:])
 
 
 @pytest.mark.parametrize("label", [b"", b"01", b"1.5", b"10", b" 1", b"-1", b"yes", b"1 ", b"\xd9\xa1"])
