@@ -10,6 +10,7 @@ from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.data_file import write_data_file
 from deepfm.dataset.manifest import WeightSums, read_manifest
+from deepfm.dataset.profiling.dataset_profile import read_dataset_profile
 from deepfm.dataset.read import Shard, read_batches
 from deepfm.errors import UserError
 from deepfm.features.vocabulary.vocabulary import Vocabulary
@@ -65,6 +66,15 @@ def test_an_aggregated_log_becomes_weighted_rows(spark, tmp_path):
     batches = list(read_batches(url, manifest, "train", Shard(0, 1, 2), seed=1))
     rows = torch.cat([torch.stack([batch.labels, batch.weights, batch.ids[:, 0]], 1) for batch in batches])
     assert sorted(map(tuple, rows.tolist())) == written(tmp_path, "train")
+    profile = read_dataset_profile(url)
+    assert [(rows.split, rows.num_rows, rows.ctr) for rows in profile.splits] == [
+        ("train", 5, pytest.approx(4 / 12)),
+        ("valid", 2, pytest.approx(1 / 10)),
+        ("test", 3, pytest.approx(1 / 9)),
+    ]
+    top = [(value.name, value.num_rows, value.ctr) for value in profile.fields[0].top]
+    assert top == [("a", 9, pytest.approx(2 / 9)), ("b", 2, 1.0)]
+    assert profile.fields[0].unknown == {"train": pytest.approx(1 / 12), "valid": 0, "test": 0}
 
 
 def test_weights_of_zero_only_are_refused(spark, tmp_path):
