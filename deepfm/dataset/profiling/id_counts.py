@@ -32,14 +32,12 @@ _MAX_BUFFERED = 2_000_000
 #: Below this key, counting in an array is faster than sorting.
 _MAX_DENSE_KEY = 1 << 20
 
+_ID = [(name, pa.int32()) for name in ("split", "field", "id")]
+_COUNTS = pa.schema([*_ID, ("num", pa.int64()), ("num_clicks", pa.int64())])
+#: The same for rows with weights: sums of weights.
+_WEIGHTS = pa.schema([*_ID, ("num", pa.float64()), ("num_clicks", pa.float64())])
 _KEYS = ("field", "state", "shown", "ctr_bin")
 _SUMS = tuple(f"{name}_{part}" for part in SPLITS for name in ("num", "clicks"))
-
-
-def _counts_schema(*, weighted: bool) -> pa.Schema:
-    count = pa.float64() if weighted else pa.int64()
-    keys = [(name, pa.int32()) for name in ("split", "field", "id")]
-    return pa.schema([*keys, ("num", count), ("num_clicks", count)])
 
 
 def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest, scratch_url: str) -> pd.DataFrame:
@@ -56,7 +54,7 @@ def id_counts(spark: SparkSession, dataset_url: str, manifest: Manifest, scratch
     if sum(tables.values()) <= MAX_COUNTS_ON_DRIVER:
         counts = pa.concat_tables(
             [
-                _counts_schema(weighted=weighted).empty_table(),
+                (_WEIGHTS if weighted else _COUNTS).empty_table(),
                 *(read_table(scratch_url, name) for name in tables),
             ]
         )
@@ -149,8 +147,8 @@ def _write_counts(counts: "_IdCounts", scratch_url: str) -> pa.RecordBatch:
 class _IdCounts:
     """Counts of ids by field over several files; a key is 6 id + 2 split + label."""
 
-    def __init__(self, fields: FieldSet, *, weighted: bool):
-        self.schema = _counts_schema(weighted=weighted)
+    def __init__(self, fields: FieldSet, *, weighted: bool = False):
+        self.schema = _WEIGHTS if weighted else _COUNTS
         self._slots = list(fields.slot_ranges.values())
         self._parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in fields]
         self.num_buffered = 0
