@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from deepfm.distributed.collectives import SingleProcess
+from deepfm.metrics.gauc import Groups
 from deepfm.models.deepfm import DeepFM
+from deepfm.training.evaluation import evaluate
 from deepfm.training.loop import LoopConfig, TrainingLoop, forward_backward
 from deepfm.training.optimizers.optimizer import Optimizer
 
@@ -92,3 +94,19 @@ def test_two_ranks_get_the_weights_of_one(in_ranks):
     expected = train(SingleProcess(), slice(None))
     for result in in_ranks(2, lambda collectives: train(collectives, slice(collectives.rank, None, 2))):
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_evaluation_uses_weights_in_all_metrics():
+    ids, labels = IDS.repeat(5, 1), LABELS.repeat(5)
+    weights = torch.arange(30) % 5.0
+    ids[::3, 1], labels[::4] = 0, 1 - labels[::4]  # several logits and both labels in a group
+    repeats = weights.long()
+    weighted = Batch(ids, labels, weights, 30)
+    repeated = Batch(ids.repeat_interleave(repeats, 0), labels.repeat_interleave(repeats), None, 30)
+    one, other = (
+        evaluate(model(), SingleProcess(), [rows], groups=Groups(0, 0)) for rows in (weighted, repeated)
+    )
+    equal = evaluate(model(), SingleProcess(), [replace(weighted, weights=None)], groups=Groups(0, 0))
+    assert abs(one.gauc - equal.gauc) > 0.01
+    for name in ("logloss", "auc", "gauc", "ctr", "ece"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-5), name
