@@ -167,9 +167,7 @@ def _row_format(url, settings, columns, header_line, labelled, keep, time_column
         time_format=settings.time_format,
         null_values=settings.null_values,
         keep=keep,
-        weight=settings.weight if labelled else None,
-        impressions=settings.impressions if labelled else None,
-        clicks=settings.clicks if labelled else None,
+        **(settings.model_dump(include={"weight", "impressions", "clicks"}) if labelled else {}),
     )
 
 
