@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.metrics.binary import Metrics
-from deepfm.training.batch import Batch
+from deepfm.training.batch import Batch, batch_weights
 from deepfm.training.evaluation import evaluate
 
 #: Impressions per forward pass.
@@ -32,11 +32,13 @@ class _Rows:
     x: Tensor | None
     labels: Tensor
     num_rows_all_ranks: int
+    weights: Tensor | None = None
 
     def chunks(self) -> Iterator["_Rows"]:
         for rows in torch.arange(len(self.ids)).split(_BATCH_SIZE):
             x = None if self.x is None else self.x[rows]
-            yield _Rows(self.ids[rows], x, self.labels[rows], len(rows))
+            weights = None if self.weights is None else self.weights[rows]
+            yield _Rows(self.ids[rows], x, self.labels[rows], len(rows), weights)
 
 
 def permutation_importance(
@@ -55,7 +57,8 @@ def permutation_importance(
     Forests", 2001, sec. 10). Two redundant fields both get a low importance, as the other one remains.
     """
     random = torch.Generator().manual_seed(seed)
-    baseline = _evaluate(model, _Rows(batch.ids, batch.x, batch.labels, len(batch.ids)), logit_correction)
+    rows = _Rows(batch.ids, batch.x, batch.labels, len(batch.ids), batch_weights(batch))
+    baseline = _evaluate(model, rows, logit_correction)
     importances = []
     for field in slots:
         shuffled = [
@@ -77,4 +80,4 @@ def _shuffle_field(batch: Batch, field: slice, random: torch.Generator) -> _Rows
     ids[:, field] = ids[order, field]
     if x is not None:
         x[:, field] = x[order, field]
-    return _Rows(ids, x, batch.labels, len(ids))
+    return _Rows(ids, x, batch.labels, len(ids), batch_weights(batch))

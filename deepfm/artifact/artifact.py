@@ -87,17 +87,29 @@ class ServingModel:
         return replace(self, network=self.network.to(device), device=device)
 
     def logits(
-        self, raw: pa.Table, field_counts: FieldValueCounts | None = None, *, bf16: bool = False
+        self,
+        raw: pa.Table,
+        field_counts: FieldValueCounts | None = None,
+        *,
+        bf16: bool = False,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """Typed raw columns (see click_log.parse.ParsedRows.raw) of n rows -> (n,) float32 logits.
 
-        `field_counts` is updated with the rows' ids. `bf16`: matrix products in bfloat16.
+        `field_counts` is updated with the rows' ids, and with their (n,) `weights` if they have any. `bf16`:
+        matrix products in bfloat16.
         """
-        return self.logits_from_ids(to_int32_matrix(self.encoder.encode(raw)), field_counts, bf16=bf16)
+        block = to_int32_matrix(self.encoder.encode(raw))
+        return self.logits_from_ids(block, field_counts, bf16=bf16, weights=weights)
 
     @torch.inference_mode()
     def logits_from_ids(
-        self, block: np.ndarray, field_counts: FieldValueCounts | None = None, *, bf16: bool = False
+        self,
+        block: np.ndarray,
+        field_counts: FieldValueCounts | None = None,
+        *,
+        bf16: bool = False,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """(n, S) int32 encoded rows (see dataset.columns) -> (n,) float32 logits."""
         if not len(block):
@@ -109,7 +121,8 @@ class ServingModel:
             rows = torch.from_numpy(block[start : start + batch_size]).to(device)
             ids, x = to_model_inputs(rows, self.encoder.fields)
             if field_counts:
-                field_counts.update(ids.cpu())
+                row_weights = weights if weights is None else weights[start : start + batch_size]
+                field_counts.update(ids.cpu(), None if row_weights is None else torch.from_numpy(row_weights))
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits.append(self.network(ids, x).float())
         return (torch.cat(logits) + self.logit_correction).cpu().numpy()

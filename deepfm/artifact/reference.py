@@ -8,11 +8,11 @@ REFERENCE = "reference.json"
 
 
 class Reference(Settings):
-    """Counts of the test rows, which are never down-sampled."""
+    """Counts of the test rows, which are never down-sampled; sums of weights if the rows have any."""
 
-    scores: tuple[int, ...]  # (SCORE_BINS,), by logit; see metrics.binary
+    scores: tuple[int | float, ...]  # (SCORE_BINS,), by logit; see metrics.binary
     names: tuple[str, ...]  # of the F fields
-    fields: tuple[tuple[int, ...], ...]  # (F, NUM_KINDS); see metrics.field_counts
+    fields: tuple[tuple[int | float, ...], ...]  # (F, NUM_KINDS); see metrics.field_counts
     mean_probability: float
     ctr: float
 

@@ -73,7 +73,7 @@ def find_click_log(
     """Inspect the log's folders and the start of each file. Raise UserError if they do not match `settings`.
 
     For a log with days in folders or file names only the files of `days` are inspected (None: all). With
-    labelled=False (impressions to score) the label column is optional and not read.
+    labelled=False (impressions to score) the columns of labels and weights are optional and not read.
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, but the path does not exist; check --input")
@@ -147,7 +147,8 @@ class _LogSchema:
         of_files = [(file, schema.columns_of(file)) for file in files]
         needed = row_format.file_columns if settings.format == "delimited" else set()
         for name in sorted(needed):
-            is_optional = name not in (settings.label, settings.day_column, settings.time_column)
+            required = {*settings.label_columns, settings.day_column, settings.time_column}
+            is_optional = name not in required
             check_lacking(self.url, of_files, name, is_optional=is_optional)
         return row_format
 
@@ -155,8 +156,8 @@ class _LogSchema:
         self, columns: tuple[str, ...], schema: TextSchema | None = None, *, is_columnar: bool = False
     ) -> RowFormat:
         settings = self.settings
-        label = settings.label if self.labelled else None
-        special = (label, settings.day_column, self.time_column)
+        labels = settings.label_columns if self.labelled else ()
+        special = (*labels, settings.day_column, self.time_column)
         needed = {*settings.field_set.columns, *self.keep, *(name for name in special if name)}
         # A column of the files goes before a folder of the same name.
         partitions = tuple(name for name in self.partitions if name not in columns)
@@ -178,7 +179,7 @@ class _LogSchema:
             header_line=schema.header_line if schema else None,
             other_headers=schema.other_headers if schema else {},
             partitions=partitions,
-            label=label,
+            label=settings.label if settings.label in labels else None,
             positive=settings.positive,
             negative=settings.negative,
             missing_is_negative=settings.missing_label == "negative",
@@ -190,6 +191,7 @@ class _LogSchema:
             null_values=settings.null_values,
             bad_is_missing=settings.on_bad_value == "missing",
             keep=self.keep,
+            **(settings.model_dump(include={"weight", "impressions", "clicks"}) if self.labelled else {}),
         )
 
     def _require_columns(self, columns: Sequence[str], needed: set) -> None:
@@ -197,7 +199,9 @@ class _LogSchema:
         reserved = sorted(needed & _ADDED_COLUMNS)
         if self.settings.format == "json":
             self._warn_of_rare_keys(absent)
-            absent = [name for name in absent if name in (self.settings.label, self.settings.day_column)]
+            absent = [
+                name for name in absent if name in (*self.settings.label_columns, self.settings.day_column)
+            ]
         if absent:
             # With a wrong delimiter or a missing header the "column names" are a line or a row's values.
             actual = ", ".join(columns)

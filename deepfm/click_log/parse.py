@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from deepfm.click_log.labels_and_days import are_days, parse_days, parse_labels
 from deepfm.click_log.log_files import partition_values
 from deepfm.click_log.row_format import BAD_DAY, BAD_LABEL, BAD_TIME, REASONS, RowFormat
+from deepfm.click_log.row_weights import parse_weight_columns, row_weights
 from deepfm.click_log.text.columns import Columns, decoded_columns, split_rows
 from deepfm.kinds.kind import empty_to_null, tokens_to_null
 from deepfm.kinds.time import local_days, parse_times
@@ -38,10 +39,19 @@ class ParsedRows:
     bad_days: pa.Array | pa.ChunkedArray  # (bad rows,) string, null if the row has no valid day
     #: {index of a raw field: rows whose value is not of its kind and was taken as missing}
     num_unparsed: dict[int, int] = field(default_factory=dict)
+    weights: np.ndarray | None = None  # (rows,) float64; None: every row counts once
+    # (rows,) bool: whether the row before is of the same row of an aggregated log; None: not aggregated
+    is_second: np.ndarray | None = None
 
     @property
     def num_good(self) -> int:
         return self.raw.num_rows
+
+    @property
+    def num_read(self) -> int:
+        """Number of rows of the log, before any filter."""
+        num_second = 0 if self.is_second is None else int(self.is_second.sum())
+        return self.num_good - num_second + self.bad.num_rows
 
     def filter(self, selected: np.ndarray) -> "ParsedRows":
         """Keep the good rows for which `selected`, (rows,) bool, is true; bad rows stay."""
@@ -55,6 +65,8 @@ class ParsedRows:
             row_hashes=self.row_hashes[selected],
             files=self.files.filter(mask),
             kept=self.kept.filter(mask) if self.kept.num_columns else self.kept,
+            weights=None if self.weights is None else self.weights[selected],
+            is_second=None if self.is_second is None else self.is_second[selected],
         )
 
 
@@ -85,20 +97,29 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
     typed = rows.columns
     if not all_good:
         typed = {name: column.take(good) for name, column in typed.items()}
-    labels = typed.get("label")
+    row_hashes = batch.column("row_hash").to_numpy()[reasons == 0]
+    files = files if all_good else files.filter(pa.array(reasons == 0))
+    labels = typed["label"].to_numpy() if "label" in typed else None
+    weighted = row_weights(typed)
+    if weighted is not None and weighted.rows is not None:
+        typed = {name: column.take(pa.array(weighted.rows)) for name, column in typed.items()}
+        row_hashes, labels = row_hashes[weighted.rows], weighted.labels
+        files = files.take(pa.array(weighted.rows))
     return ParsedRows(
         raw=pa.table({name: typed[f"field:{name}"] for name in row_format.fields.raw.names}),
-        labels=None if labels is None else labels.to_numpy(),
+        labels=labels,
         days=typed["day"],
         seconds=typed.get("seconds"),
-        row_hashes=batch.column("row_hash").to_numpy()[reasons == 0],
-        files=files if all_good else files.filter(pa.array(reasons == 0)),
+        row_hashes=row_hashes,
+        files=files,
         kept=pa.table({name: typed[f"keep:{name}"] for name in row_format.keep}),
         bad=_bad_rows(batch, reasons, row_format, all_good),
         bad_labels=_of_bad_rows(bad_labels, well_formed, reasons),
         # A row rejected for its label may have an invalid day as well.
         bad_days=pc.if_else(pa.array(are_days(bad_days)), bad_days, pa.scalar(None, pa.string())),
         num_unparsed=rows.num_unparsed,
+        weights=None if weighted is None else weighted.weights,
+        is_second=None if weighted is None else weighted.is_second,
     )
 
 
@@ -126,6 +147,10 @@ def _typed_columns(strings: Columns, folder_days: pa.ChunkedArray, row_format: R
         labels = _labels(strings[row_format.label], row_format)
         faults[np.asarray(labels.is_null())] = BAD_LABEL
         typed["label:parsed"], typed["label"] = labels, pc.fill_null(labels, 0)
+    if row_format.is_weighted:
+        columns, weight_faults = parse_weight_columns(strings, row_format)
+        typed |= columns
+        np.copyto(faults, weight_faults, where=faults == 0)
     fields, num_unparsed = _parse_fields(strings, row_format, faults)
     typed |= fields
     typed["day"] = folder_days

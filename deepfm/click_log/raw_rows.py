@@ -134,7 +134,7 @@ def _text_rows(spark: SparkSession, files: Sequence[LogFile], row_format: RowFor
 
 def _columnar_rows(spark: SparkSession, files: Sequence[LogFile], log: ClickLog) -> RawRows:
     row_format = log.row_format
-    special = (row_format.label, row_format.day_column, row_format.time_column)
+    special = (*row_format.label_columns, row_format.day_column, row_format.time_column)
     # `keep` columns are not hashed: a gate that reads more columns must find the same test rows.
     hashed = {*row_format.fields.columns, *special}
     columns = ColumnarColumns(

@@ -15,12 +15,13 @@ REASONS = (
     "day_not_a_date",  # the day column is not a day in day_format
     "value_not_a_number",  # not a finite decimal number
     "time_not_a_time",  # not in time_format; or missing although the day derives from it
+    "weight_not_a_number",  # missing, negative, not finite
+    "clicks_not_within_impressions",  # not integers 0 <= clicks <= impressions, 1 <= impressions
     "not_a_json_object",
     "value_without_text",  # JSON: an object, or a list where a single value is expected
 )
-(
-    NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE, BAD_TIME, NOT_JSON, NO_TEXT
-) = range(1, len(REASONS))  # fmt: skip
+NOT_UTF8, WRONG_WIDTH, BAD_LABEL, BAD_COUNT, BAD_DAY, BAD_VALUE, BAD_TIME = range(1, 8)
+BAD_WEIGHT, BAD_CLICKS, NOT_JSON, NO_TEXT = range(8, len(REASONS))
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class RowFormat:
     null_values: tuple[str, ...] = ()  # texts of a field or a time that mean missing
     bad_is_missing: bool = False  # whether a text that is not a value of its kind is missing
     keep: tuple[str, ...] = ()  # columns passed through as text
+    weight: str | None = None  # None: every row counts once, or the log is aggregated
+    impressions: str | None = None  # of an aggregated log, which has clicks instead of a label
+    clicks: str | None = None
 
     @property
     def has_days(self) -> bool:
@@ -79,9 +83,20 @@ class RowFormat:
         return sources | ({self.time_column} if self.time_column else set())
 
     @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Names of the columns of labels and weights, none for impressions to score."""
+        names = (self.label, self.weight, self.impressions, self.clicks)
+        return tuple(name for name in names if name is not None)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the rows have weights."""
+        return self.weight is not None or self.impressions is not None
+
+    @property
     def columns_to_read(self) -> set[str]:
         """Names of the columns that are read, with those of folders."""
-        special = (self.label, self.day_column, self.time_column)
+        special = (*self.label_columns, self.day_column, self.time_column)
         return {*self.fields.columns, *self.keep, *(name for name in special if name is not None)}
 
     @property

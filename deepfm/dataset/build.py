@@ -116,7 +116,7 @@ def _build_files(build: _Build) -> Manifest:
         num_ids=fitted.vocabulary.num_ids,
         vocabulary=fitted.vocabulary.fingerprint,
         grown_from=build.base.fingerprint if build.base else None,
-        splits=_write_splits(spark, fitted.vocabulary, stats, build.settings.label_name, url),
+        splits=_write_splits(spark, fitted.vocabulary, stats, build.settings, url),
         input=InputLog(
             **build.log_description,
             rows_read=counts.num_read,
@@ -241,6 +241,11 @@ def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> N
             raise UserError(
                 f"{log.url}: found no row that fits in the {split} split; choose other days or shares"
             )
+        if not any(weight for weight, _ in counts.totals(split).values()):
+            raise UserError(
+                f"{log.url}: expected weights above 0 in the {split} split, found a sum of 0; check "
+                "weight in the data YAML"
+            )
     if days is not None:
         days_with_rows = {day for by_day in counts.by_day.values() for day in by_day}
         empty = [day for day in days if day not in days_with_rows]
@@ -252,13 +257,14 @@ def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> N
 
 
 def _write_splits(
-    spark: SparkSession, vocabulary: AnyVocabulary, stats: LogStatistics, label: str, url: str
+    spark: SparkSession, vocabulary: AnyVocabulary, stats: LogStatistics, settings: DataSettings, url: str
 ) -> dict[str, SplitPart]:
+    label, weight = settings.label_name, settings.weight_column
     shared = spark.sparkContext.broadcast(vocabulary)
-    parts = write_splits(spark, url, label, stats, shared)
+    parts = write_splits(spark, url, label, stats, shared, weight)
     shared.destroy()
     for name, part in parts.items():
-        write_petastorm_metadata(spark, f"{url}/{name}", part, vocabulary.fields, label)
+        write_petastorm_metadata(spark, f"{url}/{name}", part, vocabulary.fields, label, weight)
         # Counted rows and written rows are computed independently, so they must be equal.
         if part.num_rows != stats.counts.num_rows(name):
             raise RuntimeError(

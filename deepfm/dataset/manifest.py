@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Literal
 
+from pydantic import Field as Setting
+
 from deepfm import storage
 from deepfm.click_log.split import SPLITS, DaySplit, Split, TimeSplit
 from deepfm.errors import UserError
@@ -27,6 +29,13 @@ class DataFile(Settings):
         return sum(self.row_groups)
 
 
+class WeightSums(Settings):
+    """Sums of the weights of rows."""
+
+    weight: float
+    click_weight: float  # of the rows with a click
+
+
 class SplitPart(Settings):
     """Training, validation or test split."""
 
@@ -35,6 +44,20 @@ class SplitPart(Settings):
     days: dict[str, int]  # rows per day; key "" if the log has no days
     files: tuple[DataFile, ...]
     digest: str  # hash of the multiset of rows; independent of their order and files
+    weights: WeightSums | None = None  # None: every row counts once
+    day_weights: dict[str, WeightSums] = Setting(default_factory=dict)  # by day; empty: every row counts once
+
+    @property
+    def mean_weight(self) -> float:
+        """Mean weight of a row."""
+        return self.weights.weight / self.num_rows if self.weights else 1.0
+
+    @property
+    def ctr(self) -> float:
+        """Share of the impressions that were clicked; of their weights if there are any."""
+        if self.weights:
+            return self.weights.click_weight / self.weights.weight
+        return self.num_clicks / self.num_rows
 
 
 class InputLog(Settings):

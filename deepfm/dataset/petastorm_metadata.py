@@ -19,7 +19,7 @@ from deepfm.spark.internals import hadoop_configuration
 
 
 def write_petastorm_metadata(
-    spark: SparkSession, url: str, part: SplitPart, fields: FieldSet, label: str
+    spark: SparkSession, url: str, part: SplitPart, fields: FieldSet, label: str, weight: str | None = None
 ) -> None:
     """Write both into the folder `url` of a split.
 
@@ -33,13 +33,15 @@ def write_petastorm_metadata(
         dataset = pq.ParquetDataset(
             resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False
         )
-        _generate_unischema_metadata(dataset, _schema(fields, label))
+        _generate_unischema_metadata(dataset, _schema(fields, label, weight))
         row_groups = {file.name: len(file.row_groups) for file in part.files}
         add_to_dataset_metadata(dataset, ROW_GROUPS_PER_FILE_KEY, json.dumps(row_groups).encode())
 
 
-def _schema(fields: FieldSet, label: str) -> Unischema:
+def _schema(fields: FieldSet, label: str, weight: str | None) -> Unischema:
     columns = [UnischemaField(label, np.int8, (), ScalarCodec(ByteType()), False)]
+    if weight is not None:
+        columns.append(UnischemaField(weight, np.float32, (), ScalarCodec(FloatType()), False))
     for field in fields:
         numpy_type, spark_type = (np.float32, FloatType()) if field.is_value else (np.int32, IntegerType())
         for slot in field.slots:

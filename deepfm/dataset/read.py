@@ -35,6 +35,7 @@ class Batch:
     labels: Tensor  # (B,) float32
     num_rows_all_ranks: int
     files: tuple[str, ...] = ()  # files of the dataset that contain its rows
+    weights: Tensor | None = None  # (B,) float32; None: every row counts once
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def read_batches(
     blocks = read_blocks(f"{dataset_url}/{split}", manifest, ranges, num_readers)
     if seed is not None:
         blocks = _shuffle(blocks, np.random.default_rng([seed, epoch, shard.rank]))
-    yield from _to_batches(blocks, part.num_rows, shard, manifest.fields, device)
+    yield from _to_batches(blocks, part.num_rows, shard, manifest, device)
 
 
 def _shuffle(blocks: Iterator[Block], rng: np.random.Generator) -> Iterator[Block]:
@@ -126,9 +127,11 @@ def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _to_batches(
-    blocks: Iterator[Block], num_rows: int, shard: Shard, fields: FieldSet, device: torch.device
+    blocks: Iterator[Block], num_rows: int, shard: Shard, manifest: Manifest, device: torch.device
 ) -> Iterator[Batch]:
-    buffer = np.empty((0, 1 + len(fields.slots)), np.int32)
+    is_weighted, fields = manifest.data.weight_column is not None, manifest.fields
+    first_slot = 2 if is_weighted else 1
+    buffer = np.empty((0, first_slot + len(fields.slots)), np.int32)
     files: tuple[str, ...] = ()
     for step in range(shard.num_steps(num_rows)):
         batch_rows = shard.batch_rows(num_rows, shard.rank, step)
@@ -137,13 +140,14 @@ def _to_batches(
             files = _union(files, block_files) if len(buffer) else block_files
             buffer = np.concatenate([buffer, rows]) if len(buffer) else rows
         moved, buffer = _to_device(buffer[:batch_rows], device), buffer[batch_rows:]
-        ids, x = to_model_inputs(moved[:, 1:], fields)
+        ids, x = to_model_inputs(moved[:, first_slot:], fields)
         yield Batch(
             ids=ids,
             x=x,
             labels=moved[:, 0].float(),
             num_rows_all_ranks=sum(shard.batch_rows(num_rows, rank, step) for rank in range(shard.size)),
             files=files,
+            weights=moved[:, 1].contiguous().view(torch.float32) if is_weighted else None,
         )
 
 

@@ -13,6 +13,7 @@ from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import DataFile, Manifest, fields_with_num_ids
 from deepfm.errors import UserError
 from deepfm.fields import PADDING
+from deepfm.settings.data import DataSettings
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def row_ranges(files: list[DataFile], first: int, last: int) -> list[RowRange]:
     return ranges
 
 
-#: (n, 1 + S) int32 rows, label first, and the files that contain them.
+#: (n, 1 + S) int32 rows, label first, and the files that contain them. In a dataset with weights, (n, 2 + S):
+#: the bits of the float32 weight follow the label.
 Block = tuple[np.ndarray, tuple[str, ...]]
 
 
@@ -76,12 +78,17 @@ def _take_turns(readers: list[Generator[Block, None, None]], num_blocks: int) ->
                 reader.close()
 
 
+def dataset_columns(data: DataSettings) -> list[str]:
+    """Columns of a dataset before the slots: the label, and the weight if there is one."""
+    return [data.label_name] if data.weight_column is None else [data.label_name, data.weight_column]
+
+
 def _read_in_turn(
     folder: str, manifest: Manifest, ranges: list[RowRange], max_ahead: int = 50
 ) -> Generator[Block, None, None]:
     """Read with one reader, which decodes up to `max_ahead` row groups ahead."""
     id_bounds = _id_bounds(manifest)
-    columns = [manifest.data.label_name, *manifest.fields.slots]
+    columns = [*dataset_columns(manifest.data), *manifest.fields.slots]
     reader = make_batch_reader(
         [f"{folder}/{row_range.file.name}" for row_range in ranges],
         schema_fields=columns,

@@ -8,7 +8,7 @@ petastorm_metadata), because every worker would have to import its packages.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ from deepfm import storage
 from deepfm.click_log.split import SPLITS
 from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.data_file import ROWS_PER_FILE, write_data_file
-from deepfm.dataset.manifest import DataFile, SplitPart
+from deepfm.dataset.manifest import DataFile, SplitPart, WeightSums
 from deepfm.features.encode import Encoder
-from deepfm.features.parsed_blocks import HASH, LABEL, PART
+from deepfm.features.parsed_blocks import HASH, LABEL, PART, WEIGHT
+from deepfm.features.row_counts import RowCounts
 from deepfm.features.statistics import LogStatistics
 from deepfm.features.vocabulary.chunked import ChunkedVocabulary
 from deepfm.fields import FieldSet
@@ -41,7 +42,10 @@ _BYTES_PER_TASK = 88 << 20
 _BLOCKS_PER_CHUNKED_TASK = 16
 
 _SLICES = "file long, name string, start long, stop long"
-_FILES = "file long, num_bytes long, num_rows long, num_clicks long, digest long"
+_FILES = (
+    "file long, num_bytes long, num_rows long, num_clicks long, digest long, "
+    "weight double, click_weight double"
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,12 @@ class _Layout:
     num_files: tuple[int, ...]  # by split
     label: str
     fields: FieldSet
+    weight: str | None  # column of the weights, if there are any
+
+    @property
+    def num_row_columns(self) -> int:
+        """Columns of the rows that tasks exchange, see _Slice."""
+        return 3 + (self.weight is not None) + len(self.fields.slots)
 
     @property
     def first_files(self) -> np.ndarray:
@@ -65,27 +75,37 @@ class _Layout:
 
 
 def write_splits(
-    spark: SparkSession, url: str, label: str, stats: LogStatistics, vocabulary: Broadcast
+    spark: SparkSession,
+    url: str,
+    label: str,
+    stats: LogStatistics,
+    vocabulary: Broadcast,
+    weight: str | None = None,
 ) -> dict[str, SplitPart]:
     """Encode the blocks of a log and write all splits below `url`; rows are in the order of their hash.
 
     The hash is random, so the rows are shuffled. The number of files depends on the counts in `stats`.
+    `label` and `weight` are the names of columns of the dataset; weight is None if the log has no weights.
     """
-    days = {split: {day: rows for day, (rows, _) in stats.counts.by_day[split].items()} for split in SPLITS}
-    num_rows = [sum(days[split].values()) for split in SPLITS]
+    num_rows = [stats.counts.num_rows(split) for split in SPLITS]
     num_files = tuple(max(MIN_FILES, -(-num // ROWS_PER_FILE)) for num in num_rows)
-    layout = _Layout(url, num_files, label, vocabulary.value.fields)
+    layout = _Layout(url, num_files, label, vocabulary.value.fields, weight)
     for split in SPLITS:
         storage.make_folder(f"{url}/{split}")
     slices = _encode_blocks(spark, stats.scratch_url, list(stats.blocks), vocabulary, layout)
     files = _write_files(spark, stats.scratch_url, slices, layout)
     file_splits = np.array([layout.split_and_name(file)[0] for file in files["file"]])
-    return {split: _to_split_part(layout, files[file_splits == split], days[split]) for split in SPLITS}
+    return {
+        split: _to_split_part(layout, files[file_splits == split], stats.counts, split) for split in SPLITS
+    }
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """Rows of one block for one file: bytes of an (n, 3 + S) int32 array of label, row hash and slots."""
+    """Rows of one block for one file: bytes of an (n, 3 + S) int32 array of label, row hash and slots.
+
+    In a weighted log it is (n, 4 + S): the bits of the float32 weight precede the slots.
+    """
 
     name: str  # file in the scratch folder
     start: int
@@ -123,11 +143,14 @@ def _encode_blocks(
 
 
 def _sort_by_file(block: pa.Table, encoder: Encoder, layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Encode a block -> (n,) file numbers, ascending, and their (n, 3 + S) int32 rows, see _Slice."""
+    """Encode a block -> (n,) file numbers, ascending, and their int32 rows, see _Slice."""
     parts, hashes = (block.column(name).to_numpy() for name in (PART, HASH))
     labels = block.column(LABEL).to_numpy().astype(np.int32)
     slots = to_int32_matrix(encoder.encode(block))
-    rows = np.column_stack([labels, hashes.view(np.int32).reshape(-1, 2), slots])
+    columns = [labels, hashes.view(np.int32).reshape(-1, 2), slots]
+    if layout.weight is not None:
+        columns.insert(2, block.column(WEIGHT).to_numpy().view(np.int32))
+    rows = np.column_stack(columns)
     files = _file_numbers(hashes, parts, layout)
     order = np.argsort(files, kind="stable")
     return files[order], rows[order]
@@ -152,9 +175,10 @@ def _write_files(
             content = b"".join(
                 storage.read_range(f"{scratch_url}/{one.name}", one.start, one.stop) for one in file_slices
             )
-            rows = np.frombuffer(content, np.int32).reshape(-1, 3 + len(layout.fields.slots))
+            rows = np.frombuffer(content, np.int32).reshape(-1, layout.num_row_columns)
             split, name = layout.split_and_name(file)
-            written = write_data_file(f"{layout.url}/{split}/{name}", layout.label, layout.fields, rows)
+            url = f"{layout.url}/{split}/{name}"
+            written = write_data_file(url, layout.label, layout.fields, rows, layout.weight)
             yield pa.RecordBatch.from_pylist([{"file": file, **asdict(written)}])
 
     num_bytes = sum(one.stop - one.start for file_slices in slices.values() for one in file_slices)
@@ -165,17 +189,26 @@ def _write_files(
     return files
 
 
-def _to_split_part(layout: _Layout, files: pd.DataFrame, days: Mapping[str, int]) -> SplitPart:
+def _to_split_part(layout: _Layout, files: pd.DataFrame, counts: RowCounts, split: str) -> SplitPart:
     data_files = tuple(
         DataFile(name=layout.split_and_name(row.file)[1], num_bytes=row.num_bytes, row_groups=(row.num_rows,))
         for row in files.itertuples()
     )
+    weights = None
+    if layout.weight is not None:
+        sums = files[["weight", "click_weight"]].sum()
+        weights = WeightSums(weight=sums["weight"], click_weight=sums["click_weight"])
     return SplitPart(
         num_rows=int(files["num_rows"].sum()),
         num_clicks=int(files["num_clicks"].sum()),
-        days=dict(days),
+        days={day: rows for day, (rows, _) in counts.by_day[split].items()},
         files=data_files,
         digest=f"{sum(files['digest'].tolist()) % 2**64:016x}",
+        weights=weights,
+        day_weights={
+            day: WeightSums(weight=weight, click_weight=clicks)
+            for day, (weight, clicks) in counts.weights.get(split, {}).items()
+        },
     )
 
 

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 
 from deepfm import html as pages
 from deepfm.dataset.manifest import Manifest
+from deepfm.metrics.binary import Metrics
 from deepfm.metrics.slices import SliceMetrics
 from deepfm.settings.model import ModelSettings
 from deepfm.training.result import TrainingResult
 
 _ROWS = (
-    ("impressions", lambda metrics: f"{metrics.num_rows:,}"),
+    ("impressions", lambda metrics: _impressions(metrics)),
     ("CTR", lambda metrics: f"{metrics.ctr:.5f}"),
     ("logloss", lambda metrics: f"{metrics.logloss:.5f}"),
     ("logloss of predicting the CTR", lambda metrics: f"{metrics.ctr_logloss:.5f}"),
@@ -142,6 +143,12 @@ def content(
         "intended_use": _INTENDED_USE,
         "limits": _LIMITS,
     }
+
+
+def _impressions(metrics: Metrics) -> str:
+    """Number of impressions; of weighted rows their number and the sum of their weights."""
+    rows = f"{metrics.num_rows:,}"
+    return rows if metrics.weight is None else f"{rows} rows, weight {metrics.weight:,.0f}"
 
 
 def _slice_cells(metrics: SliceMetrics) -> tuple[str, ...]:

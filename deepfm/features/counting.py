@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from deepfm.fields import FieldSet
 from deepfm.kinds.dictionary import dictionary_encode
+from deepfm.kinds.list import first_values
 
 #: Schema of value counts: index of a field, value, training impressions.
 COUNTS = pa.schema([("field", pa.int32()), ("value", pa.string()), ("num", pa.int64())])
@@ -29,8 +30,11 @@ class ValueCounts:
         self.num_truncated = {index: 0 for index, field in enumerate(fields) if field.is_list}
         self.num_buffered = 0  # rows of all parts: distinct values, plus those not yet merged
 
-    def update(self, raw: pa.Table) -> None:
-        """Count the typed columns of a batch (see parse.ParsedRows.raw). Missing values are not counted."""
+    def update(self, raw: pa.Table, impressions: np.ndarray | None = None) -> None:
+        """Count the typed columns of a batch (see parse.ParsedRows.raw). Missing values are not counted.
+
+        `impressions`: (rows,) integers, how many times each row counts; None: once.
+        """
         for index, (parts, field) in enumerate(zip(self._parts, self._fields, strict=True)):
             if not (field.is_counted or field.is_list):
                 continue
@@ -39,7 +43,10 @@ class ValueCounts:
                 self.num_truncated[index] += num_truncated
             if not field.is_counted:
                 continue
-            texts, counts = field.behaviour.count_texts(*_count_distinct(values))
+            weights = impressions
+            if weights is not None and field.is_list:
+                weights = weights[first_values(raw.column(field.name), field.max_values).rows]
+            texts, counts = field.behaviour.count_texts(*_count_distinct(values, weights))
             part = pa.table({"value": texts, "num": pa.array(counts, pa.int64())})
             parts.append(part)
             self.num_buffered += part.num_rows
@@ -59,10 +66,15 @@ class ValueCounts:
         return drained
 
 
-def _count_distinct(values: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """Distinct non-null values, and (m,) the count of each."""
+def _count_distinct(
+    values: pa.Array | pa.ChunkedArray, weights: np.ndarray | None
+) -> tuple[pa.Array, np.ndarray]:
+    """(n,) values and (n,) integer weights -> distinct non-null values, and (m,) the count of each."""
     encoded = dictionary_encode(values)
-    counts = np.bincount(encoded.indices.drop_null(), minlength=len(encoded.dictionary))
+    if weights is not None:
+        weights = weights[np.asarray(encoded.indices.is_valid())]
+    indices = np.asarray(encoded.indices.drop_null())
+    counts = np.bincount(indices, weights, minlength=len(encoded.dictionary)).astype(np.int64, copy=False)
     # A batch may be a slice of a larger one and share its dictionary.
     used = np.flatnonzero(counts)
     return encoded.dictionary.take(pa.array(used)), counts[used]

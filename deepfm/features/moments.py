@@ -1,5 +1,6 @@
 """Moments of the value fields of a log."""
 
+import numpy as np
 import pyarrow as pa
 
 from deepfm.fields import FieldSet
@@ -13,10 +14,15 @@ class FieldMoments:
         self._fields = fields
         self.by_index = {index: Moments() for index, is_value in enumerate(fields.are_values) if is_value}
 
-    def update(self, raw: pa.Table) -> None:
-        """Add the typed columns of a batch (see parse.ParsedRows.raw). Missing values do not count."""
+    def update(self, raw: pa.Table, impressions: np.ndarray | None = None) -> None:
+        """Add the typed columns of a batch (see parse.ParsedRows.raw). Missing values do not count.
+
+        `impressions`: (rows,) integers, how many times each row counts; None: once.
+        """
         for index, moments in self.by_index.items():
             field = self._fields[index]
-            numbers = raw.column(field.name).drop_null().to_numpy()
-            batch = Moments.from_array(apply_scale(numbers, field.scale))
+            column = raw.column(field.name)
+            numbers = column.drop_null().to_numpy()
+            weights = None if impressions is None else impressions[np.asarray(column.is_valid())]
+            batch = Moments.from_array(apply_scale(numbers, field.scale), weights)
             self.by_index[index] = moments.merge(batch)

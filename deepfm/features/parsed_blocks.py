@@ -6,7 +6,7 @@ import pyarrow as pa
 from deepfm.click_log.parse import ParsedRows
 
 #: Columns in addition to those of the raw fields, whose names start with a letter.
-PART, LABEL, HASH = "_part", "_label", "_hash"
+PART, LABEL, HASH, WEIGHT = "_part", "_label", "_hash", "_weight"
 
 
 def to_parsed_block(rows: ParsedRows, codes: np.ndarray) -> pa.Table:
@@ -14,6 +14,8 @@ def to_parsed_block(rows: ParsedRows, codes: np.ndarray) -> pa.Table:
     columns = {name: _narrow(rows.raw.column(name).combine_chunks()) for name in rows.raw.column_names}
     columns[PART], columns[LABEL] = pa.array(codes, pa.int8()), pa.array(rows.labels)
     columns[HASH] = pa.array(rows.row_hashes)
+    if rows.weights is not None:
+        columns[WEIGHT] = pa.array(rows.weights.astype(np.float32))
     return pa.table(columns)
 
 

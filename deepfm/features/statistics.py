@@ -1,6 +1,5 @@
 """Statistics of a click log in one pass: row and value counts, moments, rejected rows, parsed blocks."""
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,11 +11,12 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from deepfm.click_log.parse import ParsedRows, parse_rows
 from deepfm.click_log.raw_rows import RawRows
 from deepfm.click_log.row_format import RowFormat
-from deepfm.click_log.split import OUTSIDE, SPLITS, Split
+from deepfm.click_log.split import SPLITS, Split
 from deepfm.features.counting import ValueCounts, sum_counts
 from deepfm.features.moments import FieldMoments
 from deepfm.features.parsed_blocks import to_parsed_block
-from deepfm.features.sampling import SAMPLED_OUT, part_codes
+from deepfm.features.row_counts import RowCounts, count_rows, sum_row_counts
+from deepfm.features.sampling import part_codes
 from deepfm.kinds.scaling import Moments
 from deepfm.spark.index_frame import scratch_rows
 from deepfm.spark.scratch import read_table, write_table
@@ -26,7 +26,7 @@ MAX_BUFFERED_VALUES = 2_000_000
 
 _SCHEMA = (
     "kind string, split string, day string, field int, reason string, num long, num_clicks long, "
-    "mean double, m2 double, file string"
+    "mean double, m2 double, file string, num_second long, weight double, click_weight double"
 )
 _ARROW_SCHEMA = pa.schema(
     [
@@ -42,29 +42,12 @@ _ARROW_SCHEMA = pa.schema(
         ("mean", pa.float64()),  # moments: see scaling.Moments
         ("m2", pa.float64()),  # moments
         ("file", pa.string()),  # bad, value, block: the table in the scratch folder
+        ("num_second", pa.int64()),  # rows: see row_counts.count_rows, also the next two
+        ("weight", pa.float64()),
+        ("click_weight", pa.float64()),
     ]
 )
 _REJECTED = "source_file string, text string, reason string"
-
-
-@dataclass(frozen=True)
-class RowCounts:
-    """Rows of a log: {split: {day: (rows, clicks)}}, and {reason: rows} of the rejected ones."""
-
-    by_day: dict[str, dict[str, tuple[int, int]]]
-    bad_by_reason: dict[str, int]
-    bad_clicks: dict[str, int] = dataclasses.field(default_factory=dict)  # rejected ones that are clicks
-
-    def num_rows(self, split: str) -> int:
-        return sum(rows for rows, _ in self.by_day.get(split, {}).values())
-
-    @property
-    def num_bad(self) -> int:
-        return sum(self.bad_by_reason.values())
-
-    @property
-    def num_read(self) -> int:
-        return self.num_bad + sum(self.num_rows(split) for split in self.by_day)
 
 
 @dataclass(frozen=True)
@@ -115,9 +98,13 @@ def map_statistics(
             yield from _bad_rows(parsed, scratch_url)
             yield from _counts_by_field("unparsed", parsed.num_unparsed)
             yield from _block_rows(parsed, codes, scratch_url)
-            training = parsed.raw.filter(pa.array(codes == SPLITS.index("train")))
-            values.update(training)
-            moments.update(training)
+            is_training = codes == SPLITS.index("train")
+            training = parsed.raw.filter(pa.array(is_training))
+            impressions = None
+            if row_format.impressions is not None and parsed.weights is not None:
+                impressions = parsed.weights[is_training]
+            values.update(training, impressions)
+            moments.update(training, impressions)
             if values.num_buffered > MAX_BUFFERED_VALUES:
                 values.compact()
                 if values.num_buffered > MAX_BUFFERED_VALUES / 2:
@@ -153,18 +140,12 @@ def _sums_by_field(rows: list[Row]) -> dict[int, int]:
 
 
 def _row_counts(rows: list[Row], bad: list[Row]) -> RowCounts:
-    by_day: dict[str, dict[str, tuple[int, int]]] = {split: {} for split in SPLITS}
-    for row in rows:
-        num, clicks = by_day.setdefault(row.split, {}).get(row.day or "", (0, 0))
-        by_day[row.split][row.day or ""] = (num + row.num, clicks + row.num_clicks)
     by_reason: dict[str, int] = {}
     bad_clicks: dict[str, int] = {}
     for row in sorted(bad, key=lambda row: row.reason):
         by_reason[row.reason] = by_reason.get(row.reason, 0) + row.num
         bad_clicks[row.reason] = bad_clicks.get(row.reason, 0) + row.num_clicks
-    return RowCounts(
-        {name: dict(sorted(days.items())) for name, days in by_day.items()}, by_reason, bad_clicks
-    )
+    return sum_row_counts(rows, by_reason, bad_clicks)
 
 
 def _moments(rows: list[Row]) -> dict[int, Moments]:
@@ -176,24 +157,9 @@ def _moments(rows: list[Row]) -> dict[int, Moments]:
 
 
 def _count_rows(parsed: ParsedRows, codes: np.ndarray) -> Iterator[pa.RecordBatch]:
-    names = np.array([*SPLITS, "sampled_out", "outside"], dtype=object)
-    assert (len(SPLITS), -1) == (SAMPLED_OUT, OUTSIDE), "codes must be indices of names"
-    table = pa.table(
-        {
-            "split": pa.array(names[codes], pa.string()),
-            "day": parsed.days,
-            "clicks": pa.array(parsed.labels, pa.int64()),
-        }
-    )
-    grouped = table.group_by(["split", "day"]).aggregate([("clicks", "count"), ("clicks", "sum")])
-    yield from _to_batches(
-        grouped.num_rows,
-        kind="rows",
-        split=grouped.column("split"),
-        day=grouped.column("day"),
-        num=grouped.column("clicks_count"),
-        num_clicks=grouped.column("clicks_sum"),
-    )
+    counts = count_rows(parsed, codes)
+    columns = {name: counts.column(name) for name in counts.column_names}
+    yield from _to_batches(counts.num_rows, kind="rows", **columns)
 
 
 def _bad_rows(parsed: ParsedRows, url: str) -> Iterator[pa.RecordBatch]:

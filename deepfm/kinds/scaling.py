@@ -22,10 +22,14 @@ class Moments:
     m2: float = 0.0
 
     @classmethod
-    def from_array(cls, numbers: np.ndarray) -> "Moments":
-        """Compute the moments of (n,) float64."""
+    def from_array(cls, numbers: np.ndarray, weights: np.ndarray | None = None) -> "Moments":
+        """Compute the moments of (n,) float64; each counts as often as its (n,) integer weight, or once."""
         if not len(numbers):
             return cls()
+        if weights is not None:
+            weighted_mean = float(np.average(numbers, weights=weights))
+            m2 = float((weights * np.square(numbers - weighted_mean)).sum())
+            return cls(int(weights.sum()), weighted_mean, m2)
         mean = float(numbers.mean())
         return cls(len(numbers), mean, float(np.square(numbers - mean).sum()))
 

@@ -63,6 +63,8 @@ def build_loop_config(
         checkpoint_every_s=60 * job.checkpoint_every_min,
         keep_last=training.keep == "last",
         groups=gauc_groups(settings, manifest.fields),
+        mean_weight=manifest.splits["train"].mean_weight,
+        positive_weight=training.positive_weight,
     )
 
 

@@ -197,8 +197,9 @@ class Worker:
             valid = history.epochs[history.best - 1].valid
             return TrainingResult(history, valid, None, num_weights, first_stage)
         fields = self.manifest.fields
-        counts = FieldValueCounts(fields, self.device)
-        slices = SliceAccumulator(fields, self.job.slice_fields, self.device)
+        weighted = self.manifest.data.weight_column is not None
+        counts = FieldValueCounts(fields, self.device, weighted=weighted)
+        slices = SliceAccumulator(fields, self.job.slice_fields, self.device, weighted=weighted)
         (valid_metrics, valid_gauc), (test_metrics, test_gauc) = (
             evaluate_rows(
                 model,

@@ -14,7 +14,10 @@ from deepfm.metrics.field_counts import NUM_KINDS, FieldValueCounts, value_kinds
 
 @dataclass(frozen=True)
 class SliceMetrics:
-    """Metrics of the impressions whose value of a field is of one kind, see metrics.field_counts."""
+    """Metrics of the impressions whose value of a field is of one kind, see metrics.field_counts.
+
+    All but `num_rows` use the weights of the rows.
+    """
 
     kind: int
     num_rows: int
@@ -32,29 +35,45 @@ class SliceMetrics:
 class SliceAccumulator:
     """Sums by field and kind of value that add up over batches and ranks; 0.4 MiB per field."""
 
-    def __init__(self, fields: FieldSet, names: Sequence[str], device: torch.device | str = "cpu"):
-        """Accumulate for the fields in `names`, which have one value per impression."""
+    def __init__(
+        self,
+        fields: FieldSet,
+        names: Sequence[str],
+        device: torch.device | str = "cpu",
+        *,
+        weighted: bool = False,
+    ):
+        """Accumulate for the fields in `names`, which have one value per impression.
+
+        With `weighted` every row has a weight.
+        """
         self._names = tuple(names)
         indices = [fields.names.index(name) for name in self._names]
         self._slots = [sum(fields.num_slots[:index]) for index in indices]
         first_known = [fields[index].first_known_id for index in indices]
         self._first_known = torch.tensor(first_known, dtype=torch.int64, device=device)
-        shape = (len(self._names), NUM_KINDS, 2)
-        self.counts = torch.zeros(*shape, SCORE_BINS, dtype=torch.int64, device=device)  # by label and score
-        self.sums = torch.zeros(shape, dtype=torch.float64, device=device)  # logloss, probability
+        shape = (len(self._names), NUM_KINDS)
+        dtype = torch.float64 if weighted else torch.int64
+        self.counts = torch.zeros(*shape, 2, SCORE_BINS, dtype=dtype, device=device)  # by label and score
+        # Logloss, probability and, with weights, number of rows.
+        self.sums = torch.zeros(*shape, 3 if weighted else 2, dtype=torch.float64, device=device)
 
-    def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: (B, S) ids, (B,) logits and (B,) labels of 0 and 1."""
+    def update(self, ids: Tensor, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
+        """Add a batch: (B, S) ids, (B,) logits, (B,) labels of 0 and 1, (B,) weights if the rows have any."""
         if not self._names:
             return
         logits, labels = logits.detach().double(), labels.double()
         losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
         row_sums = torch.stack([losses, torch.sigmoid(logits)], dim=1)
         bins = score_bins(logits) + SCORE_BINS * labels.long()
+        row_counts = torch.ones_like(bins)
+        if weights is not None:
+            row_counts = weights.double()
+            row_sums = torch.cat([row_sums * row_counts[:, None], torch.ones_like(row_sums[:, :1])], dim=1)
         kinds = value_kinds(ids[:, self._slots], self._first_known)  # (B, fields)
         for index in range(len(self._names)):
             flat = bins + 2 * SCORE_BINS * kinds[:, index]
-            self.counts[index].view(-1).index_add_(0, flat, torch.ones_like(flat))
+            self.counts[index].view(-1).index_add_(0, flat, row_counts)
             self.sums[index].index_add_(0, kinds[:, index], row_sums)
 
     def tensors(self) -> list[Tensor]:
@@ -62,18 +81,26 @@ class SliceAccumulator:
         return [self.counts, self.sums] if self._names else []
 
     def compute(self) -> dict[str, list[SliceMetrics]]:
-        """Compute the metrics of every kind of value that has rows, by field."""
+        """Compute the metrics of every kind of value that has rows (with a weight above 0), by field."""
         metrics: dict[str, list[SliceMetrics]] = {}
         for index, name in enumerate(self._names):
-            num_rows = self.counts[index].sum(dim=(1, 2))
-            metrics[name] = [self._metrics(index, kind) for kind in num_rows.nonzero()[:, 0].tolist()]
+            totals = self.counts[index].sum(dim=(1, 2))
+            metrics[name] = [self._metrics(index, kind) for kind in totals.nonzero()[:, 0].tolist()]
         return metrics
 
     def _metrics(self, index: int, kind: int) -> SliceMetrics:
         counts = self.counts[index, kind]
-        num_rows, num_clicks = int(counts.sum()), int(counts[1].sum())
-        logloss, probability = (self.sums[index, kind] / num_rows).tolist()
-        return SliceMetrics(kind, num_rows, num_clicks / num_rows, probability, logloss, score_auc(counts))
+        total, num_clicks = counts.sum().item(), counts[1].sum().item()
+        sum_logloss, sum_probability, *num_weighted_rows = self.sums[index, kind].tolist()
+        (num_rows,) = num_weighted_rows or (total,)
+        return SliceMetrics(
+            kind,
+            round(num_rows),
+            num_clicks / total,
+            sum_probability / total,
+            sum_logloss / total,
+            score_auc(counts),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,10 +110,10 @@ class DetailedCounts:
     fields: FieldValueCounts
     slices: SliceAccumulator
 
-    def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def update(self, ids: Tensor, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
         """Add a batch, see SliceAccumulator.update."""
-        self.fields.update(ids)
-        self.slices.update(ids, logits, labels)
+        self.fields.update(ids, weights)
+        self.slices.update(ids, logits, labels, weights)
 
     def tensors(self) -> list[Tensor]:
         """Tensors to sum over ranks, in place."""

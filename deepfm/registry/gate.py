@@ -13,7 +13,7 @@ _MIN_GROUPS = 30
 
 @dataclass(frozen=True)
 class Slice:
-    """Metrics of the impressions with one value of a field."""
+    """Metrics of the impressions with one value of a field; all but `num_rows` use their weights."""
 
     num_rows: int
     ctr: float
@@ -26,8 +26,8 @@ class ModelEvaluation:
     """Metrics of one model on the held-out rows."""
 
     metrics: Metrics
-    # (G, 2): logloss sum and number of rows of each of G random groups. A row is in the same group for every
-    # model.
+    # (G, 2): logloss sum and number (or weight) of the rows of each of G random groups. A row is in the same
+    # group for every model.
     groups: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     slices: dict[str, dict[str, Slice]] = field(default_factory=dict)  # by field and value
     unknown: dict[str, float] = field(default_factory=dict)  # by field: share of rows with an unknown value

@@ -48,6 +48,10 @@ class DataSettings(Settings):
     header: bool = False  # delimited only: the first line of every file names its columns
     columns: tuple[ColumnName, ...] = ()  # column names of files without header, in order
     label: ColumnName = "label"
+    weight: ColumnName | None = None  # a column of numbers from 0: how many times each row counts
+    # Columns of an aggregated log: a row is `impressions`, of which `clicks` were clicked, and has no label.
+    impressions: ColumnName | None = None
+    clicks: ColumnName | None = None
     # Labels besides 0/1, 0.0/1.0 and true/false, such as positive: ["1", t] and negative: ["-1", f].
     positive: tuple[LabelText, ...] = ()
     negative: tuple[LabelText, ...] = ()
@@ -83,6 +87,18 @@ class DataSettings(Settings):
     keep_negatives: float = Setting(default=1.0, gt=0, le=1)
 
     @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Columns that are read for training and evaluation, but not of impressions to score."""
+        names = (self.impressions, self.clicks) if self.impressions else (self.label, self.weight)
+        return tuple(name for name in names if name is not None)
+
+    @property
+    def weight_column(self) -> str | None:
+        """Column of the dataset with the weight of each row; None: every row counts once."""
+        column = self.weight or self.impressions
+        return None if column is None else field_name_of(column)
+
+    @property
     def field_set(self) -> FieldSet:
         """Fields in the order of the file, followed by the crossed fields."""
         crossed = [
@@ -108,6 +124,7 @@ class DataSettings(Settings):
         errors = self._cross_errors()
         errors += self._time_errors()
         errors += self._list_errors() + self._text_errors() + self._label_errors() + self._day_errors()
+        errors += self._weight_errors()
         raw_names = self.field_set.raw.names
         # Duplicate crosses are reported above; different crosses may still have the same name.
         names = [*raw_names, *("_x_".join(parts) for parts in dict.fromkeys(self.cross))]
@@ -120,7 +137,7 @@ class DataSettings(Settings):
         if not self.label_name:
             errors.append(f"label: expected a name with a letter or digit, found {self.label!r}")
         if self.format == "delimited" and not self.header:
-            special = (self.label, self.day_column, self.time_column)
+            special = (*self.label_columns, self.day_column, self.time_column)
             used = {*self.field_set.columns, *(name for name in special if name is not None)}
             if not self.columns:
                 errors.append("columns: a file without header needs its column names, in order")
@@ -183,6 +200,24 @@ class DataSettings(Settings):
         if self.label == self.time_column:
             return [f"the label {self.label} cannot also be the time column"]
         return []
+
+    def _weight_errors(self) -> list[str]:
+        errors = []
+        if self.weight and (self.impressions or self.clicks):
+            errors.append("weight: cannot be combined with impressions and clicks")
+        if (self.impressions is None) != (self.clicks is None):
+            errors.append("impressions and clicks must be set together")
+        columns = {"weight": self.weight, "impressions": self.impressions, "clicks": self.clicks}
+        used = {"label": self.label, "day_column": self.day_column, "time_column": self.time_column}
+        used |= {f"field {name}": name for name in (*self.field_set.raw.names, *self.field_set.columns)}
+        for key, name in columns.items():
+            clash = [
+                other for other, column in used.items() if name and column and column.lower() == name.lower()
+            ]
+            if clash:
+                errors.append(f"{key}: the column {name} is already used as {clash[0]}")
+            used[key] = name
+        return errors
 
     def _list_errors(self) -> list[str]:
         separators = {f.name: f.separator for f in self.field_set.raw if f.is_list}

@@ -68,6 +68,9 @@ class TrainingSettings(Settings):
     gradient_compression: Literal["fp32", "bf16"] = "fp32"  # of table gradients between workers
     # Whether to save the optimizer state for a later warm start; with Adam, twice the size of the weights.
     save_optimizer: bool = True
+    # How many times a click counts in the training loss, but not in metrics. Other values than 1 make the
+    # model predict another CTR: its probabilities are no longer calibrated.
+    positive_weight: float = Setting(default=1.0, gt=0, allow_inf_nan=False)
     gauc_field: str | None = None  # category for grouped AUC, such as the user: AUC within each known value
     seed: int = Setting(default=1, ge=0, lt=2**62)  # of initial weights, dropout and row order
 

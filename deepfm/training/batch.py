@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Batch(Protocol):
-    """One rank's share of a global batch."""
+    """One rank's share of a global batch; see also `batch_weights`."""
 
     @property
     def ids(self) -> Tensor:
@@ -23,3 +23,9 @@ class Batch(Protocol):
     @property
     def num_rows_all_ranks(self) -> int:
         """Number of rows of the global batch."""
+
+
+def batch_weights(batch: Batch) -> Tensor | None:
+    """(B,) float32, how many times each row counts, of the optional attribute `weights`; None: once."""
+    weights: Tensor | None = getattr(batch, "weights", None)
+    return weights

@@ -9,7 +9,7 @@ from deepfm.distributed.collectives import Collectives
 from deepfm.metrics.binary import BinaryMetrics, Metrics
 from deepfm.metrics.gauc import Groups, GroupScores
 from deepfm.metrics.slices import DetailedCounts
-from deepfm.training.batch import Batch
+from deepfm.training.batch import Batch, batch_weights
 
 
 @torch.no_grad()
@@ -51,13 +51,14 @@ def evaluate_rows(
     metrics: BinaryMetrics | None = None
     scores = GroupScores(groups) if groups else None
     for batch in batches:
-        metrics = metrics or BinaryMetrics(batch.ids.device)
+        weights = batch_weights(batch)
+        metrics = metrics or BinaryMetrics(batch.ids.device, weighted=weights is not None)
         logits = model(batch.ids, batch.x) + logit_correction
-        metrics.update(logits, batch.labels)
+        metrics.update(logits, batch.labels, weights)
         if scores:
-            scores.update(batch.ids, logits, batch.labels)
+            scores.update(batch.ids, logits, batch.labels, weights)
         if details:
-            details.update(batch.ids, logits, batch.labels)
+            details.update(batch.ids, logits, batch.labels, weights)
     metrics = metrics or BinaryMetrics()
     collectives.all_reduce_(metrics.tensors() + (details.tensors() if details else []), "metrics")
     return metrics, scores.gauc(collectives) if scores else None

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from deepfm.distributed.collectives import Collectives
 from deepfm.metrics.gauc import Groups
 from deepfm.models.layers import penalties
-from deepfm.training.batch import Batch
+from deepfm.training.batch import Batch, batch_weights
 from deepfm.training.epoch import REMEDY, NotFiniteError, RunningEpoch, StartedStep
 from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.gradient_sync import GradientCompression, GradientSynchronizer, RowExchanges
@@ -46,6 +46,8 @@ class LoopConfig:
     checkpoint_every_s: float = 0.0  # the same in seconds, by the clock of rank 0; 0: none
     groups: Groups | None = None  # of the GAUC; None: not computed
     keep_last: bool = False  # keep the weights of the last epoch and train all epochs
+    mean_weight: float = 1.0  # of the training rows; the loss is divided by it
+    positive_weight: float = 1.0  # how many times a click counts in the training loss
 
 
 @dataclass(frozen=True)
@@ -213,15 +215,24 @@ def forward_backward(
     """Compute this rank's part of the gradients of the global mean loss; return its summed logloss, (1,).
 
     Each rank divides by the number of rows of ALL ranks, so the sum of their gradients is the gradient of the
-    global mean even if ranks have different numbers of rows. `on_loss` receives the summed logloss before the
+    global mean even if ranks have different numbers of rows. Weights of rows are divided by their mean, which
+    keeps the scale of the loss. `on_loss` receives the summed logloss, without `positive_weight`, before the
     backward pass. Penalties are added by the synchronizer, which has each row once.
     """
     with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=config.bf16):
         logits = model(batch.ids, batch.x)
-    sum_logloss = binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
+    weights = batch_weights(batch)
+    if weights is not None:
+        # In float64, so that weights that are all equal become exactly 1.
+        weights = (weights.double() / config.mean_weight).to(batch.labels.dtype)
+    loss = sum_logloss = binary_cross_entropy_with_logits(logits, batch.labels, weights, reduction="sum")
     local_logloss = sum_logloss.detach().double().reshape(1)
     on_loss(local_logloss)
-    (sum_logloss / batch.num_rows_all_ranks).backward()
+    if config.positive_weight != 1:
+        click_weights = torch.where(batch.labels > 0.5, config.positive_weight, 1.0).to(batch.labels.dtype)
+        weights = click_weights if weights is None else click_weights * weights
+        loss = binary_cross_entropy_with_logits(logits, batch.labels, weights, reduction="sum")
+    (loss / batch.num_rows_all_ranks).backward()
     return local_logloss
 
 

@@ -18,7 +18,7 @@ class TrainingResult:
     num_weights: int
     first_stage: TrainingHistory | None = None  # of the FM that an FNN starts from, if trained in this run
     test_scores: ScoreCounts = field(default_factory=list)
-    test_fields: list[list[int]] = field(default_factory=list)  # (F, NUM_KINDS), see metrics.field_counts
+    test_fields: list[list[float]] = field(default_factory=list)  # (F, NUM_KINDS), see metrics.field_counts
     test_slices: dict[str, list[SliceMetrics]] = field(default_factory=dict)  # by field
 
     @property

@@ -76,3 +76,11 @@ def test_metrics_use_corrected_logits(batch):
     )
     assert shifted.auc_loss == plain.auc_loss
     assert shifted.logloss_increase != plain.logloss_increase
+
+
+def test_rows_count_by_their_weights(batch):
+    # Without the flipped labels, half of the shuffled values cost -ln sigmoid(-2) instead of -ln sigmoid(2).
+    batch.weights = (batch.labels == batch.ids[:, 0]).float()
+    first = permutation_importance(First(), batch, SLOTS, num_repeats=5)[0]
+    assert first.logloss_increase == pytest.approx(1.0, abs=0.05)
+    assert first.auc_loss == pytest.approx(0.5, abs=0.02)

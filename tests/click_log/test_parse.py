@@ -126,7 +126,12 @@ def test_every_reason_except_good_occurs():
     time_reasons = reasons(parse([b"1\tnoon"], WITH_TIME))
     as_json = replace(TAB, delimiter=None, is_json=True)
     json_reasons = reasons(parse([b"1", b'{"label": 1, "C": {"a": 1}}'], as_json))
-    assert [*reasons(parse(lines, with_day)), *time_reasons, *json_reasons] == list(REASONS[1:])
+    weighted = replace(WITH_VALUE, columns=("w", "n", "k", "V", "I"), label=None)
+    weight_reasons = reasons(parse([b"-1\t2\t1\t0.5\t7"], replace(weighted, weight="w")))
+    weight_reasons += reasons(parse([b"1\t2\t3\t0.5\t7"], replace(weighted, impressions="n", clicks="k")))
+    assert [*reasons(parse(lines, with_day)), *time_reasons, *weight_reasons, *json_reasons] == list(
+        REASONS[1:]
+    )
 
 
 @pytest.mark.parametrize("line", [b"", b"\r"])

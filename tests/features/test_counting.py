@@ -1,5 +1,6 @@
 """Counting of values over batches: each distinct value is kept once, missing ones are not counted."""
 
+import numpy as np
 import pyarrow as pa
 
 from deepfm.features.counting import ValueCounts
@@ -77,3 +78,15 @@ def test_batches_without_values_count_nothing():
     counts.update(raw([], []))
     counts.update(raw([None], [None]))
     assert drained(counts) == {}
+
+
+def test_impressions_are_how_often_a_row_counts():
+    fields = FieldSet([*FIELDS, Field(name="L", kind="list", max_values=2, separator=" ")])
+    lists = pa.array([["x", "y", "z"], None, ["y"]], pa.list_(pa.string()))
+    counts = ValueCounts(fields)
+    counts.update(raw([3, 4, None], ["a", None, "a"]).append_column("L", lists), np.array([5.0, 2.0, 1.0]))
+    actual = {
+        index: {row["value"]: row["num"] for row in table.to_pylist()} for index, table in counts.drain()
+    }
+    assert actual == {0: {"3": 7}, 1: {"a": 6}, 2: {"x": 5, "y": 6}}
+    assert counts.num_truncated == {2: 1}

@@ -197,3 +197,45 @@ def test_row_counts_sum_to_the_rows_read():
     assert counts.num_rows("valid") == counts.num_rows("test") == 0
     assert counts.num_bad == 3
     assert counts.num_read == 15
+
+
+AGGREGATED = RowFormat(
+    columns=("n", "k", "I", "C"), fields=FIELDS, delimiter="\t", impressions="n", clicks="k"
+)
+
+
+def test_a_row_of_an_aggregated_log_is_read_once_and_counts_by_its_impressions(collect):
+    log = batch(("2026-01-01", b"5\t2\t7\ta"), ("2026-01-01", b"1\t0\t7\tb"), ("2026-01-03", b"0\t0\t7\tb"))
+    stats = collect(log, row_format=AGGREGATED)
+    assert stats.counts.by_day["train"] == {"2026-01-01": (3, 1)}
+    assert stats.counts.weights == {"train": {"2026-01-01": (6.0, 2.0)}}
+    assert stats.counts.num_read == 3
+    assert values(stats) == {("I", "5"): 6, ("C", "a"): 5, ("C", "b"): 1}
+
+
+def test_rows_of_a_weighted_log_count_once(collect):
+    row_format = RowFormat(
+        columns=("label", "w", "I", "C"), fields=FIELDS, delimiter="\t", label="label", weight="w"
+    )
+    stats = collect(
+        batch(("2026-01-01", b"1\t0.5\t7\ta"), ("2026-01-01", b"0\t4\t7\tb")), row_format=row_format
+    )
+    assert values(stats) == {("I", "5"): 2, ("C", "a"): 1, ("C", "b"): 1}
+    assert stats.counts.weights == {"train": {"2026-01-01": (4.5, 0.5)}}
+
+
+def test_kept_rows_of_a_sampled_aggregated_log_keep_their_weight(collect):
+    log = batch(*[("2026-01-01", b"5\t2\t7\ta")] * 2000)
+    counts = collect(log, row_format=AGGREGATED, keep_negatives=0.25).counts
+    num_kept = counts.num_rows("train") - 2000
+    assert 400 < num_kept < 600
+    assert counts.weights["train"] == {"2026-01-01": (4000 + 3 * num_kept, 4000)}
+    assert counts.num_read == 2000
+
+
+def test_a_split_by_hash_keeps_the_rows_of_an_aggregated_row_together(collect):
+    stats = collect(batch(*[(None, b"5\t2\t7\ta")] * 90), row_format=AGGREGATED, split=HashSplit(0.3, 0.3))
+    blocks = [read_table(stats.scratch_url, name).to_pandas() for name in stats.blocks]
+    # The hashes of these rows are their numbers, so all are in one split.
+    assert [block.groupby(HASH)[PART].nunique().max() for block in blocks] == [1]
+    assert blocks[0].groupby(HASH)[LABEL].apply(list).tolist() == [[1, 0]] * 90

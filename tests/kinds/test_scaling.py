@@ -139,3 +139,13 @@ def test_field_moments_accumulate_over_batches_on_the_fields_scale_without_missi
     assert field_moments.by_index[1] == Moments(2, 2.0, 2.0)
     assert field_moments.by_index[2].mean == pytest.approx(2.0)
     assert field_moments.by_index.keys() == {1, 2}
+
+
+def test_moments_of_integer_weights_equal_those_of_repeated_numbers():
+    numbers, weights = np.array([1.5, -2.0, 7.0, 0.25]), np.array([3.0, 0.0, 1.0, 2.0])
+    moments, expected = (
+        Moments.from_array(numbers, weights),
+        Moments.from_array(numbers.repeat(weights.astype(int))),
+    )
+    assert moments.num == expected.num == 6
+    assert (moments.mean, moments.m2) == pytest.approx((expected.mean, expected.m2))

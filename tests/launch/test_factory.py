@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from deepfm.dataset.manifest import read_manifest
+from deepfm.dataset.manifest import WeightSums, read_manifest
 from deepfm.launch import factory
 from deepfm.launch.factory import build_loop_config, build_optimizer
 from deepfm.launch.job_spec import TrainJob
@@ -26,6 +26,7 @@ IN_THE_LOOP = [
     ("precision", "bf16", "bf16", True),
     ("gradient_compression", "bf16", "gradient_compression", "bf16"),
     ("seed", 23, "seed", 23),
+    ("positive_weight", 3.0, "positive_weight", 3.0),
     ("plateau_patience", 3, "plateau_patience", 3),
     ("gauc_field", "B", "groups", Groups(1, 2)),
 ]
@@ -138,3 +139,12 @@ def test_table_l2_applies_to_tables_only():
         part.param_groups[0]["weight_decay"] for part in optimizers(optimizer="adam_dense", table_l2=0.25)
     ]
     assert decays == [0.25, 0]
+
+
+def test_the_loop_knows_the_mean_weight_of_the_training_rows(dataset_url):
+    manifest = read_manifest(dataset_url)
+    train = manifest.splits["train"].model_copy(update={"weights": WeightSums(weight=122, click_weight=1)})
+    manifest = manifest.model_copy(update={"splits": {**manifest.splits, "train": train}})
+    job = TrainJob(dataset_url, "file:///run", settings(), num_threads=1)
+    config = build_loop_config(job, settings(), manifest, torch.device("cpu"), NUM_WORKERS, NUM_STEPS)
+    assert config.mean_weight == 2  # 61 rows

@@ -207,3 +207,25 @@ def test_a_separator_may_be_the_delimiter_if_quote_is_set():
     changes = {"fields": [{**LIST, "separator": ","}], "delimiter": ",", "header": True, "columns": []}
     assert "cannot contain the delimiter ','" in errors_of(**changes)
     assert data(**changes, quote='"').field_set[0].separator == ","
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"weight": "w", "impressions": "n", "clicks": "k"}, "weight: cannot be combined with impressions"),
+        ({"impressions": "n"}, "impressions and clicks must be set together"),
+        ({"clicks": "k"}, "impressions and clicks must be set together"),
+        ({"weight": "i1"}, "weight: the column i1 is already used as field I1"),
+        ({"weight": "label"}, "weight: the column label is already used as label"),
+        ({"impressions": "n", "clicks": "n"}, "clicks: the column n is already used as impressions"),
+    ],
+)
+def test_settings_of_weights_are_checked(changes, error):
+    assert error in errors_of(**changes)
+
+
+def test_an_aggregated_log_needs_no_label_column():
+    settings = data(columns=["n", "k", "I1", "C1", "C2"], impressions="n", clicks="k")
+    assert settings.label_columns == ("n", "k")
+    assert settings.weight_column == "n"
+    assert data().weight_column is None

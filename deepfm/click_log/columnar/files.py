@@ -80,9 +80,7 @@ def _read_footer(url: str, file_format: str) -> ColumnarFile:
     mark, name = (_READERS[file_format][0], {"parquet": "Parquet", "orc": "ORC"}[file_format])
     head = storage.read_bytes(url, 4)
     if not head.startswith(mark):
-        raise UserError(
-            f"{url}: expected a {name} file, found one that starts with {head!r}; check `format`"
-        )
+        raise UserError(f"{url}: expected a {name} file, found one that starts with {head!r}; check `format`")
     size = storage.num_bytes(url)
     tail = storage.read_range(url, size - 4, size)
     if file_format == "parquet" and tail != head:
@@ -134,8 +132,9 @@ def check_columns(url: str, files: Sequence[ColumnarFile], settings: DataSetting
     if not settings.allow_schema_change:
         _require_same_types(files, needed)
     columns = [(file.url, columns_of([file])) for file in files]
+    required = {*settings.label_columns, settings.day_column}
     for name in sorted(needed):
-        check_lacking(url, columns, name, is_optional=name not in (settings.label, settings.day_column))
+        check_lacking(url, columns, name, is_optional=name not in required)
 
 
 def _check_type(file: ColumnarFile, name: str, kind: pa.DataType, field: Field | None) -> None:

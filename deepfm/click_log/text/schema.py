@@ -131,13 +131,14 @@ def _require_no_header(file: str, settings: DataSettings) -> None:
 
 
 def _columns_of_impressions(file: str, settings: DataSettings) -> tuple[str, ...]:
-    """All columns, or all but the label: impressions may have either, and the number of values decides."""
+    """All columns, or all but those of labels and weights: the number of values decides."""
     # Use the most frequent width: one malformed line must not decide how a whole day is read.
     widths = Counter(len(split_line(row, settings)) for row in _decoded_rows(file, settings, 100))
-    full = len(settings.columns)
-    if widths[full - 1] > widths[full]:
-        return tuple(column for column in settings.columns if column != settings.label)
-    return settings.columns
+    absent: list[tuple[str, ...]] = [(), settings.label_columns]
+    if settings.weight:
+        absent.insert(1, (settings.label,))
+    choices = [tuple(name for name in settings.columns if name not in names) for names in absent]
+    return max(choices, key=lambda names: widths[len(names)])  # the first of equal ones
 
 
 def _json_columns(files: Sequence[str], settings: DataSettings) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Rows(Settings):
     day: str  # "" for all
     split: str
     num_rows: int
-    ctr: float
+    ctr: float  # weighted if the rows have weights
 
 
 class RejectedRows(Settings):
@@ -101,7 +101,7 @@ def profile_dataset(
     return DatasetProfile(
         digest=manifest.digest,
         log_url=manifest.input.url,
-        splits=tuple(rows for name, days in log.counts.by_day.items() for rows in _split_total(name, days)),
+        splits=tuple(rows for name in log.counts.by_day for rows in _split_total(log.counts, name)),
         days=tuple(_rows_by_day(log.counts)),
         set_aside=tuple(
             RejectedRows(reason=reason, num_rows=num, examples=tuple(log.examples.get(reason, ())))
@@ -123,17 +123,24 @@ def read_dataset_profile(url: str) -> DatasetProfile:
     return parse_settings(storage.read_json(location), DatasetProfile, location)
 
 
-def _split_total(split: str, days: dict[str, tuple[int, int]]) -> list[Rows]:
-    num_rows = sum(num for num, _ in days.values())
-    num_clicks = sum(clicks for _, clicks in days.values())
-    return [Rows(day="", split=split, num_rows=num_rows, ctr=num_clicks / num_rows)] if num_rows else []
+def _split_total(counts: RowCounts, split: str) -> list[Rows]:
+    num_rows = counts.num_rows(split)
+    impressions, clicks = (
+        sum(numbers) for numbers in zip((0, 0), *counts.totals(split).values(), strict=True)
+    )
+    return [Rows(day="", split=split, num_rows=num_rows, ctr=_ctr(impressions, clicks))] if num_rows else []
 
 
 def _rows_by_day(counts: RowCounts) -> list[Rows]:
     rows = [
-        Rows(day=day, split=split, num_rows=num, ctr=clicks / num)
+        Rows(day=day, split=split, num_rows=num_rows, ctr=_ctr(*counts.totals(split)[day]))
         for split, days in counts.by_day.items()
-        for day, (num, clicks) in days.items()
+        for day, (num_rows, _) in days.items()
         if day
     ]
     return sorted(rows, key=lambda day_rows: day_rows.day)
+
+
+def _ctr(impressions: float, clicks: float) -> float:
+    """CTR of rows, 0 if all their weights are 0."""
+    return clicks / impressions if impressions else 0.0

@@ -22,10 +22,10 @@ MAX_CUT_SHARE = 0.1
 
 
 class ValueRows(Settings):
-    """Training rows of one known value or bucket."""
+    """Training rows of one known value or bucket; of weighted rows, their weight."""
 
     name: str
-    num_rows: int
+    num_rows: int  # or the weight, rounded
     share: float  # of the training rows
     ctr: float | None  # None: no rows
 
@@ -178,13 +178,13 @@ def _shares(sums: pd.DataFrame, state: int) -> dict[str, float]:
 
 def _shown_values(vocabulary: AnyVocabulary, index: int, sums: pd.DataFrame) -> list[tuple[int, ValueRows]]:
     """Return (order, rows) of each value that is shown separately, in order, see value_order."""
-    num_rows = int(sums["num_train"].sum())
+    num_rows = sums["num_train"].sum()
     shown = sums[sums["shown"] != NOT_SHOWN]
     values = []
     for id_, num, clicks in zip(shown["shown"], shown["num_train"], shown["clicks_train"], strict=True):
         rows = ValueRows(
             name=value_name(vocabulary, index, int(id_)),
-            num_rows=num,
+            num_rows=round(num),
             share=num / num_rows,
             ctr=clicks / num if num else None,
         )
