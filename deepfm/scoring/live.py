@@ -1,7 +1,7 @@
 """Metrics of a published day, computed when its labels have arrived."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,40 +11,45 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from deepfm.click_log.click_log import find_click_log
-from deepfm.click_log.parse import parse_rows
-from deepfm.click_log.raw_rows import RawRows, raw_rows
-from deepfm.click_log.row_format import RowFormat
 from deepfm.errors import UserError
-from deepfm.fields import FieldSet
 from deepfm.metrics.binary import BinaryMetrics, Metrics
 from deepfm.scoring.days import day_url
+from deepfm.scoring.input_day import require_day_of_labels
+from deepfm.scoring.labels import DEFAULT_OPTIONS, LabelOptions, find_labels, read_labels
 from deepfm.settings.data import DataSettings
 from deepfm.value_text import to_texts
 
 _MIN_PROBABILITY = 1e-12  # keeps logits finite
+#: Columns of the joined rows, and what is counted in them.
+_JOINED = ("probability", "label", "num_labels", "num_rejected")
+_COUNTS = ("with_label", "without_label", "without_score", "several_labels", "labels", "rejected")
 
 
 @dataclass(frozen=True)
 class LiveMetrics:
     """Metrics of one day on its labels."""
 
-    metrics: Metrics  # of the rows that have a label
+    metrics: Metrics  # of the rows that have a label, or of all rows if a missing label is a negative one
     rows_without_label: int
-    labels_without_score: int
+    labels_without_score: int  # keys in the label log that were not scored
+    keys_with_several_labels: int
+    labels_rejected: int  # rows of the label log whose label is invalid
 
 
 def live_metrics(
     spark: SparkSession,
     scores_url: str,
     day: str,
-    log_url: str,
+    labels_url: str,
     settings: DataSettings,
     key: tuple[str, ...],
+    options: LabelOptions = DEFAULT_OPTIONS,
 ) -> LiveMetrics:
-    """Join a published day and its labelled log by `key`, columns that both have, and evaluate the day.
+    """Join a published day and its labels by `key`, columns that both have, and evaluate the day.
 
-    Raise UserError if a key column is missing, a key occurs twice on one side, or no key matches.
+    A key with several labels was clicked if any of them says so. Raise UserError if a key column is missing,
+    a key occurs twice among the scores, no key matches, or too many labels are invalid to count missing ones
+    as negative.
     """
     scores = spark.read.parquet(day_url(scores_url, day))
     absent = [name for name in key if name not in scores.columns]
@@ -53,21 +58,40 @@ def live_metrics(
             f"--key {', '.join(absent)}: expected among the columns of {day_url(scores_url, day)}, found "
             f"{', '.join(scores.columns)}; score the day again with --keep {','.join(key)} --overwrite"
         )
-    log = find_click_log(log_url, settings, days=[day], keep=key)
-    labels = _labels(raw_rows(spark, log, [day]), log.row_format, day)
+    days = options.days(day)
+    log = find_labels(labels_url, settings, key, days, options)
+    require_day_of_labels(log, days)
+    labels = read_labels(spark, log, days)
     scores = _with_text_keys(scores, key)
-    for side, rows in (("scores", scores), ("labels", labels)):
-        _require_unique(rows, [f"key:{name}" for name in key], side, day)
+    _require_unique(scores, [f"key:{name}" for name in key], day)
     # Null is a key like any other: one row without a key is still one row.
     same_key = [scores[f"`key:{name}`"].eqNullSafe(labels[f"`key:{name}`"]) for name in key]
-    joined = scores.join(labels, same_key, "full").select("probability", "label")
-    metrics, without_label, without_score = _evaluate_joined(joined)
-    if not int(metrics.counts.sum()):
+    joined = scores.join(labels, same_key, "full").select(*_JOINED)
+    metrics, counts = _evaluate_joined(joined, options.missing_is_negative)
+    _check_counts(counts, day, labels_url, options, options.settings(settings).max_bad_fraction)
+    return LiveMetrics(
+        metrics.compute(),
+        counts["without_label"],
+        counts["without_score"],
+        counts["several_labels"],
+        counts["rejected"],
+    )
+
+
+def _check_counts(
+    counts: dict[str, int], day: str, url: str, options: LabelOptions, max_bad_fraction: float
+) -> None:
+    if not counts["with_label"]:
         raise UserError(
-            f"{day}: no published row has a label in {log_url}; check --key and --input, or wait "
-            "for the labels"
+            f"{day}: no published row has a label in {url}; check --key and --labels, or wait for the labels"
         )
-    return LiveMetrics(metrics.compute(), without_label, without_score)
+    num_rows = counts["labels"] + counts["rejected"]
+    if options.missing_is_negative and counts["rejected"] > max_bad_fraction * num_rows:
+        raise UserError(
+            f"{day}: {counts['rejected']} of {num_rows} rows of {url} have an invalid label, more than "
+            f"max_bad_fraction {max_bad_fraction}; --missing-label negative would count them as not clicked: "
+            "fix the label log"
+        )
 
 
 def _with_text_keys(scores: DataFrame, key: tuple[str, ...]) -> DataFrame:
@@ -85,62 +109,61 @@ def _with_text_keys(scores: DataFrame, key: tuple[str, ...]) -> DataFrame:
     return scores.select(*columns, "probability").mapInArrow(write_texts, f"{schema}, probability double")
 
 
-def _labels(raw: RawRows, row_format: RowFormat, day: str) -> DataFrame:
-    """Keys (as text) and labels of the day's rows with a valid label; their fields are not parsed."""
-    label_format = replace(row_format, fields=FieldSet(()))
-    names = [f"key:{name}" for name in row_format.keep]
-
-    def parse_partition(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-        for raw_table in tables:
-            parsed = parse_rows(raw_table, label_format)
-            columns = [parsed.kept.column(name) for name in row_format.keep]
-            table = pa.table([*columns, pa.array(parsed.labels, pa.int32())], names=[*names, "label"])
-            if row_format.has_days:
-                table = table.filter(pc.equal(parsed.days, day))
-            yield from table.to_batches()
-
-    return raw.map(parse_partition, ", ".join(f"`{name}` string" for name in names) + ", label int")
-
-
-def _require_unique(rows: DataFrame, names: list[str], side: str, day: str) -> None:
-    duplicate = (
-        rows.groupBy(*[F.col(f"`{name}`") for name in names]).count().filter(F.col("count") > 1).first()
-    )
+def _require_unique(scores: DataFrame, names: list[str], day: str) -> None:
+    by_key = scores.groupBy(*[F.col(f"`{name}`") for name in names]).count()
+    duplicate = by_key.filter(F.col("count") > 1).first()
     if duplicate:
         key = ", ".join(f"{name.removeprefix('key:')} {duplicate[name]}" for name in names)
         raise UserError(
-            f"{day}: expected each key once among the {side}, found {key} {duplicate['count']} times"
+            f"{day}: expected each key once among the scores, found {key} {duplicate['count']} times"
         )
 
 
-def _evaluate_joined(joined: DataFrame) -> tuple[BinaryMetrics, int, int]:
+def _evaluate_joined(joined: DataFrame, missing_is_negative: bool) -> tuple[BinaryMetrics, dict[str, int]]:
+    """Metrics of the rows with score and label, and the number of rows by _COUNTS."""
+
     def evaluate_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        metrics, without_label, without_score = BinaryMetrics(), 0, 0
+        metrics, counts = BinaryMetrics(), np.zeros(len(_COUNTS))
         for batch in batches:
-            table = pa.Table.from_batches([batch])
-            no_label, no_score = (table.column(name).is_null() for name in ("label", "probability"))
-            without_label += pc.sum(no_label).as_py() or 0
-            without_score += pc.sum(no_score).as_py() or 0
-            both = table.filter(pc.invert(pc.or_(no_label, no_score)))
-            p = np.clip(both.column("probability").to_numpy(), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
-            logits = torch.from_numpy(np.log(p) - np.log1p(-p))
-            metrics.update(logits, torch.from_numpy(both.column("label").to_numpy().astype(np.float64)))
+            p, labels = _update_counts(batch, counts, missing_is_negative)
+            p = np.clip(p, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+            metrics.update(torch.from_numpy(np.log(p) - np.log1p(-p)), torch.from_numpy(labels))
         indices = metrics.counts.view(-1).nonzero()[:, 0]
-        counts = metrics.counts.view(-1)[indices]
-        yield _to_batch("bin", indices.numpy(), counts.numpy())
+        yield _to_batch("bin", indices.numpy(), metrics.counts.view(-1)[indices].numpy())
         yield _to_batch("sum", np.arange(2), metrics.sums.numpy())
-        yield _to_batch("without", np.arange(2), np.array([without_label, without_score]))
+        yield _to_batch("count", np.arange(len(_COUNTS)), counts)
 
     rows = joined.mapInArrow(evaluate_partition, "kind string, index long, amount double")
     totals: pd.DataFrame = rows.groupBy("kind", "index").agg(F.sum("amount").alias("amount")).toPandas()
     metrics = BinaryMetrics()
-    bins, sums, without = (totals[totals["kind"] == kind] for kind in ("bin", "sum", "without"))
+    bins, sums, counts = (totals[totals["kind"] == kind] for kind in ("bin", "sum", "count"))
     indices = torch.from_numpy(bins["index"].to_numpy())
     metrics.counts.view(-1).index_add_(0, indices, torch.from_numpy(bins["amount"].to_numpy()).long())
     sum_by_index = dict(zip(sums["index"], sums["amount"], strict=True))
     metrics.sums += torch.tensor([sum_by_index.get(0, 0.0), sum_by_index.get(1, 0.0)], dtype=torch.float64)
-    missing = dict(zip(without["index"], without["amount"], strict=True))
-    return metrics, int(missing.get(0, 0)), int(missing.get(1, 0))
+    by_index = dict(zip(counts["index"], counts["amount"], strict=True))
+    return metrics, {name: int(by_index.get(index, 0)) for index, name in enumerate(_COUNTS)}
+
+
+def _update_counts(
+    batch: pa.RecordBatch, counts: np.ndarray, missing_is_negative: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add the joined rows to `counts`; return (n,) probabilities and (n,) labels of those to evaluate."""
+    has_score, has_label = (np.asarray(batch.column(name).is_valid()) for name in ("probability", "label"))
+    num_labels, num_rejected = (
+        np.asarray(pc.fill_null(batch.column(name), 0)) for name in ("num_labels", "num_rejected")
+    )
+    counts += [
+        (has_score & has_label).sum(),
+        (has_score & ~has_label).sum(),
+        (~has_score & has_label).sum(),
+        (num_labels > 1).sum(),
+        num_labels.sum(),
+        num_rejected.sum(),
+    ]
+    selected = has_score if missing_is_negative else has_score & has_label
+    labels = np.asarray(pc.fill_null(batch.column("label"), 0))[selected].astype(np.float64)
+    return batch.column("probability").to_numpy(zero_copy_only=False)[selected], labels
 
 
 def _to_batch(kind: str, indices: np.ndarray, amounts: np.ndarray) -> pa.RecordBatch:
