@@ -1,15 +1,14 @@
 """A click log on disk: its files, days and columns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 from fsspec.utils import infer_compression
-from pyspark.errors import PySparkTypeError
-from pyspark.sql.pandas.types import from_arrow_type
 
 from deepfm import storage
+from deepfm.click_log.kept_columns import kept_types
 from deepfm.click_log.line_columns import split_line
 from deepfm.click_log.parquet_log import ParquetFile, check_columns, columns_of, read_footers
 from deepfm.click_log.parse import is_day
@@ -30,23 +29,11 @@ class ClickLog:
     row_format: RowFormat
     day_folders: tuple[str, ...] | None  # None: the log is a single file or a folder of files
     column_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of the first file; Parquet only
+    kept_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of kept columns that are not text
 
     @property
     def has_days(self) -> bool:
         return self.day_folders is not None or self.row_format.has_days
-
-    def kept_type(self, name: str) -> str:
-        """Spark type in which a kept column is published; raise UserError if Spark has none."""
-        if name not in self.column_types:
-            return "string"
-        try:
-            kept: str = from_arrow_type(self.column_types[name]).simpleString()
-        except PySparkTypeError as error:
-            raise UserError(
-                f"--keep {name}: expected a column of a type that Spark can write, found "
-                f"{self.column_types[name]}; remove it, or write the column as text"
-            ) from error
-        return kept
 
 
 def find_click_log(
@@ -56,11 +43,13 @@ def find_click_log(
     days: Sequence[str] | None = None,
     labelled: bool = True,
     keep: Sequence[str] = (),
+    keep_types: bool = False,
 ) -> ClickLog:
     """Inspect the log's folders and the start of each file. Raise UserError if they do not match `settings`.
 
     For a log in day folders only the files of `days` are inspected (None: all). With labelled=False
-    (impressions to score) the label column is optional and not read.
+    (impressions to score) the label column is optional and not read. With keep_types=True the `keep` columns
+    of a Parquet log are read with their types, else as text.
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, but the path does not exist; check --input")
@@ -80,9 +69,14 @@ def find_click_log(
     has_days = day_folders is not None or settings.day_column is not None
     time_column = None if has_days else settings.time_column
     row_format = _row_format(url, settings, columns, header_line, labelled, tuple(keep), time_column)
-    if footers:
-        check_columns(url, footers, settings, row_format.columns_to_read)
-    return ClickLog(url, row_format, day_folders, types)
+    if not footers:
+        return ClickLog(url, row_format, day_folders, types)
+    typed = kept_types(footers, keep) if keep_types else {}
+    if typed:
+        texts = replace(row_format, keep=()).columns_to_read
+        row_format = replace(row_format, columns=tuple(sorted(texts)))
+    check_columns(url, footers, settings, set(row_format.columns), typed)
+    return ClickLog(url, row_format, day_folders, types, typed)
 
 
 def _day_folders(url: str, settings: DataSettings) -> tuple[str, ...] | None:

@@ -1,9 +1,9 @@
 """Files of a Parquet log, read with Arrow: only the named columns, as text, by ranges of row groups."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deepfm import storage
+from deepfm.click_log.published_types import to_published
 from deepfm.click_log.text_ranges import LogFile, row_hashes
 from deepfm.errors import UserError
 from deepfm.fields import Field
@@ -32,6 +33,7 @@ class ParquetFile:
     url: str
     types: Mapping[str, pa.DataType]
     rows_of_groups: tuple[int, ...]
+    int96: frozenset[str] = frozenset()  # columns of 96-bit timestamps
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,13 @@ def _read_footer(url: str) -> ParquetFile:
     try:
         with storage.open_file(url) as opened:
             file = pq.ParquetFile(opened)
-            schema, metadata = file.schema_arrow, file.metadata
+            schema, metadata, columns = file.schema_arrow, file.metadata, file.schema
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{url}: cannot read its schema ({error}); write or copy it again") from error
     rows = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-    return ParquetFile(url, dict(zip(schema.names, schema.types, strict=True)), rows)
+    leaves = [columns.column(index) for index in range(len(columns))]
+    int96 = frozenset(leaf.path.split(".")[0] for leaf in leaves if leaf.physical_type == "INT96")
+    return ParquetFile(url, dict(zip(schema.names, schema.types, strict=True)), rows, int96)
 
 
 def columns_of(files: Sequence[ParquetFile]) -> tuple[str, ...]:
@@ -76,18 +80,25 @@ def columns_of(files: Sequence[ParquetFile]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for file in files for name in file.types))
 
 
-def check_columns(url: str, files: Sequence[ParquetFile], settings: DataSettings, needed: set[str]) -> None:
+def check_columns(
+    url: str,
+    files: Sequence[ParquetFile],
+    settings: DataSettings,
+    needed: set[str],
+    kept: Collection[str] = (),
+) -> None:
     """Raise UserError if a needed column has values without a text, or is a list where it should not be.
 
-    A column that some files lack is missing in their rows, which is a warning.
+    A column that some files lack is missing in their rows, which is a warning. `kept` columns are not read
+    as text.
     """
     fields = {field.column: field for field in settings.field_set.raw}
     for file in files:
         for name in sorted(needed & set(file.types)):
             _check_type(file, name, fields.get(name))
     if not settings.allow_schema_change:
-        _require_same_types(files, needed)
-    for name in sorted(needed & set(columns_of(files))):
+        _require_same_types(files, needed.union(kept))
+    for name in sorted(needed.union(kept) & set(columns_of(files))):
         _check_lacking(url, files, name, is_optional=name not in (settings.label, settings.day_column))
 
 
@@ -160,13 +171,15 @@ class ParquetColumns:
 
     names: tuple[str, ...]
     hashed: tuple[str, ...]  # columns that determine the hash of a row
+    kept: Mapping[str, pa.DataType] = field(default_factory=dict)  # read with their types as keep:NAME
 
     @property
     def schema(self) -> pa.Schema:
         """Schema of the tables of `read_parquet`."""
         day = [] if "ds" in self.names else ["ds"]
         texts = [(name, pa.string()) for name in (*self.names, "source_file", *day)]
-        return pa.schema([*texts, ("row_hash", pa.int64())])
+        kept = [(f"keep:{name}", kind) for name, kind in self.kept.items()]
+        return pa.schema([*texts, *kept, ("row_hash", pa.int64())])
 
 
 def read_parquet(part: ParquetRange, columns: ParquetColumns) -> Iterator[pa.Table]:
@@ -174,7 +187,8 @@ def read_parquet(part: ParquetRange, columns: ParquetColumns) -> Iterator[pa.Tab
     try:
         with storage.open_file(part.url) as opened:
             file = pq.ParquetFile(opened)
-            present = [name for name in columns.names if name in file.schema_arrow.names]
+            names = {*columns.names, *columns.kept}
+            present = sorted(names & set(file.schema_arrow.names))
             batches = file.iter_batches(_BATCH_ROWS, row_groups=list(part.groups), columns=present)
             for batch in batches:
                 yield _raw_table(batch, part, columns)
@@ -184,23 +198,27 @@ def read_parquet(part: ParquetRange, columns: ParquetColumns) -> Iterator[pa.Tab
 
 def _raw_table(batch: pa.RecordBatch, part: ParquetRange, columns: ParquetColumns) -> pa.Table:
     num_rows = batch.num_rows
-    texts: dict[str, pa.Array] = {
+    arrays: dict[str, pa.Array] = {
         name: to_texts(batch.column(name)) if name in batch.schema.names else pa.nulls(num_rows, pa.string())
         for name in columns.names
     }
-    hashes = _row_hashes([texts[name] for name in columns.hashed], num_rows)
-    texts["source_file"] = pa.repeat(pa.scalar(part.url, pa.string()), num_rows)
+    hashes = _row_hashes([arrays[name] for name in columns.hashed], num_rows)
+    arrays["source_file"] = pa.repeat(pa.scalar(part.url, pa.string()), num_rows)
     # A column ds of the log itself is its content.
-    texts.setdefault("ds", pa.repeat(pa.scalar(part.day, pa.string()), num_rows))
-    texts["row_hash"] = pa.array(hashes)
-    return pa.table([texts[name] for name in columns.schema.names], schema=columns.schema)
+    arrays.setdefault("ds", pa.repeat(pa.scalar(part.day, pa.string()), num_rows))
+    arrays["row_hash"] = pa.array(hashes)
+    for name, kind in columns.kept.items():
+        is_present = name in batch.schema.names
+        kept = to_published(batch.column(name), kind) if is_present else pa.nulls(num_rows, kind)
+        arrays[f"keep:{name}"] = kept
+    return pa.table([arrays[name] for name in columns.schema.names], schema=columns.schema)
 
 
-def _row_hashes(texts: Sequence[pa.Array], num_rows: int) -> np.ndarray:
-    if not texts or not num_rows:
+def _row_hashes(arrays: Sequence[pa.Array], num_rows: int) -> np.ndarray:
+    if not arrays or not num_rows:
         return np.zeros(num_rows, np.int64)
     joined = pc.binary_join_element_wise(
-        *(pc.cast(column, pa.binary()) for column in texts),
+        *(pc.cast(column, pa.binary()) for column in arrays),
         _HASH_SEPARATOR.encode(),
         null_handling="replace",
         null_replacement=_HASH_NULL,

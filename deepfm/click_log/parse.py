@@ -31,7 +31,7 @@ class ParsedRows:
     days: pa.ChunkedArray | pa.Array  # (rows,) string, null if the log has no days
     seconds: pa.Array | None  # (rows,) int64 since 1970; None if no time column is read
     row_hashes: np.ndarray  # (rows,) int64
-    kept: pa.Table  # the columns of `keep`, strings
+    kept: pa.Table  # the columns of `keep`, strings or with the types of a Parquet log
     bad: pa.Table  # source_file, text, reason
     bad_days: pa.Array | pa.ChunkedArray  # (bad rows,) string, null if the row has no valid day
 
@@ -63,6 +63,8 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
             batch = batch.filter(pc.not_equal(batch.column("line"), header))
         strings, reasons = split_lines(batch.column("line").combine_chunks(), row_format)
     well_formed = np.flatnonzero(reasons == 0)
+    typed_names = [name for name in batch.column_names if name.startswith("keep:")]
+    strings |= {name: batch.column(name).take(well_formed) for name in typed_names}
     typed, faults = _typed_columns(strings, batch.column("ds").take(well_formed), row_format)
     reasons[well_formed] = faults
     good = np.flatnonzero(faults == 0)
@@ -87,7 +89,7 @@ def _typed_columns(strings: dict, folder_days, row_format: RowFormat) -> tuple[d
     """String columns -> label, day, field and kept columns, and the first reason code per row (0: good)."""
     num_rows = len(folder_days)
     faults = np.zeros(num_rows, np.int8)
-    typed = {f"keep:{name}": strings[name] for name in row_format.keep}
+    typed = {f"keep:{name}": strings.get(f"keep:{name}", strings.get(name)) for name in row_format.keep}
     if row_format.label is not None:
         labels = parse_labels(strings[row_format.label])
         faults[np.asarray(labels.is_null())] = BAD_LABEL

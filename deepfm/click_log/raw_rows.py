@@ -16,7 +16,6 @@ from pyspark.sql.types import StructType
 from deepfm.click_log.click_log import ClickLog, days_to_read, list_files
 from deepfm.click_log.line_count import count_lines_of
 from deepfm.click_log.parquet_log import ParquetColumns, read_footers, read_parquet, split_into_groups
-from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.text_ranges import (
     LINES_SCHEMA,
     MAX_RANGE_BYTES,
@@ -88,7 +87,7 @@ def raw_rows(spark: SparkSession, log: ClickLog, days: Sequence[str] | None = No
     """Return the log's rows; for a log in day folders only those of `days` (None: all)."""
     files = [LogFile(*file) for file in list_files(log.url, days_to_read(log, days))]
     if log.row_format.delimiter is None:
-        return _parquet_rows(spark, files, log.row_format)
+        return _parquet_rows(spark, files, log)
     return _text_rows(spark, files)
 
 
@@ -127,11 +126,13 @@ def _text_rows(spark: SparkSession, files: Sequence[LogFile]) -> RawRows:
     )
 
 
-def _parquet_rows(spark: SparkSession, files: Sequence[LogFile], row_format: RowFormat) -> RawRows:
+def _parquet_rows(spark: SparkSession, files: Sequence[LogFile], log: ClickLog) -> RawRows:
+    row_format = log.row_format
     special = (row_format.label, row_format.day_column, row_format.time_column)
     # `keep` columns are not hashed: a gate that reads more columns must find the same test rows.
     hashed = {*row_format.fields.columns, *special}
-    columns = ParquetColumns(row_format.columns, tuple(name for name in row_format.columns if name in hashed))
+    hashed_in_order = tuple(name for name in row_format.columns if name in hashed)
+    columns = ParquetColumns(row_format.columns, hashed_in_order, log.kept_types)
     num_bytes = sum(file.num_bytes for file in files)
     footers = read_footers([file.url for file in files])
     ranges = split_into_groups(files, footers, _range_bytes(spark, num_bytes))

@@ -32,7 +32,7 @@ class RowFormat:
     time_column: str | None = None  # column from which the day derives, if any
     time_format: TimeFormat | None = None  # of the time column
     null_values: tuple[str, ...] = ()  # texts of a field or a time that mean missing
-    keep: tuple[str, ...] = ()  # columns passed through as text
+    keep: tuple[str, ...] = ()  # columns passed through, as text or as columns keep:NAME of the raw rows
 
     @property
     def has_days(self) -> bool:
