@@ -49,10 +49,10 @@ _NOT_SCORED: dict[str, Any] = {
     "--input",
     "input_path",
     required=True,
-    help="Impressions as in training, without labels.",
+    help="Impressions as in training, without labels; the log, or the folder or file of --date.",
 )
 @click.option("--output", "output_path", required=True, help="Folder of published days (ds=DATE).")
-@click.option("--keep", default="", help="Input columns to publish with the probability, C1,C2.")
+@click.option("--keep", default="", help="Input columns to publish unchanged with the probability, C1,C2.")
 @click.option("--key", default="", help="Kept columns that identify an impression; duplicates are refused.")
 @click.option("--max-psi", type=float, help="Do not publish if the PSI of the scores is above this limit.")
 @click.option("--overwrite", is_flag=True, help="Score and publish days again that are already published.")

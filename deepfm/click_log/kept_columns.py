@@ -19,8 +19,15 @@ def kept_types(files: Sequence[ParquetFile], names: Sequence[str]) -> dict[str, 
     with_nanoseconds = [name for name in names if any(_has_nanoseconds(file, name) for file in files)]
     if with_nanoseconds:
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda file: require_whole_microseconds(file, with_nanoseconds), files))
+            list(pool.map(lambda file: _check_times(file, with_nanoseconds), files))
     return types
+
+
+def _check_times(file: ParquetFile, names: Sequence[str]) -> None:
+    try:
+        require_whole_microseconds(file, names)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file.url}: cannot read its rows ({error}); write or copy it again") from error
 
 
 def _kept_type(files: Sequence[ParquetFile], name: str) -> pa.DataType:

@@ -2,8 +2,11 @@
 
 import pytest
 
+from deepfm.click_log.click_log import ClickLog
+from deepfm.click_log.row_format import RowFormat
 from deepfm.errors import UserError
-from deepfm.scoring.input_day import day_of_path, require_day_of_input
+from deepfm.fields import FieldSet
+from deepfm.scoring.input_day import day_of_path, require_day_of_input, require_day_of_labels
 
 DAY, OTHER = "2026-01-08", "2026-01-07"
 
@@ -46,3 +49,17 @@ def test_days_inside_the_log_are_used_whatever_its_path_is(tmp_path, small_data)
     require_day_of_input(f"file://{folder}", [DAY], by_column)
     (folder / f"ds={DAY}").mkdir()
     require_day_of_input(f"file://{folder}", [DAY], small_data)
+
+
+def test_labels_of_one_folder_must_be_of_the_days_that_count(tmp_path):
+    """An export of a later day may have all labels; the folder of the scored day alone lacks later ones."""
+    for day in (OTHER, DAY):
+        (tmp_path / day).mkdir()
+    row_format = RowFormat(("label", "id"), FieldSet(()), ",", label="label", keep=("id",))
+    first, second = (ClickLog(f"file://{tmp_path}/{day}", row_format, None) for day in (OTHER, DAY))
+    require_day_of_labels(first, [OTHER])
+    require_day_of_labels(second, [OTHER, DAY])
+    with pytest.raises(UserError, match=f"expected labels of {OTHER}, found a folder of {DAY}"):
+        require_day_of_labels(second, [OTHER])
+    with pytest.raises(UserError, match=f"--max-delay needs the days up to {DAY}"):
+        require_day_of_labels(first, [OTHER, DAY])
