@@ -48,8 +48,8 @@ def find_click_log(
     """Inspect the log's folders and the start of each file. Raise UserError if they do not match `settings`.
 
     For a log in day folders only the files of `days` are inspected (None: all). With labelled=False
-    (impressions to score) the label column is optional and not read. With keep_types=True the `keep` columns
-    of a Parquet log are read with their types, else as text.
+    (impressions to score) the label column is optional and not read. `keep_types` reads the `keep` columns of
+    a Parquet log with their types, else as text.
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, but the path does not exist; check --input")
@@ -73,8 +73,7 @@ def find_click_log(
         return ClickLog(url, row_format, day_folders, types)
     typed = kept_types(footers, keep) if keep_types else {}
     if typed:
-        texts = replace(row_format, keep=()).columns_to_read
-        row_format = replace(row_format, columns=tuple(sorted(texts)))
+        row_format = replace(row_format, columns=tuple(sorted(row_format.columns_to_parse)))
     check_columns(url, footers, settings, set(row_format.columns), typed)
     return ClickLog(url, row_format, day_folders, types, typed)
 

@@ -42,5 +42,10 @@ class RowFormat:
     @property
     def columns_to_read(self) -> set[str]:
         """Names of the columns that are read."""
+        return {*self.columns_to_parse, *self.keep}
+
+    @property
+    def columns_to_parse(self) -> set[str]:
+        """Names of the columns that are read as text and parsed, whether kept or not."""
         special = (self.label, self.day_column, self.time_column)
-        return {*self.fields.columns, *self.keep, *(name for name in special if name is not None)}
+        return {*self.fields.columns, *(name for name in special if name is not None)}
