@@ -2,8 +2,12 @@
 
 Example:
 
-    spark-submit jobs/evaluate.py --date 2026-01-08 --scores work/scores --input work/log \\
+    spark-submit jobs/evaluate.py --date 2026-01-08 --scores work/scores --labels work/clicks \\
         --key impression_id
+
+The label log needs only the key columns and the label. It has the format of the log that the model was
+trained on, or the one that --labels-data describes. Of a log in day folders or with a day column, the rows of
+--date and of the --max-delay days after it are read; other logs are read whole.
 """
 
 import math
@@ -20,23 +24,50 @@ from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
 from deepfm.scoring.daily_runs import log_live_metrics
 from deepfm.scoring.days import day_url, published_day
+from deepfm.scoring.labels import LabelOptions
 from deepfm.scoring.live import live_metrics
+from deepfm.settings.labels import LabelSettings
+from deepfm.settings.loader import load_settings
 from deepfm.tracking.store import open_store
 
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--date", required=True, help="The published day, YYYY-MM-DD.")
 @click.option("--scores", "scores_path", required=True, help="Folder of published days.")
-@click.option("--input", "input_path", required=True, help="Impressions of the day with labels.")
+@click.option(
+    "--labels",
+    "--input",
+    "labels_path",
+    required=True,
+    help="Label log, a file or a folder: key columns and label. --input is another name of this flag.",
+)
+@click.option("--labels-data", "labels_data", help="YAML with the format of the label log.")
 @click.option(
     "--key", required=True, help="Columns that identify an impression, C1,C2; published by score.py --keep."
+)
+@click.option(
+    "--max-delay",
+    type=click.IntRange(0, 365),
+    default=0,
+    show_default=True,
+    help="Labels of up to this many days after --date count.",
+)
+@click.option(
+    "--missing-label",
+    type=click.Choice(["reject", "negative"]),
+    default="reject",
+    show_default=True,
+    help="Impressions without a label: leave them out, or not clicked (the label log has clicks only).",
 )
 @tracking_option
 @profile_option
 @job
-def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> dict:
+def evaluate(
+    date, scores_path, labels_path, labels_data, key, max_delay, missing_label, tracking_uri, profile_path
+) -> dict:
     profile = load_profile(profile_path)
-    scores_url, input_url = storage.absolute_url(scores_path), storage.absolute_url(input_path)
+    scores_url, labels_url = storage.absolute_url(scores_path), storage.absolute_url(labels_path)
+    options = _label_options(labels_data, max_delay, missing_label)
     published = published_day(scores_url, date)
     if published is None:
         raise UserError(f"{day_url(scores_url, date)}: expected a published day, found none; score it first")
@@ -49,7 +80,7 @@ def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> 
     with tempfile.TemporaryDirectory() as folder:
         settings = load_artifact(f"file://{store.download(version, folder)}").card.data
     with spark_session(profile, "evaluate") as spark, show_progress(spark, "evaluate"):
-        live = live_metrics(spark, scores_url, date, input_url, settings, names)
+        live = live_metrics(spark, scores_url, date, labels_url, settings, names, options)
     metrics = {**asdict(live.metrics), "calibration": live.metrics.calibration}
     defined = {name: float(value) for name, value in metrics.items() if value is not None}
     finite = {name: value for name, value in defined.items() if math.isfinite(value)}
@@ -62,8 +93,21 @@ def evaluate(date, scores_path, input_path, key, tracking_uri, profile_path) -> 
         "num_rows": live.metrics.num_rows,
         "rows_without_label": live.rows_without_label,
         "labels_without_score": live.labels_without_score,
+        "keys_with_several_labels": live.keys_with_several_labels,
+        "labels_rejected": live.labels_rejected,
         "trend": [
             {"date": day, "auc": metrics.get("auc"), "logloss": metrics.get("logloss")}
             for day, metrics in trend
         ],
     }
+
+
+def _label_options(labels_data: str | None, max_delay: int, missing_label: str) -> LabelOptions:
+    description = load_settings(labels_data, LabelSettings) if labels_data else None
+    is_negative = missing_label == "negative"
+    if description is not None and description.label is None and not is_negative:
+        raise UserError(
+            f"{labels_data}: label: null means that each row is a click; add --missing-label negative, or "
+            "name the column of the label"
+        )
+    return LabelOptions(description, max_delay, is_negative)

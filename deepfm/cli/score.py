@@ -25,6 +25,7 @@ from deepfm.scoring.days import (
     require_keepable,
     require_kept,
 )
+from deepfm.scoring.input_day import require_day_of_input
 from deepfm.scoring.score_day import ScoringDay, check_day, fetch_model, score_day
 from deepfm.tracking.store import open_store
 
@@ -48,10 +49,10 @@ _NOT_SCORED: dict[str, Any] = {
     "--input",
     "input_path",
     required=True,
-    help="Impressions as in training, without labels.",
+    help="Impressions as in training, without labels; the log, or the folder or file of --date.",
 )
 @click.option("--output", "output_path", required=True, help="Folder of published days (ds=DATE).")
-@click.option("--keep", default="", help="Input columns to publish with the probability, C1,C2.")
+@click.option("--keep", default="", help="Input columns to publish unchanged with the probability, C1,C2.")
 @click.option("--key", default="", help="Kept columns that identify an impression; duplicates are refused.")
 @click.option("--max-psi", type=float, help="Do not publish if the PSI of the scores is above this limit.")
 @click.option("--overwrite", is_flag=True, help="Score and publish days again that are already published.")
@@ -85,7 +86,9 @@ def score(
     if len(done) < len(days):
         with spark_session(profile, "score") as spark, show_progress(spark, "score"):
             model = fetch_model(spark, store, version)
-            for day in (day for day in days if day not in done):
+            remaining = [day for day in days if day not in done]
+            require_day_of_input(input_url, remaining, model.model.card.data)
+            for day in remaining:
                 scoring_day = ScoringDay(day, input_url, output_url, keep, key)
                 url, precision = day_url(output_url, day), profile.scoring.precision
                 if dry_run:

@@ -2,15 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
-from pyspark.errors import PySparkTypeError
-from pyspark.sql.pandas.types import from_arrow_type
 
 from deepfm import storage
 from deepfm.click_log import log_files
 from deepfm.click_log.columnar.files import ColumnarFile, check_columns, columns_of, read_footers
+from deepfm.click_log.columnar.kept_columns import kept_types
 from deepfm.click_log.log_files import DayPaths, find_day_paths, partition_values
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.schema_change import check_lacking
@@ -32,6 +31,7 @@ class ClickLog:
     row_format: RowFormat
     day_paths: DayPaths | None = None  # None: the log is a single file or a folder of files
     column_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of the first file; columnar only
+    kept_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of kept columns that are not text
     file_format: str = "delimited"
     allow_missing_days: bool = False
 
@@ -47,19 +47,6 @@ class ClickLog:
         _require_days(self.url, self.day_paths, days, allow_missing=self.allow_missing_days)
         return log_files.list_files(self.url, self.day_paths, days)
 
-    def kept_type(self, name: str) -> str:
-        """Spark type in which a kept column is published; raise UserError if Spark has none."""
-        if name not in self.column_types:
-            return "string"
-        try:
-            kept: str = from_arrow_type(self.column_types[name]).simpleString()
-        except PySparkTypeError as error:
-            raise UserError(
-                f"--keep {name}: expected a column of a type that Spark can write, found "
-                f"{self.column_types[name]}; remove it, or write the column as text"
-            ) from error
-        return kept
-
 
 def find_click_log(
     url: str,
@@ -68,12 +55,14 @@ def find_click_log(
     days: Sequence[str] | None = None,
     labelled: bool = True,
     keep: Sequence[str] = (),
+    keep_types: bool = False,
     allow_missing_days: bool = False,
 ) -> ClickLog:
     """Inspect the log's folders and the start of each file. Raise UserError if they do not match `settings`.
 
     For a log with days in folders or file names only the files of `days` are inspected (None: all). With
     labelled=False (impressions to score) the columns of labels and weights are optional and not read.
+    `keep_types` reads the `keep` columns of a columnar log with their types, else as text.
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, but the path does not exist; check --input")
@@ -87,12 +76,13 @@ def find_click_log(
     find = _LogSchema(url, settings, labelled, tuple(keep), time_column, partitions)
     if settings.format in ("parquet", "orc"):
         footers = read_footers(files, settings.format)
-        row_format = find.columnar_format(footers)
+        typed = kept_types(footers, keep) if keep_types else {}
+        row_format = find.columnar_format(footers, typed)
         types: Mapping[str, pa.DataType] = footers[0].types
     else:
         row_format = find.text_format(files, read_text_schema(files, settings, labelled=labelled))
-        types = {}
-    return ClickLog(url, row_format, day_paths, types, settings.format, allow_missing_days)
+        types, typed = {}, {}
+    return ClickLog(url, row_format, day_paths, types, typed, settings.format, allow_missing_days)
 
 
 def _require_days(
@@ -133,11 +123,14 @@ class _LogSchema:
     time_column: str | None
     partitions: tuple[str, ...]
 
-    def columnar_format(self, footers: Sequence[ColumnarFile]) -> RowFormat:
+    def columnar_format(self, footers: Sequence[ColumnarFile], typed: Mapping[str, pa.DataType]) -> RowFormat:
         """Make the format of Parquet or ORC files; raise UserError if a column has an unsuitable type."""
         columns = columns_of(footers)
-        row_format = self._row_format(columns, is_columnar=True)
-        check_columns(self.url, footers, self.settings, row_format.file_columns)
+        row_format = self._row_format(columns)
+        if typed:
+            parsed = row_format.columns_to_parse - set(row_format.partitions)
+            row_format = replace(row_format, columns=tuple(sorted(parsed)))
+        check_columns(self.url, footers, self.settings, set(row_format.columns), typed)
         return row_format
 
     def text_format(self, files: Sequence[str], schema: TextSchema) -> RowFormat:
@@ -152,9 +145,7 @@ class _LogSchema:
             check_lacking(self.url, of_files, name, is_optional=is_optional)
         return row_format
 
-    def _row_format(
-        self, columns: tuple[str, ...], schema: TextSchema | None = None, *, is_columnar: bool = False
-    ) -> RowFormat:
+    def _row_format(self, columns: tuple[str, ...], schema: TextSchema | None = None) -> RowFormat:
         settings = self.settings
         labels = settings.label_columns if self.labelled else ()
         special = (*labels, settings.day_column, self.time_column)
@@ -199,9 +190,8 @@ class _LogSchema:
         reserved = sorted(needed & _ADDED_COLUMNS)
         if self.settings.format == "json":
             self._warn_of_rare_keys(absent)
-            absent = [
-                name for name in absent if name in (*self.settings.label_columns, self.settings.day_column)
-            ]
+            required = (*self.settings.label_columns, self.settings.day_column)
+            absent = [name for name in absent if name in required]
         if absent:
             # With a wrong delimiter or a missing header the "column names" are a line or a row's values.
             actual = ", ".join(columns)

@@ -33,7 +33,7 @@ class ParsedRows:
     seconds: pa.Array | None  # (rows,) int64 since 1970; None if no time column is read
     row_hashes: np.ndarray  # (rows,) int64
     files: pa.ChunkedArray  # (rows,) string
-    kept: pa.Table  # the columns of `keep`, strings
+    kept: pa.Table  # the columns of `keep`, strings or with the types of a columnar log
     bad: pa.Table  # source_file, text, reason
     bad_labels: pa.Array  # (bad rows,) int8, null if the row has no valid label
     bad_days: pa.Array | pa.ChunkedArray  # (bad rows,) string, null if the row has no valid day
@@ -88,6 +88,8 @@ def parse_rows(batch: pa.Table, row_format: RowFormat) -> ParsedRows:
     well_formed = np.flatnonzero(reasons == 0)
     files = batch.column("source_file")
     strings |= _partition_columns(_take(files, well_formed), row_format)
+    typed_names = [name for name in batch.column_names if name.startswith("keep:")]
+    strings |= {name: _take(batch.column(name), well_formed) for name in typed_names}
     rows = _typed_columns(strings, _take(batch.column("ds"), well_formed), row_format)
     reasons[well_formed] = rows.faults
     good = np.flatnonzero(rows.faults == 0)
@@ -142,7 +144,10 @@ def _partition_columns(files: pa.ChunkedArray, row_format: RowFormat) -> Columns
 def _typed_columns(strings: Columns, folder_days: pa.ChunkedArray, row_format: RowFormat) -> _TypedRows:
     """String columns -> label, day, field and kept columns."""
     faults = np.zeros(len(folder_days), np.int8)
-    typed = {f"keep:{name}": strings[name] for name in row_format.keep}
+    typed = {
+        f"keep:{name}": strings[name if f"keep:{name}" not in strings else f"keep:{name}"]
+        for name in row_format.keep
+    }
     if row_format.label is not None:
         labels = _labels(strings[row_format.label], row_format)
         faults[np.asarray(labels.is_null())] = BAD_LABEL

@@ -141,6 +141,7 @@ def _columnar_rows(spark: SparkSession, files: Sequence[LogFile], log: ClickLog)
         names=row_format.columns,
         hashed=tuple(name for name in row_format.columns if name in hashed),
         times=frozenset(row_format.time_columns),
+        kept=log.kept_types,
         file_format=log.file_format,
     )
     num_bytes = sum(file.num_bytes for file in files)

@@ -61,7 +61,7 @@ class RowFormat:
     time_zone: str = "UTC"
     null_values: tuple[str, ...] = ()  # texts of a field or a time that mean missing
     bad_is_missing: bool = False  # whether a text that is not a value of its kind is missing
-    keep: tuple[str, ...] = ()  # columns passed through as text
+    keep: tuple[str, ...] = ()  # columns passed through, as text or as columns keep:NAME of the raw rows
     weight: str | None = None  # None: every row counts once, or the log is aggregated
     impressions: str | None = None  # of an aggregated log, which has clicks instead of a label
     clicks: str | None = None
@@ -96,8 +96,13 @@ class RowFormat:
     @property
     def columns_to_read(self) -> set[str]:
         """Names of the columns that are read, with those of folders."""
+        return {*self.columns_to_parse, *self.keep}
+
+    @property
+    def columns_to_parse(self) -> set[str]:
+        """Names of the columns that are read as text and parsed, whether kept or not."""
         special = (*self.label_columns, self.day_column, self.time_column)
-        return {*self.fields.columns, *self.keep, *(name for name in special if name is not None)}
+        return {*self.fields.columns, *(name for name in special if name is not None)}
 
     @property
     def file_columns(self) -> set[str]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from deepfm.artifact.artifact import ServingModel, load_artifact, to_probabilities
 from deepfm.click_log.parse import parse_rows
@@ -82,10 +83,11 @@ def score_rows(
             yield from _rows(schema, UNDATED, undated.num_rows, **_columns(undated))
         yield from _rows(schema, TOTALS, 1, text=pa.array([totals.to_json()]))
 
-    keep = [(kept_column(name), pa.string()) for name in row_format.keep]
+    types = {} if raw.schema is None else dict(zip(raw.schema.names, raw.schema.types, strict=True))
+    keep = [(kept_column(name), types.get(kept_column(name), pa.string())) for name in row_format.keep]
     bad = [(name, pa.string()) for name in ("source_file", "text", "reason")]
     schema = pa.schema([("kind", pa.string()), *keep, ("probability", pa.float64()), *bad])
-    return raw.map(score_partition, _spark_schema(schema))
+    return raw.map(score_partition, from_arrow_schema(schema, prefer_timestamp_ntz=True))
 
 
 def kept_column(name: str) -> str:
@@ -102,8 +104,3 @@ def _rows(schema: pa.Schema, kind: str, num_rows: int, **columns) -> Iterator[pa
     columns["kind"] = pa.array([kind] * num_rows, pa.string())
     arrays = [columns.get(column.name, pa.nulls(num_rows, column.type)) for column in schema]
     yield from pa.table(arrays, schema=schema).to_batches()
-
-
-def _spark_schema(schema: pa.Schema) -> str:
-    kinds = {pa.string(): "string", pa.float64(): "double"}
-    return ", ".join(f"`{column.name}` {kinds[column.type]}" for column in schema)

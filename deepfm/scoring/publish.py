@@ -46,7 +46,7 @@ class DayOutput:
 
     day: str
     output_url: str
-    keep: tuple[tuple[str, str], ...]  # columns of the input and their Spark types
+    keep: tuple[str, ...]  # columns of the input
     max_bad_fraction: float
     key: tuple[str, ...] = ()  # kept columns that identify an impression
 
@@ -231,7 +231,7 @@ def _check_rows(
 def _published_columns(rows: DataFrame, provenance: Provenance, output: DayOutput) -> DataFrame:
     """Select the columns of a published day; no time of scoring, so that equal inputs give equal rows."""
     return rows.filter(F.col("kind") == SCORED).select(
-        *[F.col(f"`{kept_column(name)}`").cast(kind).alias(name) for name, kind in output.keep],
+        *[F.col(f"`{kept_column(name)}`").alias(name) for name in output.keep],
         "probability",
         F.lit(provenance.name).alias("model_name"),
         F.lit(provenance.version).alias("model_version"),

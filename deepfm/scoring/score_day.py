@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
 
@@ -75,8 +75,8 @@ def check_day(
     Raise UserError if the day, its columns or the model are invalid, or if training and scoring code give a
     sample of the rows different scores.
     """
-    log, raw = _find_rows(spark, model, scoring_day)
-    provenance = _check_skew(spark, model, scoring_day, log, raw, precision)
+    log, _ = _find_rows(spark, model, scoring_day)
+    provenance = _check_skew(spark, model, scoring_day, log, precision)
     if not provenance.num_compared:
         raise UserError(
             f"{scoring_day.day}: expected impressions, found none that fit; check --date and --input"
@@ -98,7 +98,7 @@ def score_day(
     """
     day, settings = scoring_day.day, model.model.card.data
     log, raw = _find_rows(spark, model, scoring_day)
-    provenance = _check_skew(spark, model, scoring_day, log, raw, precision)
+    provenance = _check_skew(spark, model, scoring_day, log, precision)
     rows_before = [
         published.rows_scored for published in days_before(scoring_day.output_url, day, _NUM_DAYS_BEFORE)
     ]
@@ -114,7 +114,7 @@ def score_day(
     output = DayOutput(
         day=day,
         output_url=scoring_day.output_url,
-        keep=tuple((name, log.kept_type(name)) for name in scoring_day.keep),
+        keep=scoring_day.keep,
         key=scoring_day.key,
         max_bad_fraction=settings.max_bad_fraction,
     )
@@ -123,7 +123,9 @@ def score_day(
 
 def _find_rows(spark: SparkSession, model: ScoringModel, scoring_day: ScoringDay) -> tuple[ClickLog, RawRows]:
     day, settings = scoring_day.day, model.model.card.data
-    log = find_click_log(scoring_day.input_url, settings, days=[day], labelled=False, keep=scoring_day.keep)
+    log = find_click_log(
+        scoring_day.input_url, settings, days=[day], labelled=False, keep=scoring_day.keep, keep_types=True
+    )
     return log, raw_rows(spark, log, [day])
 
 
@@ -132,11 +134,13 @@ def _check_skew(
     model: ScoringModel,
     scoring_day: ScoringDay,
     log: ClickLog,
-    raw: RawRows,
     precision: str,
 ) -> Provenance:
+    # Without the kept columns: the sample passes through Python objects, which lack some dates and types.
+    sampled = replace(log, row_format=replace(log.row_format, keep=()), kept_types={})
+    raw = raw_rows(spark, sampled, [scoring_day.day])
     num_compared = require_no_skew(
-        spark, raw, log.row_format, model.model, model.shipped, scoring_day.day, precision
+        spark, raw, sampled.row_format, model.model, model.shipped, scoring_day.day, precision
     )
     return Provenance(
         name=model.name,

@@ -52,7 +52,7 @@ def publish_to(spark):
         num_input_rows=None,
         version="1",
         max_bad_fraction=0.5,
-        keep=(("C", "string"),),
+        keep=("C",),
         key=(),
         day=DAY,
         decision=NO_DRIFT,
@@ -165,11 +165,6 @@ def test_readers_of_the_output_see_only_published_rows(spark, published):
     frame = spark.read.parquet(f"file://{published[0]}")
     assert frame.count() == 2
     assert str(frame.first().ds) == DAY
-
-
-def test_kept_columns_get_their_type_back(spark, publish_rows, output):
-    publish_rows([("scored", "7", 0.5, None, None, None)], keep=(("C", "bigint"),))
-    assert rows_of(spark, output)[0].C == 7
 
 
 def test_a_day_that_is_not_published_is_none(output):

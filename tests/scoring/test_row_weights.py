@@ -7,7 +7,6 @@ import pytest
 from deepfm.click_log.click_log import find_click_log
 from deepfm.click_log.raw_rows import raw_rows
 from deepfm.click_log.split import DaySplit
-from deepfm.errors import UserError
 from deepfm.scoring.days import day_url
 from deepfm.scoring.labelled_metrics import evaluate_models
 from deepfm.scoring.live import live_metrics
@@ -81,5 +80,5 @@ def test_the_metrics_of_an_aggregated_log_are_those_of_its_impressions(
     assert (live.rows_without_label, live.labels_without_score) == (1, 1)
 
     (aggregated / f"ds={DAY}" / "part-00000.tsv").write_text("1\t1\t0\ta\tp\n3\t0\t0\ta\tp\n")
-    with pytest.raises(UserError, match="key p 2 times"):
-        live_metrics(spark, scores_url, DAY, f"file://{aggregated}", AGGREGATED, ("key",))
+    live = live_metrics(spark, scores_url, DAY, f"file://{aggregated}", AGGREGATED, ("key",))
+    assert (live.keys_with_several_labels, live.metrics.weight) == (1, 4)

@@ -1,10 +1,14 @@
 """The scoring job publishes a day of a log with a registered model."""
 
 import json
+from datetime import date, datetime
+from decimal import Decimal
 
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -118,6 +122,56 @@ def test_a_parquet_log_keeps_its_types(run_job, save_model, register, small_data
     assert published["user"].tolist() == [7, 2**62 + 1]
     assert published["price"].tolist() == [1.0, 0.5]
     assert published["probability"].tolist() == pytest.approx([0.5, 0.7310586])
+
+
+def test_every_kept_type_is_published_unchanged_or_refused(run_job, save_model, register, tmp_path):
+    """As Arrow reads it: with nulls, NaN, an empty array, times before 1900 and after 2262."""
+    folder = save_model(c={"a": 1.0})
+    card = json.loads((folder / "model.json").read_text())
+    card["data"] |= {"format": "parquet", "columns": []}
+    (folder / "model.json").write_text(json.dumps(card))
+    write_checksums(f"file://{folder}")
+    register(folder, "kept-types")
+    early, late = datetime(1, 1, 2), datetime(9999, 12, 31, 23, 59, 59, 999_999)
+    kept = {
+        "id": pa.array([2**62 + 1, 7, None]),
+        "unsigned": pa.array([2**64 - 1, 0, None], pa.uint64()),
+        "flag": pa.array([True, False, None]),
+        "price": pa.array([float("nan"), -0.0, None], pa.float64(), from_pandas=False),
+        "float": pa.array([0.1, float("inf"), None], pa.float32()),
+        "money": pa.array([Decimal("1.50"), Decimal("-99999999.99"), None], pa.decimal128(10, 2)),
+        "date": pa.array([date(1, 1, 1), date(9999, 12, 31), None]),
+        "local": pa.array([early, late, None], pa.timestamp("us")),
+        "instant": pa.array([early, late, None], pa.timestamp("us", "UTC")),
+        "nanoseconds": pa.array([1_000, -1_000, None], pa.timestamp("ns")),
+        "text": pa.array(['a "b",\n', "", None]),
+        "raw": pa.array([b"\xff\x00", b"", None]),
+        "tags": pa.array([["a", None, ""], [], None]),
+        "nothing": pa.nulls(3),
+    }
+    day = tmp_path / "log" / f"ds={DAY}"
+    day.mkdir(parents=True)
+    refused = {"time": pa.array([1, 2, 3], pa.time64("us")), "exact": pa.array([1, 2, 3], pa.timestamp("ns"))}
+    features = {"I": [1, 2, None], "C": ["a", "b", None]}
+    pq.write_table(pa.table({**features, **kept, **refused}), day / "part.parquet")
+    flags = ["--input", tmp_path / "log", "--output", tmp_path / "scores", "--model-uri"]
+    flags += ["models:/kept-types/1", "--date", DAY, "--keep"]
+    for name, message in (("time", "found time64[us]"), ("exact", "found nanoseconds in")):
+        assert message in run_job("score", *flags, name).mistake
+    assert not (tmp_path / "scores").exists()
+    run_job("score", *flags, ",".join(kept)).summary
+    published = pq.read_table(tmp_path / "scores" / f"ds={DAY}", partitioning=None)
+    changed = {"unsigned": pa.decimal128(20, 0), "nanoseconds": pa.timestamp("us"), "nothing": pa.string()}
+    for name, column in kept.items():
+        expected = column.cast(changed.get(name, column.type))
+        assert published.column(name).type in (expected.type, pa.list_(pa.field("element", pa.string())))
+        assert repr(published.column(name).to_pylist()) == repr(expected.to_pylist()), name
+
+
+def test_a_folder_of_another_day_is_not_scored(score, write_log, tmp_path):
+    log = write_log({"2026-01-07": LINES})
+    assert "found a folder of 2026-01-07" in score(log / "ds=2026-01-07").mistake
+    assert not (tmp_path / "scores").exists()
 
 
 def test_days_of_a_range_are_published_one_by_one_and_published_ones_skipped(

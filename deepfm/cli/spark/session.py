@@ -32,6 +32,13 @@ _WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": 32 << 20,
     "MALLOC_TRIM_THRESHOLD_": (1 << 31) - 1,
 }
+#: Kept columns are published as they were read. By default Spark writes 96-bit timestamps, which have no zone
+#: and overflow in other readers before 1678 and after 2261, and refuses times before 1900.
+_PARQUET = {
+    "outputTimestampType": "TIMESTAMP_MICROS",
+    "datetimeRebaseModeInWrite": "CORRECTED",
+    "int96RebaseModeInWrite": "CORRECTED",
+}
 
 
 @contextmanager
@@ -76,6 +83,8 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     # The timestamps of a Parquet log become text in the session's time zone, by default the machine's, and
     # times are read as UTC: on another machine the same log would have other days.
     spark.conf.set("spark.sql.session.timeZone", "UTC")
+    for name, setting in _PARQUET.items():
+        spark.conf.set(f"spark.sql.parquet.{name}", setting)
     spark.sparkContext.setLogLevel("WARN" if is_verbose() else "ERROR")
     try:
         yield spark

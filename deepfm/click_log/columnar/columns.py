@@ -1,13 +1,14 @@
 """Rows of Parquet and ORC files as text: only the named columns, by ranges of row groups."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm.click_log.columnar.files import ColumnarFile, open_columnar, type_at
+from deepfm.click_log.columnar.published_types import to_published
 from deepfm.click_log.log_files import LogFile
 from deepfm.click_log.text.ranges import row_hashes
 from deepfm.errors import UserError
@@ -46,6 +47,7 @@ class ColumnarColumns:
     names: tuple[str, ...]
     hashed: tuple[str, ...]  # columns that determine the hash of a row
     times: frozenset[str] = frozenset()  # columns of times, whose texts say whether they are in UTC
+    kept: Mapping[str, pa.DataType] = field(default_factory=dict)  # read with their types as keep:NAME
     file_format: str = "parquet"
 
     @property
@@ -53,7 +55,8 @@ class ColumnarColumns:
         """Schema of the tables of `read_columns`."""
         day = [] if "ds" in self.names else ["ds"]
         texts = [(name, pa.string()) for name in (*self.names, "source_file", *day)]
-        return pa.schema([*texts, ("row_hash", pa.int64())])
+        kept = [(f"keep:{name}", kind) for name, kind in self.kept.items()]
+        return pa.schema([*texts, *kept, ("row_hash", pa.int64())])
 
 
 def read_columns(part: ColumnarRange, columns: ColumnarColumns) -> Iterator[pa.Table]:
@@ -61,7 +64,8 @@ def read_columns(part: ColumnarRange, columns: ColumnarColumns) -> Iterator[pa.T
     try:
         with open_columnar(part.url, columns.file_format) as file:
             types = dict(zip(file.schema.names, file.schema.types, strict=True))
-            present = [name for name in columns.names if type_at(types, name) is not None]
+            names = dict.fromkeys([*columns.names, *columns.kept])
+            present = [name for name in names if type_at(types, name) is not None]
             for batch in file.batches(part.groups, present):
                 yield _raw_table(batch, part, columns)
     except (pa.ArrowException, OSError) as error:
@@ -70,24 +74,28 @@ def read_columns(part: ColumnarRange, columns: ColumnarColumns) -> Iterator[pa.T
 
 def _raw_table(batch: pa.RecordBatch, part: ColumnarRange, columns: ColumnarColumns) -> pa.Table:
     num_rows = batch.num_rows
-    values = {name: _column_at(batch, name) for name in columns.names}
-    texts: dict[str, pa.Array] = {
-        name: pa.nulls(num_rows, pa.string()) if column is None else to_texts(column)
-        for name, column in values.items()
-    }
-    hashes = _row_hashes([texts[name] for name in columns.hashed], num_rows)
-    for name in columns.times & set(values):
+    values = {name: column_at(batch, name) for name in (*columns.names, *columns.kept)}
+    arrays = {name: _texts(values[name], num_rows) for name in columns.names}
+    hashes = _row_hashes([arrays[name] for name in columns.hashed], num_rows)
+    for name in columns.times & set(columns.names):
         column = values[name]
         if column is not None and pa.types.is_timestamp(column.type) and column.type.tz is not None:
-            texts[name] = with_zone_mark(texts[name])
-    texts["source_file"] = pa.repeat(pa.scalar(part.url, pa.string()), num_rows)
+            arrays[name] = with_zone_mark(arrays[name])
+    arrays["source_file"] = pa.repeat(pa.scalar(part.url, pa.string()), num_rows)
     # A column ds of the log itself is its content.
-    texts.setdefault("ds", pa.repeat(pa.scalar(part.day, pa.string()), num_rows))
-    texts["row_hash"] = pa.array(hashes)
-    return pa.table([texts[name] for name in columns.schema.names], schema=columns.schema)
+    arrays.setdefault("ds", pa.repeat(pa.scalar(part.day, pa.string()), num_rows))
+    arrays["row_hash"] = pa.array(hashes)
+    for name, kind in columns.kept.items():
+        kept = values[name]
+        arrays[f"keep:{name}"] = pa.nulls(num_rows, kind) if kept is None else to_published(kept, kind)
+    return pa.table([arrays[name] for name in columns.schema.names], schema=columns.schema)
 
 
-def _column_at(batch: pa.RecordBatch, name: str) -> pa.Array | None:
+def _texts(column: pa.Array | None, num_rows: int) -> pa.Array:
+    return pa.nulls(num_rows, pa.string()) if column is None else to_texts(column)
+
+
+def column_at(batch: pa.RecordBatch, name: str) -> pa.Array | None:
     """Return a column, or a part of a struct; None if there is none."""
     if name in batch.schema.names:
         return batch.column(name)
@@ -97,7 +105,7 @@ def _column_at(batch: pa.RecordBatch, name: str) -> pa.Array | None:
     outer = batch.column(key)
     # A part of a missing struct is missing.
     fields = [pc.if_else(outer.is_valid(), part, pa.scalar(None, part.type)) for part in outer.flatten()]
-    return _column_at(pa.RecordBatch.from_arrays(fields, [field.name for field in outer.type]), rest)
+    return column_at(pa.RecordBatch.from_arrays(fields, [field.name for field in outer.type]), rest)
 
 
 def _row_hashes(texts: Sequence[pa.Array], num_rows: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Files of a Parquet or ORC log, read with Arrow: only the named columns, as text, by row groups."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ class ColumnarFile:
     types: Mapping[str, pa.DataType]  # of its columns
     num_groups: int
     num_rows: int
+    file_format: str = "parquet"
+    int96: frozenset[str] = frozenset()  # columns of 96-bit timestamps
 
     def type_of(self, name: str) -> pa.DataType | None:
         """Type of a column, or of a part of a struct such as geo.country; None if there is none."""
@@ -38,7 +40,10 @@ class _ParquetReader:
     def __init__(self, file):
         self._file = pq.ParquetFile(file)
         self.schema: pa.Schema = self._file.schema_arrow
-        self.num_groups, self.num_rows = (self._file.num_row_groups, self._file.metadata.num_rows)
+        self.num_groups, self.num_rows = self._file.num_row_groups, self._file.metadata.num_rows
+        columns = self._file.schema
+        leaves = [columns.column(index) for index in range(len(columns))]
+        self.int96 = frozenset(leaf.path.split(".")[0] for leaf in leaves if leaf.physical_type == "INT96")
 
     def batches(self, groups: Sequence[int], names: list[str]) -> Iterator[pa.RecordBatch]:
         yield from self._file.iter_batches(_BATCH_ROWS, row_groups=list(groups), columns=names)
@@ -49,6 +54,7 @@ class _OrcReader:
         self._file = orc.ORCFile(file)
         self.schema: pa.Schema = self._file.schema
         self.num_groups, self.num_rows = self._file.nstripes, self._file.nrows
+        self.int96: frozenset[str] = frozenset()
 
     def batches(self, groups: Sequence[int], names: list[str]) -> Iterator[pa.RecordBatch]:
         for group in groups:
@@ -90,7 +96,7 @@ def _read_footer(url: str, file_format: str) -> ColumnarFile:
     try:
         with open_columnar(url, file_format) as file:
             types = dict(zip(file.schema.names, file.schema.types, strict=True))
-            return ColumnarFile(url, types, file.num_groups, file.num_rows)
+            return ColumnarFile(url, types, file.num_groups, file.num_rows, file_format, file.int96)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{url}: cannot read its schema ({error}); write or copy it again") from error
 
@@ -119,10 +125,17 @@ def _names_of(types: Mapping[str, pa.DataType]) -> Iterator[str]:
             yield from (f"{name}.{part}" for part in _names_of(parts))
 
 
-def check_columns(url: str, files: Sequence[ColumnarFile], settings: DataSettings, needed: set[str]) -> None:
+def check_columns(
+    url: str,
+    files: Sequence[ColumnarFile],
+    settings: DataSettings,
+    needed: set[str],
+    kept: Collection[str] = (),
+) -> None:
     """Raise UserError if a needed column has values without a text, or is a list where it should not be.
 
-    A column that some files lack is missing in their rows, which is a warning.
+    A column that some files lack is missing in their rows, which is a warning. `kept` columns are not read
+    as text.
     """
     fields = {field.column: field for field in settings.field_set.raw}
     for file in files:
@@ -130,10 +143,10 @@ def check_columns(url: str, files: Sequence[ColumnarFile], settings: DataSetting
             if (kind := file.type_of(name)) is not None:
                 _check_type(file, name, kind, fields.get(name))
     if not settings.allow_schema_change:
-        _require_same_types(files, needed)
+        _require_same_types(files, needed.union(kept))
     columns = [(file.url, columns_of([file])) for file in files]
     required = {*settings.label_columns, settings.day_column}
-    for name in sorted(needed):
+    for name in sorted(needed.union(kept)):
         check_lacking(url, columns, name, is_optional=name not in required)
 
 
