@@ -194,6 +194,7 @@ SMALL_DATA = {
     "columns": ["label", "I", "C"],
     "fields": [{"kind": "count", "names": ["I"]}, {"kind": "category", "names": ["C"]}],
     "max_bad_fraction": 0.25,
+    "max_bad_labels": 0.25,
 }
 
 

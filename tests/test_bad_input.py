@@ -159,7 +159,7 @@ def test_a_scored_day_with_a_wrong_number_of_columns_is_reported(score, log, cha
 
 
 def test_a_training_day_of_bad_rows_is_reported(build, log):
-    message = build(log("2026-01-01", ["1\tx\ta"] * 3), data=DATA | {"max_bad_fraction": 0.5})
+    message = build(log("2026-01-01", ["1\tx\ta"] * 3), data=DATA | {"max_bad_fraction": 0.5, "max_bad_labels": 0.5})
     assert "found no row that fits in the train split" in message
 
 
@@ -167,7 +167,7 @@ def test_a_day_of_bad_rows_among_good_ones_is_reported(build, log):
     split = ["--train-days=2026-01-01:2026-01-02", "--valid-days=2026-01-03", "--test-days=2026-01-04"]
     log_path = log("2026-01-02", ["1\tx\ta"] * 3)
     shutil.copytree(log_path / "ds=2026-01-01", log_path / "ds=2026-01-04")
-    message = build(log_path, data=DATA | {"max_bad_fraction": 0.5}, split=split)
+    message = build(log_path, data=DATA | {"max_bad_fraction": 0.5, "max_bad_labels": 0.5}, split=split)
     assert "ds=2026-01-02: expected impressions, found no row that fits" in message
 
 

@@ -34,6 +34,7 @@ SETTINGS = parse_settings(
         "time_column": "ts",
         "time_format": "iso",
         "max_bad_fraction": 0.5,
+        "max_bad_labels": 0.5,
     },
     DataSettings,
     "test",

@@ -24,6 +24,7 @@ SETTINGS = parse_settings(
             {"kind": "list", "names": ["T"], "max_values": 2, "separator": " "},
         ],
         "max_bad_fraction": 1.0,
+        "max_bad_labels": 1.0,
     },
     DataSettings,
     "test",

@@ -33,6 +33,7 @@ def build(spark, folder, log, split=SPLIT, **changes):
         "columns": ["n", "k", "C"],
         "fields": [{"kind": "category", "names": ["C"], "min_count": 2}],
         "max_bad_fraction": 0.2,
+        "max_bad_labels": 0.2,
     }
     settings = parse_settings({**content, **changes}, DataSettings, "test")
     for day, lines in log.items():

@@ -42,6 +42,7 @@ SETTINGS = parse_settings(
         "cross": [["C", "I"]],
         "cross_buckets": 50,
         "max_bad_fraction": 0.5,
+        "max_bad_labels": 0.5,
     },
     DataSettings,
     "test",

@@ -47,6 +47,7 @@ def settings(**changes):
             {"kind": "category", "names": ["C"], "min_count": 2},
         ],
         "max_bad_fraction": 0.2,
+        "max_bad_labels": 0.2,
     }
     return parse_settings({**content, **changes}, DataSettings, "test")
 
@@ -262,8 +263,8 @@ def test_a_missing_day_is_an_error_and_leaves_no_files(spark, dataset, tmp_path)
 @pytest.mark.parametrize("lines", [[], ["bad", "worse"]])
 def test_a_day_without_a_row_that_fits_is_an_error(spark, tmp_path, lines):
     write_log(tmp_path / "log", {**LOG, "2026-01-02": lines})
-    with pytest.raises(UserError, match="ds=2026-01-02: expected impressions, found no row that fits"):
-        build_from(spark, tmp_path / "log", tmp_path / "out", max_bad_fraction=1.0)
+    with pytest.raises(UserError, match="expected impressions of 2026-01-02, found no row that fits"):
+        build_from(spark, tmp_path / "log", tmp_path / "out", max_bad_fraction=1.0, max_bad_labels=1.0)
     # The rejected rows remain, for people to read; everything else is removed.
     assert sorted(os.listdir(tmp_path / "out")) == ["_building", "_rejected"]
 

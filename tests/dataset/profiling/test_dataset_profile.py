@@ -38,6 +38,7 @@ SETTINGS = {
     "cross": [["C", "K"]],
     "cross_buckets": 100,
     "max_bad_fraction": 0.5,
+    "max_bad_labels": 0.5,
 }
 #: label, N, C, H, Q, V, K and the time. 2026-01-01 is a Thursday. C: a and b are known, `once` is rare.
 LOG = """\
