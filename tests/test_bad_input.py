@@ -168,7 +168,7 @@ def test_a_day_of_bad_rows_among_good_ones_is_reported(build, log):
     log_path = log("2026-01-02", ["1\tx\ta"] * 3)
     shutil.copytree(log_path / "ds=2026-01-01", log_path / "ds=2026-01-04")
     message = build(log_path, data=DATA | {"max_bad_fraction": 0.5, "max_bad_labels": 0.5}, split=split)
-    assert "ds=2026-01-02: expected impressions, found no row that fits" in message
+    assert "expected impressions of 2026-01-02, found no row that fits" in message
 
 
 def test_a_scored_day_of_bad_rows_is_reported(score, log, champion):
