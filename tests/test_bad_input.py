@@ -159,7 +159,9 @@ def test_a_scored_day_with_a_wrong_number_of_columns_is_reported(score, log, cha
 
 
 def test_a_training_day_of_bad_rows_is_reported(build, log):
-    message = build(log("2026-01-01", ["1\tx\ta"] * 3), data=DATA | {"max_bad_fraction": 0.5, "max_bad_labels": 0.5})
+    message = build(
+        log("2026-01-01", ["1\tx\ta"] * 3), data=DATA | {"max_bad_fraction": 0.5, "max_bad_labels": 0.5}
+    )
     assert "found no row that fits in the train split" in message
 
 

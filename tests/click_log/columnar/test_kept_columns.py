@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepfm.click_log.columnar.columns import ColumnarColumns, ColumnarRange, read_columns
+from deepfm.click_log.columnar.files import read_footers
 from deepfm.click_log.columnar.kept_columns import kept_types
 from deepfm.click_log.columnar.published_types import published_type, to_published
-from deepfm.click_log.parquet_log import ParquetColumns, ParquetRange, read_footers, read_parquet
 from deepfm.errors import UserError
 
 _TIMES = st.datetimes(datetime(1700, 1, 1), datetime(2260, 1, 1))
@@ -119,7 +120,7 @@ def write(tmp_path):
 
 
 def read(file, types) -> pa.Table:
-    (table,) = read_parquet(ParquetRange(file.url, None, (0,)), ParquetColumns((), (), types))
+    (table,) = read_columns(ColumnarRange(file.url, None, (0,)), ColumnarColumns((), (), kept=types))
     return table
 
 
