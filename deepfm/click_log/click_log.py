@@ -10,7 +10,8 @@ from deepfm import storage
 from deepfm.click_log import log_files
 from deepfm.click_log.columnar.files import ColumnarFile, check_columns, columns_of, read_footers
 from deepfm.click_log.columnar.kept_columns import kept_types
-from deepfm.click_log.log_files import DayPaths, find_day_paths, partition_values
+from deepfm.click_log.day_paths import find_day_paths
+from deepfm.click_log.log_files import DayPaths, partition_values
 from deepfm.click_log.row_format import RowFormat
 from deepfm.click_log.schema_change import check_lacking
 from deepfm.click_log.text.schema import TextSchema, read_text_schema

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from deepfm import storage
 from deepfm.click_log.click_log import ClickLog
 from deepfm.click_log.raw_rows import raw_rows
 from deepfm.click_log.rejected_rows import REJECTED
-from deepfm.click_log.row_format import BAD_LABEL, REASONS, WRONG_WIDTH
 from deepfm.click_log.split import SPLITS, DaySplit, Split
-from deepfm.click_log.text.split_line import split_line
 from deepfm.dataset.base_dataset import base_vocabulary
 from deepfm.dataset.manifest import MANIFEST, InputLog, Manifest, SplitPart, write_manifest
 from deepfm.dataset.petastorm_metadata import write_petastorm_metadata
@@ -29,6 +26,7 @@ from deepfm.dataset.profiling.dataset_profile import (
 )
 from deepfm.dataset.profiling.log_warnings import log_warnings
 from deepfm.dataset.profiling.profile_page import write_page
+from deepfm.dataset.rejected_checks import check_rejected
 from deepfm.dataset.reuse import describe_log, reuse_dataset
 from deepfm.dataset.split_checks import require_sample, warn_of_uneven_splits
 from deepfm.dataset.write import write_rejected, write_splits
@@ -146,7 +144,7 @@ def _collect_statistics(build: _Build) -> tuple[LogStatistics, dict[str, list[st
         rejected = rejected_rows(spark, stats)
         write_rejected(rejected, rejected_url)
         examples = rejected_examples(rejected)
-        _check_rejected(build, stats.counts, rejected)
+        check_rejected(log, settings, stats.counts, rejected, rejected_url)
     _check_counts(stats.counts, log, build.days)
     warn_of_uneven_splits(stats.counts, log.url, build.split)
     require_sample(stats.counts, log.url, settings.keep_negatives)
@@ -183,56 +181,6 @@ def _clean_up(url: str) -> None:
             storage.remove(f"{url}/{name}")
         if not storage.exists(f"{url}/{REJECTED}"):
             storage.remove(url)
-
-
-def _check_rejected(build: _Build, counts: RowCounts, rejected: DataFrame) -> None:
-    """Raise UserError if more rows were rejected than max_bad_fraction and max_bad_labels allow."""
-    settings, num_bad_labels = (build.settings, counts.bad_by_reason.get(REASONS[BAD_LABEL], 0))
-    if counts.num_bad > settings.max_bad_fraction * counts.num_read:
-        limit = f"max_bad_fraction {settings.max_bad_fraction}"
-    elif num_bad_labels > settings.max_bad_labels * counts.num_read:
-        limit = f"max_bad_labels {settings.max_bad_labels}"
-    else:
-        return
-    reasons = ", ".join(f"{num} {reason}" for reason, num in counts.bad_by_reason.items())
-    raise UserError(
-        f"{build.log.url}: {counts.num_bad} of {counts.num_read} rows do not fit ({reasons}; "
-        f"{_worst_file(rejected)}), more than {limit}; see {build.url}/{REJECTED}, then "
-        f"{_remedy(build, counts, rejected)}"
-    )
-
-
-def _remedy(build: _Build, counts: RowCounts, rejected: DataFrame) -> str:
-    reason = max(counts.bad_by_reason, key=lambda name: counts.bad_by_reason[name])
-    row = rejected.filter(F.col("reason") == reason).orderBy("source_file", "text").first()
-    assert row is not None
-    example = f"{row.text or ''!r:.200}"
-    if reason == REASONS[BAD_LABEL]:
-        return (
-            "check the label: 0 or 1 is expected, other texts are set by positive and negative, no label for "
-            f"no click by missing_label, and numbers of clicks by impressions and clicks; a row is {example}"
-        )
-    row_format = build.log.row_format
-    if reason != REASONS[WRONG_WIDTH] or row_format.delimiter is None:
-        return f"fix the log or the data YAML; a row is {example}"
-    found, expected = (len(split_line(row.text.rstrip("\r"), row_format)), len(row_format.columns))
-    if not found:
-        return (
-            "close each quote on its line, set escape if quotes within quotes follow a backslash, or "
-            f"multiline: true if values contain line breaks; a row is {example}"
-        )
-    hint = "; rows end with a delimiter: name that column too" if found == expected + 1 else ""
-    return (
-        f"check delimiter and columns in the data YAML: expected {expected} columns, found {found} in "
-        f"{example}{hint}"
-    )
-
-
-def _worst_file(rejected: DataFrame) -> str:
-    """Describe the file with most rejected rows: files of one day may have other columns than the rest."""
-    by_file = rejected.groupBy("source_file").count().orderBy(F.desc("count"), "source_file").first()
-    assert by_file is not None
-    return f"{by_file['count']} of them in {by_file['source_file']}"
 
 
 def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from deepfm import storage
 from deepfm.click_log.click_log import ClickLog
+from deepfm.click_log.day_paths import find_day_paths
 from deepfm.click_log.labels_and_days import is_day
-from deepfm.click_log.log_files import find_day_paths
 from deepfm.errors import UserError
 from deepfm.settings.data import DataSettings
 

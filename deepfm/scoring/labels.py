@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.click_log.click_log import ClickLog, find_click_log
-from deepfm.click_log.log_files import find_day_paths, list_files
+from deepfm.click_log.day_paths import find_day_paths
+from deepfm.click_log.log_files import list_files
 from deepfm.click_log.parse import ParsedRows, parse_rows
 from deepfm.click_log.raw_rows import raw_rows
 from deepfm.click_log.split import days_between

@@ -2,13 +2,8 @@
 
 import pytest
 
-from deepfm.click_log.log_files import (
-    days_in_path,
-    find_day_paths,
-    list_files,
-    partition_values,
-    split_of_file,
-)
+from deepfm.click_log.day_paths import find_day_paths
+from deepfm.click_log.log_files import list_files, partition_values, split_of_file
 from deepfm.errors import UserError
 from deepfm.settings.data import DataSettings
 
@@ -105,9 +100,3 @@ def test_a_file_is_of_the_first_part_whose_pattern_it_fits():
     patterns = ("train*.csv", "valid.csv", "held/*.csv")
     files = ["s3://a/train_1.csv", "s3://a/valid.csv", "s3://a/held/x.csv", "s3://a/readme.csv"]
     assert [split_of_file(file, patterns) for file in files] == [0, 1, 2, -1]
-
-
-def test_days_in_a_path_are_those_of_its_folders():
-    assert days_in_path("s3://a/ds=2026-01-02/hr=03") == {"2026-01-02"}
-    assert days_in_path("s3://a/20260102/x") == {"2026-01-02"}
-    assert days_in_path("s3://a/version=2/00000000") == set()
