@@ -46,8 +46,11 @@ def decide(candidate: ModelEvaluation, champion: ModelEvaluation | None, limits:
     """Compare both on the same rows; the candidate is promoted if every check passes.
 
     Without a champion, the candidate's scores only have to be finite: there is no better model to score with.
+    On rows without a click nothing is promoted: the join of the clicks has probably failed.
     """
     new = candidate.metrics
+    if not new.ctr > 0:
+        return Verdict(False, ("FAILED: the held-out rows have no click", _format_metrics(new)))
     if champion is None:
         is_finite = bool(np.isfinite([new.logloss, new.mean_probability]).all())
         reason = "there is no champion yet" if is_finite else "FAILED: its scores are NaN or infinite"

@@ -72,9 +72,11 @@ def test_nan_never_passes(key):
     assert not decide(evaluation_with(**{key: float("nan")}), CHAMPION, LIMITS).promoted
 
 
-def test_a_day_without_clicks_never_passes():
-    clickless = evaluation_with(ctr=0.0, auc=float("nan"))
-    assert not decide(clickless, clickless, LIMITS).promoted
+@pytest.mark.parametrize("champion", [None, CHAMPION])
+def test_a_day_without_clicks_never_passes(champion):
+    verdict = decide(evaluation_with(ctr=0.0, auc=float("nan")), champion, LIMITS)
+    assert not verdict.promoted
+    assert verdict.reasons[0] == "FAILED: the held-out rows have no click"
 
 
 def evaluation_of(losses, **parts):
