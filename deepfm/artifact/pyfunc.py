@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deepfm.artifact.artifact import ServingModel, load_artifact
 from deepfm.features.vocabulary.vocabulary import Vocabulary
@@ -53,13 +54,31 @@ def raw_from_frame(
         for column, is_array in are_arrays.items()
     }
     for field in fields.raw:
-        if field.kind == "time" and _has_zone(frame[field.column]):
-            texts[field.column] = with_zone_mark(texts[field.column])
+        _require_exact(frame[field.column], field)
+        if field.kind == "time":
+            text = texts[field.column]
+            texts[field.column] = pc.if_else(_have_zones(frame[field.column]), with_zone_mark(text), text)
     return pa.table({field.name: _parsed(texts[field.column], field, bad_is_missing) for field in fields.raw})
 
 
-def _has_zone(column: pd.Series) -> bool:
-    return isinstance(with_zone(column).dtype, pd.DatetimeTZDtype)
+def _require_exact(column: pd.Series, field: Field) -> None:
+    """Raise ValueError if ids may have been rounded: pandas makes floats of integers with gaps."""
+    if not field.behaviour.is_text or not pd.api.types.is_float_dtype(column.dtype):
+        return
+    rounded = column[column.abs() >= 2.0**53]
+    if len(rounded):
+        raise ValueError(
+            f"{field.column}: expected ids below 2^53 in a column of floats, found {rounded.iloc[0]:.0f}, "
+            "which may be rounded; send a column with gaps as text, or with the type Int64"
+        )
+
+
+def _have_zones(column: pd.Series) -> pa.Array:
+    """(n,) bool: whether each value is a time with a zone."""
+    if column.dtype == object:
+        return pa.array([getattr(value, "tzinfo", None) is not None for value in column], pa.bool_())
+    has_zone = isinstance(with_zone(column).dtype, pd.DatetimeTZDtype)
+    return pa.array(np.full(len(column), has_zone))
 
 
 def _texts(column: pd.Series, *, is_array: bool) -> pa.Array:
