@@ -39,11 +39,16 @@ def choose_split(
         raise UserError(f"{log.url} has days: give --train-days, --valid-days and --test-days")
     if not log.has_days and any(day_ranges):
         raise UserError(f"{log.url} has no days: remove --train-days, --valid-days and --test-days")
+    if log.has_days:
+        return day_split(*(days for days in day_ranges if days))
+    return split_without_days(settings)
+
+
+def split_without_days(settings: DataSettings) -> FileSplit | HashSplit:
+    """Split by the names of files if `split_files` is set, else by row hash."""
     if settings.split_files:
         names = settings.split_files
         return FileSplit((names.train, names.valid, names.test))
-    if log.has_days:
-        return day_split(*(days for days in day_ranges if days))
     return HashSplit(settings.hash_split.valid, settings.hash_split.test)
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pyspark.sql import SparkSession
 
 from deepfm.artifact.artifact import ModelCard, load_artifact
+from deepfm.click_log.choose_split import split_without_days
 from deepfm.click_log.click_log import ClickLog, find_click_log
 from deepfm.click_log.raw_rows import raw_rows
-from deepfm.click_log.split import HashSplit, days_between
+from deepfm.click_log.split import days_between
 from deepfm.errors import UserError
 from deepfm.experiments.slice_names import require_categories
 from deepfm.registry.gate import ModelEvaluation
@@ -34,7 +35,7 @@ def compare_models(
     versions = [version for version in (candidate, champion) if version]
     models = _load_models(spark, store, versions)
     card = models[0].card
-    split = card.input.split or HashSplit(card.data.hash_split.valid, card.data.hash_split.test)
+    split = card.input.split or split_without_days(card.data)
     days = tuple(days_between(*card.input.days["test"])) if card.input.days else None
     log = _find_log(spark, versions, models, days)
     require_categories(limits.slices, card.data.field_set, f"version {candidate.version}")
@@ -89,13 +90,16 @@ def _find_log(
     """Find the candidate's log, with the columns that only the champion reads."""
     card = models[0].card
     log_days = None if card.data.day_column else days
-    log = find_click_log(card.input.url, card.data, days=log_days)
+    # Days that were missing when the dataset was built are missing here too.
+    log = find_click_log(card.input.url, card.data, days=log_days, allow_missing_days=True)
     columns = [set(model.card.data.field_set.columns) for model in models]
     champion_only = sorted(set().union(*columns) - columns[0])
     if not champion_only:
         return log
     try:
-        return find_click_log(card.input.url, card.data, days=log_days, keep=champion_only)
+        return find_click_log(
+            card.input.url, card.data, days=log_days, keep=champion_only, allow_missing_days=True
+        )
     except UserError as error:
         candidate, champion = versions
         raise UserError(

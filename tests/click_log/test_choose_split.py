@@ -1,10 +1,13 @@
 """Choice of the split of a log."""
 
+from types import SimpleNamespace
+
+import pyarrow as pa
 import pytest
 
 from deepfm.click_log.choose_split import choose_split
 from deepfm.click_log.click_log import find_click_log
-from deepfm.click_log.split import HashSplit, TimeSplit
+from deepfm.click_log.split import FileSplit, HashSplit, TimeSplit
 from deepfm.errors import UserError
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
@@ -42,6 +45,14 @@ def test_a_log_without_days_rejects_day_ranges(choose):
 def test_a_log_without_days_is_split_by_the_given_shares(choose):
     shares = {"valid": 0.2, "test": 0.3}
     assert choose({**NO_DAYS, "hash_split": shares}, ["1\ta\t0"]) == HashSplit(0.2, 0.3)
+
+
+def test_the_files_of_a_published_split_keep_their_part(choose):
+    files = {"train": "log*", "valid": "valid.tsv", "test": "test.tsv"}
+    split = choose({**NO_DAYS, "split_files": files}, ["1\ta\t0"])
+    assert split == FileSplit(("log*", "valid.tsv", "test.tsv"))
+    files = pa.chunked_array([["s3://a/log.tsv", "s3://a/test.tsv"], ["s3://a/test.tsv", "s3://a/other"]])
+    assert split.codes(SimpleNamespace(files=files)).tolist() == [0, 2, 2, -1]
 
 
 def time_split_settings(valid, test):
