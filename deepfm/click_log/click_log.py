@@ -67,6 +67,9 @@ def find_click_log(
     """
     if not storage.exists(url):
         raise UserError(f"{url}: expected a click log, but the path does not exist; check --input")
+    if not labelled:
+        # Impressions to score have days, however the training rows were split.
+        settings = settings.model_copy(update={"split_files": None})
     day_paths = find_day_paths(url, settings)
     _require_days(url, day_paths, days, allow_missing=allow_missing_days)
     files = [file for file, _, _ in log_files.list_files(url, day_paths, days)]
@@ -77,7 +80,8 @@ def find_click_log(
     find = _LogSchema(url, settings, labelled, tuple(keep), time_column, partitions)
     if settings.format in ("parquet", "orc"):
         footers = read_footers(files, settings.format)
-        typed = kept_types(footers, keep) if keep_types else {}
+        in_files = [name for name in keep if name in columns_of(footers)]
+        typed = kept_types(footers, in_files) if keep_types else {}
         row_format = find.columnar_format(footers, typed)
         types: Mapping[str, pa.DataType] = footers[0].types
     else:
@@ -140,6 +144,12 @@ class _LogSchema:
         row_format = self._row_format(schema.all_columns, schema=schema)
         of_files = [(file, schema.columns_of(file)) for file in files]
         needed = row_format.file_columns if settings.format == "delimited" else set()
+        for file, columns in of_files:
+            if needed and not needed & set(columns):
+                raise UserError(
+                    f"{file}: expected a header with {', '.join(sorted(needed)):.300}, found "
+                    f"{', '.join(columns):.300}; write the header, or check the delimiter"
+                )
         for name in sorted(needed):
             required = {*settings.label_columns, settings.day_column, settings.time_column}
             is_optional = name not in required

@@ -81,8 +81,8 @@ def _warn_of_names(url: str, names: Sequence[str]) -> None:
     if sum(bool(_DAY_NAME.search(name)) for name in names) > 1:
         example = next(name for name in names if _DAY_NAME.search(name))
         logger.warning(
-            "%s: files such as %s seem to be days; set day_from_name to split by them, such as day_([0-9]+)",
-            url, example,
+            "%s: files such as %s seem to be days; set day_from_name to split by them, such as %s",
+            url, example, "([0-9]{4}-[0-9]{2}-[0-9]{2})" if re.search(_DAY_TEXT, example) else "day_([0-9]+)",
         )  # fmt: skip
     if all(any(part in name.lower() for name in names) for part in ("train", "test")):
         logger.warning(
@@ -139,8 +139,7 @@ def _example_of(pattern: str) -> str:
 def _days_of_names(url: str, pattern: str, first_day: date) -> DayPaths:
     by_day: dict[str, list[str]] = {}
     for file, _ in list_below(url):
-        match = re.search(pattern, file.rsplit("/", 1)[1])
-        day = match and (to_day(match[1]) or _numbered_day(match[1], first_day))
+        day = day_of_name(file.rsplit("/", 1)[1], pattern, first_day)
         if not day:
             raise UserError(
                 f"{file}: expected a file name with a day or its number as {pattern}, as day_from_name says; "
@@ -150,8 +149,16 @@ def _days_of_names(url: str, pattern: str, first_day: date) -> DayPaths:
     return DayPaths({day: tuple(files) for day, files in sorted(by_day.items())})
 
 
-def _numbered_day(text: str, first_day: date) -> str | None:
-    return (first_day + timedelta(days=int(text))).isoformat() if re.fullmatch("[0-9]{1,5}", text) else None
+def day_of_name(name: str, pattern: str, first_day: date) -> str | None:
+    """Day of a file by its name: the group of the pattern is a day, or its number from `first_day` on."""
+    match = re.search(pattern, name)
+    if not match or match[1] is None:
+        return None
+    # The year of a date is not a number of a day.
+    is_number = re.fullmatch("[0-9]{1,5}", match[1]) and not re.match("[-_/]?[0-9]", name[match.end(1) :])
+    return to_day(match[1]) or (
+        (first_day + timedelta(days=int(match[1]))).isoformat() if is_number else None
+    )
 
 
 def _refuse_table_format(url: str) -> None:

@@ -80,7 +80,8 @@ class RowFormat:
     def time_columns(self) -> set[str]:
         """Columns that contain times."""
         sources = {one.column for one in self.fields.raw if one.kind == "time"}
-        return sources | ({self.time_column} if self.time_column else set())
+        days = self.day_column if self.day_format is None else None
+        return sources | {name for name in (self.time_column, days) if name is not None}
 
     @property
     def label_columns(self) -> tuple[str, ...]:

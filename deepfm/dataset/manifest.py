@@ -70,6 +70,7 @@ class InputLog(Settings):
     bad_by_reason: dict[str, int]
     files: str | None = None  # digest of names and sizes; None: written by an older version
     rows_sampled_out: int = 0  # training rows dropped by keep_negatives
+    missing_days: tuple[str, ...] = ()  # days of `days` without a folder, see --allow-missing-days
 
     @property
     def split(self) -> Split | None:

@@ -25,8 +25,15 @@ def describe_log(log: ClickLog, split: Split, days: list[str] | None) -> dict[st
         "url": log.url,
         "days": dict(zip(SPLITS, split.ranges, strict=True)) if isinstance(split, DaySplit) else {},
         "times": (split.valid_from, split.test_from) if isinstance(split, TimeSplit) else None,
+        "missing_days": _missing_days(log, split),
         "files": hashlib.sha256(files.encode()).hexdigest()[:16],
     }
+
+
+def _missing_days(log: ClickLog, split: Split) -> tuple[str, ...]:
+    if log.day_paths is None or not isinstance(split, DaySplit):
+        return ()
+    return tuple(day for day in split.days() if day not in log.day_paths.by_day)
 
 
 def reuse_dataset(

@@ -116,6 +116,8 @@ def _strptime_seconds(strings: pa.Array, time_format: str) -> tuple[np.ndarray, 
     distinct = strings.dictionary_encode()
     texts = pd.Series(distinct.dictionary.to_pylist(), dtype=object)
     has_offset = "%z" in time_format
+    # pandas takes the text "now" for the current time, whatever the format is.
+    texts = texts.where(texts.str.contains("[0-9]", regex=True).astype(bool), None)
     times = pd.to_datetime(texts, format=time_format, errors="coerce", utc=True)
     of_distinct = times.astype("datetime64[s, UTC]").astype(np.int64).to_numpy()
     # The last entries are for missing values.

@@ -36,7 +36,10 @@ def compare_models(
     models = _load_models(spark, store, versions)
     card = models[0].card
     split = card.input.split or split_without_days(card.data)
-    days = tuple(days_between(*card.input.days["test"])) if card.input.days else None
+    days = None
+    if card.input.days:
+        all_days = days_between(*card.input.days["test"])
+        days = tuple(day for day in all_days if day not in card.input.missing_days)
     log = _find_log(spark, versions, models, days)
     require_categories(limits.slices, card.data.field_set, f"version {candidate.version}")
     evaluations = evaluate_models(
@@ -90,16 +93,13 @@ def _find_log(
     """Find the candidate's log, with the columns that only the champion reads."""
     card = models[0].card
     log_days = None if card.data.day_column else days
-    # Days that were missing when the dataset was built are missing here too.
-    log = find_click_log(card.input.url, card.data, days=log_days, allow_missing_days=True)
+    log = find_click_log(card.input.url, card.data, days=log_days)
     columns = [set(model.card.data.field_set.columns) for model in models]
     champion_only = sorted(set().union(*columns) - columns[0])
     if not champion_only:
         return log
     try:
-        return find_click_log(
-            card.input.url, card.data, days=log_days, keep=champion_only, allow_missing_days=True
-        )
+        return find_click_log(card.input.url, card.data, days=log_days, keep=champion_only)
     except UserError as error:
         candidate, champion = versions
         raise UserError(

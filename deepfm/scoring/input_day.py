@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deepfm import storage
 from deepfm.click_log.click_log import ClickLog
-from deepfm.click_log.day_paths import find_day_paths
+from deepfm.click_log.day_paths import day_of_name, find_day_paths
 from deepfm.click_log.labels_and_days import is_day
 from deepfm.errors import UserError
 from deepfm.settings.data import DataSettings
@@ -39,14 +39,24 @@ def day_of_path(url: str) -> str | None:
     return text if is_day(text) else None
 
 
+def _day_of_input(url: str, settings: DataSettings) -> str | None:
+    if settings.day_from_name is not None and not storage.is_folder(url):
+        return day_of_name(url.rsplit("/", 1)[-1], settings.day_from_name, settings.first_day)
+    return day_of_path(url)
+
+
+def _has_days(url: str, settings: DataSettings) -> bool:
+    return find_day_paths(url, settings.model_copy(update={"split_files": None})) is not None
+
+
 def require_day_of_input(url: str, days: Sequence[str], settings: DataSettings) -> None:
     """Raise UserError if the path names a day and one of `days` is another.
 
     Folders ds= below the path, and a day column, say the day of each row whatever the path is.
     """
-    day = day_of_path(url) if storage.exists(url) else None
+    day = _day_of_input(url, settings) if storage.exists(url) else None
     others = [other for other in days if other != day]
-    if day is None or not others or settings.day_column is not None or find_day_paths(url, settings):
+    if day is None or not others or settings.day_column is not None or _has_days(url, settings):
         return
     raise UserError(
         f"{url}: expected impressions of {others[0]}, found a folder of {day}; give the folder of "

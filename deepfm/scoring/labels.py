@@ -41,7 +41,7 @@ class LabelOptions:
         """Return the settings of the label log, without fields, from those of the model's log."""
         if self.description is not None:
             return self.description.merge_into(data)
-        return data.model_copy(update={"fields": (), "cross": ()})
+        return data.model_copy(update={"fields": (), "cross": (), "split_files": None})
 
 
 #: Sums of the weights of a key's rows with and without a click.

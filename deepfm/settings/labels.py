@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from pydantic import Field as Setting
 from pydantic import model_validator
 
 from deepfm.field_name import ColumnName
@@ -20,7 +21,7 @@ class LabelSettings(Settings):
     escape: Char | None = None
     multiline: bool = False
     skip_initial_space: bool = False
-    comment: str | None = None
+    comment: str | None = Setting(default=None, min_length=1)
     encoding: Encoding = "utf-8"
     header: bool = False
     columns: tuple[ColumnName, ...] = ()  # column names of files without header, in order
@@ -57,4 +58,6 @@ class LabelSettings(Settings):
             changes["label"] = data.label
         if self.max_bad_fraction is None:
             changes["max_bad_fraction"] = data.max_bad_fraction
+        for name in ("day_from_name", "split_files", "weight", "impressions", "clicks"):
+            changes[name] = None
         return data.model_copy(update={**changes, "fields": (), "cross": ()})

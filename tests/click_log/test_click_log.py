@@ -14,6 +14,7 @@ from pyarrow import orc
 from deepfm.click_log.click_log import find_click_log
 from deepfm.click_log.parse import parse_rows
 from deepfm.click_log.raw_rows import raw_rows
+from deepfm.click_log.text.ranges import LINES_SCHEMA
 from deepfm.errors import UserError
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
@@ -492,3 +493,43 @@ def test_list_types_that_spark_reads_alike_are_accepted(tmp_path, find):
         table = pa.table(columns)
         pq.write_table(table, tmp_path / f"{name}.parquet", use_compliant_nested_type=name == "b")
     find({"format": "parquet", "fields": [field]})
+
+
+def test_impressions_have_days_however_the_training_rows_were_split(tmp_path, find):
+    write(tmp_path, ds_2026_01_01__a_tsv=b"1\t7\ta\n", ds_2026_01_02__b_tsv=b"0\t8\tb\n")
+    settings = {**TSV, "split_files": {"train": "a*", "valid": "b*", "test": "c*"}}
+    log = find(settings, days=["2026-01-02"], labelled=False)
+    assert [file.rsplit("/", 1)[1] for file, _, _ in log.list_files(["2026-01-02"])] == ["b.tsv"]
+    assert find(settings).day_paths is None
+
+
+def test_a_file_without_its_header_is_an_error_for_impressions_too(tmp_path, find):
+    (tmp_path / "a.csv").write_bytes(b"7,a\n8,b\n")
+    (tmp_path / "b.csv").write_bytes(b"I,C\n8,b\n")
+    with pytest.raises(UserError, match="a.csv: expected a header with C, I, found 7, a"):
+        find(CSV, labelled=False)
+
+
+@pytest.mark.parametrize("role", ["time_column", "day_column"])
+@pytest.mark.parametrize("is_int96", [True, False])
+def test_an_instant_has_the_day_of_the_zone(tmp_path, parsed, role, is_int96):
+    late = pa.array([datetime(2026, 1, 31, 20)], pa.timestamp("us", None if is_int96 else "UTC"))
+    table = pa.table({"label": [1], "I": [7], "C": ["a"], "t": late})
+    pq.write_table(table, tmp_path / "log.parquet", use_deprecated_int96_timestamps=is_int96)
+    settings = {**PARQUET, role: "t", "time_zone": "Asia/Shanghai"}
+    settings |= {"time_format": "iso"} if role == "time_column" else {}
+    assert parsed(settings).days.to_pylist() == ["2026-02-01"]
+
+
+def test_a_folder_is_kept_with_the_value_in_its_name(tmp_path, find):
+    folder = tmp_path / "ds=2026-01-01" / "hr=07"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"label": [1], "I": [7], "C": ["a"], "id": [5]}), folder / "log.parquet")
+    log = find(PARQUET, keep=("hr", "id"), keep_types=True)
+    assert (dict(log.kept_types), log.row_format.partitions) == ({"id": pa.int64()}, ("ds", "hr"))
+
+
+def test_no_rows_of_files_with_different_headers_are_no_error(tmp_path, find):
+    for name, text in (("a", b"I,C,label\n"), ("b", b"C,I,label\n")):
+        (tmp_path / f"{name}.csv").write_bytes(text)
+    assert parse_rows(LINES_SCHEMA.empty_table(), find(CSV).row_format).num_read == 0

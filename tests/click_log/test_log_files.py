@@ -1,8 +1,10 @@
 """Days of a log's folders and file names."""
 
+from datetime import date
+
 import pytest
 
-from deepfm.click_log.day_paths import find_day_paths
+from deepfm.click_log.day_paths import day_of_name, find_day_paths
 from deepfm.click_log.log_files import list_files, partition_values, split_of_file
 from deepfm.errors import UserError
 from deepfm.settings.data import DataSettings
@@ -100,3 +102,11 @@ def test_a_file_is_of_the_first_part_whose_pattern_it_fits():
     patterns = ("train*.csv", "valid.csv", "held/*.csv")
     files = ["s3://a/train_1.csv", "s3://a/valid.csv", "s3://a/held/x.csv", "s3://a/readme.csv"]
     assert [split_of_file(file, patterns) for file in files] == [0, 1, 2, -1]
+
+
+def test_the_year_of_a_date_is_no_number_of_a_day():
+    first = date(2000, 1, 1)
+    assert day_of_name("day_2026-01-31.csv", "day_([0-9]+)", first) is None
+    assert day_of_name("day_2026-01-31.csv", "day_([0-9-]+)", first) == "2026-01-31"
+    assert day_of_name("day_22.csv", r"day_(\d+)|x", first) == "2000-01-23"
+    assert day_of_name("x.csv", r"day_(\d+)|x", first) is None

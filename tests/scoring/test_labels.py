@@ -61,7 +61,7 @@ def test_columns_of_a_header_may_be_key_and_label_alone(find):
 
 def test_day_folders_replace_the_day_column_of_the_model(find):
     log = find("1\tk1\n", name=f"labels/ds={DAY}/part.txt")
-    assert (log.day_folders, log.row_format.has_days) == ((DAY,), False)
+    assert (log.day_paths.days, log.row_format.has_days) == ((DAY,), False)
 
 
 def test_a_label_log_of_another_format_is_described(find):

@@ -67,19 +67,22 @@ def read_columns(part: ColumnarRange, columns: ColumnarColumns) -> Iterator[pa.T
             names = dict.fromkeys([*columns.names, *columns.kept])
             present = [name for name in names if type_at(types, name) is not None]
             for batch in file.batches(part.groups, present):
-                yield _raw_table(batch, part, columns)
+                yield _raw_table(batch, part, columns, file.int96)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{part.url}: cannot read its rows ({error}); write or copy it again") from error
 
 
-def _raw_table(batch: pa.RecordBatch, part: ColumnarRange, columns: ColumnarColumns) -> pa.Table:
+def _raw_table(
+    batch: pa.RecordBatch, part: ColumnarRange, columns: ColumnarColumns, int96: frozenset[str]
+) -> pa.Table:
     num_rows = batch.num_rows
     values = {name: column_at(batch, name) for name in (*columns.names, *columns.kept)}
     arrays = {name: _texts(values[name], num_rows) for name in columns.names}
     hashes = _row_hashes([arrays[name] for name in columns.hashed], num_rows)
     for name in columns.times & set(columns.names):
         column = values[name]
-        if column is not None and pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        # Spark writes instants as 96-bit timestamps, which Arrow reads without a zone.
+        if column is not None and pa.types.is_timestamp(column.type) and (column.type.tz or name in int96):
             arrays[name] = with_zone_mark(arrays[name])
     arrays["source_file"] = pa.repeat(pa.scalar(part.url, pa.string()), num_rows)
     # A column ds of the log itself is its content.

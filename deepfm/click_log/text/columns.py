@@ -25,7 +25,7 @@ def split_rows(batch: pa.Table, row_format: RowFormat) -> tuple[pa.Table, Column
 
     Headers, blank lines and comments are no rows.
     """
-    if not row_format.other_headers:
+    if not row_format.other_headers or not batch.num_rows:
         batch = _filter(batch, _are_rows(batch.column("line").combine_chunks(), row_format))
         return batch, *split_lines(batch.column("line").combine_chunks(), row_format)
     numbers, formats = _formats_of_files(batch.column("source_file").combine_chunks(), row_format)

@@ -67,7 +67,10 @@ def keys_of(document: Mapping[str, Any]) -> list[str]:
 
 def _has_text(value: Any, is_array: bool) -> bool:
     if isinstance(value, list):
-        return is_array and not any(isinstance(one, (list, dict)) for one in value)
+        return is_array and not any(isinstance(one, list) or not _has_text(one, False) for one in value)
+    if isinstance(value, str):
+        # JSON may contain half of a character, which has no UTF-8.
+        return not any("\ud800" <= character <= "\udfff" for character in value)
     return not isinstance(value, dict)
 
 

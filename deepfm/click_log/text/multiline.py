@@ -1,6 +1,5 @@
 """Rows of text whose quoted values may contain line breaks: a file is read from its start, as one range."""
 
-import csv
 import io
 from collections.abc import Iterator
 
@@ -9,11 +8,11 @@ import pyarrow as pa
 
 from deepfm import storage
 from deepfm.click_log.text.ranges import MAX_RANGE_BYTES, make_table
-from deepfm.click_log.text.split_line import UNIT_SEPARATOR, Dialect
+from deepfm.click_log.text.split_line import Dialect, has_open_quote
 from deepfm.errors import UserError
 
-#: A longer value is a quote that is not closed.
-_MAX_VALUE_CHARS = 16 << 20
+#: A longer row of several lines has a quote that is not closed.
+_MAX_ROW_CHARS = 4 << 20
 
 
 def read_records(url: str, day: str | None, dialect: Dialect) -> Iterator[pa.Table]:
@@ -45,35 +44,29 @@ def iterate_records(url: str, dialect: Dialect) -> Iterator[bytes]:
 
 
 def _records_of(lines: Iterator[str], url: str, dialect: Dialect) -> Iterator[bytes]:
-    consumed: list[str] = []
-    delimiter = dialect.delimiter or ","
+    record = ""
+    for number, line in enumerate(lines, 1):
+        is_comment = not record and dialect.comment is not None and line.startswith(dialect.comment)
+        record += line
+        if not is_comment and has_open_quote(record, dialect):
+            if len(record) > _MAX_ROW_CHARS:
+                raise UserError(f"{url}: {_unclosed(record, number)}")
+            continue
+        yield _encode(record, dialect)
+        record = ""
+    if record.count("\n") > 1:
+        raise UserError(f"{url}: {_unclosed(record, number)}")
+    if record:
+        yield _encode(record, dialect)
 
-    def follow() -> Iterator[str]:
-        for line in lines:
-            consumed.append(line)
-            yield (line if len(delimiter) == 1 else line.replace(delimiter, UNIT_SEPARATOR))
 
-    reader = csv.reader(
-        follow(),
-        delimiter=delimiter if len(delimiter) == 1 else UNIT_SEPARATOR,
-        quotechar=dialect.quote,
-        escapechar=dialect.escape,
-        skipinitialspace=dialect.skip_initial_space,
+def _encode(record: str, dialect: Dialect) -> bytes:
+    text = record if record.endswith("\n") else record + "\n"
+    return text.encode(dialect.encoding, errors="surrogateescape")
+
+
+def _unclosed(record: str, number: int) -> str:
+    return (
+        f"expected each quote to be closed, found a row that does not end before line {number}, "
+        f"{record[:100]!r} …; close the quote, or remove the row"
     )
-    while True:
-        try:
-            next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(f"{url}: cannot find the end of row {reader.line_num} ({error})") from error
-        text = "".join(consumed)
-        consumed.clear()
-        if len(text) > _MAX_VALUE_CHARS:
-            raise UserError(
-                f"{url}: expected rows of a few kB, found one of {len(text) >> 20} MiB that begins with "
-                f"{text[:100]!r}; is a quote not closed?"
-            )
-        yield (text if text.endswith("\n") else text + "\n").encode(
-            dialect.encoding, errors="surrogateescape"
-        )

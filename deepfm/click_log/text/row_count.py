@@ -36,6 +36,7 @@ def _count_rows(lines: Iterator[bytes], header: bytes | None, comment: bytes) ->
     number = 0
     for index, line in enumerate(lines):
         text = line.removeprefix(BOM_UTF8) if index == 0 else line
+        text = text if not text or text.endswith(b"\n") else text + b"\n"
         is_row = bool(text) and text not in _BLANK and text.removesuffix(b"\n") != header
         number += is_row and not (comment and text.startswith(comment))
     return number

@@ -95,14 +95,22 @@ def _require_text(file: str) -> None:
 
 def _first_rows(file: str, settings: DataSettings, num_rows: int) -> list[bytes]:
     """First lines that are neither blank nor comments."""
+    rows = _rows_of(storage.first_lines(file, num_rows), file, settings)
+    if len(rows) < num_rows:
+        # Blank lines or comments come first.
+        rows = _rows_of(storage.first_lines(file, num_rows + _NUM_LINES), file, settings)
+    return rows[:num_rows]
+
+
+def _rows_of(lines: list[bytes], file: str, settings: DataSettings) -> list[bytes]:
     comment = (settings.comment or "").encode(settings.encoding)
     rows = []
-    for line in storage.first_lines(file, num_rows + _NUM_LINES):
+    for line in lines:
         if line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in line:
             raise UserError(f"{file}: is in UTF-16; convert it to UTF-8, for example with iconv")
         if line.rstrip(b"\r") and not (comment and line.startswith(comment)):
             rows.append(line)
-    return rows[:num_rows]
+    return rows
 
 
 def _columns_of_header(file: str, line: bytes, settings: DataSettings) -> tuple[str, ...]:

@@ -48,6 +48,44 @@ def split_line(text: str, dialect: Dialect) -> list[str]:
     return [value.replace(UNIT_SEPARATOR, delimiter) for value in values]
 
 
+def has_open_quote(text: str, dialect: Dialect) -> bool:
+    """Whether the last value of a text begins with a quote that is not closed.
+
+    As in `split_line`, a quote within an unquoted value is a character, and escapes apply within quotes only.
+    """
+    quote, escape, delimiter = dialect.quote, dialect.escape, dialect.delimiter
+    if quote is None or delimiter is None or quote not in text:
+        return False
+    position = 0
+    while True:
+        while dialect.skip_initial_space and text.startswith(" ", position):
+            position += 1
+        if text.startswith(quote, position):
+            end = _end_of_quotes(text, position + 1, quote, escape)
+            if end is None:
+                return True
+            position = end
+        position = text.find(delimiter, position)
+        if position < 0:
+            return False
+        position += len(delimiter)
+
+
+def _end_of_quotes(text: str, position: int, quote: str, escape: str | None) -> int | None:
+    """Position after the quote that closes a value; None if there is none."""
+    while True:
+        closing = text.find(quote, position)
+        escaping = -1 if escape is None else text.find(escape, position)
+        if 0 <= escaping < closing or (escaping >= 0 and closing < 0):
+            position = escaping + 2
+        elif closing < 0:
+            return None
+        elif text.startswith(quote, closing + 1):
+            position = closing + 2
+        else:
+            return closing + 1
+
+
 def _split_quoted(text: str, delimiter: str, dialect: Dialect) -> list[str]:
     try:
         rows = list(

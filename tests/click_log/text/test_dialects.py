@@ -1,6 +1,7 @@
 """Delimited text as people write it: quotes, escapes, delimiters, encodings, comments, JSON lines."""
 
 import csv
+import gzip
 import io
 from dataclasses import replace
 
@@ -15,7 +16,9 @@ from deepfm.click_log.text.multiline import read_records
 from deepfm.click_log.text.ranges import LINES_SCHEMA, TextRange, lines_table
 from deepfm.click_log.text.row_count import count_rows_of
 from deepfm.click_log.text.split_line import split_line
+from deepfm.errors import UserError
 from deepfm.fields import Field, FieldSet
+from deepfm.kinds.time import parse_times
 
 FIELDS = FieldSet([Field(name=name, kind="category") for name in ("A", "B")])
 PLAIN = RowFormat(columns=("A", "B"), fields=FIELDS, delimiter=",")
@@ -145,3 +148,55 @@ def test_json_arrays_are_lists():
         [("a\x1f1", None)],
         ["value_without_text"],
     )
+
+
+@pytest.mark.parametrize("line", ["now", "today", "NOW"])
+def test_a_word_is_no_time(line):
+    seconds, is_time = parse_times(pa.array([line]), "%y%m%d%H")
+    assert (seconds.to_pylist(), is_time.tolist()) == ([None], [False])
+
+
+def test_half_of_a_character_in_json_is_rejected():
+    text = '{"A": "cut \\ud83d"}\n{"A": "\\ud83d\\ude00"}\n'
+    assert rows(text, JSON) == ([("😀", None)], ["value_without_text"])
+
+
+MULTILINE = replace(SPARK, multiline=True, comment="#", header_line="A,B")
+
+
+def read_file(path, text, row_format=MULTILINE):
+    """Good rows and number of bad rows of a file; rows are counted independently."""
+    path.write_bytes(text.encode())
+    good, num_bad = [], 0
+    for table in read_records(f"file://{path}", None, row_format):
+        _, columns, reasons = split_rows(table, row_format)
+        good += zip(columns["A"].to_pylist(), columns["B"].to_pylist(), strict=True)
+        num_bad += int((reasons != 0).sum())
+    assert count_rows_of(TextRange(f"file://{path}", None, 0, None), row_format) == len(good) + num_bad
+    return good, num_bad
+
+
+@pytest.mark.parametrize(
+    ("text", "good", "num_bad"),
+    [
+        ('# a,"b\nA,B\n\na,"b\nc"\n', [("a", "b\nc")], 0),  # a quote in a comment opens nothing
+        ('a,C:\\\nb,c\n"x","y\\"\nz"\n', [("a", "C:\\"), ("b", "c"), ("x", 'y"\nz')], 0),
+        ("a,x\ry\nb,c\r\n", [("a", "x\ry"), ("b", "c")], 0),
+        ('a,"x"y\nb,c\n', [("b", "c")], 1),
+        ('a,"no end', [], 1),
+        ("a,b", [("a", "b")], 0),
+    ],
+)
+def test_rows_of_several_lines_end_where_their_quotes_do(tmp_path, text, good, num_bad):
+    assert read_file(tmp_path / "log.csv", text) == (good, num_bad)
+
+
+def test_a_quote_that_is_never_closed_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="expected each quote to be closed, found a row that does not end"):
+        read_file(tmp_path / "log.csv", 'a,b\na,"oops\n' + "a,b\n" * 20)
+
+
+def test_a_compressed_file_may_end_in_a_carriage_return(tmp_path):
+    path = tmp_path / "log.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\r\n\r"))
+    assert count_rows_of(TextRange(f"file://{path}", None, 0, None), PLAIN) == 1
