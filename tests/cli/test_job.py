@@ -150,6 +150,7 @@ def test_a_job_is_quiet_unless_it_is_verbose(tmp_path, verbose):
     (tmp_path / "data.yaml").write_text(
         "format: delimited\ncolumns: [label, I, C]\n"
         "fields: [{kind: count, names: [I]}, {kind: category, names: [C]}]\n"
+        "hash_split: {valid: 0.1, test: 0.1}\n"
     )
     paths = {"data": "data.yaml", "input": "log.tsv", "output": "dataset"}
     flags = [f"--{flag}={tmp_path / name}" for flag, name in paths.items()]

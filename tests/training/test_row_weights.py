@@ -1,5 +1,6 @@
 """Weights of rows and of clicks in the training loss."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import pytest
@@ -83,10 +84,10 @@ def test_positive_weight_multiplies_weights_of_rows():
 
 
 def test_two_ranks_get_the_weights_of_one(in_ranks):
-    config = replace(CONFIG, mean_weight=2.0, positive_weight=1.5)
+    config, initial = replace(CONFIG, mean_weight=2.0, positive_weight=1.5), model()
 
     def train(collectives, rows):
-        net = model()
+        net = deepcopy(initial)  # ranks are threads, which share the random generator
         loop = TrainingLoop(net, Optimizer(net, 0.1), collectives, config)
         losses = [loop.step(batch(rows, num_rows_all_ranks=6)) for _ in range(3)]
         return losses, [weight.detach() for weight in net.parameters()]
