@@ -1,6 +1,6 @@
 """Speed of build_features compared with Spark ML and FuxiCTR, on logs in Criteo's layout.
 
-    python benchmarks/features.py --rows 1000000 [--rows 10000000] [--peers ../shared/peers] [--pieces]
+    python benchmarks/features.py --rows 1000000 [--rows 10000000] [--parquet] [--peers ../shared/peers] [--pieces]
 
 Each program runs in a separate process and Spark session; time is measured after Spark has started. Ours does
 all steps: parse, reject, fit ids (a minimum count of 2), encode, shuffle, write, profile. Spark ML does less:
@@ -48,6 +48,29 @@ def flatten(log: Path) -> Path:
     return folder
 
 
+def to_parquet(log: Path) -> Path:
+    """Write the same rows as Parquet files, one for each file of text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyarrow import csv
+
+    folder = log.with_name(f"{log.name}_parquet")
+    if folder.exists():
+        return folder
+    names = ["label", *(f"I{n}" for n in range(1, 14)), *(f"C{n}" for n in range(1, 27))]
+    types = {name: pa.string() if name.startswith("C") else pa.int64() for name in names}
+    folder.mkdir()
+    for file in sorted(log.iterdir()):
+        table = csv.read_csv(
+            file,
+            read_options=csv.ReadOptions(column_names=names),
+            parse_options=csv.ParseOptions(delimiter="\t"),
+            convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=True),
+        )
+        pq.write_table(table, folder / f"{file.name}.parquet", row_group_size=200_000)
+    return folder
+
+
 def session():
     from deepfm.cli.job import load_profile
     from deepfm.cli.spark.session import spark_session
@@ -64,6 +87,8 @@ def ours(log: Path, output: Path) -> Callable:
 
     def build(spark) -> None:
         settings = load_settings(REPOSITORY / "conf/data/criteo.yaml", DataSettings)
+        if log.name.endswith("_parquet"):
+            settings = settings.model_copy(update={"format": "parquet", "columns": ()})
         click_log = find_click_log(f"file://{log}", settings)
         split = choose_split(spark, click_log, settings, (None, None, None))
         build_dataset(spark, click_log, settings, split, f"file://{output}")
@@ -198,12 +223,13 @@ def fuxictr(log: Path, peers: Path, num_rows: int) -> dict:
     type=click.Path(path_type=Path),
     help="Folder of FuxiCTR's driver; without it, skipped.",
 )
+@click.option("--parquet", is_flag=True, help="Also ours on a Parquet log of the same rows.")
 @click.option("--pieces", "with_pieces", is_flag=True, help="Also time each part of ours.")
 @click.option("--no-baseline", is_flag=True, help="Only ours.")
 @click.option("--program", hidden=True)
 @click.option("--log", type=click.Path(path_type=Path), hidden=True)
 @click.option("--output", type=click.Path(path_type=Path), hidden=True)
-def main(rows, peers, with_pieces, no_baseline, program, log, output) -> None:
+def main(rows, peers, parquet, with_pieces, no_baseline, program, log, output) -> None:
     if program:
         run_program(program, log, output, rows[0])
         return
@@ -212,6 +238,8 @@ def main(rows, peers, with_pieces, no_baseline, program, log, output) -> None:
     for num_rows in rows:
         folder = flatten(make_log(num_rows))
         results_by_program = {"ours": measure("ours", folder, num_rows)}
+        if parquet:
+            results_by_program["ours, Parquet"] = measure("ours", to_parquet(folder), num_rows)
         if not no_baseline:
             results_by_program["Spark ML"] = measure("spark_ml", folder, num_rows)
         if peers:
