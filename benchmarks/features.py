@@ -1,6 +1,7 @@
 """Speed of build_features compared with Spark ML and FuxiCTR, on logs in Criteo's layout.
 
-    python benchmarks/features.py --rows 1000000 [--rows 10000000] [--parquet] [--peers ../shared/peers] [--pieces]
+    python benchmarks/features.py --rows 1000000 [--rows 10000000] [--parquet] [--pieces]
+        [--peers ../shared/peers]
 
 Each program runs in a separate process and Spark session; time is measured after Spark has started. Ours does
 all steps: parse, reject, fit ids (a minimum count of 2), encode, shuffle, write, profile. Spark ML does less:
