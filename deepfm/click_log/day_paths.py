@@ -29,7 +29,7 @@ _TABLE_FORMATS = {"_delta_log": "Delta Lake", ".hoodie": "Apache Hudi", "metadat
 def find_day_paths(url: str, settings: DataSettings) -> DayPaths | None:
     """Find the days of a log's folders or file names; None if it has none.
 
-    Raise UserError if other files lie beside the days, or if the log is a table of a table format.
+    Raise UserError if other files are next to the days, or if the log is a table of a table format.
     """
     if not storage.is_folder(url):
         return None
@@ -86,7 +86,7 @@ def _warn_of_names(url: str, names: Sequence[str]) -> None:
         )  # fmt: skip
     if all(any(part in name.lower() for name in names) for part in ("train", "test")):
         logger.warning(
-            "%s: the files seem to be a published split, but their rows are split anew; set split_files", url
+            "%s: the files seem to be a published split, but their rows are split again; set split_files", url
         )
 
 
@@ -165,7 +165,7 @@ def _refuse_table_format(url: str) -> None:
     for name, table_format in _TABLE_FORMATS.items():
         if not storage.exists(f"{url}/{name}"):
             continue
-        # Iceberg keeps its files in data/ beside metadata/.
+        # Iceberg keeps its files in data/ next to metadata/.
         if name == "metadata" and not any(
             file.endswith((".metadata.json", "version-hint.text")) for file, _ in list_below(f"{url}/{name}")
         ):
