@@ -50,9 +50,7 @@ def pipeline(tmp_path_factory, profile_path):
     """Summaries of all jobs on a small synthetic log, run by spark-submit; training has two workers."""
     folder = tmp_path_factory.mktemp("pipeline")
     size = ["--days", 8, "--rows-per-day", 2000, "--seed", 1]
-    assert (
-        run(sys.executable, "-m", "deepfm.cli.synthetic", *size, "--output", folder / "log").returncode == 0
-    )
+    assert run(sys.executable, "-m", "deepfm.synthetic", *size, "--output", folder / "log").returncode == 0
     (folder / "model.yaml").write_text(SMALL_MODEL)
     where = ["--profile", profile_path]
     days = [

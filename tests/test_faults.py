@@ -28,7 +28,7 @@ def log(tmp_path_factory):
     path = tmp_path_factory.mktemp("faults") / "log"
     size = ["--days", "4", "--rows-per-day", "20000", "--seed", "1", "--output", str(path)]
     subprocess.run(
-        [sys.executable, "-m", "deepfm.cli.synthetic", *size], check=True, cwd=ROOT, capture_output=True
+        [sys.executable, "-m", "deepfm.synthetic", *size], check=True, cwd=ROOT, capture_output=True
     )
     return path
 

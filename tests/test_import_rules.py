@@ -93,6 +93,8 @@ def libraries(tree: ast.AST) -> set[str]:
 def layer_of(name: str) -> int | None:
     """Index in LAYERS of a dotted name; None if it is not part of the project."""
     parts = name.split(".")
+    if parts[-1] == "__main__":  # an entry point, in whatever folder
+        return LAYERS.index("deepfm.__main__")
     return next((LAYERS.index(n) for n in (".".join(parts[:2]), parts[0]) if n in LAYERS), None)
 
 

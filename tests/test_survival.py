@@ -79,7 +79,7 @@ def trainings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("survival")
     size = ["--days", "4", "--rows-per-day", "20000", "--seed", "1", "--output", str(folder / "log")]
     subprocess.run(
-        [sys.executable, "-m", "deepfm.cli.synthetic", *size], check=True, cwd=ROOT, capture_output=True
+        [sys.executable, "-m", "deepfm.synthetic", *size], check=True, cwd=ROOT, capture_output=True
     )
     command = [sys.executable, "jobs/build_features.py", "--data", "conf/data/criteo.yaml", *DAYS]
     files = ["--input", str(folder / "log"), "--output", str(folder / "dataset")]

@@ -45,7 +45,7 @@ def demo(log: str | None, rows_per_day: int, num_workers: int) -> dict:
     stages, truth = {}, None
     if not log:
         log = str(WORK / "log")
-        make = f"-m deepfm.cli.synthetic --days 8 --rows-per-day {rows_per_day} --seed 1 --output"
+        make = f"-m deepfm.synthetic --days 8 --rows-per-day {rows_per_day} --seed 1 --output"
         truth = stages["synthetic log"] = run("Write a log with known probabilities", make, log)
     split_flags, scored_day = split_days(storage.absolute_url(log))
     dataset, scores = str(WORK / "dataset"), str(WORK / "scores")

@@ -1,4 +1,4 @@
-"""Write a synthetic click log: `python -m deepfm.cli.synthetic --help`."""
+"""Write a synthetic click log: `python -m deepfm.synthetic --help`."""
 
 import datetime
 import json
@@ -12,9 +12,7 @@ from deepfm.synthetic.click_log import write_log
 from deepfm.synthetic.truth import Truth
 
 
-@click.command(
-    epilog="Example: python -m deepfm.cli.synthetic --days 8 --rows-per-day 250000 --output click_log"
-)
+@click.command(epilog="Example: python -m deepfm.synthetic --days 8 --rows-per-day 250000 --output click_log")
 @click.option("--days", type=click.IntRange(min=1), default=8, show_default=True, help="Days to write.")
 @click.option("--rows-per-day", type=click.IntRange(min=1), required=True, help="Impressions in each day.")
 @click.option(
@@ -44,7 +42,8 @@ def synthetic(
     click.echo(json.dumps(summary))
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command line; report an error in one line with exit status 2, like the jobs."""
     try:
         synthetic(standalone_mode=False)
     except click.Abort:
@@ -55,3 +54,7 @@ if __name__ == "__main__":
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

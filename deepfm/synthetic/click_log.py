@@ -1,6 +1,6 @@
 """Generator of a synthetic click log by day, in Criteo's layout, with known click probabilities.
 
-    python -m deepfm.cli.synthetic --days 8 --rows-per-day 250000 --seed 1 --output click_log
+    python -m deepfm.synthetic --days 8 --rows-per-day 250000 --seed 1 --output click_log
 
 The best possible result on a real log is unknown; here it is known. Labels are drawn from known probabilities
 (deepfm/synthetic/truth.py), whose AUC and logloss (the Bayes AUC and logloss) are printed: no model can be

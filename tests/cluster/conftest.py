@@ -27,7 +27,7 @@ def log(tmp_path_factory):
     folder = tmp_path_factory.mktemp("log") / "log"
     size = ["--days", "5", "--rows-per-day", "2000", "--seed", "1", "--output", str(folder)]
     subprocess.run(
-        [sys.executable, "-m", "deepfm.cli.synthetic", *size], check=True, cwd=ROOT, capture_output=True
+        [sys.executable, "-m", "deepfm.synthetic", *size], check=True, cwd=ROOT, capture_output=True
     )
     return folder
 

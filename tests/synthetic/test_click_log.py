@@ -55,7 +55,7 @@ def split_columns(file: bytes) -> list[list[str]]:
 
 
 def run(*flags) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "deepfm.cli.synthetic", *map(str, flags)]
+    command = [sys.executable, "-m", "deepfm.synthetic", *map(str, flags)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
