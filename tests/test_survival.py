@@ -144,7 +144,7 @@ def test_the_workers_of_a_killed_driver_end_and_resume_finishes(trainings, undis
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_training_that_is_stopped_by_a_signal_ends_at_once_and_resume_finishes(
     trainings, undisturbed, number, status
 ):
