@@ -1,9 +1,9 @@
-"""`python -m deepfm doctor`: checks that run even where the jobs cannot start."""
+"""Command line of the package, `python -m deepfm`; its doctor runs even where the jobs cannot start."""
 
 import sys
 
 try:
-    from deepfm.cli.doctor import run
+    from deepfm.cli.main import run
 except ImportError as error:  # a missing package, or one whose libraries do not load
     remedy = "run `. .venv/bin/activate` in the project folder (`make env` creates .venv)"
     print(f"error: {sys.executable} cannot import {error.name or error}: {remedy}", file=sys.stderr)

@@ -43,6 +43,7 @@ LAYERS = [
     "deepfm.registry",
     "deepfm.experiments",
     "deepfm.scoring",
+    "deepfm.monitoring",
     "deepfm.analysis",
     "deepfm.doctor",
     "deepfm.cli",

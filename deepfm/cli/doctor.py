@@ -1,4 +1,4 @@
-"""Command line of the package: `python -m deepfm doctor`.
+"""Check of everything that the jobs need: `python -m deepfm doctor`.
 
 It must run where the jobs cannot start, so it imports none of them and implements their contract itself: logs
 on stderr, a JSON summary as the last line of stdout, and exit status 2 for an error that the user can fix.
@@ -25,12 +25,7 @@ from deepfm.doctor.finding import Finding
 _LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
 
 
-@click.group(help="Click-through-rate models on Spark, Horovod and MLflow; the jobs themselves are in jobs/.")
-def main() -> None:
-    pass
-
-
-@main.command()
+@click.command()
 @click.option("--profile", "profile_path", default="conf/profile/local.yaml", show_default=True)
 @click.option("--tracking-uri", help="MLflow server or store; overrides the profile.")
 @click.option("--num-workers", type=click.IntRange(min=0), default=2, show_default=True)
@@ -72,17 +67,3 @@ def _print_findings(findings: list[Finding], console: Console) -> None:
     for finding in findings:
         if finding.remedy:
             console.print(f"[{finding.level}]{finding.what}[/]:", Text(finding.remedy), soft_wrap=True)
-
-
-def run() -> None:
-    """Run the command line; report an invalid flag in one line with exit status 2, like the jobs."""
-    try:
-        main(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.ClickException as error:
-        click.echo(f"error: {' '.join(error.format_message().split())}; see --help", err=True)
-        sys.exit(2)
-    except click.Abort:
-        sys.exit(130)

@@ -37,7 +37,7 @@ class AliasChange:
 def champion_version(store: MlflowStore, name: str) -> str | None:
     """Return the current champion, None if there is none; raise UserError if the model does not exist."""
     # Not get_model_version_by_alias: an error of an unreachable store would read as "there is no champion".
-    version = _registered_model(store, name).aliases.get(CHAMPION)
+    version = registered_model(store, name).aliases.get(CHAMPION)
     return None if version is None else str(version)
 
 
@@ -79,7 +79,7 @@ def move_champion(
     # The history first: a change that was recorded but not made is one whose version is not champion.
     store.client.set_registered_model_tag(name, f"{key}.{claim}", json.dumps(asdict(change)))
     time.sleep(_SETTLE_S)
-    claims = sorted(tag for tag in _registered_model(store, name).tags if tag.startswith(f"{key}."))
+    claims = sorted(tag for tag in registered_model(store, name).tags if tag.startswith(f"{key}."))
     # Another claim is smaller, or another change was made before this claim was written.
     if claims[0] != f"{key}.{claim}" or champion_version(store, name) != current:
         store.client.delete_registered_model_tag(name, f"{key}.{claim}")
@@ -106,25 +106,26 @@ def _settled_history(store: MlflowStore, name: str) -> list[AliasChange]:
 def _set_previous(store: MlflowStore, name: str, version: str | None) -> None:
     if version is not None:
         store.client.set_registered_model_alias(name, PREVIOUS, version)
-    elif PREVIOUS in _registered_model(store, name).aliases:
+    elif PREVIOUS in registered_model(store, name).aliases:
         store.client.delete_registered_model_alias(name, PREVIOUS)
 
 
 def candidate_version(store: MlflowStore, name: str) -> ModelVersion:
     """Return the candidate, the version that was trained last."""
-    version = _registered_model(store, name).aliases.get(CANDIDATE)
+    version = registered_model(store, name).aliases.get(CANDIDATE)
     return store.latest(name) if version is None else store.resolve(f"models:/{name}/{version}")
 
 
 def history(store: MlflowStore, name: str) -> list[AliasChange]:
     """Return all changes of the alias, oldest first; raise UserError if the model does not exist."""
-    tags = _registered_model(store, name).tags
+    tags = registered_model(store, name).tags
     # Users may add tags with the same prefix.
     recorded = [json.loads(value) for key, value in sorted(tags.items()) if _TAG_PATTERN.fullmatch(key)]
     return [AliasChange(**{**change, "reasons": tuple(change["reasons"])}) for change in recorded]
 
 
-def _registered_model(store: MlflowStore, name: str) -> RegisteredModel:
+def registered_model(store: MlflowStore, name: str) -> RegisteredModel:
+    """Return the registered model with its aliases and tags; raise UserError if it does not exist."""
     try:
         return store.client.get_registered_model(name)
     except MlflowException as error:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from deepfm import storage
 from deepfm.errors import JobFailedError, UserError
-from deepfm.scoring.days import DRIFT, REPORT, PublishedDay
+from deepfm.scoring.days import REPORT, PublishedDay, read_drift
 from deepfm.tracking.errors import FAILURES, failure_reason
 from deepfm.tracking.store import MlflowStore
 
@@ -36,8 +36,7 @@ def log_published_day(store: MlflowStore, published_url: str, day: str, publishe
         "num_warnings": float(len(published.warnings)),
     }
     report = None
-    if storage.exists(f"{published_url}/{DRIFT}"):
-        drift = storage.read_json(f"{published_url}/{DRIFT}")
+    if drift := read_drift(published_url):
         metrics |= {"psi": drift["psi"], "ks": drift["ks"]}
         metrics |= {f"psi.{field['name']}": field["psi"] for field in drift["fields"]}
         report = storage.read_bytes(f"{published_url}/{REPORT}").decode()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from deepfm import storage
 from deepfm.click_log.labels_and_days import is_day
@@ -114,6 +115,12 @@ def published_day(output_url: str, day: str) -> PublishedDay | None:
         raise UserError(
             f"{url}: expected a day that score.py published, found {error}; --overwrite replaces it"
         ) from error
+
+
+def read_drift(published_url: str) -> dict[str, Any] | None:
+    """Read the drift of a published day as written by score.py, e.g. "psi"; None if it has none."""
+    url = f"{published_url}/{DRIFT}"
+    return storage.read_json(url) if storage.exists(url) else None
 
 
 def require_kept(output_url: str, day: str, published: PublishedDay, keep: Sequence[str]) -> None:

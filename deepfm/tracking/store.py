@@ -171,9 +171,15 @@ class MlflowStore:
             return None
 
     def find_runs(self, experiment: str, condition: str) -> list[mlflow.entities.Run]:
-        """Return the runs of an experiment that match an MLflow filter string, newest first."""
+        """Return the runs of an experiment that match an MLflow filter string, newest first.
+
+        An experiment that does not exist has none, and is not created.
+        """
+        existing = find_experiment(self.client, experiment)
+        if existing is None:
+            return []
         return self.client.search_runs(
-            [self._experiment_id(experiment)], condition, order_by=["attributes.start_time DESC"]
+            [existing.experiment_id], condition, order_by=["attributes.start_time DESC"]
         )
 
     def _experiment_id(self, experiment: str) -> str:

@@ -1,0 +1,1 @@
+"""Commands of `python -m deepfm` for daily operation."""

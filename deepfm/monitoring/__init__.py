@@ -1,0 +1,1 @@
+"""State of models and scored days, and alerts about jobs."""
