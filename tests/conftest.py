@@ -48,7 +48,13 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 # Tests import servers.py and the fixtures
 sys.path.insert(0, str(ROOT / "tests"))
-pytest_plugins = ["fixtures.datasets", "fixtures.model_cases", "fixtures.programs", "fixtures.training"]
+pytest_plugins = [
+    "fixtures.datasets",
+    "fixtures.model_cases",
+    "fixtures.programs",
+    "fixtures.training",
+    "fixtures.webhook",
+]
 
 
 def pytest_collection_modifyitems(items):

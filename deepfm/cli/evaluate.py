@@ -28,6 +28,7 @@ from deepfm.scoring.labels import LabelOptions
 from deepfm.scoring.live import live_metrics
 from deepfm.settings.labels import LabelSettings
 from deepfm.settings.loader import load_settings
+from deepfm.tracking.run import logged_model_id
 from deepfm.tracking.store import open_store
 
 
@@ -84,7 +85,8 @@ def evaluate(
     metrics = {**asdict(live.metrics), "calibration": live.metrics.calibration}
     defined = {name: float(value) for name, value in metrics.items() if value is not None}
     finite = {name: value for name, value in defined.items() if math.isfinite(value)}
-    trend = log_live_metrics(store, provenance.name, date, finite)
+    model_id, digest = logged_model_id(version), published.input_digest
+    trend = log_live_metrics(store, provenance.name, date, finite, model_id=model_id, input_digest=digest)
     return {
         "date": date,
         "name": provenance.name,

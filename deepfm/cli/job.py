@@ -19,6 +19,7 @@ import click
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
+from deepfm.cli.alerts import report_outcome
 from deepfm.errors import JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
@@ -100,23 +101,22 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         try:
             with _raise_on_signals():
                 summary = function(**flags)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2)
-        except JobFailedError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
         except Exception as error:
-            if interrupt := _find_interrupt(error):
-                raise interrupt from None
-            job_error = _task_user_error(error) or _tracking_error(error)
+            job_error, status = _job_error(error)
+            if job_error:
+                click.echo(f"error: {job_error}", err=True)
+            # The text of an unexpected error may contain anything, also a password.
+            message = str(job_error) if job_error else f"internal error, {type(error).__name__}: see the log"
+            seconds = time.monotonic() - started
+            report_outcome(function.__name__, flags, seconds, error=message, exit_status=status)
             if job_error is None:
                 raise
-            click.echo(f"error: {job_error}", err=True)
-            sys.exit(2 if isinstance(job_error, UserError) else 1)
+            sys.exit(status)
         sys.stderr.flush()
         summary["seconds"] = round(time.monotonic() - started, 1)
-        click.echo(json.dumps({"job": function.__name__, **_finite(summary)}))
+        summary = _finite(summary)
+        click.echo(json.dumps({"job": function.__name__, **summary}))
+        report_outcome(function.__name__, flags, summary["seconds"], summary=summary)
 
     return click.option(
         "--verbose", is_flag=True, help="Show the logs of Spark, Horovod, MLflow and other libraries."
@@ -157,6 +157,17 @@ def is_verbose() -> bool:
     """Whether the running job has the flag --verbose."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(_VERBOSE))
+
+
+def _job_error(error: Exception) -> tuple[UserError | JobFailedError | None, int]:
+    """Return the error to print in one line, None for a bug, and the exit status; raise an interrupt."""
+    if isinstance(error, (UserError, JobFailedError)):
+        job_error: UserError | JobFailedError | None = error
+    elif interrupt := _find_interrupt(error):
+        raise interrupt from None
+    else:
+        job_error = _task_user_error(error) or _tracking_error(error)
+    return job_error, 2 if isinstance(job_error, UserError) else 1
 
 
 def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:

@@ -19,9 +19,11 @@ from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
 from deepfm.scoring.daily_runs import log_published_day
 from deepfm.scoring.days import (
+    PublishedDay,
     day_url,
     parse_days,
     published_day,
+    read_drift,
     require_keepable,
     require_kept,
 )
@@ -34,6 +36,7 @@ _NOT_SCORED: dict[str, Any] = {
     "rows_scored": 0,
     "rows_bad": 0,
     "mean_probability": None,
+    "psi": None,
     "input_digest": "",
     "scored_at": "",
     "warnings": [],
@@ -80,8 +83,7 @@ def score(
         require_kept(output_url, day, done[day], keep)
         click.echo(f"{day_url(output_url, day)} is already published; --overwrite scores it again", err=True)
     summaries = {
-        day: _summary(day, existing.to_document(), existing.rows_in, day_url(output_url, day))
-        for day, existing in done.items()
+        day: _published_summary(day, existing, day_url(output_url, day)) for day, existing in done.items()
     }
     if len(done) < len(days):
         with spark_session(profile, "score") as spark, show_progress(spark, "score"):
@@ -99,7 +101,7 @@ def score(
                 for warning in scored.warnings:
                     click.echo(f"warning: {day}: {warning}", err=True)
                 log_published_day(store, url, day, scored)
-                summaries[day] = _summary(day, scored.to_document(), scored.rows_in, url, published_now=True)
+                summaries[day] = _published_summary(day, scored, url, published_now=True)
     if date:
         return summaries[date]
     ordered = [summaries[day] for day in days]
@@ -108,6 +110,12 @@ def score(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _published_summary(day: str, published: PublishedDay, url: str, *, published_now: bool = False) -> dict:
+    drift = read_drift(url)
+    document = {**published.to_document(), "psi": drift["psi"] if drift else None}
+    return _summary(day, document, published.rows_in, url, published_now=published_now)
 
 
 def _summary(day: str, document: dict, rows_in: int, output: str, *, published_now: bool = False) -> dict:

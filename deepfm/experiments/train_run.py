@@ -25,7 +25,7 @@ from deepfm.launch.launch import launch
 from deepfm.launch.progress import monitor_progress, read_step_metrics
 from deepfm.settings.deployment import Profile, WorkerSettings
 from deepfm.settings.model import ModelSettings
-from deepfm.tracking.run import Run
+from deepfm.tracking.run import DatasetMetrics, Run
 from deepfm.tracking.store import MlflowStore
 from deepfm.training.profiler import NUM_STEPS_BEFORE, TABLE, TRACE
 from deepfm.training.result import TrainingResult
@@ -161,6 +161,18 @@ def _log_traces(run: Run, job: TrainJob) -> None:
         )
 
 
+def _dataset_metrics(result: TrainingResult, digest: str) -> list[DatasetMetrics]:
+    """Metrics of the kept weights on validation and test rows, with the names they have in the run."""
+    evaluated = []
+    for split, metrics in (("valid", result.valid), ("test", result.test)):
+        assert metrics is not None
+        values = {key: value for key, value in asdict(metrics).items() if value is not None}
+        values["calibration"] = metrics.calibration
+        named = {f"best_{split}_{key}": float(value) for key, value in values.items()}
+        evaluated.append(DatasetMetrics(split, digest, named))
+    return evaluated
+
+
 def register_result(
     run: Run, result: TrainingResult, job: TrainJob, manifest: Manifest, vocabulary: Vocabulary, name: str
 ) -> str:
@@ -175,11 +187,9 @@ def register_result(
         "best_train_logloss": result.best_epoch.train_logloss,
         "num_weights": float(result.num_weights),
     }
-    for split, metrics in (("valid", result.valid), ("test", result.test)):
-        assert metrics is not None
-        values = {key: value for key, value in asdict(metrics).items() if value is not None}
-        finals |= {f"best_{split}_{key}": float(value) for key, value in values.items()}
-        finals[f"best_{split}_calibration"] = metrics.calibration
+    evaluated = _dataset_metrics(result, manifest.digest)
+    for part in evaluated:
+        finals |= part.metrics
     run.log_metrics(finals)
     _log_traces(run, job)
     plots = result_figures(result)
@@ -201,4 +211,4 @@ def register_result(
         tags |= {key: f"{getattr(result.test, key):.6f}" for key in ("logloss", "auc")}
         if storage.exists(f"{job.run_url}/{OPTIMIZER}"):
             run.log_bytes(storage.read_bytes(f"{job.run_url}/{OPTIMIZER}"), f"{TRAINING_STATE}/{OPTIMIZER}")
-        return run.register(folder, name, vocabulary, tags, description)
+        return run.register(folder, name, vocabulary, tags, description, evaluated)

@@ -10,6 +10,7 @@ from deepfm import storage
 from deepfm.errors import JobFailedError, UserError
 from deepfm.scoring.days import REPORT, PublishedDay, read_drift
 from deepfm.tracking.errors import FAILURES, failure_reason
+from deepfm.tracking.run import DatasetMetrics
 from deepfm.tracking.store import MlflowStore
 
 logger = logging.getLogger(__name__)
@@ -66,15 +67,24 @@ def log_scoring_day(
 
 
 def log_live_metrics(
-    store: MlflowStore, name: str, day: str, metrics: dict[str, float]
+    store: MlflowStore,
+    name: str,
+    day: str,
+    metrics: dict[str, float],
+    *,
+    model_id: str | None = None,
+    input_digest: str = "",
 ) -> list[tuple[str, dict]]:
     """Log a day's metrics on its labels, with a plot of all days so far -> (day, metrics) of these days.
 
-    For a day that was evaluated again, the latest metrics count.
+    `model_id`: logged model that scored the day; its page shows the metrics with the day as dataset. For a
+    day that was evaluated again, the latest metrics count.
     """
     experiment = days_experiment(name)
     with store.run(experiment, name=f"{day} with labels", tags={"day": day, "labels": "true"}) as run:
-        run.log_metrics({f"live_{key}": value for key, value in metrics.items()})
+        live_metrics = {f"live_{key}": value for key, value in metrics.items()}
+        run.log_metrics(live_metrics)
+        run.log_model_metrics(model_id, [DatasetMetrics(day, input_digest or day, live_metrics)])
         by_day: dict[str, dict] = {}
         for logged in store.find_runs(experiment, "tags.labels = 'true'"):  # newest first
             live = {key.removeprefix("live_"): value for key, value in logged.data.metrics.items()}

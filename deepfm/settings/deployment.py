@@ -1,9 +1,10 @@
 """Settings of a deployment profile: where jobs run, and the limits for promotion and scoring."""
 
+import re
 from typing import Literal
 
 from pydantic import Field as Setting
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from deepfm.field_name import FieldName
 from deepfm.settings.loader import Settings
@@ -80,6 +81,23 @@ class ScoringSettings(Settings):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
+class AlertSettings(Settings):
+    """Where the outcomes of jobs are reported."""
+
+    # URL that gets a POST for each failed job, flagged or unpublished day and refused candidate. It is a
+    # secret if it contains a token: the environment variable DEEPFM_ALERT_WEBHOOK overrides it.
+    webhook: str | None = Setting(default=None, repr=False)
+    prometheus_dir: str | None = None  # folder of the textfile collector of node_exporter
+    timeout_s: float = Setting(default=10.0, gt=0)  # of each attempt to reach the webhook; there are three
+
+    @field_validator("webhook")
+    @classmethod
+    def _check_webhook(cls, webhook: str | None) -> str | None:
+        if webhook is not None and not re.match(r"https?://[^/\s]+", webhook):
+            raise ValueError("expected http(s)://HOST/…")
+        return webhook
+
+
 class Profile(Settings):
     """conf/profile/*.yaml: where the jobs run."""
 
@@ -90,3 +108,4 @@ class Profile(Settings):
     promotion: PromotionLimits
     scoring: ScoringSettings = ScoringSettings()
     drift: DriftLimits = DriftLimits()
+    alerts: AlertSettings = AlertSettings()

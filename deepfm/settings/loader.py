@@ -34,7 +34,7 @@ S = TypeVar("S", bound=Settings)
 #: Keys of earlier versions and their present names.
 RENAMED_KEYS = {"wire": "gradient_compression"}
 #: Names whose values are hidden in errors, as in Spark.
-_SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)
+_SECRET = re.compile(r"secret|password|token|webhook|access[.]?key", re.IGNORECASE)
 
 
 def load_settings(path: str | Path, settings_class: type[S]) -> S:

@@ -1,22 +1,31 @@
 """An MLflow run: settings, metric curves and the registered model of a training."""
 
+import logging
+import math
 import subprocess
 import tempfile
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import mlflow
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 import deepfm
 from deepfm.artifact.pyfunc import example_rows
 from deepfm.artifact.signature import build_signature
 from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.tracking.errors import FAILURES, failure_reason
 from deepfm.tracking.metric_buffer import MetricBuffer
+
+logger = logging.getLogger(__name__)
 
 #: Requirements of a process that serves a registered model; deepfm itself is logged with the model.
 _SERVING_REQUIREMENTS = ("torch", "pyarrow", "numpy", "pandas", "pydantic", "safetensors", "fsspec", "PyYAML")
@@ -26,6 +35,15 @@ _MODEL_DESCRIPTION = (
     "new days, `previous` was champion before it, `candidate` was trained last. The tags `promotion.…` are "
     "the history of the champion, which `promote.py --history` shows."
 )
+
+
+@dataclass(frozen=True)
+class DatasetMetrics:
+    """Metrics of a model on one dataset."""
+
+    dataset: str  # name, such as test
+    digest: str
+    metrics: dict[str, float]
 
 
 class Run:
@@ -67,6 +85,26 @@ class Run:
         """Log the metrics of the finished model."""
         mlflow.log_metrics(metrics, run_id=self.run_id)
 
+    def log_model_metrics(self, model_id: str | None, evaluated: Sequence[DatasetMetrics]) -> None:
+        """Log metrics to this run and to the logged model, whose page shows them by dataset.
+
+        A failure is logged as a warning: a model of MLflow 2 (`model_id` None) has no such page, and a server
+        may refuse it. Metrics that are NaN or infinite are left out, because MLflow would store 0.
+        """
+        now_ms = int(time.time() * 1000)
+        metrics = [
+            Metric(key, value, now_ms, 0, model_id, part.dataset, part.digest, self.run_id)
+            for part in evaluated
+            for key, value in part.metrics.items()
+            if math.isfinite(value)
+        ]
+        if model_id is None or not metrics:
+            return
+        try:
+            self._client.log_batch(self.run_id, metrics)
+        except FAILURES as error:
+            logger.warning("metrics are not on the page of model %s: %s", model_id, failure_reason(error))
+
     def set_tag(self, name: str, value: str) -> None:
         """Set a tag of this run."""
         self._client.set_tag(self.run_id, name, value)
@@ -87,7 +125,13 @@ class Run:
         self._client.log_figure(self.run_id, figure, file)
 
     def register(
-        self, folder: str, name: str, vocabulary: Vocabulary, tags: dict[str, str], description: str = ""
+        self,
+        folder: str,
+        name: str,
+        vocabulary: Vocabulary,
+        tags: dict[str, str],
+        description: str = "",
+        evaluated: Sequence[DatasetMetrics] = (),
     ) -> str:
         """Log the model folder with a pyfunc flavour over raw columns and make it a version of `name`."""
         logged = mlflow.pyfunc.log_model(
@@ -107,7 +151,15 @@ class Run:
         if not self._client.get_registered_model(name).description:  # keep a description that a user wrote
             self._client.update_registered_model(name, _MODEL_DESCRIPTION)
         self._client.set_registered_model_alias(name, "candidate", version)
+        self.log_model_metrics(logged.model_id, evaluated)
         return version
+
+
+def logged_model_id(version: ModelVersion) -> str | None:
+    """Return the id of the logged model that a version was made of; None if MLflow 2 registered it."""
+    # A SQL store leaves model_id empty, but the source is models:/MODEL_ID.
+    source = str(version.source or "")
+    return version.model_id or (source.removeprefix("models:/") if source.startswith("models:/m-") else None)
 
 
 def _log_inputs(dataset: dict) -> None:

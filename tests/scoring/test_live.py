@@ -11,6 +11,7 @@ from deepfm.artifact.checksums import write_checksums
 from deepfm.scoring.live import live_metrics
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
+from deepfm.tracking.run import logged_model_id
 
 DAY = "2026-01-08"
 
@@ -99,6 +100,15 @@ def test_a_key_with_several_labels_is_clicked_if_any_is(publish_day, evaluate):
     summary = evaluate([*LABELS, ("k3", 1), ("k2", 0), ("k4", "x")]).summary
     assert (summary["num_rows"], summary["keys_with_several_labels"], summary["labels_rejected"]) == (4, 2, 1)
     assert summary["auc"] == pytest.approx(roc_auc_score([1, 0, 1, 1], [0.73, 0.27, 0.73, 0.27]))
+
+
+def test_the_logged_model_has_the_live_metrics_of_the_day(publish_day, evaluate, store, request):
+    publish_day(ROWS)
+    summary = evaluate(LABELS).summary
+    version = store.resolve(f"models:/{request.function.__name__}/{summary['version']}")
+    metrics = store.client.get_logged_model(logged_model_id(version)).metrics
+    by_dataset = {(one.dataset_name, one.key): one.value for one in metrics}
+    assert by_dataset[DAY, "live_auc"] == summary["auc"]
 
 
 def test_each_day_is_in_the_trend_once(publish_day, evaluate, store, request):

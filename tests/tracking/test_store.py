@@ -19,7 +19,7 @@ from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
 from deepfm.tracking import run as run_module
 from deepfm.tracking.connection import connect
-from deepfm.tracking.run import Run, flattened
+from deepfm.tracking.run import DatasetMetrics, Run, flattened, logged_model_id
 from deepfm.tracking.store import MlflowStore
 from deepfm.tracking.uri import TrackingUnavailableError
 
@@ -111,6 +111,24 @@ def test_a_version_refers_to_its_run_and_dataset(store, run, trained):
     assert version.run_id == run.info.run_id
     assert version.tags["dataset"] == run.data.params["dataset.digest"]
     assert float(version.tags["auc"]) == pytest.approx(trained[0]["test_auc"], abs=1e-6)
+
+
+def test_the_logged_model_has_the_final_metrics_of_each_dataset(store, run, trained):
+    version = store.resolve(f"models:/tracked/{trained[0]['version']}")
+    metrics = store.client.get_logged_model(logged_model_id(version)).metrics
+    # MLflow itself adds the metrics of the run, without dataset.
+    metrics = [one for one in metrics if one.dataset_name]
+    by_dataset = {(one.dataset_name, one.key): one.value for one in metrics}
+    assert by_dataset["test", "best_test_auc"] == trained[0]["test_auc"]
+    assert by_dataset["valid", "best_valid_logloss"] == trained[0]["valid_logloss"]
+    assert {one.dataset_digest for one in metrics} == {run.data.params["dataset.digest"]}
+
+
+def test_metrics_that_a_server_does_not_take_for_a_model_are_a_warning(store, caplog):
+    with store.run("no-such-model") as run:
+        run.log_model_metrics("m-absent", [DatasetMetrics("d" * 600, "1", {"auc": 0.5})])
+    assert "metrics are not on the page of model m-absent: " in caplog.text
+    assert store.client.get_run(run.run_id).info.status == "FINISHED"
 
 
 def test_a_training_leaves_no_scratch(profile_path, trained):
