@@ -90,10 +90,13 @@ def train(
         train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker, **options)
         result = run_folder.load_result(run_url)
         if result is None:
+            if resumed_run:
+                run_folder.log_num_workers(run, run_url, num_workers)
             site = train_run.TrainingSite(spark, num_workers, workers, store, experiment or name, work_url)
             result = site.train(train_job, run.log_epoch, run.log_steps, num_retries=num_retries)
             run_folder.save_result(run_url, result)
         version = train_run.register_result(run, result, train_job, manifest, vocabulary, name)
         storage.remove(run_url)  # kept if registration failed, with the trained weights
-    run_details = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
-    return {**run_details, **train_run.result_summary(result)}
+    run_details = {"run_id": run.run_id, "name": name, "version": version}
+    workers_details = train_run.workers_summary(result, num_workers)
+    return {**run_details, **workers_details, **train_run.result_summary(result)}

@@ -22,6 +22,7 @@ from deepfm.training.result import TrainingResult, result_from_json, result_to_j
 
 logger = logging.getLogger(__name__)
 
+_NUM_WORKERS = "--num-workers"
 _RESUME_SPEC, _RESULT = "resume_spec.json", "result.json"
 #: Names of these files in folders that an earlier version wrote.
 _FORMER_NAMES = {_RESUME_SPEC: "begun_with.json", _RESULT: "outcome.json"}
@@ -110,7 +111,7 @@ def resume_spec(
     resumed, but the run then continues from the weights in its folder.
     """
     start = {"--init-from": init_from, "--warm-start": warm_start}
-    shape = {"dataset": manifest.digest, "--num-workers": num_workers, **start}
+    shape = {"dataset": manifest.digest, _NUM_WORKERS: num_workers, **start}
     return {**shape, **settings.model_dump(mode="json")}
 
 
@@ -123,7 +124,10 @@ def start_run(run: Run, run_url: str, spec: dict, start: Start | None) -> None:
 
 
 def require_resumable(store: MlflowStore, run_id: str, work_url: str, spec: dict) -> None:
-    """Raise UserError if the run does not exist, is finished, or was started with other settings."""
+    """Raise UserError if the run does not exist, is finished, or was started with other settings.
+
+    The number of workers may differ.
+    """
     _require_unfinished(store, run_id, work_url)
     run_url = f"{work_url}/{run_id}"
     where = _existing_url(run_url, _RESUME_SPEC)
@@ -139,11 +143,29 @@ def require_resumable(store: MlflowStore, run_id: str, work_url: str, spec: dict
         )
     original = with_current_names(storage.read_json(where))
     for key, value in spec.items():
-        if original.get(key) != value:
+        if key != _NUM_WORKERS and original.get(key) != value:
             raise UserError(
                 f"{where}: expected {key} {original.get(key)} of the original run, found {value}; "
                 "use the original settings, or start a new training"
             )
+
+
+def log_num_workers(run: Run, run_url: str, num_workers: int) -> None:
+    """Log that another number of workers than the original one resumes a run.
+
+    Its parameter in MLflow cannot be changed, so the new number becomes a tag.
+    """
+    original = storage.read_json(_existing_url(run_url, _RESUME_SPEC))[_NUM_WORKERS]
+    if max(original, 1) == max(num_workers, 1):
+        return
+    run.set_tag("resumed_num_workers", str(num_workers))
+    logger.warning(
+        "resuming with another number of workers: num_workers=%d original_num_workers=%d; the rows of a step "
+        "are now %d x batch_size, so the weights differ from those of an uninterrupted training",
+        num_workers,
+        original,
+        max(num_workers, 1),
+    )
 
 
 def _require_unfinished(store: MlflowStore, run_id: str, work_url: str) -> None:

@@ -1,5 +1,6 @@
 """train.py --resume and --register-only: what is reused, and what is refused."""
 
+from dataclasses import replace
 from itertools import count
 
 import mlflow
@@ -113,6 +114,23 @@ def test_a_training_that_ran_out_of_memory_can_be_resumed(train, name, monkeypat
     summary = train("deepfm", name, "--resume", run_id).summary
     assert (summary["epochs"], summary["test_logloss"]) == (2, train("deepfm", name).summary["test_logloss"])
     assert not (runs / run_id).exists()
+
+
+def test_a_resumed_training_reports_that_the_number_of_workers_changed(train, name, monkeypatch):
+    save = Checkpoints.save
+
+    def save_and_run_out(self, position, *state):
+        position.history.num_ranks = [2]
+        save(replace(self, num_ranks=2), position, *state)
+        raise OutOfMemoryError("rank 0 ran out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_run_out)
+        run_id = train("deepfm", name).mistake.rpartition("--resume ")[2].split()[0]
+    assert "resumed_with" not in train("deepfm", name).summary
+    summary = train("deepfm", name, "--resume", run_id).summary
+    assert (summary["num_workers"], summary["epochs"]) == (0, 2)
+    assert summary["resumed_with"] == {"num_workers": 1, "num_workers_before": [2], "same_weights": False}
 
 
 def test_a_resume_after_damaged_test_rows_does_not_train_again(train, name, monkeypatch, runs):

@@ -14,7 +14,8 @@ from deepfm.click_log.split import HashSplit, day_split
 from deepfm.dataset import build
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
-from deepfm.dataset.read import Shard, read_batches
+from deepfm.dataset.read import read_batches
+from deepfm.dataset.shard import Shard
 from deepfm.errors import UserError
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.settings.data import DataSettings
