@@ -105,7 +105,7 @@ def _require_rows_left(settings: ModelSettings, epoch: int, num_rows: int, num_r
     if 0 < num_rows < per_rank * num_ranks:
         raise UserError(
             f"--num-workers {num_ranks}: expected at least {per_rank} of the rows that are left in epoch "
-            f"{epoch} for each worker, found {num_rows} rows; resume with the original --num-workers, or "
+            f"{epoch} for each worker, found {num_rows} rows; resume with as many workers as before, or "
             f"with {max(num_rows // per_rank, 1)}"
         )
 

@@ -99,14 +99,13 @@ class ResumePoint:
 
     def resumed_by(self, num_ranks: int) -> "ResumePoint":
         """Return the same position for `num_ranks` ranks."""
-        *_, last = all_ranks = self.history.num_ranks
-        if num_ranks == last:
+        earlier, segments = self.history.num_ranks, self.segments
+        if num_ranks == earlier[-1]:
             return self
-        num_steps = self.step - self.segment_steps
-        segments = [*self.segments, Segment(last, num_steps)] if num_steps else self.segments
-        return replace(
-            self, history=replace(self.history, num_ranks=[*all_ranks, num_ranks]), segments=segments
-        )
+        if num_steps := self.step - self.segment_steps:
+            segments = [*segments, Segment(earlier[-1], num_steps)]
+        history = replace(self.history, num_ranks=[*earlier, num_ranks])
+        return replace(self, history=history, segments=segments)
 
 
 def history_from_dict(document: dict) -> TrainingHistory:
