@@ -2,8 +2,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
-# Ignore variables that point Python or Spark to other installations.
+# Ignore variables that point to other installations of Python and Spark, or to another MLflow.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV
+unexport MLFLOW_TRACKING_URI MLFLOW_REGISTRY_URI MLFLOW_RUN_ID MLFLOW_EXPERIMENT_ID MLFLOW_EXPERIMENT_NAME
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
 
 # The first Python that runs and fits: a shim of a version manager may be on the PATH and fail.

@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -42,6 +42,22 @@ def exclusive_lock(path: Path, name: str, remedy: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
             with suppress(OSError):  # the folder has other files
                 path.parent.rmdir()
+
+
+@contextmanager
+def brief_lock(path: Path, timeout_s: float) -> Iterator[None]:
+    """Exclude other processes during a short block; after `timeout_s`, or without a lock file, go on."""
+    deadline = time.monotonic() + timeout_s
+    with ExitStack() as stack:
+        while time.monotonic() < deadline:
+            try:
+                stack.enter_context(exclusive_lock(path, "", ""))
+                break
+            except UserError:  # no lock file can be created
+                break
+            except JobFailedError:
+                time.sleep(_RETRY_S)
+        yield
 
 
 def _acquire(path: Path, name: str, remedy: str) -> TextIO:

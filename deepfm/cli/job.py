@@ -22,6 +22,7 @@ from pyspark.errors import PySparkException
 from deepfm.errors import JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
+from deepfm.tracking.uri import public_uri
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +43,19 @@ workers_option = click.option(
     help="Horovod processes; 0: train in this process.",
 )
 tracking_option = click.option(
-    "--tracking-uri", help="MLflow server or store, http://… or sqlite:///…; overrides the profile."
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    show_envvar=True,
+    help="MLflow server or store, http://… or sqlite:///…; overrides the profile.",
 )
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM was received. A KeyboardInterrupt, so that libraries such as py4j clean up as after Ctrl-C."""
+    """SIGTERM or SIGHUP was received; a KeyboardInterrupt, so that libraries clean up as after Ctrl-C."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
 
 
 class JobCommand(click.Command):
@@ -66,7 +74,7 @@ class JobCommand(click.Command):
             sys.exit(2)
         except click.Abort as error:  # click converts KeyboardInterrupt to Abort
             cause = error.__cause__ or error.__context__
-            sys.exit(128 + (signal.SIGTERM if isinstance(cause, TerminatedError) else signal.SIGINT))
+            sys.exit(128 + (cause.number if isinstance(cause, TerminatedError) else signal.SIGINT))
 
 
 def job(function: Callable[..., dict]) -> Callable[..., None]:
@@ -78,7 +86,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
     - 2: invalid input or configuration, or out of memory; one line on stderr. Do not retry.
     - 1: any other failure, which may succeed if retried. One line for a JobFailedError, such as an
       unreachable MLflow or Spark master, lost workers or a run in use; else a stack trace.
-    - 130 and 143: stopped by Ctrl-C and SIGTERM.
+    - 129, 130 and 143: stopped by SIGHUP (a closed terminal), Ctrl-C and SIGTERM.
     """
 
     @wraps(function)
@@ -87,9 +95,10 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         _log_to_stderr(verbose)
         if not verbose:
             warnings.filterwarnings("ignore", category=FutureWarning)
+        _log_environment_uri(flags.get("tracking_uri"))
         started = time.monotonic()
         try:
-            with _raise_on_sigterm():
+            with _raise_on_signals():
                 summary = function(**flags)
         except UserError as error:
             click.echo(f"error: {error}", err=True)
@@ -114,22 +123,34 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
     )(run)
 
 
+def _log_environment_uri(tracking_uri: str | None) -> None:
+    source = click.get_current_context().get_parameter_source("tracking_uri")
+    if tracking_uri and source is click.core.ParameterSource.ENVIRONMENT:
+        message = "MLFLOW_TRACKING_URI is set and overrides the profile: runs and models are at %s"
+        logger.info(message, public_uri(tracking_uri))
+
+
 @contextmanager
-def _raise_on_sigterm() -> Iterator[None]:
-    """Raise TerminatedError in the block on SIGTERM, so that runs are closed and unfinished files removed."""
+def _raise_on_signals() -> Iterator[None]:
+    """Raise TerminatedError in the block on SIGTERM and SIGHUP: runs are closed, unfinished files removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def terminate(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second SIGTERM ends the process at once
-        raise TerminatedError
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
+        raise TerminatedError(number)
 
-    previous = signal.signal(signal.SIGTERM, terminate)
+    # nohup ignores SIGHUP, and so does the job then.
+    numbers = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    previous = {number: signal.signal(number, terminate) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def is_verbose() -> bool:
@@ -139,7 +160,7 @@ def is_verbose() -> bool:
 
 
 def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C or SIGTERM that preceded an error: interrupted code may fail while it cleans up."""
+    """Return the Ctrl-C or signal that preceded an error: interrupted code may fail while it cleans up."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error

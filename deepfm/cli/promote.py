@@ -50,6 +50,7 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     if champion == str(candidate.version):
         return _summary(name, champion, False, champion, (f"version {champion} is already champion",))
     champion_version = store.resolve(f"models:/{name}/{champion}") if champion else None
+    store.rehearse_promotion(name)
     with spark_session(profile, "promote") as spark, show_progress(spark, "promote"):
         evaluations = compare_models(spark, store, candidate, champion_version, profile.promotion)
     verdict = gate.decide(*evaluations, profile.promotion)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from deepfm.doctor.finding import Finding, green, red, yellow
@@ -11,11 +10,13 @@ from deepfm.errors import JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.spark.environment import master_error, standalone_address
 from deepfm.spark.properties import memory_bytes
-from deepfm.tracking.uri import split_credentials
+from deepfm.tracking.uri import absolute_uri, public_uri, sqlite_path
 
 _GIB = 2**30
 #: Memory of a worker process before it allocates an embedding table: Python, PyTorch, Horovod.
 _WORKER_BYTES = _GIB // 2
+#: Registered model and experiment that do not exist, with which the doctor rehearses a registration.
+_PROBE_NAME = "deepfm-doctor"
 
 
 def num_slots(spark: Mapping[str, Any], num_cores: int) -> int | None:
@@ -70,21 +71,22 @@ def required_memory(profile: Profile, num_workers: int) -> int:
     return heap + num_workers * _WORKER_BYTES
 
 
-def check_mlflow(uri: str) -> Finding:
+def check_mlflow(uri: str, registry_uri: str | None = None) -> Finding:
     """Check that runs and models can be stored at `uri`; a missing database is not created."""
     # The doctor's output is often shown to others, so it must not contain credentials.
-    shown, _, _ = split_credentials(uri)
+    shown = public_uri(absolute_uri(uri))
     try:
         from deepfm.tracking.store import MlflowStore  # imported here: MLflow itself may be broken
     except Exception as error:
         return red("MLflow", f"cannot be imported: {error}", "make env")
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not file.exists():
+    file = sqlite_path(uri)
+    if file and not file.exists():
         probe = check_writable("MLflow", file.parent)
         return probe if probe.level == "red" else green("MLflow", f"{shown}, which the first job creates")
     try:
-        MlflowStore(uri, retry_s=1)
+        store = MlflowStore(uri, retry_s=1, registry_uri=registry_uri)
+        store.rehearse_registration(_PROBE_NAME, _PROBE_NAME)
     except (UserError, JobFailedError) as error:
-        remedy = "mlflow server --host 127.0.0.1 --port 5000, or another --tracking-uri"
-        return red("MLflow", str(error).replace(uri, shown), remedy)
-    return green("MLflow", f"{shown} answers")
+        problem, _, remedy = str(error).rpartition("; ")
+        return red("MLflow", problem.replace(uri, shown), remedy)
+    return green("MLflow", f"{shown} answers and can register models")

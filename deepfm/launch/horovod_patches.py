@@ -15,12 +15,13 @@ from horovod.runner import gloo_run
 
 @contextmanager
 def stop_on_signals(give_up: Callable[[str], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the workers, then the block, as they would without Horovod.
+    """Let SIGINT, SIGTERM and SIGHUP end the workers, then the block, as they would without Horovod.
 
-    Horovod replaces both handlers, treats a signal as a lost worker, and keeps its handlers after the
-    training.
+    Horovod replaces the handlers of the first two, treats a signal as a lost worker, and keeps its handlers
+    after the training. A signal that is ignored, as SIGHUP by nohup, stays ignored.
     """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.getsignal(number) for number in numbers}
     received: list[int] = []
     register = gloo_run.register_shutdown_event
 
@@ -31,8 +32,8 @@ def stop_on_signals(give_up: Callable[[str], None]) -> Iterator[None]:
 
     def register_and_replace() -> threading.Event:
         event = register()
-        for number in handlers:
-            signal.signal(number, handle)
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_IGN if handler == signal.SIG_IGN else handle)
         return event
 
     gloo_run.register_shutdown_event = register_and_replace

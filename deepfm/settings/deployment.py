@@ -13,7 +13,10 @@ class MlflowSettings(Settings):
     """Location of runs and models unless --tracking-uri is given."""
 
     tracking_uri: str
-    artifact_location: str | None = None  # of new experiments in a local store; a server has a default
+    # Of the model registry if it is another store. By default it is the tracking store, or Unity Catalog if
+    # that is on Databricks.
+    registry_uri: str | None = None
+    artifact_location: str | None = None  # of new experiments in a database; a server has a default
     retry_s: float = Setting(default=60.0, gt=0)  # how long to retry an unreachable server or a locked file
     system_metrics_every_s: float = Setting(default=10.0, ge=0)  # of the training driver; 0: do not log
 

@@ -1,12 +1,14 @@
 """Classification of failed MLflow calls: unreachable store, refused credentials, or any other error."""
 
+import re
+
 import mlflow
 import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from deepfm.errors import JobFailedError, UserError
-from deepfm.tracking.uri import TrackingUnavailableError
+from deepfm.tracking.uri import TrackingUnavailableError, host_of, is_server, public_uri
 
 #: Exceptions that a call of an unreachable or locked store may raise.
 FAILURES = (MlflowException, SQLAlchemyError, requests.exceptions.RequestException)
@@ -19,16 +21,29 @@ _UNAVAILABLE = (
 )
 
 
+#: Object and address that urllib3 puts before the reason of a failed connection.
+_URLLIB3_PREFIX = re.compile(r"^\w+\(.*?\): ")
+
+
 def failure_reason(error: Exception) -> str:
     """Return the reason of a failed MLflow call as one short line."""
     cause = _cause(error)
     if isinstance(cause, SQLAlchemyError):  # its text quotes the statement, on several lines
-        return str(getattr(cause, "orig", None) or cause)
-    if isinstance(cause, requests.exceptions.ConnectionError):
-        return "no MLflow server answers there"
+        return " ".join(str(getattr(cause, "orig", None) or cause).split())
+    if isinstance(cause, requests.exceptions.SSLError):
+        return f"the TLS connection failed: {_connection_detail(cause)}"
+    if isinstance(cause, requests.exceptions.ProxyError):
+        return f"the proxy does not connect to it: {_connection_detail(cause)}"
+    if isinstance(cause, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)):
+        return f"no MLflow server answers there ({_connection_detail(cause)})"
     if is_access_denied(error):
         return "the MLflow server refuses this user"
     return " ".join(str(getattr(error, "message", error)).split())
+
+
+def _connection_detail(error: requests.exceptions.RequestException) -> str:
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return _URLLIB3_PREFIX.sub("", " ".join(str(reason or error).split()))
 
 
 def to_job_error(error: BaseException) -> JobFailedError | UserError | None:
@@ -38,9 +53,12 @@ def to_job_error(error: BaseException) -> JobFailedError | UserError | None:
     uri = mlflow.get_tracking_uri()
     if is_access_denied(error):
         return access_denied_error(uri)
-    if _is_unreachable(_cause(error)) or getattr(error, "error_code", None) in _UNAVAILABLE:
+    if message := tls_error(error):
+        return UserError(f"{public_uri(uri)}: {message}")
+    if is_unreachable(error):
         return TrackingUnavailableError(
-            f"{uri}: MLflow became unreachable: {failure_reason(error)}; run again when it is reachable"
+            f"{public_uri(uri)}: MLflow became unreachable: {failure_reason(error)}{proxy_hint(uri)}; run "
+            "again when it is reachable"
         )
     return None
 
@@ -48,9 +66,31 @@ def to_job_error(error: BaseException) -> JobFailedError | UserError | None:
 def access_denied_error(uri: str) -> UserError:
     """Build the error for a user whom the server does not know, or who lacks the permission."""
     return UserError(
-        f"{uri}: the MLflow server refuses this user; set MLFLOW_TRACKING_USERNAME and "
-        "MLFLOW_TRACKING_PASSWORD, or ask its administrator for the permission"
+        f"{public_uri(uri)}: the MLflow server refuses this user{proxy_hint(uri)}; set "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask its administrator for the permission"
     )
+
+
+def tls_error(error: BaseException) -> str | None:
+    """Return what failed and the remedy if a certificate was not accepted; None for any other error."""
+    cause = _cause(error)
+    if not isinstance(cause, requests.exceptions.SSLError):
+        return None
+    return (
+        f"{failure_reason(cause)}; set MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE to the "
+        "certificate of the company's certification authority"
+    )
+
+
+def proxy_hint(uri: str) -> str:
+    """Name the proxy that requests to a server use, and how to avoid it; empty without a proxy."""
+    if not is_server(uri):
+        return ""
+    proxies = requests.utils.get_environ_proxies(uri)
+    proxy = requests.utils.select_proxy(uri, proxies)
+    if not proxy:
+        return ""
+    return f" (through the proxy {public_uri(proxy)}; NO_PROXY={host_of(uri)} avoids it)"
 
 
 def is_access_denied(error: BaseException) -> bool:
@@ -60,7 +100,11 @@ def is_access_denied(error: BaseException) -> bool:
     return getattr(error, "error_code", None) in _ACCESS_DENIED
 
 
-def _is_unreachable(cause: BaseException) -> bool:
+def is_unreachable(error: BaseException) -> bool:
+    """Whether a store did not answer, or said that it is overloaded: a later attempt may succeed."""
+    cause = _cause(error)
+    if getattr(error, "error_code", None) in _UNAVAILABLE:
+        return True
     if isinstance(cause, requests.exceptions.HTTPError):
         return cause.response is not None and cause.response.status_code in (429, *range(500, 600))
     return isinstance(cause, (OperationalError, requests.exceptions.RequestException))

@@ -7,33 +7,31 @@ from pathlib import Path
 
 import mlflow
 from mlflow import environment_variables
-from mlflow.entities import LifecycleStage
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from deepfm.errors import UserError
 from deepfm.settings.deployment import MlflowSettings
-from deepfm.tracking.errors import (
-    FAILURES,
-    access_denied_error,
-    failure_reason,
-    is_access_denied,
-    to_job_error,
-)
+from deepfm.tracking.connection import connect, set_request_retries
+from deepfm.tracking.errors import FAILURES, failure_reason, to_job_error
+from deepfm.tracking.experiments import DEFAULT_EXPERIMENT_ID, experiment_id, find_experiment
 from deepfm.tracking.logging import silence_mlflow
+from deepfm.tracking.rehearsal import Rehearsal
 from deepfm.tracking.run import Run
-from deepfm.tracking.uri import num_retries, require_reachable, split_credentials
-
-#: Makes MLflow's page show runs, curves and models instead of its chatbot views.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+from deepfm.tracking.uri import absolute_uri, is_database, is_server, split_credentials, with_installed_driver
 
 logger = logging.getLogger(__name__)
 
 
 def open_store(settings: MlflowSettings, tracking_uri: str | None = None) -> "MlflowStore":
     """Open the profile's store, or the one at `tracking_uri`; see MlflowStore for the errors raised."""
-    store = MlflowStore(tracking_uri or settings.tracking_uri, settings.artifact_location, settings.retry_s)
+    store = MlflowStore(
+        tracking_uri or settings.tracking_uri,
+        settings.artifact_location,
+        settings.retry_s,
+        registry_uri=settings.registry_uri,
+    )
     store.measure_system(settings.system_metrics_every_s)
     return store
 
@@ -41,38 +39,46 @@ def open_store(settings: MlflowSettings, tracking_uri: str | None = None) -> "Ml
 class MlflowStore:
     """MLflow tracking store with its model registry."""
 
-    def __init__(self, uri: str, artifact_location: str | None = None, retry_s: float = 60.0):
+    def __init__(
+        self,
+        uri: str,
+        artifact_location: str | None = None,
+        retry_s: float = 60.0,
+        *,
+        registry_uri: str | None = None,
+    ):
         """Connect to the store.
 
-        `uri` may contain a user and a password, which are not stored; `retry_s`: seconds to retry. Raise
-        TrackingUnavailableError if it is unreachable or locked, UserError for an invalid URI or refused
-        credentials.
+        `uri` may contain a user and a password, which are not shown; `retry_s`: seconds to retry;
+        `registry_uri`: of the model registry, if it is another store. Raise TrackingUnavailableError if it is
+        unreachable or locked, UserError if it cannot be used or refuses the credentials.
         """
         silence_mlflow()
-        self.uri, user, password = split_credentials(uri)
+        self.uri, user, password = split_credentials(absolute_uri(uri))
+        self._uri = with_installed_driver(absolute_uri(uri))
         self._artifact_location, self._retry_s = artifact_location, retry_s
+        self._registry_uri = registry_uri and absolute_uri(registry_uri)
         self._measures_system = False
-        require_reachable(self.uri, retry_s)
-        environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(num_retries(retry_s))
-        if user is not None:
-            environment_variables.MLFLOW_TRACKING_USERNAME.set(user)
-            environment_variables.MLFLOW_TRACKING_PASSWORD.set(password)
-        mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
-        try:
-            self.client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            self.client.search_experiments(max_results=1)
-        except FAILURES as error:
-            if is_access_denied(error):
-                raise access_denied_error(self.uri) from error
-            # Of a file, any other error is permanent: it is not a database, or has another schema.
-            may_succeed = self.uri.startswith("http") or "database is locked" in failure_reason(error)
-            if may_succeed and (failure := to_job_error(error)):
-                raise failure from error
-            raise UserError(
-                f"{self.uri}: MLflow cannot use this store: {failure_reason(error)}; choose another "
-                "--tracking-uri"
-            ) from error
+        if is_server(self._uri):
+            self._uri = self.uri
+            if user is not None:
+                environment_variables.MLFLOW_TRACKING_USERNAME.set(user)
+                environment_variables.MLFLOW_TRACKING_PASSWORD.set(password)
+        self.client = connect(self._uri, self._registry_uri, retry_s)
+        set_request_retries(retry_s)
+        self._set_global_uris()
+
+    def _set_global_uris(self) -> None:
+        """Make functions of the mlflow module use this store."""
+        variable = environment_variables.MLFLOW_TRACKING_URI
+        before = variable.get_raw()
+        mlflow.set_tracking_uri(self._uri)
+        mlflow.set_registry_uri(self._registry_uri)  # type: ignore[arg-type] # None: MLflow's default
+        # MLflow sets the variable for subprocesses. No process of a job reads it, and it may have a password.
+        if before is None:
+            variable.unset()
+        else:
+            variable.set(before)
 
     def measure_system(self, every_s: float) -> None:
         """Set the interval, in seconds, of the system metrics of runs that log them; 0: never."""
@@ -82,7 +88,33 @@ class MlflowStore:
 
     def wait(self) -> None:
         """Block until the store is reachable; raise TrackingUnavailableError after the retry time."""
-        require_reachable(self.uri, self._retry_s)
+        connect(self._uri, self._registry_uri, self._retry_s)
+
+    def rehearse_registration(self, name: str, experiment: str) -> None:
+        """Check that a model can be registered as `name`, with a probe that is removed again.
+
+        Raise UserError with the remedy if a step is refused.
+        """
+        experiment_id, location = self._artifacts_of(experiment)
+        self._rehearsal().check_all(name, experiment_id, location)
+
+    def rehearse_artifacts(self, experiment: str) -> None:
+        """Check that artifacts of an experiment can be written; raise UserError if it is refused."""
+        self._rehearsal().check_artifacts(self._artifacts_of(experiment)[1])
+
+    def rehearse_promotion(self, name: str) -> None:
+        """Check that an alias of the model `name` can be set; raise UserError if it is refused."""
+        self._rehearsal().check_registry(name)
+
+    def _rehearsal(self) -> Rehearsal:
+        return Rehearsal(self.client, self._uri, mlflow.get_registry_uri())
+
+    def _artifacts_of(self, experiment: str) -> tuple[str, str]:
+        """(id, artifact location) of an experiment or, if it does not exist yet, of the default one."""
+        if existing := find_experiment(self.client, experiment):
+            return existing.experiment_id, existing.artifact_location
+        default = self.client.get_experiment(DEFAULT_EXPERIMENT_ID)
+        return default.experiment_id, self._new_location() or default.artifact_location
 
     @contextmanager
     def run(
@@ -99,9 +131,8 @@ class MlflowStore:
         The run is FAILED if the block raises, KILLED if a signal ends it. With nested=True it is a child of
         the open run. `system_metrics`: also log load and memory of this machine, if the profile allows it.
         """
-        experiment_id = self._experiment_id(experiment)
         active = mlflow.start_run(
-            experiment_id=experiment_id,
+            experiment_id=self._experiment_id(experiment),
             run_name=name,
             tags=tags,
             nested=nested,
@@ -146,18 +177,13 @@ class MlflowStore:
         )
 
     def _experiment_id(self, experiment: str) -> str:
-        existing = self.client.get_experiment_by_name(experiment)
-        if existing and existing.lifecycle_stage != LifecycleStage.ACTIVE:
-            raise UserError(
-                f"experiment {experiment} was deleted at {self.uri}; restore it, or give another --experiment"
-            )
-        return existing.experiment_id if existing else self._create_experiment(experiment)
+        return experiment_id(self.client, experiment, self._new_location())
 
-    def _create_experiment(self, name: str) -> str:
-        location = None
-        if self.uri.startswith("sqlite:") and self._artifact_location:
-            location = _as_uri(self._artifact_location)
-        return self.client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS)
+    def _new_location(self) -> str | None:
+        """Artifact location of a new experiment; None: the default of the store."""
+        if is_database(self._uri) and self._artifact_location:
+            return _as_uri(self._artifact_location)
+        return None
 
     def require_name(self, name: str) -> None:
         """Raise UserError for a name that MLflow would refuse after the training."""
@@ -217,7 +243,7 @@ class MlflowStore:
 
     def download_artifact(self, uri: str, folder: str) -> str:
         """Download an artifact, given as runs:/ID/PATH or models:/NAME/VERSION, and return its local path."""
-        return mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=self.uri)
+        return mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=self._uri)
 
     def download(self, version: ModelVersion, folder: str) -> str:
         """Download a version's files below `folder` and return the path of the artifact folder in them."""

@@ -1,26 +1,60 @@
-"""Tracking URIs of MLflow: separation of credentials, and reachability with retries."""
+"""Tracking URIs of MLflow: kinds of stores, credentials and absolute paths."""
 
-import http.client
-import logging
-import sqlite3
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from deepfm.errors import JobFailedError, UserError
+from deepfm.errors import JobFailedError
 
 _SQLITE = "sqlite:///"
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
-
-logger = logging.getLogger(__name__)
+#: Schemes of the databases that MLflow opens itself; a driver may follow, as in mysql+pymysql.
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_SERVERS = ("http", "https")
 
 
 class TrackingUnavailableError(JobFailedError):
     """MLflow is unreachable: nothing answers at its URI, or its database is locked. A retry may succeed."""
+
+
+def scheme_of(uri: str) -> str:
+    """Return the scheme without a driver: mysql+pymysql://… -> mysql; empty for a path."""
+    return uri.partition(":")[0].partition("+")[0].lower() if ":" in uri else ""
+
+
+def is_server(uri: str) -> bool:
+    """Whether an MLflow server answers at the URI."""
+    return scheme_of(uri) in _SERVERS
+
+
+def is_database(uri: str) -> bool:
+    """Whether MLflow opens the database itself, without a server."""
+    return scheme_of(uri) in _DATABASES
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Absolute path of a SQLite database; None for any other store."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]).absolute()
+
+
+def absolute_uri(uri: str) -> str:
+    """Make the path of a SQLite database absolute, so that it is the same in every folder and message."""
+    path = sqlite_path(uri)
+    if path is None:
+        return uri
+    _, question_mark, options = uri.partition("?")
+    return f"{_SQLITE}{path}{question_mark}{options}"
+
+
+def with_installed_driver(uri: str) -> str:
+    """Name the driver psycopg2 of a PostgreSQL URI without a driver if only that one is installed."""
+    is_default = uri.startswith("postgresql://") and find_spec("psycopg") is None
+    return (
+        f"postgresql+psycopg2{uri.removeprefix('postgresql')}"
+        if is_default and find_spec("psycopg2")
+        else uri
+    )
 
 
 def split_credentials(uri: str) -> tuple[str, str | None, str | None]:
@@ -34,20 +68,19 @@ def split_credentials(uri: str) -> tuple[str, str | None, str | None]:
     return f"{scheme}://{host}", unquote(user), unquote(password)
 
 
-def require_reachable(uri: str, retry_s: float) -> None:
-    """Raise TrackingUnavailableError if `uri` (without credentials) does not answer within `retry_s` seconds.
+def public_uri(uri: str) -> str:
+    """Return the URI without credentials, for messages."""
+    return split_credentials(uri)[0]
 
-    Raise UserError for an invalid URI.
-    """
-    if uri.startswith(_SQLITE):
-        _require_database(Path(uri.removeprefix(_SQLITE)).absolute(), uri, retry_s)
-    elif uri.startswith(("http://", "https://")):
-        _retry_with_backoff(lambda: _check_server(uri), retry_s)
-    # Databricks is located by its client settings, and does not answer without them.
-    elif uri != "databricks" and not uri.startswith("databricks://"):
-        raise UserError(
-            f"tracking URI {uri}: expected sqlite:///FILE, http(s)://SERVER or databricks[://PROFILE]"
-        )
+
+def host_of(uri: str) -> str:
+    """Return the host of a server's URI; empty if it names none, or has an invalid port."""
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+        return parts.hostname or ""
+    except ValueError:
+        return ""
 
 
 def num_retries(retry_s: float, first_wait_s: float = 2.0) -> int:
@@ -56,59 +89,3 @@ def num_retries(retry_s: float, first_wait_s: float = 2.0) -> int:
     while first_wait_s * (2 ** (count + 1) - 1) <= retry_s:
         count += 1
     return count
-
-
-def _retry_with_backoff(attempt: Callable[[], None], retry_s: float) -> None:
-    deadline, wait_s = time.monotonic() + retry_s, _FIRST_WAIT_S
-    while True:
-        try:
-            return attempt()
-        except TrackingUnavailableError as error:
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                raise
-            logger.warning("%s; retrying for %.0f s", str(error).partition(";")[0], remaining_s)
-            time.sleep(min(wait_s, remaining_s))
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-
-
-def _check_server(uri: str) -> None:
-    try:
-        if not urlsplit(uri).netloc:
-            raise ValueError("it names no host")
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
-            pass
-    except urllib.error.HTTPError as error:
-        if error.code >= 500:
-            raise TrackingUnavailableError(
-                f"{uri}: the MLflow server answers {error}; check its log"
-            ) from error
-    except (ValueError, http.client.InvalidURL) as error:
-        raise UserError(f"{uri}: no MLflow server answers there ({error}); check --tracking-uri") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise TrackingUnavailableError(
-            f"{uri}: no MLflow server answers there ({error}); start one with `mlflow server`, "
-            "or check --tracking-uri"
-        ) from error
-
-
-def _require_database(path: Path, uri: str, retry_s: float) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{uri}: its folder cannot be created: {error}; choose another --tracking-uri"
-        ) from error
-    try:
-        with closing(sqlite3.connect(path, timeout=retry_s)) as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.rollback()
-    except sqlite3.OperationalError as error:
-        message = f"{uri}: the database cannot be written after {retry_s:g} s: {error}"
-        if "locked" in str(error):
-            raise TrackingUnavailableError(
-                f"{message}; end the process that holds it, or choose another --tracking-uri"
-            ) from error
-        raise UserError(f"{message}; check its permissions, or choose another --tracking-uri") from error
-    except sqlite3.DatabaseError:
-        pass  # not a database: MLflow reports it

@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from deepfm.cli.job import JobCommand, _StderrHandler, is_verbose, job
+from deepfm.cli.job import JobCommand, _StderrHandler, is_verbose, job, tracking_option
 from deepfm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,14 +89,53 @@ def test_an_interrupted_job_has_status_130():
     assert invoke(wait, "--day", "1").exit_code == 130
 
 
-def test_a_terminated_job_has_status_143():
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_job_that_is_ended_by_a_signal_has_its_status(number, status):
     def wait(day):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     done = invoke(wait, "--day", "1")
-    assert (done.exit_code, done.stdout) == (143, "")
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert (done.exit_code, done.stdout) == (status, "")
+    assert signal.getsignal(number) == before
+
+
+def test_a_job_under_nohup_survives_a_closed_terminal():
+    def hang_up(day):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return count(day)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert invoke(hang_up, "--day", "1").exit_code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def tracked():
+    """A job that returns the tracking URI it was given."""
+
+    def track(tracking_uri) -> dict:
+        return {"uri": tracking_uri}
+
+    return click.command(cls=JobCommand, help="A job.")(tracking_option(job(track)))
+
+
+def test_the_tracking_uri_of_the_environment_is_used_and_logged(tracked, caplog):
+    caplog.set_level(logging.INFO)
+    uri = "http://user:secret@host:5000"
+    done = CliRunner().invoke(tracked, [], env={"MLFLOW_TRACKING_URI": uri})
+    assert json.loads(done.stdout)["uri"] == uri
+    assert "MLFLOW_TRACKING_URI is set and overrides the profile" in caplog.text
+    assert "http://host:5000" in caplog.text and "secret" not in caplog.text
+
+
+def test_the_flag_precedes_the_tracking_uri_of_the_environment(tracked, caplog):
+    caplog.set_level(logging.INFO)
+    flags = ["--tracking-uri", "http://flag"]
+    done = CliRunner().invoke(tracked, flags, env={"MLFLOW_TRACKING_URI": "http://host"})
+    assert json.loads(done.stdout)["uri"] == "http://flag" and "MLFLOW_TRACKING_URI" not in caplog.text
 
 
 def test_an_error_during_the_clean_up_after_an_interrupt_is_not_reported():

@@ -11,8 +11,9 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, TEMPORARILY_UNAVAILA
 from sqlalchemy.exc import OperationalError
 
 from deepfm.errors import UserError
+from deepfm.tracking.connection import connect
 from deepfm.tracking.errors import failure_reason, to_job_error
-from deepfm.tracking.uri import TrackingUnavailableError, num_retries, require_reachable, split_credentials
+from deepfm.tracking.uri import TrackingUnavailableError, num_retries, split_credentials
 
 
 @pytest.mark.parametrize(
@@ -51,17 +52,17 @@ def test_a_locked_database_is_unavailable_after_the_retry_time(locked, tmp_path)
     with pytest.raises(
         TrackingUnavailableError, match=r"the database cannot be written after 0\.3 s: database is locked"
     ):
-        require_reachable(f"sqlite:///{tmp_path}/mlflow.db", 0.3)
+        connect(f"sqlite:///{tmp_path}/mlflow.db", None, 0.3)
     assert 0.25 < time.monotonic() - started < 5
 
 
 def test_a_briefly_locked_database_is_waited_for(locked, tmp_path):
     with ThreadPoolExecutor() as threads:
-        waiting = threads.submit(require_reachable, f"sqlite:///{tmp_path}/mlflow.db", 30)
+        waiting = threads.submit(connect, f"sqlite:///{tmp_path}/mlflow.db", None, 30)
         time.sleep(0.3)
         assert not waiting.done()
         locked.close()
-        assert waiting.result() is None
+        assert waiting.result().search_experiments()
 
 
 def wrapped(cause: Exception) -> MlflowException:
@@ -83,7 +84,7 @@ def http_error(status: int) -> requests.exceptions.HTTPError:
         (
             wrapped(requests.exceptions.ConnectionError("refused")),
             TrackingUnavailableError,
-            "no MLflow server answers there",
+            "no MLflow server answers there (refused)",
         ),
         (
             MlflowException("SELECT\n1", TEMPORARILY_UNAVAILABLE),

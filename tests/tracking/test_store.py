@@ -1,6 +1,7 @@
 """Runs in MLflow, resolution of model URIs, and stores that cannot be used."""
 
 import http.server
+import os
 import re
 import socket
 import sqlite3
@@ -17,9 +18,10 @@ from deepfm.errors import UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
 from deepfm.tracking import run as run_module
+from deepfm.tracking.connection import connect
 from deepfm.tracking.run import Run, flattened
 from deepfm.tracking.store import MlflowStore
-from deepfm.tracking.uri import TrackingUnavailableError, require_reachable
+from deepfm.tracking.uri import TrackingUnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = """
@@ -264,7 +266,7 @@ def test_a_server_that_does_not_speak_http_is_unavailable():
 
 def test_a_server_with_an_internal_error_is_unavailable():
     class FailingHandler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
+        def do_POST(self):
             self.send_error(503)
 
         def log_message(self, *arguments):
@@ -278,18 +280,14 @@ def test_a_server_with_an_internal_error_is_unavailable():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf/profile").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_tracking_uri_of_every_profile_is_valid(path):
+def test_the_tracking_uri_of_every_profile_is_valid(path, tmp_path, monkeypatch):
     """URIs of other machines do not answer here; an invalid URI would raise another error."""
+    monkeypatch.chdir(tmp_path)
     uri = load_settings(str(path), Profile).mlflow.tracking_uri
     try:
-        require_reachable(uri, retry_s=0.1)
-    except TrackingUnavailableError as error:
-        assert "no MLflow server answers there" in str(error)  # noqa: PT017
-
-
-@pytest.mark.parametrize("uri", ["databricks", "databricks://PROFILE"])
-def test_databricks_uris_are_not_checked(uri):
-    require_reachable(uri, retry_s=0.1)
+        connect(uri, None, retry_s=0.1)
+    except (TrackingUnavailableError, UserError) as error:
+        assert re.search("no MLflow server answers there|Databricks credential", str(error))  # noqa: PT017
 
 
 @pytest.mark.parametrize(
@@ -301,10 +299,59 @@ def test_artifacts_of_a_local_store_are_in_a_folder_or_at_a_url(tmp_path, locati
     assert f"{experiment.artifact_location}/".startswith(expected.format(tmp_path))
 
 
-@pytest.mark.parametrize("uri", ["http://localhost:port", "http://", "ftp://host", "mlruns", ""])
-def test_an_invalid_uri_is_reported(uri):
-    with pytest.raises(UserError, match="no MLflow server answers there|expected sqlite:///FILE, http"):
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("http://localhost:port", "found no host or an invalid port"),
+        ("http://", "found no host or an invalid port"),
+        ("ftp://host", "MLflow has no store for ftp"),
+        (
+            "azureml://west.example/mlflow/v1.0/x",
+            "MLflow has no store for azureml; pip install azureml-mlflow",
+        ),
+        (
+            "arn:aws:sagemaker:eu-west-1:1:server/x",
+            "MLflow has no store for arn; pip install sagemaker-mlflow",
+        ),
+        (
+            "mysql+pymysql://u:p@127.0.0.1:9/m",
+            "mysql.pymysql://127.0.0.1:9/m: the database's driver is missing",
+        ),
+        ("databricks://NO_PROFILE", "MLflow cannot use this store"),
+        ("mlruns", "maintenance mode"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_reported_without_its_password(uri, message):
+    with pytest.raises(UserError, match=message) as raised:
         MlflowStore(uri, retry_s=0.1)
+    assert "u:p@" not in str(raised.value)
+
+
+def test_a_database_server_that_does_not_answer_is_unavailable():
+    message = r"postgresql.*//127\.0\.0\.1:9/m: .*Connection refused"
+    with pytest.raises(TrackingUnavailableError, match=message):
+        MlflowStore("postgresql://u:p@127.0.0.1:9/m", retry_s=0.1)
+
+
+def test_a_relative_database_has_an_absolute_uri(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = MlflowStore("sqlite:///runs/mlflow.db")
+    assert store.uri == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    with pytest.raises(UserError, match=f"no version of a model nobody at sqlite:///{tmp_path}/runs"):
+        store.latest("nobody")
+
+
+def test_the_registry_can_be_another_store(tmp_path):
+    store = MlflowStore(f"sqlite:///{tmp_path}/runs.db", registry_uri=f"sqlite:///{tmp_path}/models.db")
+    store.client.create_registered_model("m")
+    assert MlflowStore(f"sqlite:///{tmp_path}/models.db").client.get_registered_model("m").name == "m"
+
+
+def test_the_uri_does_not_reach_the_environment(tmp_path, monkeypatch):
+    """Later jobs of this process would read it as the user's choice, and it may have a password."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_a_file_that_is_not_a_database_is_reported(tmp_path):
