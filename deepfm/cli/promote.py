@@ -54,7 +54,7 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     champion_version = store.resolve(f"models:/{name}/{champion}") if champion else None
     with spark_session(profile, "promote") as spark, show_progress(spark, "promote"):
         comparison = compare_models(spark, store, candidate, champion_version, profile.promotion)
-    verdict = seen_rows.decide(
+    verdict = seen_rows.decide_promotion(
         comparison.unseen, comparison.candidate, comparison.champion, profile.promotion
     )
     if verdict.promoted:

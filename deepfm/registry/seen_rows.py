@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from deepfm.artifact.training_data import TrainingData
-from deepfm.registry.gate import ModelEvaluation, Verdict
-from deepfm.registry.gate import decide as decide_on_metrics
+from deepfm.registry.gate import ModelEvaluation, Verdict, decide
 from deepfm.registry.held_out import HeldOutRows, find_seen
 from deepfm.settings.deployment import PromotionLimits
 
@@ -107,7 +106,7 @@ def _without_seen(unseen: UnseenRows, subject: str, data: TrainingData) -> Unsee
     return replace(unseen, rows=rows, findings=tuple(dict.fromkeys((*unseen.findings, text))))
 
 
-def decide(
+def decide_promotion(
     unseen: UnseenRows,
     candidate: ModelEvaluation | None,
     champion: ModelEvaluation | None,
@@ -116,7 +115,7 @@ def decide(
     """Decide by gate.decide, with remarks on the rows; refuse a candidate that was not evaluated."""
     if candidate is None:
         return unseen.refusal
-    verdict = decide_on_metrics(candidate, champion, limits)
+    verdict = decide(candidate, champion, limits)
     return Verdict(verdict.promoted, (*verdict.reasons, *unseen.reasons))
 
 

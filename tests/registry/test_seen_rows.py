@@ -8,7 +8,7 @@ from deepfm.artifact.training_data import TrainingData
 from deepfm.metrics.binary import Metrics
 from deepfm.registry.gate import ModelEvaluation
 from deepfm.registry.held_out import HeldOutRows, format_days
-from deepfm.registry.seen_rows import LearntData, decide, find_unseen, seen_days_warning
+from deepfm.registry.seen_rows import LearntData, decide_promotion, find_unseen, seen_days_warning
 from deepfm.settings.data import Shares, SplitFiles
 from deepfm.settings.deployment import PromotionLimits
 
@@ -204,7 +204,7 @@ def test_an_unknown_start_is_reported():
 
 def test_a_candidate_that_was_not_evaluated_is_refused_with_the_remedy():
     unseen = unseen_of(by_days("1", "2", "3"), by_days("1:3", "4", "5"))
-    verdict = decide(unseen, None, None, LIMITS)
+    verdict = decide_promotion(unseen, None, None, LIMITS)
     assert not verdict.promoted
     assert verdict.reasons == (
         "FAILED: version 1, the champion, was trained on 2026-01-03; there are no other held-out rows to "
@@ -214,7 +214,7 @@ def test_a_candidate_that_was_not_evaluated_is_refused_with_the_remedy():
 
 def test_a_comparison_on_seen_rows_has_a_warning_among_its_reasons():
     unseen = unseen_of(by_days("1", "2", "3"), by_days("1:3", "4", "5"))
-    verdict = decide(unseen, EVALUATION, EVALUATION, LIMITS)
+    verdict = decide_promotion(unseen, EVALUATION, EVALUATION, LIMITS)
     assert verdict.promoted
     assert verdict.reasons[-1] == (
         "warning: version 1, the champion, was trained on 2026-01-03: its metrics on 2026-01-03 are better "
