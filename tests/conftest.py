@@ -231,7 +231,8 @@ def save_model(tmp_path, small_data, small_vocabulary):
     """Save a model whose logit is `bias` + `c`[the value of C] (missing: None, unknown: "?") -> its folder.
 
     `log_url` and `days` describe the log and split of its dataset; with_i=False makes a model with field C
-    only, crossed=True one with a cross of I and C; `columns` are those of its log.
+    only, crossed=True one with a cross of I and C; `columns` are those of its log; `started_from`: see
+    ModelCard.
     """
 
     def save(
@@ -245,6 +246,7 @@ def save_model(tmp_path, small_data, small_vocabulary):
         with_i=True,
         crossed=False,
         columns=None,
+        started_from=(),
     ) -> Path:
         fitted, data = small_vocabulary, small_data
         if not with_i:
@@ -279,7 +281,8 @@ def save_model(tmp_path, small_data, small_vocabulary):
         )
         folder = tmp_path / name
         folder.mkdir()
-        save_artifact(f"file://{folder}", model, manifest, vocabulary or fitted, weights)
+        url = f"file://{folder}"
+        save_artifact(url, model, manifest, vocabulary or fitted, weights, started_from=started_from)
         return folder
 
     return save

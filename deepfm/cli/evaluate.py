@@ -10,6 +10,7 @@ trained on, or the one that --labels-data describes. Of a log in day folders or 
 --date and of the --max-delay days after it are read; other logs are read whole.
 """
 
+import logging
 import math
 import tempfile
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracki
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
+from deepfm.experiments.lineage import read_learnt_data
+from deepfm.registry.seen_rows import seen_days_warning
 from deepfm.scoring.daily_runs import log_live_metrics
 from deepfm.scoring.days import day_url, published_day
 from deepfm.scoring.labels import LabelOptions
@@ -29,6 +32,8 @@ from deepfm.scoring.live import live_metrics
 from deepfm.settings.labels import LabelSettings
 from deepfm.settings.loader import load_settings
 from deepfm.tracking.store import open_store
+
+logger = logging.getLogger(__name__)
 
 
 @click.command(cls=JobCommand, help=__doc__)
@@ -78,9 +83,12 @@ def evaluate(
     provenance = published.provenance
     version = store.resolve(f"models:/{provenance.name}/{provenance.version}")
     with tempfile.TemporaryDirectory() as folder:
-        settings = load_artifact(f"file://{store.download(version, folder)}").card.data
+        card = load_artifact(f"file://{store.download(version, folder)}").card
+    learnt = read_learnt_data(store, version, card)
+    if warning := seen_days_warning(learnt, date, provenance.input_url):
+        logger.warning("%s", warning)
     with spark_session(profile, "evaluate") as spark, show_progress(spark, "evaluate"):
-        live = live_metrics(spark, scores_url, date, labels_url, settings, names, options)
+        live = live_metrics(spark, scores_url, date, labels_url, card.data, names, options)
     metrics = {**asdict(live.metrics), "calibration": live.metrics.calibration}
     defined = {name: float(value) for name, value in metrics.items() if value is not None}
     finite = {name: value for name, value in defined.items() if math.isfinite(value)}
@@ -95,6 +103,7 @@ def evaluate(
         "labels_without_score": live.labels_without_score,
         "keys_with_several_labels": live.keys_with_several_labels,
         "labels_rejected": live.labels_rejected,
+        "warnings": [warning] if warning else [],
         "trend": [
             {"date": day, "auc": metrics.get("auc"), "logloss": metrics.get("logloss")}
             for day, metrics in trend

@@ -17,7 +17,7 @@ from deepfm.dataset.manifest import Manifest
 from deepfm.experiments import model_card
 from deepfm.experiments.result_plots import result_figures
 from deepfm.experiments.slice_names import named_slices, require_categories
-from deepfm.experiments.warm_start import TRAINING_STATE
+from deepfm.experiments.warm_start import TRAINING_STATE, started_from
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
 from deepfm.launch.job_spec import FIRST_STAGE, OPTIMIZER, WEIGHTS, TrainJob
@@ -210,7 +210,9 @@ def register_result(
         folder = f"{parent}/{job.model.model}"  # MLflow shows this name
         os.mkdir(folder)
         reference = build_reference(result, manifest.fields.names)
-        save_artifact(f"file://{folder}", job.model, manifest, vocabulary, weights, reference)
+        save_artifact(
+            f"file://{folder}", job.model, manifest, vocabulary, weights, reference, started_from(job)
+        )
         tags = {"dataset": manifest.digest, "model": job.model.model}
         tags |= {key: f"{getattr(result.test, key):.6f}" for key in ("logloss", "auc")}
         if storage.exists(f"{job.run_url}/{OPTIMIZER}"):

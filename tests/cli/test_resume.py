@@ -6,6 +6,7 @@ from itertools import count
 import mlflow
 import pytest
 
+from deepfm.artifact.artifact import load_artifact
 from deepfm.dataset.read import Batch
 from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments import train_run as training_run
@@ -64,7 +65,7 @@ def interrupt_training(monkeypatch, train, *flags, **changes):
     return job.stderr.rpartition("--resume ")[2].split()[0]
 
 
-def test_a_resumed_training_ignores_a_new_champion(train, store, champion, name, monkeypatch):
+def test_a_resumed_training_ignores_a_new_champion(train, store, champion, name, monkeypatch, tmp_path):
     arguments = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
     first = champion()
     uninterrupted = train(*arguments).summary
@@ -73,6 +74,9 @@ def test_a_resumed_training_ignores_a_new_champion(train, store, champion, name,
     resumed = train(*arguments, "--resume", run_id).summary
     assert store.client.get_run(run_id).data.tags["started_from"] == f"models:/{name}/{first}"
     assert (resumed["run_id"], resumed["test_logloss"]) == (run_id, uninterrupted["test_logloss"])
+    path = store.download(store.resolve(f"models:/{name}/{resumed['version']}"), str(tmp_path))
+    started_from = load_artifact(f"file://{path}").card.started_from
+    assert [data.model for data in started_from] == [f"models:/{name}/{first}"]
 
 
 def test_a_trained_model_can_be_registered_after_its_start_model_was_removed(

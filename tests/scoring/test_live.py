@@ -17,8 +17,11 @@ DAY = "2026-01-08"
 
 @pytest.fixture
 def publish_day(run_job, save_model, register, tmp_path, request):
-    """Publish a day of impressions whose key is a column that the model does not use."""
-    folder = save_model(c={"a": 1.0, "b": -1.0})
+    """Publish a day of impressions whose key is a column that the model does not use.
+
+    Its parameter: days of the model's dataset.
+    """
+    folder = save_model(c={"a": 1.0, "b": -1.0}, days=getattr(request, "param", None))
     card = json.loads((folder / "model.json").read_text())
     card["data"]["columns"] = ["label", "I", "C", "id"]
     (folder / "model.json").write_text(json.dumps(card))
@@ -111,6 +114,28 @@ def test_each_day_is_in_the_trend_once(publish_day, evaluate, store, request):
     assert trend[1]["auc"] == pytest.approx(0.75)  # of the second evaluation
     runs = store.find_runs(f"{request.function.__name__}-days", "tags.labels = 'true'")
     assert "trend.png" in {file.path for file in store.client.list_artifacts(runs[0].info.run_id)}
+
+
+def days_of_model(train, valid, test):
+    return {"train": (train, train), "valid": (valid, valid), "test": (test, test)}
+
+
+@pytest.mark.parametrize(
+    "publish_day", [days_of_model(DAY, "2026-01-09", "2026-01-10")], indirect=True, ids=["trained"]
+)
+def test_a_day_that_the_model_was_trained_on_is_evaluated_with_a_warning(publish_day, evaluate):
+    publish_day(ROWS)
+    job = evaluate(LABELS)
+    warning = "version 1 was trained on 2026-01-08: its metrics on 2026-01-08 are better than on new rows"
+    assert job.summary["warnings"] == [warning]
+
+
+@pytest.mark.parametrize(
+    "publish_day", [days_of_model("2026-01-05", "2026-01-06", DAY)], indirect=True, ids=["tested"]
+)
+def test_a_test_day_of_the_model_is_evaluated_without_a_warning(publish_day, evaluate):
+    publish_day(ROWS)
+    assert evaluate(LABELS).summary["warnings"] == []
 
 
 @pytest.mark.parametrize(
