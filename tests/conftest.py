@@ -138,8 +138,13 @@ class Finished:
         """The error line of a job that may succeed if retried: exit status 1."""
         return self._error_line(1)
 
-    def _error_line(self, status: int) -> str:
-        assert (self.status, self.stdout) == (status, "")
+    @property
+    def incomplete(self) -> tuple[dict, str]:
+        """Summary and error line of a job of which a part must not be retried: exit status 2."""
+        return json.loads(self.stdout.splitlines()[-1]), self._error_line(2, self.stdout)
+
+    def _error_line(self, status: int, stdout: str = "") -> str:
+        assert (self.status, self.stdout) == (status, stdout)
         assert "Traceback" not in self.stderr
         (line,) = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
         return line.removeprefix("error: ")

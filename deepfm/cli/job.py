@@ -19,7 +19,7 @@ import click
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from deepfm.errors import JobFailedError, UserError
+from deepfm.errors import IncompleteError, JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
 from deepfm.tracking.uri import public_uri
@@ -82,7 +82,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
 
     The command takes --verbose. The summary is the last line of stdout, as JSON. Exit statuses:
 
-    - 0: done.
+    - 0: done. If some items of a batch failed, the summary is printed too, with the failures.
     - 2: invalid input or configuration, or out of memory; one line on stderr. Do not retry.
     - 1: any other failure, which may succeed if retried. One line for a JobFailedError, such as an
       unreachable MLflow or Spark master, lost workers or a run in use; else a stack trace.
@@ -100,6 +100,10 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         try:
             with _raise_on_signals():
                 summary = function(**flags)
+        except IncompleteError as error:
+            _print_summary(function.__name__, error.summary, started)
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_status)
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
@@ -109,14 +113,12 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         except Exception as error:
             if interrupt := _find_interrupt(error):
                 raise interrupt from None
-            job_error = _task_user_error(error) or _tracking_error(error)
+            job_error = task_user_error(error) or _tracking_error(error)
             if job_error is None:
                 raise
             click.echo(f"error: {job_error}", err=True)
             sys.exit(2 if isinstance(job_error, UserError) else 1)
-        sys.stderr.flush()
-        summary["seconds"] = round(time.monotonic() - started, 1)
-        click.echo(json.dumps({"job": function.__name__, **_finite(summary)}))
+        _print_summary(function.__name__, summary, started)
 
     return click.option(
         "--verbose", is_flag=True, help="Show the logs of Spark, Horovod, MLflow and other libraries."
@@ -166,7 +168,7 @@ def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
     return error
 
 
-def _task_user_error(error: Exception) -> UserError | None:
+def task_user_error(error: Exception) -> UserError | None:
     """Return the UserError that a Spark task raised, read from the stack trace; None for any other error."""
     if not isinstance(error, (Py4JJavaError, PySparkException)):
         return None
@@ -181,6 +183,12 @@ def _tracking_error(error: Exception) -> JobFailedError | UserError | None:
     from deepfm.tracking.errors import to_job_error  # only if MLflow is imported already: it takes seconds
 
     return to_job_error(error)
+
+
+def _print_summary(job_name: str, summary: dict, started: float) -> None:
+    sys.stderr.flush()
+    seconds = round(time.monotonic() - started, 1)
+    click.echo(json.dumps({"job": job_name, **_finite(summary), "seconds": seconds}))
 
 
 def _finite(value: Any) -> Any:

@@ -21,6 +21,7 @@ from deepfm.cli.job import (
 )
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
+from deepfm.dataset.profiling.dataset_profile import clicks_warnings
 from deepfm.errors import UserError
 from deepfm.experiments import run_folder, train_run
 from deepfm.experiments.warm_start import read_start, start_options
@@ -64,6 +65,8 @@ def train(
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, vocabulary = read_manifest_and_vocabulary(dataset_url)
+    for warning in clicks_warnings(dataset_url):
+        click.echo(f"warning: {dataset_url}: {warning}", err=True)
     store = open_store(profile.mlflow, tracking_uri)
     store.require_name(name)
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers

@@ -74,6 +74,18 @@ def test_labels_are_joined_with_scores_by_the_key(publish_day, evaluate):
     assert summary["calibration"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_the_other_days_of_a_range_are_evaluated_if_one_was_not_scored(publish_day, run_job, tmp_path):
+    for day in (DAY, "2026-01-10"):
+        publish_day(ROWS, day=day)
+        (tmp_path / "labels" / f"ds={day}").mkdir(parents=True)
+        lines = "".join(f"{label}\tx\ta\t{key}\n" for key, label in LABELS)
+        (tmp_path / "labels" / f"ds={day}" / "part.tsv").write_text(lines)
+    paths = ["--scores", tmp_path / "scores", "--labels", tmp_path / "labels", "--key", "id"]
+    summary, error = run_job("evaluate", "--from", DAY, "--to", "2026-01-10", *paths).incomplete
+    assert [(day["date"], day["num_rows"]) for day in summary["days"]] == [(DAY, 4), ("2026-01-10", 4)]
+    assert "1 of 3 days failed" in error and "2026-01-09: expected a published day, found none" in error
+
+
 def test_clicks_that_arrive_later_are_read_from_a_log_of_clicks_only(publish_day, run_job, tmp_path):
     """A table of keys in CSV: k1 is clicked twice, k4 a day later, k5 too late, k9 was not scored."""
     publish_day(ROWS)

@@ -134,7 +134,10 @@ def test_a_run_that_raises_is_failed(store):
 
 def test_a_deleted_experiment_is_reported(store):
     store.client.delete_experiment(store.client.create_experiment("gone"))
-    with pytest.raises(UserError, match="experiment gone was deleted"), store.run("gone"):
+    with (
+        pytest.raises(UserError, match="gone was deleted; restore it with `mlflow exp"),
+        store.run("gone"),
+    ):
         pass
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
 from deepfm import storage
+from deepfm.errors import IncompleteError, UserError, WorkersLostError
 from deepfm.experiments.compare.plan import Comparison
 from deepfm.experiments.train_run import TrainingSite, run_parameters
 from deepfm.launch.job_spec import TrainJob
@@ -70,22 +71,36 @@ def locked_comparison(
 def train_models(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[Run, list[ModelResult]]]:
     """Train one model after the other; yields the parent run and the results so far after each.
 
-    Finished models of an interrupted comparison with the same key are not trained again.
+    Finished models of an interrupted comparison with the same key are not trained again. A model that fails,
+    because it diverges, does not fit into memory or loses its workers, is left out; raise IncompleteError
+    after the others. The same comparison then trains only the models that failed.
     """
+    failures: dict[str, Exception] = {}
     with _parent_run(site, comparison) as (parent, finished):
         results = []
         for settings in comparison.models:
             if settings.model in finished:
                 logger.info("model=%s was finished before the interruption", settings.model)
             else:
-                tags = {"model": settings.model}
-                with site.store.run(site.experiment, name=settings.model, tags=tags, nested=True) as run:
-                    result = _train_seeds(site, run, comparison, settings)
-                    # Set last: it marks the child as finished.
-                    run.set_tag(_RESULT, json.dumps(asdict(result)))
-                finished[settings.model] = result
+                try:
+                    finished[settings.model] = _train_model(site, comparison, settings)
+                except (UserError, WorkersLostError) as error:
+                    logger.warning("model=%s failed: %s", settings.model, error)
+                    failures[settings.model] = error
+                    continue
             results.append(finished[settings.model])
             yield parent, results
+        if failures:
+            raise IncompleteError("models", len(comparison.models), failures)
+
+
+def _train_model(site: TrainingSite, comparison: Comparison, settings: ModelSettings) -> ModelResult:
+    tags = {"model": settings.model}
+    with site.store.run(site.experiment, name=settings.model, tags=tags, nested=True) as run:
+        result = _train_seeds(site, run, comparison, settings)
+        # Set last: it marks the child as finished.
+        run.set_tag(_RESULT, json.dumps(asdict(result)))
+        return result
 
 
 @contextmanager
