@@ -86,7 +86,7 @@ def train(
             return log_dry_run(launch_dry_run(spark, train_job, num_workers, workers))
     run_name = train_run.run_name(settings, manifest)
     opened = run_folder.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
-    with session as spark, opened as (run, run_url):
+    with session as spark, opened as (run, run_url, ownership):
         if not resumed_run:
             run.log_start(*train_run.run_parameters(settings, manifest, dataset_url, num_workers))
             run_folder.start_run(run, run_url, spec, start)
@@ -99,6 +99,7 @@ def train(
             site = train_run.TrainingSite(spark, num_workers, workers, store, experiment or name, work_url)
             result = site.train(train_job, run.log_epoch, run.log_steps, num_retries=num_retries)
             run_folder.save_result(run_url, result)
+        ownership.require()
         version = train_run.register_result(run, result, train_job, manifest, vocabulary, name)
         storage.remove(run_url)  # kept if registration failed, with the trained weights
     run_details = {"run_id": run.run_id, "name": name, "version": version}

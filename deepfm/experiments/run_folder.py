@@ -9,7 +9,7 @@ from deepfm import storage
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import JobFailedError, NotRegisteredError, UserError, WorkersLostError
 from deepfm.experiments.warm_start import Start
-from deepfm.lock import exclusive_lock, lock_file
+from deepfm.ownership import Ownership, exclusive_ownership
 from deepfm.settings.loader import with_current_names
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.errors import FAILURES, failure_reason
@@ -31,8 +31,8 @@ _FORMER_NAMES = {_RESUME_SPEC: "begun_with.json", _RESULT: "outcome.json"}
 @contextmanager
 def run_with_folder(
     store: MlflowStore, experiment: str, run_name: str, work_url: str, resumed_run: str | None
-) -> Iterator[tuple[Run, str]]:
-    """Open a new run, or an interrupted one, and its folder; yields both.
+) -> Iterator[tuple[Run, str, Ownership]]:
+    """Open a new run, or an interrupted one, and its folder; yields both and their ownership.
 
     If the block fails, the folder is kept if the training can be resumed or is finished. It is removed after
     an error before the first checkpoint of a new run, and after a NaN loss, which the same training would
@@ -43,19 +43,17 @@ def run_with_folder(
     """
     with ExitStack() as stack:
         if resumed_run:
-            # Locked before the run is opened, because closing it changes its status.
-            stack.enter_context(_exclusive_run(work_url, resumed_run))
+            # Owned before the run is opened, because closing it changes its status.
+            ownership = stack.enter_context(_exclusive_run(work_url, resumed_run))
             _require_unfinished(store, resumed_run, work_url)  # may have ended since the first check
             run = stack.enter_context(store.resumed(resumed_run, system_metrics=True))
         else:
             run = stack.enter_context(store.run(experiment, name=run_name, system_metrics=True))
-            # Created before the lock in the same work_dir: an unusable folder is reported as such.
-            storage.make_folder(f"{work_url}/{run.run_id}")
-            stack.enter_context(_exclusive_run(work_url, run.run_id))
+            ownership = stack.enter_context(_exclusive_run(work_url, run.run_id))
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
         try:
-            yield run, run_url
+            yield run, run_url, ownership
         except WorkersLostError as error:
             remedy = f"resume with the same command and --resume {run.run_id}"
             raise WorkersLostError(f"{error}; {remedy}") from error
@@ -63,7 +61,7 @@ def run_with_folder(
             if load_result(run_url) is not None and isinstance(error, (TrackingUnavailableError, *FAILURES)):
                 raise _not_registered(store, run_url, error) from error
             is_resumable = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
-            if not (resumed_run or is_resumable or load_result(run_url)):
+            if not (resumed_run or is_resumable or load_result(run_url) or ownership.is_lost):
                 storage.remove(run_url)
             if is_resumable and isinstance(error, (UserError, JobFailedError)):
                 remedy = f"its checkpoints are kept; resume with the same command and --resume {run.run_id}"
@@ -76,8 +74,8 @@ def run_with_folder(
             raise
 
 
-def _exclusive_run(work_url: str, run_id: str) -> AbstractContextManager[None]:
-    return exclusive_lock(lock_file(work_url, run_id), f"run {run_id}", "start a new training")
+def _exclusive_run(work_url: str, run_id: str) -> AbstractContextManager[Ownership]:
+    return exclusive_ownership(work_url, run_id, f"run {run_id}", "start a new training")
 
 
 def _has_checkpoint(run_url: str) -> bool:

@@ -20,10 +20,10 @@ from deepfm.cli.tune import tune
 
 PACKAGE = Path(__file__).resolve().parents[2] / "deepfm"
 JOBS = (build_features, compare, demo, doctor, evaluate, promote, score, synthetic, train, tune)
-#: Flags of git, pip, spark-submit, mlflow and fuser in commands that an error or the code contains.
+#: Flags of git, pip, spark-submit and mlflow, in commands that an error or the code contains.
 OTHER_PROGRAMS = {
-    "--abbrev", "--always", "--artifacts-destination", "--backend-store-uri", "--dirty", "--driver-memory", "--exclude",
-    "--experiment-id", "--help", "--host", "--port", "--show-toplevel", "--master",
+    "--abbrev", "--always", "--artifacts-destination", "--backend-store-uri", "--dirty", "--driver-memory",
+    "--exclude", "--experiment-id", "--help", "--host", "--port", "--master",
 }  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 

@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
-from deepfm import storage
 from deepfm.errors import IncompleteError, UserError, WorkersLostError
 from deepfm.experiments.compare.plan import Comparison
 from deepfm.experiments.train_run import TrainingSite, run_parameters
 from deepfm.launch.job_spec import TrainJob
-from deepfm.lock import exclusive_lock, lock_file
+from deepfm.ownership import Ownership, exclusive_ownership
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
 from deepfm.tracking.store import MlflowStore
@@ -53,19 +52,15 @@ class ModelResult:
 
 def locked_comparison(
     store: MlflowStore, experiment: str, comparison: Comparison, work_url: str
-) -> AbstractContextManager[None]:
+) -> AbstractContextManager[Ownership]:
     """Own this comparison during the block; JobFailedError if another process runs it.
 
-    Otherwise one process would take the run of the other for an interrupted one. Detected are processes on
-    this machine and, with a local work_dir, on machines that share it.
+    Otherwise one process would take the run of the other for an interrupted one.
     """
-    storage.make_folder(work_url)  # before the lock: an unusable folder is reported as such
     content = json.dumps([store.uri, experiment, comparison.key])
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     description = f"the comparison of these models in experiment {experiment}"
-    return exclusive_lock(
-        lock_file(work_url, f"comparison_{name}"), description, "choose another --experiment"
-    )
+    return exclusive_ownership(work_url, f"comparison_{name}", description, "choose another --experiment")
 
 
 def train_models(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[Run, list[ModelResult]]]:
