@@ -15,7 +15,8 @@ from gpu_training import DIM, HIDDEN, Sizes, new_loop
 from deepfm.artifact.artifact import load_artifact, save_artifact
 from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import Manifest
-from deepfm.dataset.read import MAX_READERS, Shard, read_batches
+from deepfm.dataset.read import MAX_READERS, read_batches
+from deepfm.dataset.shard import Shard
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.model_factory import build_model
 from deepfm.models.deepfm import DeepFM

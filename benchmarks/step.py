@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deepfm.dataset.manifest import Manifest, read_manifest
-from deepfm.dataset.read import SHUFFLE_ROWS, Shard, read_batches
+from deepfm.dataset.read import SHUFFLE_ROWS, read_batches
+from deepfm.dataset.shard import Shard
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url, local_path

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deepfm.dataset.manifest import read_manifest
-from deepfm.dataset.read import Shard, read_batches
+from deepfm.dataset.read import read_batches
+from deepfm.dataset.shard import Shard
 from deepfm.distributed.collectives import HorovodCollectives, SingleProcess
 from deepfm.models.deepfm import DeepFM
 from deepfm.storage import absolute_url

@@ -1,5 +1,7 @@
 """Exceptions with a message for the user rather than a programmer."""
 
+from collections.abc import Mapping
+
 
 class UserError(Exception):
     """An error the user can fix (invalid input or configuration).
@@ -27,6 +29,34 @@ class JobFailedError(RuntimeError):
 def _one_line(message: str) -> str:
     # Messages quote values, paths and library errors, which may contain newlines.
     return " ".join(message.split())
+
+
+class IncompleteError(Exception):
+    """Some items of a batch failed and the others are done.
+
+    The job prints its summary as if it had succeeded, then one line with the failures. It exits with status 1
+    if a retry may help any of them, else 2.
+    """
+
+    def __init__(
+        self, unit: str, num_items: int, failures: Mapping[str, Exception], summary: dict | None = None
+    ):
+        """`unit`: plural of what the items are."""
+        details = "; ".join(
+            f"{item}: {str(error).removeprefix(f'{item}: ')}" for item, error in failures.items()
+        )
+        message = f"{len(failures)} of {num_items} {unit} failed, the others are done: {details}"
+        super().__init__(_one_line(message))
+        self.unit, self.num_items, self.failures, self.summary = unit, num_items, failures, summary or {}
+
+    @property
+    def exit_status(self) -> int:
+        return 1 if any(isinstance(error, JobFailedError) for error in self.failures.values()) else 2
+
+    def with_summary(self, summary: dict) -> "IncompleteError":
+        """Return the same error with the summary of what is done."""
+        failed = {item: str(error) for item, error in self.failures.items()}
+        return IncompleteError(self.unit, self.num_items, self.failures, {**summary, "failed": failed})
 
 
 class WorkersLostError(JobFailedError):

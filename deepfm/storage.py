@@ -104,6 +104,16 @@ def children(url: str) -> list[dict[str, Any]]:
     return sorted((e for e in entries if e["name"][0] not in "_."), key=lambda entry: entry["name"])
 
 
+def all_names(url: str) -> list[str]:
+    """Return the names in a folder, also those starting with _ or .; empty if it does not exist."""
+    filesystem, path = _filesystem(url)
+    try:
+        entries = filesystem.ls(path, detail=False, refresh=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries]
+
+
 def is_empty_folder(url: str) -> bool:
     """Whether it is a folder without any entries, including hidden ones."""
     filesystem, path = _filesystem(url)
@@ -233,6 +243,13 @@ def make_folder(url: str) -> None:
         raise UserError(
             f"{url} cannot be written: {error}; choose another output or fix its permissions"
         ) from error
+
+
+def remove_empty_folder(url: str) -> None:
+    """Remove a local folder if it is empty; other filesystems have none, or would remove its content too."""
+    if path := local_path(url):
+        with suppress(OSError):
+            os.rmdir(path)
 
 
 @contextmanager

@@ -144,8 +144,13 @@ class Finished:
         """The error line of a job that may succeed if retried: exit status 1."""
         return self._error_line(1)
 
-    def _error_line(self, status: int) -> str:
-        assert (self.status, self.stdout) == (status, "")
+    @property
+    def incomplete(self) -> tuple[dict, str]:
+        """Summary and error line of a job of which a part must not be retried: exit status 2."""
+        return json.loads(self.stdout.splitlines()[-1]), self._error_line(2, self.stdout)
+
+    def _error_line(self, status: int, stdout: str = "") -> str:
+        assert (self.status, self.stdout) == (status, stdout)
         assert "Traceback" not in self.stderr
         (line,) = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
         return line.removeprefix("error: ")
@@ -237,7 +242,8 @@ def save_model(tmp_path, small_data, small_vocabulary):
     """Save a model whose logit is `bias` + `c`[the value of C] (missing: None, unknown: "?") -> its folder.
 
     `log_url` and `days` describe the log and split of its dataset; with_i=False makes a model with field C
-    only, crossed=True one with a cross of I and C; `columns` are those of its log.
+    only, crossed=True one with a cross of I and C; `columns` are those of its log; `started_from`: see
+    ModelCard.
     """
 
     def save(
@@ -251,6 +257,7 @@ def save_model(tmp_path, small_data, small_vocabulary):
         with_i=True,
         crossed=False,
         columns=None,
+        started_from=(),
     ) -> Path:
         fitted, data = small_vocabulary, small_data
         if not with_i:
@@ -285,7 +292,8 @@ def save_model(tmp_path, small_data, small_vocabulary):
         )
         folder = tmp_path / name
         folder.mkdir()
-        save_artifact(f"file://{folder}", model, manifest, vocabulary or fitted, weights)
+        url = f"file://{folder}"
+        save_artifact(url, model, manifest, vocabulary or fitted, weights, started_from=started_from)
         return folder
 
     return save

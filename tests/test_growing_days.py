@@ -70,7 +70,9 @@ def test_a_champion_continues_training_on_the_grown_dataset(run_job, folder, sto
     assert store.client.get_run(second["run_id"]).data.tags["started_from"] == uri
     versions = [store.resolve(f"models:/growing/{run['version']}") for run in (first, second)]
     paths = [store.download(version, f"{tmp_path}/{version.version}") for version in versions]
-    old, new = (load_artifact(f"file://{path}").network.state_dict() for path in paths)
+    models = [load_artifact(f"file://{path}") for path in paths]
+    assert models[1].card.started_from == (models[0].card.training_data(uri),)
+    old, new = (model.network.state_dict() for model in models)
     tables = [state["embedding.table.weight"] for state in (old, new)]
     # A few small steps from the old weights, not from new ones, whose standard deviation is 0.01.
     old_rows = read_manifest(f"file://{folder}/first").num_ids

@@ -24,6 +24,7 @@ LAYERS = [
     "deepfm.fields",
     "deepfm.storage",
     "deepfm.lock",
+    "deepfm.ownership",
     "deepfm.html",
     "deepfm.weights",
     "deepfm.distributed",

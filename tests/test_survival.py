@@ -144,6 +144,21 @@ def test_the_workers_of_a_killed_driver_end_and_resume_finishes(trainings, undis
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 
 
+def test_another_number_of_workers_resumes_a_killed_training(trainings, undisturbed):
+    process = trainings.start()
+    run_id = trainings.wait_for_the_second_epoch(process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not wait_for_end(family)
+    summary = trainings.run("--resume", run_id, "--num-workers=1")
+    assert (summary["run_id"], summary["epochs"], summary["num_workers"]) == (run_id, 2, 1)
+    assert summary["resumed_with"] == {"num_workers": 1, "num_workers_before": [2], "same_weights": False}
+    # One worker takes other steps, but learns from the same rows.
+    for key in ("train_logloss", "test_logloss"):
+        assert summary[key] == pytest.approx(undisturbed[key], rel=0.01)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_training_that_is_stopped_by_a_signal_ends_at_once_and_resume_finishes(
     trainings, undisturbed, number, status

@@ -10,6 +10,7 @@ from torch import Tensor
 from deepfm import storage
 from deepfm.artifact.checksums import verify_checksums, write_checksums
 from deepfm.artifact.reference import Reference, load_reference, save_reference
+from deepfm.artifact.training_data import TrainingData
 from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import InputLog, Manifest
 from deepfm.dataset.tensors import to_model_inputs
@@ -39,6 +40,12 @@ class ModelCard(Settings):
     vocabulary: str  # fingerprint
     dataset: str  # digest of the training dataset
     input: InputLog  # log of that dataset; its test rows compare candidate and champion
+    # Data of the models that it started from, directly or not; None: not recorded.
+    started_from: tuple[TrainingData, ...] | None = None
+
+    def training_data(self, model: str) -> TrainingData:
+        """Describe the data of this model, registered as models:/NAME/VERSION."""
+        return TrainingData.from_input(model, self.input, self.data)
 
 
 def save_artifact(
@@ -48,8 +55,12 @@ def save_artifact(
     vocabulary: Vocabulary,
     weights: dict[str, Tensor],
     reference: Reference | None = None,
+    started_from: tuple[TrainingData, ...] | None = (),
 ) -> None:
-    """Write a trained model into an existing folder; raise UserError if the vocabulary does not match."""
+    """Write a trained model into an existing folder; raise UserError if the vocabulary does not match.
+
+    `started_from`: see ModelCard.
+    """
     if vocabulary.fingerprint != manifest.vocabulary:
         raise UserError(
             f"the dataset was encoded with vocabulary {manifest.vocabulary}, but its folder contains "
@@ -62,6 +73,7 @@ def save_artifact(
         vocabulary=vocabulary.fingerprint,
         dataset=manifest.digest,
         input=manifest.input,
+        started_from=started_from,
     )
     vocabulary.save(folder_url)
     save_weights(f"{folder_url}/weights.safetensors", weights)

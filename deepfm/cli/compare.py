@@ -11,6 +11,7 @@ comparison at the first model that is not finished.
 """
 
 from contextlib import nullcontext
+from typing import Any
 
 import click
 
@@ -25,6 +26,7 @@ from deepfm.cli.job import (
 )
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
+from deepfm.errors import IncompleteError
 from deepfm.experiments.compare.comparison import locked_comparison, train_models
 from deepfm.experiments.compare.plan import Comparison, load_models
 from deepfm.experiments.compare.table import bar_chart, csv_text, markdown, table_rows
@@ -60,12 +62,21 @@ def compare(
     store.rehearse_artifacts(experiment)
     session = spark_session(profile, "compare") if num_workers else nullcontext()
     work_url = storage.absolute_url(profile.work_dir)
+    summary: dict[str, Any] = {"run_id": None, "seeds": seeds, "num_workers": num_workers, "models": []}
+    failure: IncompleteError | None = None
     with locked_comparison(store, experiment, plan, work_url), session as spark:
         site = TrainingSite(spark, num_workers, profile.workers, store, experiment, work_url)
-        for parent, results in train_models(site, plan):
-            rows = table_rows(results)
-            parent.log_text(markdown(rows), "comparison.md")
-            parent.log_text(csv_text(rows), "comparison.csv")
-            parent.log_figure(bar_chart(rows), "comparison.png")
-    click.echo(markdown(rows))
-    return {"run_id": parent.run_id, "seeds": seeds, "num_workers": num_workers, "models": rows}
+        try:
+            for parent, results in train_models(site, plan):
+                rows = table_rows(results)
+                parent.log_text(markdown(rows), "comparison.md")
+                parent.log_text(csv_text(rows), "comparison.csv")
+                parent.log_figure(bar_chart(rows), "comparison.png")
+                summary |= {"run_id": parent.run_id, "models": rows}
+        except IncompleteError as error:
+            failure = error
+    if summary["models"]:
+        click.echo(markdown(summary["models"]))
+    if failure:
+        raise failure.with_summary(summary)
+    return summary

@@ -13,14 +13,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from deepfm.cli.alerts import report_outcome
-from deepfm.errors import JobFailedError, UserError
+from deepfm.cli.operations.alerts import report_outcome
+from deepfm.errors import IncompleteError, JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
 from deepfm.tracking.uri import public_uri
@@ -83,7 +83,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
 
     The command takes --verbose. The summary is the last line of stdout, as JSON. Exit statuses:
 
-    - 0: done.
+    - 0: done. If some items of a batch failed, the summary is printed too, with the failures.
     - 2: invalid input or configuration, or out of memory; one line on stderr. Do not retry.
     - 1: any other failure, which may succeed if retried. One line for a JobFailedError, such as an
       unreachable MLflow or Spark master, lost workers or a run in use; else a stack trace.
@@ -102,21 +102,9 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
             with _raise_on_signals():
                 summary = function(**flags)
         except Exception as error:
-            job_error, status = _job_error(error)
-            if job_error:
-                click.echo(f"error: {job_error}", err=True)
-            # The text of an unexpected error may contain anything, also a password.
-            message = str(job_error) if job_error else f"internal error, {type(error).__name__}: see the log"
-            seconds = time.monotonic() - started
-            report_outcome(function.__name__, flags, seconds, error=message, exit_status=status)
-            if job_error is None:
-                raise
-            sys.exit(status)
-        sys.stderr.flush()
-        summary["seconds"] = round(time.monotonic() - started, 1)
-        summary = _finite(summary)
-        click.echo(json.dumps({"job": function.__name__, **summary}))
-        report_outcome(function.__name__, flags, summary["seconds"], summary=summary)
+            _end_failed(function.__name__, flags, error, started)
+        _print_summary(function.__name__, summary, started)
+        report_outcome(function.__name__, flags, time.monotonic() - started, summary=summary)
 
     return click.option(
         "--verbose", is_flag=True, help="Show the logs of Spark, Horovod, MLflow and other libraries."
@@ -159,15 +147,32 @@ def is_verbose() -> bool:
     return bool(context and context.meta.get(_VERBOSE))
 
 
-def _job_error(error: Exception) -> tuple[UserError | JobFailedError | None, int]:
-    """Return the error to print in one line, None for a bug, and the exit status; raise an interrupt."""
-    if isinstance(error, (UserError, JobFailedError)):
-        job_error: UserError | JobFailedError | None = error
-    elif interrupt := _find_interrupt(error):
+def _end_failed(job_name: str, flags: dict[str, Any], error: Exception, started: float) -> NoReturn:
+    """Print and report an error, and exit; raise it if it is a bug, or the interrupt that preceded it."""
+    job_error = _to_job_error(error)
+    status = 2 if isinstance(job_error, UserError) else 1
+    summary: dict[str, Any] = {}
+    if isinstance(job_error, IncompleteError):
+        status, summary = job_error.exit_status, job_error.summary
+        _print_summary(job_name, summary, started)
+    if job_error:
+        click.echo(f"error: {job_error}", err=True)
+    # The text of an unexpected error may contain anything, also a password.
+    message = str(job_error) if job_error else f"internal error, {type(error).__name__}: see the log"
+    seconds = time.monotonic() - started
+    report_outcome(job_name, flags, seconds, summary=summary, error=message, exit_status=status)
+    if job_error is None:
+        raise error
+    sys.exit(status)
+
+
+def _to_job_error(error: Exception) -> IncompleteError | JobFailedError | UserError | None:
+    """Return the error to print in one line, None for a bug; raise an interrupt that preceded it."""
+    if isinstance(error, (IncompleteError, JobFailedError, UserError)):
+        return error
+    if interrupt := _find_interrupt(error):
         raise interrupt from None
-    else:
-        job_error = _task_user_error(error) or _tracking_error(error)
-    return job_error, 2 if isinstance(job_error, UserError) else 1
+    return task_user_error(error) or _tracking_error(error)
 
 
 def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -177,7 +182,7 @@ def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
     return error
 
 
-def _task_user_error(error: Exception) -> UserError | None:
+def task_user_error(error: Exception) -> UserError | None:
     """Return the UserError that a Spark task raised, read from the stack trace; None for any other error."""
     if not isinstance(error, (Py4JJavaError, PySparkException)):
         return None
@@ -192,6 +197,12 @@ def _tracking_error(error: Exception) -> JobFailedError | UserError | None:
     from deepfm.tracking.errors import to_job_error  # only if MLflow is imported already: it takes seconds
 
     return to_job_error(error)
+
+
+def _print_summary(job_name: str, summary: dict, started: float) -> None:
+    sys.stderr.flush()
+    seconds = round(time.monotonic() - started, 1)
+    click.echo(json.dumps({"job": job_name, **_finite(summary), "seconds": seconds}))
 
 
 def _finite(value: Any) -> Any:

@@ -12,7 +12,7 @@ import click
 
 #: Module and one-line help of each command; the command is the module's function of that name.
 _COMMANDS = {
-    "doctor": ("deepfm.cli.doctor", "Check everything that the jobs need."),
+    "doctor": ("deepfm.cli.operations.doctor", "Check everything that the jobs need."),
     "status": ("deepfm.cli.operations.status", "Show the champion and the last scored days of a model."),
 }
 

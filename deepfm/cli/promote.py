@@ -1,5 +1,7 @@
 """Compare candidate and champion on the candidate's held-out days; promote it if it is good enough.
 
+Days that one of the two was trained or validated on are left out.
+
 Example:
 
     spark-submit jobs/promote.py --name ctr_deepfm
@@ -15,7 +17,7 @@ from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracki
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError
-from deepfm.registry import gate, promotion
+from deepfm.registry import gate, promotion, seen_rows
 from deepfm.scoring.compare import compare_models
 from deepfm.tracking.store import open_store
 
@@ -52,12 +54,14 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     champion_version = store.resolve(f"models:/{name}/{champion}") if champion else None
     store.rehearse_promotion(name)
     with spark_session(profile, "promote") as spark, show_progress(spark, "promote"):
-        evaluations = compare_models(spark, store, candidate, champion_version, profile.promotion)
-    verdict = gate.decide(*evaluations, profile.promotion)
+        comparison = compare_models(spark, store, candidate, champion_version, profile.promotion)
+    verdict = seen_rows.decide_promotion(
+        comparison.unseen, comparison.candidate, comparison.champion, profile.promotion
+    )
     if verdict.promoted:
         reasons, chosen = verdict.reasons, str(candidate.version)
         promotion.move_champion(store, name, chosen, "promote", reasons, expected=champion)
-    store.log_verdict(candidate, gate.document(*evaluations, verdict))
+    store.log_verdict(candidate, gate.document(comparison.candidate, comparison.champion, verdict))
     return _summary(name, str(candidate.version), verdict.promoted, champion, verdict.reasons)
 
 

@@ -5,18 +5,23 @@ Example:
     spark-submit jobs/score.py --date 2026-01-08 --model-uri models:/ctr_deepfm@champion \\
         --input work/log --output work/scores --keep impression_id \\
         --key impression_id
+
+Of several days, those that fail are reported at the end, with an exit status other than 0; the others are
+published.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import click
+from pyspark.sql import SparkSession
 
 from deepfm import storage
+from deepfm.cli.batch import do_each
 from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
-from deepfm.errors import UserError
+from deepfm.errors import IncompleteError, UserError
 from deepfm.scoring.daily_runs import log_published_day
 from deepfm.scoring.days import (
     PublishedDay,
@@ -28,8 +33,9 @@ from deepfm.scoring.days import (
     require_kept,
 )
 from deepfm.scoring.input_day import require_day_of_input
-from deepfm.scoring.score_day import ScoringDay, check_day, fetch_model, score_day
-from deepfm.tracking.store import open_store
+from deepfm.scoring.score_day import ScoringDay, ScoringModel, check_day, fetch_model, score_day
+from deepfm.settings.deployment import DriftLimits
+from deepfm.tracking.store import MlflowStore, open_store
 
 #: Values in the summary of a dry run, which scores nothing.
 _NOT_SCORED: dict[str, Any] = {
@@ -85,27 +91,48 @@ def score(
     summaries = {
         day: _published_summary(day, existing, day_url(output_url, day)) for day, existing in done.items()
     }
-    if len(done) < len(days):
+    remaining = [day for day in days if day not in done]
+    failures: dict[str, Exception] = {}
+    if remaining:
         with spark_session(profile, "score") as spark, show_progress(spark, "score"):
             model = fetch_model(spark, store, version)
-            remaining = [day for day in days if day not in done]
-            require_day_of_input(input_url, remaining, model.model.card.data)
-            for day in remaining:
-                scoring_day = ScoringDay(day, input_url, output_url, keep, key)
-                url, precision = day_url(output_url, day), profile.scoring.precision
-                if dry_run:
-                    checked = check_day(spark, model, scoring_day, precision=precision)
-                    summaries[day] = _summary(day, {**_NOT_SCORED, **asdict(checked)}, 0, url)
-                    continue
-                scored = score_day(spark, model, scoring_day, limits, precision=precision)
-                for warning in scored.warnings:
-                    click.echo(f"warning: {day}: {warning}", err=True)
-                log_published_day(store, url, day, scored)
-                summaries[day] = _published_summary(day, scored, url, published_now=True)
+            target = ScoringDay("", input_url, output_url, keep, key)
+            scorer = _DayScorer(spark, store, model, target, limits, profile.scoring.precision, dry_run)
+            scored, failures = do_each(remaining, scorer.score)
+            summaries |= scored
     if date:
         return summaries[date]
-    ordered = [summaries[day] for day in days]
-    return {"days": ordered, "published_now": sum(summary["published_now"] for summary in ordered)}
+    ordered = [summaries[day] for day in days if day in summaries]
+    summary = {"days": ordered, "published_now": sum(day["published_now"] for day in ordered)}
+    if failures:
+        raise IncompleteError("days", len(days), failures).with_summary(summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class _DayScorer:
+    """Scores days of one log with one model, each for itself."""
+
+    spark: SparkSession
+    store: MlflowStore
+    model: ScoringModel
+    target: ScoringDay  # the day is that of each call
+    limits: DriftLimits
+    precision: str
+    dry_run: bool
+
+    def score(self, day: str) -> dict:
+        """Score and publish a day, or check it in a dry run; return its part of the summary."""
+        target, url = replace(self.target, day=day), day_url(self.target.output_url, day)
+        require_day_of_input(target.input_url, [day], self.model.model.card.data)
+        if self.dry_run:
+            checked = check_day(self.spark, self.model, target, precision=self.precision)
+            return _summary(day, {**_NOT_SCORED, **asdict(checked)}, 0, url)
+        scored = score_day(self.spark, self.model, target, self.limits, precision=self.precision)
+        for warning in scored.warnings:
+            click.echo(f"warning: {day}: {warning}", err=True)
+        log_published_day(self.store, url, day, scored)
+        return _published_summary(day, scored, url, published_now=True)
 
 
 def _names(text: str) -> tuple[str, ...]:

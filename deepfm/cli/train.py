@@ -21,6 +21,7 @@ from deepfm.cli.job import (
 )
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
+from deepfm.dataset.profiling.dataset_profile import clicks_warnings
 from deepfm.errors import UserError
 from deepfm.experiments import run_folder, train_run
 from deepfm.experiments.warm_start import read_start, start_options
@@ -64,6 +65,8 @@ def train(
     profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, vocabulary = read_manifest_and_vocabulary(dataset_url)
+    for warning in clicks_warnings(dataset_url):
+        click.echo(f"warning: {dataset_url}: {warning}", err=True)
     store = open_store(profile.mlflow, tracking_uri)
     store.require_name(name)
     work_url, workers = storage.absolute_url(profile.work_dir), profile.workers
@@ -83,7 +86,7 @@ def train(
             return log_dry_run(launch_dry_run(spark, train_job, num_workers, workers))
     run_name = train_run.run_name(settings, manifest)
     opened = run_folder.run_with_folder(store, experiment or name, run_name, work_url, resumed_run)
-    with session as spark, opened as (run, run_url):
+    with session as spark, opened as (run, run_url, ownership):
         if not resumed_run:
             run.log_start(*train_run.run_parameters(settings, manifest, dataset_url, num_workers))
             run_folder.start_run(run, run_url, spec, start)
@@ -91,10 +94,14 @@ def train(
         train_job = TrainJob(dataset_url, run_url, settings, workers.threads_per_worker, **options)
         result = run_folder.load_result(run_url)
         if result is None:
+            if resumed_run:
+                run_folder.log_num_workers(run, run_url, num_workers)
             site = train_run.TrainingSite(spark, num_workers, workers, store, experiment or name, work_url)
             result = site.train(train_job, run.log_epoch, run.log_steps, num_retries=num_retries)
             run_folder.save_result(run_url, result)
+        ownership.require()
         version = train_run.register_result(run, result, train_job, manifest, vocabulary, name)
         storage.remove(run_url)  # kept if registration failed, with the trained weights
-    run_details = {"run_id": run.run_id, "name": name, "version": version, "num_workers": num_workers}
-    return {**run_details, **train_run.result_summary(result)}
+    run_details = {"run_id": run.run_id, "name": name, "version": version}
+    workers_details = train_run.workers_summary(result, num_workers)
+    return {**run_details, **workers_details, **train_run.result_summary(result)}

@@ -38,6 +38,18 @@ class DaySplit:
 
 
 @dataclass(frozen=True)
+class HeldOutDays:
+    """Days of the test rows; the rows of all other days are outside."""
+
+    days: tuple[str, ...]
+
+    def codes(self, rows: ParsedRows) -> np.ndarray:
+        """Return (n,) int8: 2 test, -1 outside."""
+        is_test = pc.is_in(rows.days, value_set=pa.array(self.days, pa.string()))
+        return np.where(np.asarray(is_test), SPLITS.index("test"), OUTSIDE).astype(np.int8)
+
+
+@dataclass(frozen=True)
 class HashSplit:
     """Shares of rows for validation and test; the rest is for training.
 
@@ -86,7 +98,7 @@ class FileSplit:
         return np.array(parts, np.int8)[np.asarray(encoded.indices)]
 
 
-Split = DaySplit | HashSplit | TimeSplit | FileSplit
+Split = DaySplit | HeldOutDays | HashSplit | TimeSplit | FileSplit
 
 
 def day_split(train: str, valid: str, test: str) -> DaySplit:

@@ -36,12 +36,16 @@ from deepfm.features.vocabulary.chunked import AnyVocabulary
 from deepfm.features.vocabulary.fit import fit_vocabulary
 from deepfm.features.vocabulary.rare_values import write_rare
 from deepfm.features.vocabulary.stored import StoredVocabulary
+from deepfm.ownership import Ownership, exclusive_ownership, is_owner_file
 from deepfm.settings.data import DataSettings
 
 logger = logging.getLogger(__name__)
 
 #: Marks a folder as an unfinished dataset: only such a folder, or an empty one, is ever cleared.
 BUILDING = "_building"
+
+#: Label of the file that shows which process builds a dataset.
+OWNER = "dataset"
 
 #: Folder for files that workers and driver exchange, see spark.scratch.
 SCRATCH = "_scratch"
@@ -83,11 +87,26 @@ def build_dataset(
     log_description = describe_log(log, split, days)
     if storage.exists(f"{url}/{MANIFEST}"):
         return reuse_dataset(url, log_description, settings, base)
-    _prepare_folder(url)
+    _require_valid_url(url)
     try:
-        manifest = _build_files(_Build(spark, log, settings, split, days, url, base, log_description))
+        with exclusive_ownership(url, OWNER, url, "choose another --output") as ownership:
+            if storage.exists(f"{url}/{MANIFEST}"):  # another process has built it since
+                return reuse_dataset(url, log_description, settings, base)
+            _prepare_folder(url)
+            build = _Build(spark, log, settings, split, days, url, base, log_description)
+            return _build_and_publish(build, ownership)
+    finally:
+        storage.remove_empty_folder(url)
+
+
+def _build_and_publish(build: _Build, ownership: Ownership) -> Manifest:
+    url = build.url
+    try:
+        manifest = _build_files(build)
+        ownership.require()
     except BaseException as error:
-        _clean_up(url)
+        if not ownership.is_lost:  # otherwise these are the files of another process
+            _clean_up(url)
         # An error of a worker arrives as text, inside stack traces of Python and Java.
         if os.strerror(errno.ENOSPC) in str(error):
             raise UserError(
@@ -157,17 +176,26 @@ def _days_to_read(log: ClickLog, split: Split) -> list[str] | None:
     return split.days()
 
 
-def _prepare_folder(url: str) -> None:
-    """Make an empty folder at `url` and mark it as an unfinished dataset."""
+def _require_valid_url(url: str) -> None:
     if "#" in url or "?" in url:
         # Petastorm ends a path at these characters.
         raise UserError(f"{url}: the path must not contain # or ?; choose another --output")
-    if storage.exists(f"{url}/{BUILDING}"):
-        storage.remove(url)
-    elif storage.exists(url) and not storage.is_empty_folder(url):
+    if not storage.exists(f"{url}/{BUILDING}") and _content(url):
         raise UserError(f"{url}: expected a new or empty folder, found other files; choose another --output")
-    storage.make_folder(url)
+
+
+def _prepare_folder(url: str) -> None:
+    """Empty the folder, which this process owns, and mark it as an unfinished dataset."""
+    for name in _content(url):
+        storage.remove(f"{url}/{name}")
     storage.write_bytes(f"{url}/{BUILDING}", b"")
+
+
+def _content(url: str) -> list[str]:
+    """Names in a folder, without the files of owners; a file counts as content too."""
+    if storage.exists(url) and not storage.is_folder(url):
+        return [url]
+    return [name for name in storage.all_names(url) if not is_owner_file(name)]
 
 
 def _clean_up(url: str) -> None:
@@ -177,10 +205,14 @@ def _clean_up(url: str) -> None:
     them.
     """
     with suppress(OSError):
-        for name in [SCRATCH, *(child["name"] for child in storage.children(url))]:
-            storage.remove(f"{url}/{name}")
-        if not storage.exists(f"{url}/{REJECTED}"):
-            storage.remove(url)
+        names = _content(url)
+        # The mark goes last, and stays if rejected rows do: the next build replaces them.
+        kept = {REJECTED, BUILDING} if REJECTED in names else {BUILDING}
+        for name in names:
+            if name not in kept:
+                storage.remove(f"{url}/{name}")
+        if REJECTED not in names:
+            storage.remove(f"{url}/{BUILDING}")
 
 
 def _check_counts(counts: RowCounts, log: ClickLog, days: list[str] | None) -> None:

@@ -113,7 +113,7 @@ def _read_in_turn(
                     f"{actual_rows}; the dataset is damaged: build it again"
                 )
             _require_valid_ids(values, id_bounds, f"{folder}/{file}")
-            rows = slice(max(row_range.start - group_start, 0), max(row_range.stop - group_start, 0))
+            rows = slice(*_rows_of_group(row_range, group_start))
             yield to_int32_matrix([column[rows] for column in values.values()]), (file,)
     finally:
         reader.stop()
@@ -152,6 +152,16 @@ def _require_valid_ids(values: Mapping[str, np.ndarray], id_bounds: _IdBounds, f
                 f"{file}: expected ids of {field} from {lowest} to {num_ids - 1}, found {invalid}; the "
                 "dataset is damaged: build it again"
             )
+
+
+def _rows_of_group(row_range: RowRange, group_start: int) -> tuple[int, int]:
+    return max(row_range.start - group_start, 0), max(row_range.stop - group_start, 0)
+
+
+def group_rows(ranges: list[RowRange]) -> list[int]:
+    """Return the number of rows of each block of `read_blocks`."""
+    bounds = [(_rows_of_group(one, start), num_rows) for one, start, num_rows in _row_groups(ranges)]
+    return [max(min(stop, num_rows) - start, 0) for (start, stop), num_rows in bounds]
 
 
 def _row_groups(ranges: list[RowRange]) -> list[tuple[RowRange, int, int]]:

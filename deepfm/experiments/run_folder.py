@@ -9,7 +9,7 @@ from deepfm import storage
 from deepfm.dataset.manifest import Manifest
 from deepfm.errors import JobFailedError, NotRegisteredError, UserError, WorkersLostError
 from deepfm.experiments.warm_start import Start
-from deepfm.lock import exclusive_lock, lock_file
+from deepfm.ownership import Ownership, exclusive_ownership
 from deepfm.settings.loader import with_current_names
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.errors import FAILURES, failure_reason
@@ -22,6 +22,7 @@ from deepfm.training.result import TrainingResult, result_from_json, result_to_j
 
 logger = logging.getLogger(__name__)
 
+_NUM_WORKERS = "--num-workers"
 _RESUME_SPEC, _RESULT = "resume_spec.json", "result.json"
 #: Names of these files in folders that an earlier version wrote.
 _FORMER_NAMES = {_RESUME_SPEC: "begun_with.json", _RESULT: "outcome.json"}
@@ -30,8 +31,8 @@ _FORMER_NAMES = {_RESUME_SPEC: "begun_with.json", _RESULT: "outcome.json"}
 @contextmanager
 def run_with_folder(
     store: MlflowStore, experiment: str, run_name: str, work_url: str, resumed_run: str | None
-) -> Iterator[tuple[Run, str]]:
-    """Open a new run, or an interrupted one, and its folder; yields both.
+) -> Iterator[tuple[Run, str, Ownership]]:
+    """Open a new run, or an interrupted one, and its folder; yields both and their ownership.
 
     If the block fails, the folder is kept if the training can be resumed or is finished. It is removed after
     an error before the first checkpoint of a new run, and after a NaN loss, which the same training would
@@ -42,19 +43,17 @@ def run_with_folder(
     """
     with ExitStack() as stack:
         if resumed_run:
-            # Locked before the run is opened, because closing it changes its status.
-            stack.enter_context(_exclusive_run(work_url, resumed_run))
+            # Owned before the run is opened, because closing it changes its status.
+            ownership = stack.enter_context(_exclusive_run(work_url, resumed_run))
             _require_unfinished(store, resumed_run, work_url)  # may have ended since the first check
             run = stack.enter_context(store.resumed(resumed_run, system_metrics=True))
         else:
             run = stack.enter_context(store.run(experiment, name=run_name, system_metrics=True))
-            # Created before the lock in the same work_dir: an unusable folder is reported as such.
-            storage.make_folder(f"{work_url}/{run.run_id}")
-            stack.enter_context(_exclusive_run(work_url, run.run_id))
+            ownership = stack.enter_context(_exclusive_run(work_url, run.run_id))
         run_url = f"{work_url}/{run.run_id}"
         storage.make_folder(run_url)
         try:
-            yield run, run_url
+            yield run, run_url, ownership
         except WorkersLostError as error:
             remedy = f"resume with the same command and --resume {run.run_id}"
             raise WorkersLostError(f"{error}; {remedy}") from error
@@ -62,7 +61,7 @@ def run_with_folder(
             if load_result(run_url) is not None and isinstance(error, (TrackingUnavailableError, *FAILURES)):
                 raise _not_registered(store, run_url, error) from error
             is_resumable = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
-            if not (resumed_run or is_resumable or load_result(run_url)):
+            if not (resumed_run or is_resumable or load_result(run_url) or ownership.is_lost):
                 storage.remove(run_url)
             if is_resumable and isinstance(error, (UserError, JobFailedError)):
                 remedy = f"its checkpoints are kept; resume with the same command and --resume {run.run_id}"
@@ -75,8 +74,8 @@ def run_with_folder(
             raise
 
 
-def _exclusive_run(work_url: str, run_id: str) -> AbstractContextManager[None]:
-    return exclusive_lock(lock_file(work_url, run_id), f"run {run_id}", "start a new training")
+def _exclusive_run(work_url: str, run_id: str) -> AbstractContextManager[Ownership]:
+    return exclusive_ownership(work_url, run_id, f"run {run_id}", "start a new training")
 
 
 def _has_checkpoint(run_url: str) -> bool:
@@ -110,7 +109,7 @@ def resume_spec(
     resumed, but the run then continues from the weights in its folder.
     """
     start = {"--init-from": init_from, "--warm-start": warm_start}
-    shape = {"dataset": manifest.digest, "--num-workers": num_workers, **start}
+    shape = {"dataset": manifest.digest, _NUM_WORKERS: num_workers, **start}
     return {**shape, **settings.model_dump(mode="json")}
 
 
@@ -123,7 +122,10 @@ def start_run(run: Run, run_url: str, spec: dict, start: Start | None) -> None:
 
 
 def require_resumable(store: MlflowStore, run_id: str, work_url: str, spec: dict) -> None:
-    """Raise UserError if the run does not exist, is finished, or was started with other settings."""
+    """Raise UserError if the run does not exist, is finished, or was started with other settings.
+
+    The number of workers may differ.
+    """
     _require_unfinished(store, run_id, work_url)
     run_url = f"{work_url}/{run_id}"
     where = _existing_url(run_url, _RESUME_SPEC)
@@ -139,11 +141,29 @@ def require_resumable(store: MlflowStore, run_id: str, work_url: str, spec: dict
         )
     original = with_current_names(storage.read_json(where))
     for key, value in spec.items():
-        if original.get(key) != value:
+        if key != _NUM_WORKERS and original.get(key) != value:
             raise UserError(
                 f"{where}: expected {key} {original.get(key)} of the original run, found {value}; "
                 "use the original settings, or start a new training"
             )
+
+
+def log_num_workers(run: Run, run_url: str, num_workers: int) -> None:
+    """Log that another number of workers than the original one resumes a run.
+
+    Its parameter in MLflow cannot be changed, so the new number becomes a tag.
+    """
+    original = storage.read_json(_existing_url(run_url, _RESUME_SPEC))[_NUM_WORKERS]
+    if max(original, 1) == max(num_workers, 1):
+        return
+    run.set_tag("resumed_num_workers", str(num_workers))
+    logger.warning(
+        "resuming with another number of workers: num_workers=%d original_num_workers=%d; the rows of a step "
+        "are now %d x batch_size, so the weights differ from those of an uninterrupted training",
+        num_workers,
+        original,
+        max(num_workers, 1),
+    )
 
 
 def _require_unfinished(store: MlflowStore, run_id: str, work_url: str) -> None:

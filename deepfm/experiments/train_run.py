@@ -17,7 +17,7 @@ from deepfm.dataset.manifest import Manifest
 from deepfm.experiments import model_card
 from deepfm.experiments.result_plots import result_figures
 from deepfm.experiments.slice_names import named_slices, require_categories
-from deepfm.experiments.warm_start import TRAINING_STATE
+from deepfm.experiments.warm_start import TRAINING_STATE, started_from
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
 from deepfm.launch.job_spec import FIRST_STAGE, OPTIMIZER, WEIGHTS, TrainJob
@@ -131,6 +131,20 @@ def result_summary(result: TrainingResult) -> dict:
     }
 
 
+def workers_summary(result: TrainingResult, num_workers: int) -> dict:
+    """Numbers of workers for the output of a job; `num_workers`: of the job, if it trained the result.
+
+    `resumed_with` is only present if other numbers of workers trained parts of it.
+    """
+    last = (result.history.num_ranks or [max(num_workers, 1)])[-1]
+    summary: dict[str, Any] = {"num_workers": num_workers if last == max(num_workers, 1) else last}
+    first_stage = result.first_stage.num_ranks if result.first_stage else []
+    others = [number for number in dict.fromkeys(first_stage + result.history.num_ranks) if number != last]
+    if others:
+        summary["resumed_with"] = {"num_workers": last, "num_workers_before": others, "same_weights": False}
+    return summary
+
+
 def _epoch_metrics(result: TrainingResult) -> list[dict[str, float]]:
     """Metrics of all epochs, as they should have been logged."""
     first = result.first_stage.epochs if result.first_stage else []
@@ -206,7 +220,9 @@ def register_result(
         folder = f"{parent}/{job.model.model}"  # MLflow shows this name
         os.mkdir(folder)
         reference = build_reference(result, manifest.fields.names)
-        save_artifact(f"file://{folder}", job.model, manifest, vocabulary, weights, reference)
+        save_artifact(
+            f"file://{folder}", job.model, manifest, vocabulary, weights, reference, started_from(job)
+        )
         tags = {"dataset": manifest.digest, "model": job.model.model}
         tags |= {key: f"{getattr(result.test, key):.6f}" for key in ("logloss", "auc")}
         if storage.exists(f"{job.run_url}/{OPTIMIZER}"):

@@ -51,11 +51,12 @@ def dry_run(job: TrainJob, collectives: Collectives) -> DryRunResult:
 def _take_steps(job: TrainJob, collectives: Collectives, worker: Worker) -> DryRunResult:
     settings = job.model
     model, optimizer = worker.new_model(settings)
-    loop = TrainingLoop(model, optimizer, collectives, worker.loop_config(settings))
+    config = worker.loop_config(settings)
+    loop = TrainingLoop(model, optimizer, collectives, config)
     seconds = []
     model.train()
     # A split may have fewer steps; all ranks have the same number of steps.
-    for batch in islice(worker.read(settings, "train", epoch=1, seed=settings.training.seed), _NUM_STEPS):
+    for batch in islice(worker.read(settings, "train", seed=settings.training.seed), _NUM_STEPS):
         started = time.monotonic()
         loop.step(batch)
         seconds.append(time.monotonic() - started)
@@ -66,7 +67,7 @@ def _take_steps(job: TrainJob, collectives: Collectives, worker: Worker) -> DryR
     return DryRunResult(
         placements=tuple(worker.placements),
         num_weights=sum(weight.numel() for weight in model.parameters()),
-        num_steps=worker.num_steps(settings),
+        num_steps=config.steps.per_epoch,
         max_epochs=settings.training.max_epochs,
         step_seconds=sorted(seconds[1:] or seconds)[len(seconds[1:]) // 2],
         model_bytes=weight_bytes + state_bytes,

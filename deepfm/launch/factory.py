@@ -1,9 +1,12 @@
 """Optimizer and loop configuration built from settings."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from deepfm.dataset.manifest import Manifest
+from deepfm.dataset.shard import Shard, remaining_rows
 from deepfm.errors import UserError
 from deepfm.features.sampling import logit_correction
 from deepfm.fields import FieldSet
@@ -13,7 +16,8 @@ from deepfm.settings.model import ModelSettings, TrainingSettings
 from deepfm.training.device import multiplies_bf16
 from deepfm.training.loop import LoopConfig
 from deepfm.training.optimizers.optimizer import Optimizer
-from deepfm.training.schedule import Schedule, scale_of
+from deepfm.training.schedule import EpochSteps, ResumedEpoch, Schedule, scale_of
+from deepfm.training.state import ResumePoint
 
 
 def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
@@ -35,14 +39,14 @@ def build_loop_config(
     manifest: Manifest,
     device: torch.device,
     num_workers: int,
-    num_steps: int,
+    steps: EpochSteps,
 ) -> LoopConfig:
-    """Build the loop configuration of a model; `num_steps`: per epoch."""
+    """Build the loop configuration of a model."""
     training = settings.training
     schedule = Schedule(
         training.schedule,
         training.warmup_steps,
-        num_steps * training.max_epochs,
+        steps.scheduled * training.max_epochs,
         scale_of(training.scale_learning_rate, num_workers),
         training.plateau_factor,
     )
@@ -57,7 +61,7 @@ def build_loop_config(
         monitor=training.monitor,
         schedule=schedule,
         plateau_patience=training.plateau_patience,
-        steps_per_epoch=num_steps,
+        steps=steps,
         seed=training.seed,
         checkpoint_every_n_steps=job.checkpoint_every_n_steps or 0,
         checkpoint_every_s=60 * job.checkpoint_every_min,
@@ -66,6 +70,44 @@ def build_loop_config(
         mean_weight=manifest.splits["train"].mean_weight,
         positive_weight=training.positive_weight,
     )
+
+
+def epoch_steps(
+    settings: ModelSettings, manifest: Manifest, num_ranks: int, position: ResumePoint | None = None
+) -> EpochSteps:
+    """Return the steps of each epoch from `position`, or from the start of a training.
+
+    Raises UserError if too few rows of the epoch are left for `num_ranks` ranks.
+    """
+    num_rows = manifest.splits["train"].num_rows
+    shard = Shard(0, num_ranks, settings.training.batch_size)
+    per_epoch = shard.num_steps(num_rows)
+    if position is None:
+        return EpochSteps(per_epoch)
+    num_left = remaining_rows(num_rows, shard, position.segments).num_rows
+    if position.segments:
+        _require_rows_left(settings, position.epoch, num_left, num_ranks)
+    started = replace(shard, size=position.history.num_ranks[0]).num_steps(num_rows)
+    resumed = ResumedEpoch(
+        position.epoch,
+        # An earlier version did not record them, and could not change the number of ranks.
+        sum(epoch.num_steps or started for epoch in position.history.epochs),
+        position.segment_steps,
+        1 - num_left / num_rows,
+        shard.num_steps(num_left),
+    )
+    return EpochSteps(per_epoch, started, resumed)
+
+
+def _require_rows_left(settings: ModelSettings, epoch: int, num_rows: int, num_ranks: int) -> None:
+    """Raise UserError if rows are left, but too few for equally many steps of all ranks."""
+    per_rank = 2 if settings.deep and settings.deep.batch_norm else 1
+    if 0 < num_rows < per_rank * num_ranks:
+        raise UserError(
+            f"--num-workers {num_ranks}: expected at least {per_rank} of the rows that are left in epoch "
+            f"{epoch} for each worker, found {num_rows} rows; resume with as many workers as before, or "
+            f"with {max(num_rows // per_rank, 1)}"
+        )
 
 
 def require_rows_to_norm(settings: ModelSettings, manifest: Manifest, num_workers: int) -> None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepfm.launch.placement import WorkerPlacement
 from deepfm.launch.run_channel import RunChannel, background_thread
 from deepfm.launch.step_metrics import StepMetrics
+from deepfm.training.schedule import EpochSteps
 
 MESSAGE = "progress"
 _SEND_EVERY_S = 1.0
@@ -30,23 +31,26 @@ class ProgressWriter:
         self._channel = channel
         self._state: dict = {"epochs": [], "points": [], "placements": [asdict(p) for p in placements]}
         self._sent_at = 0.0
-        self._step_metrics: StepMetrics | None = None
+        self._steps, self._step_metrics = EpochSteps(), StepMetrics(EpochSteps())
 
-    def start(self, *, num_steps: int, max_epochs: int, prefix: str = "") -> None:
+    def start(self, *, steps: EpochSteps, max_epochs: int, prefix: str = "") -> None:
         """Start a training; a run may have two in sequence. `prefix`: of the metric names."""
         kept = {key: self._state[key] for key in ("epochs", "points", "placements")}
-        self._state = {"num_steps": num_steps, "max_epochs": max_epochs, **kept}
-        self._step_metrics = StepMetrics(num_steps, prefix)
+        self._state = {"steps_per_epoch": steps.per_epoch, "max_epochs": max_epochs, **kept}
+        self._steps, self._step_metrics = steps, StepMetrics(steps, prefix)
         self._send()
         self._sent_at = 0.0  # so that the first step is sent
 
     def on_step(self, epoch: int, step: int, logloss: float, samples_per_s: float) -> None:
         """Record a finished step; `logloss` is the mean of the epoch so far."""
-        point = self._step_metrics.point(epoch, step, logloss) if self._step_metrics else None
+        point = self._step_metrics.point(epoch, step, logloss)
         if point:
             self._state["points"] = [*self._state["points"][1 - _MAX_POINTS :], point]
         if time.monotonic() - self._sent_at >= _SEND_EVERY_S:
-            self._send(epoch=epoch, step=step, logloss=logloss, samples_per_s=samples_per_s)
+            num_steps = self._steps.in_epoch(epoch)
+            self._send(
+                epoch=epoch, step=step, num_steps=num_steps, logloss=logloss, samples_per_s=samples_per_s
+            )
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
         """Record a finished epoch."""
@@ -155,6 +159,11 @@ def log_epoch_metrics(metrics: dict[str, float]) -> None:
     logger.info("epoch=%d %s", metrics["epoch"], " ".join(values))
 
 
+def _max_remaining_steps(state: dict) -> int:
+    later_epochs = state["max_epochs"] - state["epoch"]
+    return later_epochs * state["steps_per_epoch"] + state["num_steps"] - state["step"]
+
+
 class _Bar:
     """Progress bar for a terminal."""
 
@@ -173,11 +182,11 @@ class _Bar:
         if "step" not in state:
             return
         fields = {key: state[key] for key in ("epoch", "max_epochs", "samples_per_s", "logloss")}
-        total = state["num_steps"] * state["max_epochs"]
+        total = state["steps_per_epoch"] * state["max_epochs"]
         if self._task is None:
             self._progress.start()
             self._task = self._progress.add_task("train", total=total, **fields)
-        completed = (state["epoch"] - 1) * state["num_steps"] + state["step"]
+        completed = total - _max_remaining_steps(state)
         self._progress.update(self._task, completed=completed, total=total, **fields)
 
     def close(self) -> None:
@@ -194,12 +203,11 @@ class _LogLines:
         if "step" not in state or time.monotonic() - self._logged_at < _LOG_EVERY_S:
             return
         self._logged_at = time.monotonic()
-        remaining = (state["max_epochs"] - state["epoch"] + 1) * state["num_steps"] - state["step"]
         keys = ("epoch", "max_epochs", "step", "num_steps", "samples_per_s", "logloss")
         logger.info(
             "epoch=%d/%d step=%d/%d samples_per_s=%.0f logloss=%.4f max_remaining_steps=%d",
             *(state[key] for key in keys),
-            remaining,
+            _max_remaining_steps(state),
         )
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -12,10 +11,11 @@ from torch import Tensor, nn
 
 from deepfm import storage
 from deepfm.dataset.manifest import read_manifest
-from deepfm.dataset.read import MAX_READERS, Batch, Shard, describe_batch, read_batches
+from deepfm.dataset.read import MAX_READERS, Batch, describe_batch, read_batches
+from deepfm.dataset.shard import Shard
 from deepfm.distributed.collectives import Collectives
 from deepfm.features.sampling import logit_correction
-from deepfm.launch.factory import build_loop_config, build_optimizer, gauc_groups
+from deepfm.launch.factory import build_loop_config, build_optimizer, epoch_steps, gauc_groups
 from deepfm.launch.job_spec import FIRST_STAGE, FIRST_STAGE_WEIGHTS, OPTIMIZER, WEIGHTS, TrainJob
 from deepfm.launch.placement import gather_placement
 from deepfm.launch.progress import ProgressWriter
@@ -72,27 +72,27 @@ class Worker:
         self.progress = ProgressWriter(self.channel, self.placements) if collectives.rank == 0 else None
 
     def read(
-        self, settings: ModelSettings, split: str, epoch: int = 0, num_done: int = 0, seed: int | None = None
+        self,
+        settings: ModelSettings,
+        split: str,
+        position: ResumePoint | None = None,
+        seed: int | None = None,
     ) -> Iterator[Batch]:
-        """Yield this rank's batches of a split after the first `num_done`; see dataset.read.read_batches."""
-        shard = Shard(self.collectives.rank, self.collectives.size, settings.training.batch_size)
-        batches = read_batches(
+        """Yield this rank's batches of a split, from `position` on; see dataset.read.read_batches."""
+        position = position or ResumePoint()
+        return read_batches(
             self.job.dataset_url,
             self.manifest,
             split,
-            shard,
-            epoch=epoch,
+            Shard(self.collectives.rank, self.collectives.size, settings.training.batch_size),
+            epoch=position.epoch,
             seed=seed,
+            segments=position.segments,
+            num_done=position.step,
             device=self.device,
             # On a CPU the threads of the training steps use all cores.
             num_readers=min(self.job.num_threads, MAX_READERS) if self.device.type == "cuda" else 1,
         )
-        return islice(batches, num_done, None)
-
-    def num_steps(self, settings: ModelSettings) -> int:
-        """Number of steps per epoch."""
-        shard = Shard(0, self.collectives.size, settings.training.batch_size)
-        return shard.num_steps(self.manifest.splits["train"].num_rows)
 
     def new_model(self, settings: ModelSettings) -> tuple[nn.Module, Optimizer]:
         """Create a model with fresh weights, equal on every rank, on this device, and its optimizer."""
@@ -102,11 +102,11 @@ class Worker:
         model.to(self.device)
         return model, build_optimizer(model, settings.training)
 
-    def loop_config(self, settings: ModelSettings) -> LoopConfig:
-        """Build the loop configuration of this model on this dataset and device."""
-        return build_loop_config(
-            self.job, settings, self.manifest, self.device, self.collectives.size, self.num_steps(settings)
-        )
+    def loop_config(self, settings: ModelSettings, position: ResumePoint | None = None) -> LoopConfig:
+        """Build the loop configuration of this model on this dataset and device, from `position` on."""
+        num_ranks = self.collectives.size
+        steps = epoch_steps(settings, self.manifest, num_ranks, position)
+        return build_loop_config(self.job, settings, self.manifest, self.device, num_ranks, steps)
 
     def train(
         self,
@@ -120,15 +120,16 @@ class Worker:
         `prefix`: of the metric names. `start_from`: weights of an FM for an FNN.
         """
         model, optimizer = self.new_model(settings)
-        config = self.loop_config(settings)
         if start_from is not None:
             cast(FNN, model).start_from(start_from)
         if self.job.start_url:
-            self._warm_start(model, optimizer, config)
+            self._warm_start(model, optimizer, self.loop_config(settings))
         checkpoints = self._checkpoints(settings, Path(weights_name).stem)
         position = self._restore(checkpoints, model, optimizer) if self.job.resume else None
+        position = position or ResumePoint(TrainingHistory(num_ranks=[self.collectives.size]))
+        config = self.loop_config(settings, position)
         if self.progress:
-            self.progress.start(num_steps=config.steps_per_epoch, max_epochs=config.max_epochs, prefix=prefix)
+            self.progress.start(steps=config.steps, max_epochs=config.max_epochs, prefix=prefix)
         with self._profiler(prefix) as profiler:
             # No training starts from the FM of an FNN, so its optimizer state is not saved.
             saves_optimizer = settings.training.save_optimizer and weights_name == WEIGHTS
@@ -145,7 +146,7 @@ class Worker:
     def _training_data(self, settings: ModelSettings) -> TrainingData:
         seed = settings.training.seed
         return TrainingData(
-            read_train=lambda epoch, num_done: self.read(settings, "train", epoch, num_done, seed),
+            read_train=lambda position: self.read(settings, "train", position, seed),
             read_valid=lambda: self.read(settings, "valid"),
             describe=lambda batch: describe_batch(batch, self.manifest.fields),
         )
@@ -156,12 +157,8 @@ class Worker:
         return nullcontext()
 
     def _checkpoints(self, settings: ModelSettings, stage: str) -> Checkpoints:
-        fingerprint = {
-            "dataset": self.manifest.digest,
-            "workers": self.collectives.size,
-            "model": settings.model_dump(mode="json"),
-        }
-        return Checkpoints(self.job.run_url, stage, fingerprint)
+        fingerprint = {"dataset": self.manifest.digest, "model": settings.model_dump(mode="json")}
+        return Checkpoints(self.job.run_url, stage, fingerprint, self.collectives.size)
 
     def _restore(
         self, checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer

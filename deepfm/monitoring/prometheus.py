@@ -58,7 +58,7 @@ def _job_values(outcome: JobOutcome) -> dict[str, float | None]:
 
 
 def _day_values(outcome: JobOutcome) -> dict[str, float | None]:
-    if not outcome.days:
+    if outcome.job != "score" or not outcome.days:
         return {}
     day = outcome.days[-1]
     start = datetime.fromisoformat(day["date"]).replace(tzinfo=timezone.utc)
@@ -75,7 +75,8 @@ def _day_values(outcome: JobOutcome) -> dict[str, float | None]:
 def _model_values(outcome: JobOutcome) -> dict[str, float | None]:
     summary = outcome.summary
     if outcome.job == "evaluate":
-        return {f"deepfm_day_live_{key}": summary.get(key) for key in ("auc", "logloss", "calibration")}
+        metrics = outcome.days[-1] if outcome.days else {}
+        return {f"deepfm_day_live_{key}": metrics.get(key) for key in ("auc", "logloss", "calibration")}
     if outcome.job == "train":
         return {f"deepfm_model_{key}": summary.get(key) for key in ("test_auc", "test_logloss")}
     if outcome.is_comparison:

@@ -106,14 +106,14 @@ def logloss_interval(candidate: ModelEvaluation, champion: ModelEvaluation) -> t
     return float(low), float(high)
 
 
-def document(candidate: ModelEvaluation, champion: ModelEvaluation | None, verdict: Verdict) -> dict:
-    """Return the verdict and the metrics it is based on as a JSON document."""
-    interval = champion and logloss_interval(candidate, champion)
+def document(candidate: ModelEvaluation | None, champion: ModelEvaluation | None, verdict: Verdict) -> dict:
+    """Return the verdict and the metrics it is based on, if any, as a JSON document."""
+    interval = logloss_interval(candidate, champion) if candidate and champion else None
     return {
         "promoted": verdict.promoted,
         "reasons": list(verdict.reasons),
         "logloss_difference_95": interval and list(interval),
-        "candidate": _evaluation_document(candidate),
+        "candidate": candidate and _evaluation_document(candidate),
         "champion": champion and _evaluation_document(champion),
     }
 

@@ -1,5 +1,6 @@
-"""Metrics of candidate and champion on the same raw rows, those held out from the candidate's training."""
+"""Metrics of candidate and champion on the same raw rows, which were held out from both trainings."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,14 +12,27 @@ from deepfm.artifact.artifact import ModelCard, load_artifact
 from deepfm.click_log.choose_split import split_without_days
 from deepfm.click_log.click_log import ClickLog, find_click_log
 from deepfm.click_log.raw_rows import raw_rows
-from deepfm.click_log.split import days_between
 from deepfm.errors import UserError
+from deepfm.experiments.lineage import read_learnt_data
 from deepfm.experiments.slice_names import require_categories
 from deepfm.registry.gate import ModelEvaluation
+from deepfm.registry.held_out import HeldOutRows
+from deepfm.registry.seen_rows import UnseenRows, find_unseen
 from deepfm.scoring.labelled_metrics import evaluate_models
 from deepfm.scoring.predict import ship_model
 from deepfm.settings.deployment import PromotionLimits
 from deepfm.tracking.store import MlflowStore, ModelVersion
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Evaluations of candidate and champion, and the rows that they were computed on."""
+
+    unseen: UnseenRows
+    candidate: ModelEvaluation | None = None  # None: not evaluated, because a model has seen the rows
+    champion: ModelEvaluation | None = None  # None: not evaluated, or there is no champion
 
 
 def compare_models(
@@ -27,40 +41,67 @@ def compare_models(
     candidate: ModelVersion,
     champion: ModelVersion | None,
     limits: PromotionLimits,
-) -> tuple[ModelEvaluation, ModelEvaluation | None]:
+) -> ModelComparison:
     """Evaluate both models on raw rows, with the code that also scores a day.
 
-    Raise UserError if the candidate's log is no longer at its URL, or has lost columns.
+    Rows that a model was trained or validated on are left out. If none is left, limits.on_seen_rows decides
+    whether all are compared, with a warning. Raise UserError if the candidate's log is no longer at its URL,
+    or has lost columns.
     """
     versions = [version for version in (candidate, champion) if version]
     models = _load_models(spark, store, versions)
-    card = models[0].card
-    split = card.input.split or split_without_days(card.data)
-    days = None
-    if card.input.days:
-        all_days = days_between(*card.input.days["test"])
-        days = tuple(day for day in all_days if day not in card.input.missing_days)
+    require_categories(limits.slices, models[0].card.data.field_set, f"version {candidate.version}")
+    unseen = _find_unseen(store, versions, models)
+    evaluations = _evaluate(spark, versions, models, limits, unseen.rows) if unseen.rows else []
+    if unseen.are_narrowed and not evaluations:
+        unseen = replace(unseen, rows=None)  # the log has no row in what is left
+    if unseen.rows is None and limits.on_seen_rows == "warn":
+        logger.warning("%s", unseen.warning)
+        evaluations = _evaluate(spark, versions, models, limits, unseen.held_out)
+    if unseen.rows is None and limits.on_seen_rows == "refuse":
+        return ModelComparison(unseen)
+    if not evaluations:
+        raise UserError(
+            f"{models[0].card.input.url}: expected held-out rows of version {candidate.version} that fit it "
+            "and the champion, found none; the log, or how its columns are read, has changed since: train a "
+            "candidate on the current log"
+        )
+    return ModelComparison(unseen, *evaluations)
+
+
+def _find_unseen(
+    store: MlflowStore, versions: Sequence[ModelVersion], models: Sequence["_LoadedModel"]
+) -> UnseenRows:
+    """Find the candidate's held-out rows that none of the models has learnt from."""
+    learnt = [
+        read_learnt_data(store, version, model.card, role)
+        for version, model, role in zip(versions, models, ("the candidate", "the champion"), strict=False)
+    ]
+    return find_unseen(HeldOutRows.of_model(learnt[0].data[0]), learnt)
+
+
+def _evaluate(
+    spark: SparkSession,
+    versions: Sequence[ModelVersion],
+    models: Sequence["_LoadedModel"],
+    limits: PromotionLimits,
+    rows: HeldOutRows,
+) -> list[ModelEvaluation]:
+    """Evaluate the models on held-out rows; empty if there are none that fit."""
+    days = rows.days or None
     log = _find_log(spark, versions, models, days)
-    require_categories(limits.slices, card.data.field_set, f"version {candidate.version}")
     evaluations = evaluate_models(
         raw_rows(spark, log, days),
         log.row_format,
         [model.shipped_name for model in models],
-        split,
+        rows.split or split_without_days(models[0].card.data),
         slice_fields=limits.slices,
         min_slice_rows=limits.min_slice_rows,
     )
-    if not evaluations:
-        raise UserError(
-            f"{card.input.url}: expected held-out rows of version {candidate.version} that fit it and the "
-            "champion, found none; the log, or how its columns are read, has changed since: train a "
-            "candidate on the current log"
-        )
-    timed = [
+    return [
         replace(evaluation, load_seconds=model.load_seconds)
-        for evaluation, model in zip(evaluations, models, strict=True)
+        for evaluation, model in zip(evaluations, models, strict=False)
     ]
-    return timed[0], timed[1] if champion else None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def published_day(output_url: str, day: str) -> PublishedDay | None:
         return PublishedDay.from_document(storage.read_json(f"{url}/{PROVENANCE}"))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{url}: expected a day that score.py published, found {error}; --overwrite replaces it"
+            f"{url}: expected a day that score.py published, found {error}; score.py --overwrite replaces it"
         ) from error
 
 
@@ -130,7 +130,7 @@ def require_kept(output_url: str, day: str, published: PublishedDay, keep: Seque
     if absent:
         raise UserError(
             f"--keep: expected {', '.join(absent)} in {day_url(output_url, day)}, found a day published "
-            "without; --overwrite scores it again"
+            "without; score.py --overwrite scores it again"
         )
 
 

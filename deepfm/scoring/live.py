@@ -56,7 +56,7 @@ def live_metrics(
     if absent:
         raise UserError(
             f"--key {', '.join(absent)}: expected among the columns of {day_url(scores_url, day)}, found "
-            f"{', '.join(scores.columns)}; score the day again with --keep {','.join(key)} --overwrite"
+            f"{', '.join(scores.columns)}; score the day again: score.py --overwrite --keep {','.join(key)}"
         )
     days = options.days(day)
     log = find_labels(labels_url, settings, key, days, options)

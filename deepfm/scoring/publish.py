@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from deepfm import storage
 from deepfm.click_log.rejected_rows import REJECTED
 from deepfm.errors import JobFailedError, UserError
+from deepfm.ownership import Ownership
 from deepfm.scoring.accumulators import ScoringDayTotals, sum_partitions
 from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, Provenance, PublishedDay
 from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_column
@@ -76,8 +77,9 @@ def publish_day(
     provenance: Provenance,
     output: DayOutput,
     check_drift: Callable[[ScoringDayTotals, float], DriftDecision],
+    ownership: Ownership,
 ) -> PublishedDay:
-    """Publish scored rows and replace the day's previous version.
+    """Publish scored rows and replace the day's previous version; this process owns the day.
 
     Nothing is published, and a previous version stays, if the rows do not add up to the input, a probability
     is invalid, a key occurs twice, more than `max_bad_fraction` of the day's rows are bad, or so many rows of
@@ -92,6 +94,7 @@ def publish_day(
     except BaseException:
         storage.remove(attempt)
         raise
+    ownership.require()
     # Outside the try: until the new day is in place, the attempt may hold the old one.
     _replace_day(output, attempt)
     storage.remove(attempt)

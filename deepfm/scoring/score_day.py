@@ -12,15 +12,16 @@ from deepfm.click_log.click_log import ClickLog, find_click_log
 from deepfm.click_log.raw_rows import RawRows, count_rows, raw_rows
 from deepfm.errors import UserError
 from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.ownership import Ownership, exclusive_ownership
 from deepfm.scoring import report
 from deepfm.scoring.accumulators import ScoringDayTotals
-from deepfm.scoring.days import Provenance, PublishedDay, days_before
+from deepfm.scoring.days import Provenance, PublishedDay, day_url, days_before
 from deepfm.scoring.drift import drift_warnings, measure_drift, must_stop
 from deepfm.scoring.predict import score_rows, ship_model
 from deepfm.scoring.publish import DayOutput, DriftDecision, ScoredRows, publish_day
 from deepfm.scoring.skew import require_no_skew
 from deepfm.settings.deployment import DriftLimits
-from deepfm.tracking.run import code_version
+from deepfm.tracking.code_version import code_version
 from deepfm.tracking.store import MlflowStore, ModelVersion
 
 #: Published days before a day that define its usual number of rows.
@@ -94,8 +95,24 @@ def score_day(
 ) -> PublishedDay:
     """Score a day and publish it.
 
-    Raise UserError as `check_day`, and if the day has drifted and the limits say stop.
+    Raise UserError as `check_day`, and if the day has drifted and the limits say stop; JobFailedError if
+    another process scores the day into the same folder.
     """
+    url = day_url(scoring_day.output_url, scoring_day.day)
+    label = f"ds={scoring_day.day}"
+    with exclusive_ownership(scoring_day.output_url, label, url, "choose another --output") as ownership:
+        return _score_and_publish(spark, model, scoring_day, limits, ownership, precision=precision)
+
+
+def _score_and_publish(
+    spark: SparkSession,
+    model: ScoringModel,
+    scoring_day: ScoringDay,
+    limits: DriftLimits,
+    ownership: Ownership,
+    *,
+    precision: str,
+) -> PublishedDay:
     day, settings = scoring_day.day, model.model.card.data
     log, raw = _find_rows(spark, model, scoring_day)
     provenance = _check_skew(spark, model, scoring_day, log, precision)
@@ -118,7 +135,7 @@ def score_day(
         key=scoring_day.key,
         max_bad_fraction=settings.max_bad_fraction,
     )
-    return publish_day(spark, scored, provenance, output, check_drift)
+    return publish_day(spark, scored, provenance, output, check_drift, ownership)
 
 
 def _find_rows(spark: SparkSession, model: ScoringModel, scoring_day: ScoringDay) -> tuple[ClickLog, RawRows]:

@@ -59,6 +59,9 @@ class PromotionLimits(Settings):
     max_slice_logloss_increase: float = Setting(default=0.005, ge=0)
     max_unknown_increase: float = Setting(default=0.05, ge=0)  # of any field's share of unknown values
     max_load_seconds: float | None = Setting(default=None, gt=0)
+    # If one of the models was trained or validated on all rows to compare: refuse the candidate, or compare
+    # with a warning. If it has seen some of the days only, both are compared on the others.
+    on_seen_rows: Literal["refuse", "warn"] = "refuse"
 
 
 class DriftLimits(Settings):

@@ -37,6 +37,8 @@ from deepfm.tracking.uri import (
 )
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
+#: Seconds to wait for another process that creates the tables of a database, which takes 10 s or more.
+_MIGRATION_S = 300
 #: Seconds that a server may take to answer the check.
 _ANSWER_S = 10
 #: Without it, drivers wait for minutes for a host that drops packets.
@@ -56,7 +58,7 @@ def connect(uri: str, registry_uri: str | None, retry_s: float) -> mlflow.Mlflow
     Unity Catalog on Databricks. Raise TrackingUnavailableError if the store is unreachable or locked,
     UserError if it cannot be used at all.
     """
-    with _first_use(uri, retry_s):
+    with _first_use(uri):
         return _retry_with_backoff(lambda: _ask(uri, registry_uri, retry_s), retry_s)
 
 
@@ -127,14 +129,14 @@ def set_request_retries(retry_s: float) -> None:
     environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(num_retries(retry_s))
 
 
-def _first_use(uri: str, retry_s: float) -> AbstractContextManager[None]:
+def _first_use(uri: str) -> AbstractContextManager[None]:
     """Exclude other processes of this machine: two that create one SQLite database's tables both fail."""
     path = sqlite_path(uri)
     if path is None:
         return nullcontext()
     name = f"mlflow-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     # In a temporary folder, because the database may be on a network filesystem without locks.
-    return brief_lock(lock_file("", name), retry_s)
+    return brief_lock(lock_file("", name), _MIGRATION_S)
 
 
 def _retry_with_backoff(attempt: Callable[[], Result], retry_s: float) -> Result:

@@ -33,6 +33,6 @@ def find_experiment(client: mlflow.MlflowClient, name: str) -> Experiment | None
     if existing and existing.lifecycle_stage != LifecycleStage.ACTIVE:
         raise UserError(
             f"experiment {name} was deleted; restore it with `mlflow experiments restore --experiment-id "
-            f"{existing.experiment_id}`, or give another --experiment"
+            f"{existing.experiment_id}`, or use another experiment"
         )
     return existing

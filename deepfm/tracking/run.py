@@ -2,7 +2,6 @@
 
 import logging
 import math
-import subprocess
 import tempfile
 import time
 import warnings
@@ -22,6 +21,7 @@ import deepfm
 from deepfm.artifact.pyfunc import example_rows
 from deepfm.artifact.signature import build_signature
 from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.tracking.code_version import code_version
 from deepfm.tracking.errors import FAILURES, failure_reason
 from deepfm.tracking.metric_buffer import MetricBuffer
 
@@ -189,21 +189,3 @@ def _version(package: str) -> str:
         return metadata.version(package).partition("+")[0]
     except metadata.PackageNotFoundError:
         return "absent"
-
-
-def code_version() -> str:
-    """Return this package's commit, with "-dirty" if files differ from it; "unknown" outside a checkout."""
-    package = Path(deepfm.__file__).parent
-
-    def git(*command: str) -> str:
-        arguments = ["git", "-C", str(package), *command]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        # Installed below the checkout of another project, it has no commit.
-        if Path(git("rev-parse", "--show-toplevel")) != package.resolve().parent:
-            return "unknown"
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")  # the commit, not a tag
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from deepfm import storage
+from deepfm.dataset.shard import Segment
 from deepfm.errors import UserError
 from deepfm.training.state import ResumePoint, history_from_dict
 from deepfm.weights import load_weights, save_weights
 
 _SUFFIX = ".checkpoint.safetensors"
+#: Key of the number of ranks, in the fingerprint of a file.
+_NUM_RANKS = "workers"
 
 
 def is_checkpoint(name: str) -> bool:
@@ -25,12 +28,14 @@ class Checkpoints:
     """The checkpoints of one training of a run; the last two are kept.
 
     A file holds weights, optimizer state and the position among the batches. It is only valid for the
-    training described by its fingerprint, because another training reads its rows in another order.
+    training described by its fingerprint, because another training reads its rows in another order. Another
+    number of ranks can resume it: they share the rows of the epoch that are left.
     """
 
     run_url: str
     stage: str  # name of the training within the run
-    fingerprint: dict[str, Any]  # dataset, settings and number of workers, as JSON
+    fingerprint: dict[str, Any]  # dataset and settings, as JSON
+    num_ranks: int = 1
 
     def save(
         self,
@@ -46,7 +51,7 @@ class Checkpoints:
         """
         if not all(torch.isfinite(weight.sum()) for weight in weights.values()):
             return
-        state = {"fingerprint": self.fingerprint, **asdict(position)}
+        state = {"fingerprint": {**self.fingerprint, _NUM_RANKS: self.num_ranks}, **asdict(position)}
         tensors = {f"weights/{name}": weight for name, weight in weights.items()}
         tensors |= {f"optimizer/{name}": value for name, value in moments.items()}
         tensors |= {f"ranks/{name}": value for name, value in (rank_buffers or {}).items()}
@@ -64,6 +69,7 @@ class Checkpoints:
     ) -> tuple[ResumePoint, dict[str, Tensor], dict[str, Tensor]]:
         """Load position, weights as `rank` had them, and optimizer state.
 
+        If another number of ranks wrote it, buffers that differed by rank are the mean over those ranks.
         Raises UserError if the checkpoint belongs to another training.
         """
         url = self._url(*at)
@@ -71,7 +77,8 @@ class Checkpoints:
         try:
             state = json.loads(bytes(tensors.pop("state").numpy()))
             actual = state.pop("fingerprint")
-            position = ResumePoint(**{**state, "history": history_from_dict(state["history"])})
+            num_ranks = int(actual[_NUM_RANKS])
+            position = _position_from_dict(state, num_ranks)
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(
                 f"{url}: expected a checkpoint, found another safetensors file; start a new training"
@@ -82,7 +89,9 @@ class Checkpoints:
                     f"{url}: expected a checkpoint of a training with {key} {expected}, found "
                     f"{actual.get(key)}; resume with the original settings, or start a new training"
                 )
-        local = {name: value[rank] for name, value in _part(tensors, "ranks/").items()}
+        buffers, is_same = _part(tensors, "ranks/"), num_ranks == self.num_ranks
+        local = {name: value[rank] if is_same else value.mean(0) for name, value in buffers.items()}
+        position = position.resumed_by(self.num_ranks)
         return position, _part(tensors, "weights/") | local, _part(tensors, "optimizer/")
 
     def _url(self, num_epochs: int, step: int) -> str:
@@ -97,6 +106,14 @@ class Checkpoints:
             if name.startswith(f"{self.stage}-") and is_checkpoint(name)
         ]
         return sorted((int(num_epochs), int(step)) for num_epochs, step in parts)
+
+
+def _position_from_dict(state: dict[str, Any], num_ranks: int) -> ResumePoint:
+    """Rebuild a position; one of an earlier version has neither segments nor numbers of ranks."""
+    history = history_from_dict(state["history"])
+    history.num_ranks = history.num_ranks or [num_ranks]
+    segments = [Segment(*segment) for segment in state.get("segments", [])]
+    return ResumePoint(**{**state, "history": history, "segments": segments})
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ class RunningEpoch:
         self.number = position.epoch
         self.sum_logloss, self.num_rows, self.samples_per_s = position.sum_logloss, position.num_rows, 0.0
         self.wants_checkpoint = False  # whether rank 0 asked for one in a step that has finished
-        self._position, self._last_step = position, position.step
+        self._position, self.num_steps = position, position.step
         self._synchronizer, self._on_step, self._describe = synchronizer, on_step, describe
         self._steps: deque[StartedStep] = deque()
         self._max_in_flight = _GPU_STEPS_IN_FLIGHT if device.type == "cuda" else 0
@@ -73,12 +73,14 @@ class RunningEpoch:
         """Finish all steps and return the position after the last one."""
         self.finish_steps()
         self.wants_checkpoint = False
-        return ResumePoint(self._position.history, self._last_step, self.sum_logloss, self.num_rows)
+        return replace(
+            self._position, step=self.num_steps, sum_logloss=self.sum_logloss, num_rows=self.num_rows
+        )
 
     def _finish(self, step: StartedStep) -> None:
         self.sum_logloss += step.loss.sum_logloss
         self.num_rows += step.batch.num_rows_all_ranks
-        self._last_step = step.number
+        self.num_steps = step.number
         if not math.isfinite(self.sum_logloss):
             raise self._not_finite(step)
         self.wants_checkpoint |= step.loss.wants_checkpoint

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.gradient_sync import GradientCompression, GradientSynchronizer, RowExchanges
 from deepfm.training.optimizers.optimizer import Optimizer
 from deepfm.training.prefetch import prefetch
-from deepfm.training.schedule import Schedule
+from deepfm.training.schedule import EpochSteps, Schedule
 from deepfm.training.state import EpochResult, Monitor, ResumePoint, TrainingHistory
 from deepfm.training.step_loss import StepLoss
 
@@ -39,7 +39,7 @@ class LoopConfig:
     gradient_compression: GradientCompression = "fp32"  # of embedding rows between ranks
     monitor: Monitor = "logloss"  # validation metric that chooses the best epoch
     schedule: Schedule | None = None  # None: constant learning rate
-    steps_per_epoch: int = 0  # for the schedule
+    steps: EpochSteps = field(default_factory=EpochSteps)  # for the schedule
     plateau_patience: int = 1  # for the schedule: epochs without improvement before a reduction
     seed: int = 0  # of dropout, combined with rank, epoch and step
     checkpoint_every_n_steps: int = 0  # in addition to one after every epoch; 0: none within an epoch
@@ -54,12 +54,12 @@ class LoopConfig:
 class TrainingData:
     """Batches of one rank.
 
-    `read_train(epoch, num_done)` yields the batches of an epoch after the first `num_done`. Every rank yields
+    `read_train(position)` yields the batches of the current epoch after its finished steps. Every rank yields
     the same number of batches, and no row is read by two ranks: a rank with an extra batch would wait forever
     in the all-reduce.
     """
 
-    read_train: Callable[[int, int], Iterable[Batch]]
+    read_train: Callable[[ResumePoint], Iterable[Batch]]
     read_valid: Callable[[], Iterable[Batch]]
     describe: Callable[[Any], str] = lambda batch: ""  # source files and values, for error messages
 
@@ -116,7 +116,7 @@ class TrainingLoop:
             if is_best:
                 history.best = epoch.number
             self._callbacks.on_epoch(epoch, is_best)
-            position = ResumePoint(history)
+            position = position.next_epoch()
             self._callbacks.on_checkpoint(position)
             history.stopped = not (self._is_over(history) or self._callbacks.should_continue(epoch))
         history.sent_bytes_per_step = self.synchronizer.sent_bytes_per_step
@@ -129,8 +129,8 @@ class TrainingLoop:
 
     def _train_and_validate(self, data: TrainingData, position: ResumePoint) -> EpochResult:
         started, number = time.monotonic(), position.epoch
-        batches = data.read_train(number, position.step)
-        logloss, samples_per_s = self.run_epoch(batches, position, data.describe)
+        batches = data.read_train(position)
+        logloss, samples_per_s, num_steps = self.run_epoch(batches, position, data.describe)
         average_buffers(self.model, self._collectives)
         config = self.config
         valid = evaluate(
@@ -139,17 +139,19 @@ class TrainingLoop:
         # The last step of an epoch can be the one that makes the weights NaN.
         if not math.isfinite(valid.logloss):
             raise NotFiniteError(f"epoch {number}: the validation logloss is {valid.logloss}; {REMEDY}")
-        return EpochResult(number, logloss, valid, samples_per_s, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return EpochResult(number, logloss, valid, samples_per_s, seconds, num_steps)
 
     def run_epoch(
         self,
         batches: Iterable[Batch],
         position: ResumePoint | None = None,
         describe: Callable[[Any], str] = lambda batch: "",
-    ) -> tuple[float, float]:
+    ) -> tuple[float, float, int]:
         """Train on the remaining batches of an epoch.
 
-        Returns the mean logloss of the whole epoch and the samples per second of all ranks together.
+        Returns the mean logloss of the whole epoch, the samples per second of all ranks together, and the
+        number of steps of the whole epoch.
         """
         self.model.train()
         position = position or ResumePoint()
@@ -161,8 +163,8 @@ class TrainingLoop:
             # The seed depends on nothing before this step, so a resumed training drops out the same units.
             torch.manual_seed(_seed_of(config.seed, synchronizer.rank, epoch.number, step))
             if config.schedule is not None:
-                global_step = (epoch.number - 1) * config.steps_per_epoch + step
-                self.optimizer.set_rate(config.schedule.factor(global_step, num_reductions))
+                schedule_step = config.steps.schedule_step(epoch.number, step)
+                self.optimizer.set_rate(config.schedule.factor(schedule_step, num_reductions))
             synchronizer.wants_checkpoint = time.monotonic() >= checkpoint_at
             epoch.add(StartedStep(step, batch, exchanges, self.start_step(batch, exchanges)))
             every = config.checkpoint_every_n_steps
@@ -170,7 +172,7 @@ class TrainingLoop:
                 self._callbacks.on_checkpoint(epoch.resume_point())
                 checkpoint_at = time.monotonic() + (config.checkpoint_every_s or math.inf)
         epoch.finish_steps()
-        return epoch.sum_logloss / epoch.num_rows, epoch.samples_per_s
+        return epoch.sum_logloss / epoch.num_rows, epoch.samples_per_s, epoch.num_steps
 
     def step(self, batch: Batch, exchanges: RowExchanges | None = None) -> float:
         """Take one step and return the logloss summed over the rows of all ranks; see `start_step`."""

@@ -1,8 +1,9 @@
 """State of a training: its epochs so far and the point to resume from."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+from deepfm.dataset.shard import Segment
 from deepfm.metrics.binary import Metrics
 
 #: Validation metric that decides which epoch is better.
@@ -18,6 +19,7 @@ class EpochResult:
     valid: Metrics
     samples_per_s: float  # all ranks together, without validation
     seconds: float  # with validation
+    num_steps: int = 0  # 0: not recorded by an earlier version
 
     def curves(self, prefix: str = "") -> dict[str, float]:
         """Metrics of this epoch by their MLflow names, each with `prefix`."""
@@ -43,6 +45,7 @@ class TrainingHistory:
     # Bytes that a rank sent since its process started: dense gradients and rows of tables.
     sent_bytes_per_step: dict[str, int] = field(default_factory=dict)
     stopped: bool = False  # ended early by a callback, such as a pruner
+    num_ranks: list[int] = field(default_factory=list)  # that trained it, in order; several if it was resumed
 
     def as_dict(self) -> dict:
         """Convert to plain values; see history_from_dict."""
@@ -78,16 +81,40 @@ class ResumePoint:
     step: int = 0  # finished steps of the current epoch
     sum_logloss: float = 0.0  # over these steps
     num_rows: int = 0  # over these steps, all ranks together
+    segments: list[Segment] = field(default_factory=list)  # of these steps, those of other numbers of ranks
 
     @property
     def epoch(self) -> int:
         """Number of the current epoch, from 1."""
         return len(self.history.epochs) + 1
 
+    @property
+    def segment_steps(self) -> int:
+        """Steps of the current epoch in `segments`."""
+        return sum(segment.num_steps for segment in self.segments)
+
+    def next_epoch(self) -> "ResumePoint":
+        """Return the start of the epoch after those in the history."""
+        return ResumePoint(self.history)
+
+    def resumed_by(self, num_ranks: int) -> "ResumePoint":
+        """Return the same position for `num_ranks` ranks."""
+        earlier, segments = self.history.num_ranks, self.segments
+        if num_ranks == earlier[-1]:
+            return self
+        if num_steps := self.step - self.segment_steps:
+            segments = [*segments, Segment(earlier[-1], num_steps)]
+        history = replace(self.history, num_ranks=[*earlier, num_ranks])
+        return replace(self, history=history, segments=segments)
+
 
 def history_from_dict(document: dict) -> TrainingHistory:
     """Rebuild a history from the result of TrainingHistory.as_dict."""
     epochs = [EpochResult(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["epochs"]]
     return TrainingHistory(
-        epochs, document["best"], document["sent_bytes_per_step"], document.get("stopped", False)
+        epochs,
+        document["best"],
+        document["sent_bytes_per_step"],
+        document.get("stopped", False),
+        document.get("num_ranks", []),
     )

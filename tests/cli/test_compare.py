@@ -8,6 +8,7 @@ import mlflow
 import pytest
 
 from deepfm.experiments import train_run
+from deepfm.training.epoch import NotFiniteError
 
 NUMBERS = itertools.count()
 
@@ -109,6 +110,26 @@ def test_a_running_comparison_is_not_resumed_by_another_process(compare, trained
     assert "in experiment concurrent is in use by process" in errors[0]
     assert trained == ["lr", "fm"]
     assert {child.info.status for child in children(store, summary["run_id"])} == {"FINISHED"}
+
+
+def test_the_other_models_are_trained_if_one_diverges(compare, trained, models, store, monkeypatch):
+    def fail(spark, job, num_workers, workers, **options):
+        if job.model.model == "lr":
+            raise NotFiniteError("the loss is nan")
+        return launch(spark, job, num_workers, workers, **options)
+
+    folder, launch = models(), train_run.launch
+    with monkeypatch.context() as patch:
+        patch.setattr(train_run, "launch", fail)
+        summary, error = compare("lr,fm", folder=folder, experiment="diverged").incomplete
+    assert [row["model"] for row in summary["models"]] == ["fm"]
+    assert error == "1 of 2 models failed, the others are done: lr: the loss is nan"
+    assert store.client.get_run(summary["run_id"]).info.status == "FAILED"
+    # The same comparison trains only what failed.
+    trained.clear()
+    again = compare("lr,fm", folder=folder, experiment="diverged").summary
+    assert trained == ["lr"]
+    assert {row["model"] for row in again["models"]} == {"lr", "fm"}
 
 
 def test_results_of_other_settings_are_not_reused(compare, trained, models):

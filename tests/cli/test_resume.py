@@ -1,10 +1,12 @@
 """train.py --resume and --register-only: what is reused, and what is refused."""
 
+from dataclasses import replace
 from itertools import count
 
 import mlflow
 import pytest
 
+from deepfm.artifact.artifact import load_artifact
 from deepfm.dataset.read import Batch
 from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments import train_run as training_run
@@ -63,7 +65,7 @@ def interrupt_training(monkeypatch, train, *flags, **changes):
     return job.stderr.rpartition("--resume ")[2].split()[0]
 
 
-def test_a_resumed_training_ignores_a_new_champion(train, store, champion, name, monkeypatch):
+def test_a_resumed_training_ignores_a_new_champion(train, store, champion, name, monkeypatch, tmp_path):
     arguments = ("deepfm", name, "--warm-start", f"models:/{name}@champion")
     first = champion()
     uninterrupted = train(*arguments).summary
@@ -72,6 +74,9 @@ def test_a_resumed_training_ignores_a_new_champion(train, store, champion, name,
     resumed = train(*arguments, "--resume", run_id).summary
     assert store.client.get_run(run_id).data.tags["started_from"] == f"models:/{name}/{first}"
     assert (resumed["run_id"], resumed["test_logloss"]) == (run_id, uninterrupted["test_logloss"])
+    path = store.download(store.resolve(f"models:/{name}/{resumed['version']}"), str(tmp_path))
+    started_from = load_artifact(f"file://{path}").card.started_from
+    assert [data.model for data in started_from] == [f"models:/{name}/{first}"]
 
 
 def test_a_trained_model_can_be_registered_after_its_start_model_was_removed(
@@ -113,6 +118,23 @@ def test_a_training_that_ran_out_of_memory_can_be_resumed(train, name, monkeypat
     summary = train("deepfm", name, "--resume", run_id).summary
     assert (summary["epochs"], summary["test_logloss"]) == (2, train("deepfm", name).summary["test_logloss"])
     assert not (runs / run_id).exists()
+
+
+def test_a_resumed_training_reports_that_the_number_of_workers_changed(train, name, monkeypatch):
+    save = Checkpoints.save
+
+    def save_and_run_out(self, position, *state):
+        position.history.num_ranks = [2]
+        save(replace(self, num_ranks=2), position, *state)
+        raise OutOfMemoryError("rank 0 ran out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_run_out)
+        run_id = train("deepfm", name).mistake.rpartition("--resume ")[2].split()[0]
+    assert "resumed_with" not in train("deepfm", name).summary
+    summary = train("deepfm", name, "--resume", run_id).summary
+    assert (summary["num_workers"], summary["epochs"]) == (0, 2)
+    assert summary["resumed_with"] == {"num_workers": 1, "num_workers_before": [2], "same_weights": False}
 
 
 def test_a_resume_after_damaged_test_rows_does_not_train_again(train, name, monkeypatch, runs):

@@ -13,7 +13,8 @@ from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.profiling.dataset_profile import read_dataset_profile
-from deepfm.dataset.read import Shard, read_batches
+from deepfm.dataset.read import read_batches
+from deepfm.dataset.shard import Shard
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
 from deepfm.features.vocabulary.vocabulary import Vocabulary

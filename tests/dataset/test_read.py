@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfm.dataset.manifest import DataFile
-from deepfm.dataset.read import Shard, read_batches
+from deepfm.dataset.read import read_batches
 from deepfm.dataset.row_groups import RowRange, row_ranges
+from deepfm.dataset.shard import Shard
 from deepfm.errors import UserError
 
 

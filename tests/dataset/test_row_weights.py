@@ -11,7 +11,8 @@ from deepfm.dataset.build import build_dataset
 from deepfm.dataset.data_file import write_data_file
 from deepfm.dataset.manifest import WeightSums, read_manifest
 from deepfm.dataset.profiling.dataset_profile import read_dataset_profile
-from deepfm.dataset.read import Shard, read_batches
+from deepfm.dataset.read import read_batches
+from deepfm.dataset.shard import Shard
 from deepfm.errors import UserError
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import Field, FieldSet

@@ -18,7 +18,8 @@ from deepfm.click_log.raw_rows import raw_rows
 from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.manifest import read_manifest
-from deepfm.dataset.read import Shard, read_batches
+from deepfm.dataset.read import read_batches
+from deepfm.dataset.shard import Shard
 from deepfm.features.encode import Encoder
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.kinds.cross import cross_ids

@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from deepfm.dataset.manifest import WeightSums, read_manifest
+from deepfm.errors import UserError
 from deepfm.launch import factory
-from deepfm.launch.factory import build_loop_config, build_optimizer
+from deepfm.launch.factory import build_loop_config, build_optimizer, epoch_steps
 from deepfm.launch.job_spec import TrainJob
 from deepfm.metrics.gauc import Groups
 from deepfm.models.deepfm import DeepFM
 from deepfm.settings.model import ModelSettings, TrainingSettings
 from deepfm.training.optimizers.lazy_adam import LazyAdam
 from deepfm.training.optimizers.row_adagrad import RowAdagrad
+from deepfm.training.schedule import EpochSteps, ResumedEpoch
+from deepfm.training.state import ResumePoint, TrainingHistory
 
 NUM_STEPS, NUM_WORKERS = 7, 4
 #: Used by launch.worker and tested there.
@@ -61,7 +64,7 @@ def loop_of(dataset_url, monkeypatch):
             manifest.model_copy(update={"data": data}),
             torch.device("cpu"),
             NUM_WORKERS,
-            NUM_STEPS,
+            EpochSteps(NUM_STEPS),
         )
 
     return make
@@ -96,7 +99,7 @@ def test_a_device_without_bf16_uses_fp32(loop_of, monkeypatch):
 
 
 def test_the_schedule_knows_the_steps_per_epoch(loop_of):
-    assert loop_of(settings()).steps_per_epoch == NUM_STEPS
+    assert loop_of(settings()).steps.per_epoch == NUM_STEPS
 
 
 def test_checkpoint_intervals_are_those_of_the_job(loop_of):
@@ -146,5 +149,39 @@ def test_the_loop_knows_the_mean_weight_of_the_training_rows(dataset_url):
     train = manifest.splits["train"].model_copy(update={"weights": WeightSums(weight=122, click_weight=1)})
     manifest = manifest.model_copy(update={"splits": {**manifest.splits, "train": train}})
     job = TrainJob(dataset_url, "file:///run", settings(), num_threads=1)
-    config = build_loop_config(job, settings(), manifest, torch.device("cpu"), NUM_WORKERS, NUM_STEPS)
+    config = build_loop_config(
+        job, settings(), manifest, torch.device("cpu"), NUM_WORKERS, EpochSteps(NUM_STEPS)
+    )
     assert config.mean_weight == 2  # 61 rows
+
+
+# Other numbers of workers; the training split has 61 rows
+
+
+def resumed_by(num_ranks, step):
+    """Position in the first epoch of two ranks, for other ranks."""
+    return ResumePoint(TrainingHistory(num_ranks=[2]), step).resumed_by(num_ranks)
+
+
+def test_the_steps_of_an_epoch_that_other_ranks_finish_are_counted(dataset_url):
+    manifest, model = read_manifest(dataset_url), settings({"batch_size": 8})
+    # 61 rows are 4 steps of two ranks; after one of them 47 rows are left, for 3 ranks 2 steps.
+    steps = epoch_steps(model, manifest, 3, resumed_by(3, 1))
+    assert steps == EpochSteps(3, 4, ResumedEpoch(1, 0, 1, pytest.approx(14 / 61), 2))
+
+
+def test_an_epoch_without_rows_that_are_left_has_no_further_steps(dataset_url):
+    manifest, model = read_manifest(dataset_url), settings({"batch_size": 8})
+    assert epoch_steps(model, manifest, 3, resumed_by(3, 4)).in_epoch(1) == 4
+
+
+@pytest.mark.parametrize(("batch_norm", "num_ranks", "remedy"), [(False, 17, 16), (True, 9, 8)])
+def test_fewer_rows_left_than_ranks_is_an_error(dataset_url, batch_norm, num_ranks, remedy):
+    manifest = read_manifest(dataset_url)
+    model = settings({"batch_size": 8}, deep={"hidden_units": [4], "batch_norm": batch_norm})
+    message = (
+        f"--num-workers {num_ranks}: expected at least .* left in epoch 1 .*, found 16 .*, or with {remedy}$"
+    )
+    with pytest.raises(UserError, match=message):
+        epoch_steps(model, manifest, num_ranks, resumed_by(num_ranks, 3))
+    epoch_steps(model, manifest, remedy, resumed_by(remedy, 3))

@@ -46,6 +46,21 @@ def test_each_flagged_day_of_several_is_an_alert():
     assert [(alert.day, alert.message) for alert in alerts] == [("2026-01-07", "a"), ("2026-01-09", "b")]
 
 
+def test_each_failed_day_of_several_is_an_alert_next_to_the_flagged_ones():
+    failed = {"2026-01-08": "no input", "2026-01-09": "drift"}
+    summary = {"days": [day("2026-01-07", warnings=["a"])], "failed": failed}
+    alerts = find_alerts(JobOutcome("score", "ctr", 2, 1.0, summary, error="2 of 3 days failed"))
+    assert [(alert.kind, alert.day, alert.message, alert.exit_status) for alert in alerts] == [
+        ("day_not_published", "2026-01-08", "no input", 2),
+        ("day_not_published", "2026-01-09", "drift", 2),
+        ("day_flagged", "2026-01-07", "a", 2),
+    ]
+
+
+def test_a_warning_of_an_evaluated_day_is_no_drift():
+    assert find_alerts(JobOutcome("evaluate", "scores", 0, 1.0, day("2026-01-08", warnings=["a"]))) == []
+
+
 def test_a_refused_candidate_is_an_alert():
     expected = Alert("candidate_refused", "promote", "ctr", "a; b", 0, version="2")
     assert find_alerts(promote_outcome(promoted=False)) == [expected]

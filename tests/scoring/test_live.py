@@ -18,8 +18,11 @@ DAY = "2026-01-08"
 
 @pytest.fixture
 def publish_day(run_job, save_model, register, tmp_path, request):
-    """Publish a day of impressions whose key is a column that the model does not use."""
-    folder = save_model(c={"a": 1.0, "b": -1.0})
+    """Publish a day of impressions whose key is a column that the model does not use.
+
+    Its parameter: days of the model's dataset.
+    """
+    folder = save_model(c={"a": 1.0, "b": -1.0}, days=getattr(request, "param", None))
     card = json.loads((folder / "model.json").read_text())
     card["data"]["columns"] = ["label", "I", "C", "id"]
     (folder / "model.json").write_text(json.dumps(card))
@@ -72,6 +75,18 @@ def test_labels_are_joined_with_scores_by_the_key(publish_day, evaluate):
     assert summary["calibration"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_the_other_days_of_a_range_are_evaluated_if_one_was_not_scored(publish_day, run_job, tmp_path):
+    for day in (DAY, "2026-01-10"):
+        publish_day(ROWS, day=day)
+        (tmp_path / "labels" / f"ds={day}").mkdir(parents=True)
+        lines = "".join(f"{label}\tx\ta\t{key}\n" for key, label in LABELS)
+        (tmp_path / "labels" / f"ds={day}" / "part.tsv").write_text(lines)
+    paths = ["--scores", tmp_path / "scores", "--labels", tmp_path / "labels", "--key", "id"]
+    summary, error = run_job("evaluate", "--from", DAY, "--to", "2026-01-10", *paths).incomplete
+    assert [(day["date"], day["num_rows"]) for day in summary["days"]] == [(DAY, 4), ("2026-01-10", 4)]
+    assert "1 of 3 days failed" in error and "2026-01-09: expected a published day, found none" in error
+
+
 def test_clicks_that_arrive_later_are_read_from_a_log_of_clicks_only(publish_day, run_job, tmp_path):
     """A table of keys in CSV: k1 is clicked twice, k4 a day later, k5 too late, k9 was not scored."""
     publish_day(ROWS)
@@ -121,6 +136,28 @@ def test_each_day_is_in_the_trend_once(publish_day, evaluate, store, request):
     assert trend[1]["auc"] == pytest.approx(0.75)  # of the second evaluation
     runs = store.find_runs(f"{request.function.__name__}-days", "tags.labels = 'true'")
     assert "trend.png" in {file.path for file in store.client.list_artifacts(runs[0].info.run_id)}
+
+
+def days_of_model(train, valid, test):
+    return {"train": (train, train), "valid": (valid, valid), "test": (test, test)}
+
+
+@pytest.mark.parametrize(
+    "publish_day", [days_of_model(DAY, "2026-01-09", "2026-01-10")], indirect=True, ids=["trained"]
+)
+def test_a_day_that_the_model_was_trained_on_is_evaluated_with_a_warning(publish_day, evaluate):
+    publish_day(ROWS)
+    job = evaluate(LABELS)
+    warning = "version 1 was trained on 2026-01-08: its metrics on 2026-01-08 are better than on new rows"
+    assert job.summary["warnings"] == [warning]
+
+
+@pytest.mark.parametrize(
+    "publish_day", [days_of_model("2026-01-05", "2026-01-06", DAY)], indirect=True, ids=["tested"]
+)
+def test_a_test_day_of_the_model_is_evaluated_without_a_warning(publish_day, evaluate):
+    publish_day(ROWS)
+    assert evaluate(LABELS).summary["warnings"] == []
 
 
 @pytest.mark.parametrize(

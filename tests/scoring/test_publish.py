@@ -9,6 +9,7 @@ from deepfm import storage
 from deepfm.errors import JobFailedError, UserError
 from deepfm.metrics.binary import SCORE_BINS
 from deepfm.metrics.field_counts import NUM_KINDS
+from deepfm.ownership import exclusive_ownership
 from deepfm.scoring import publish
 from deepfm.scoring.days import (
     Provenance,
@@ -57,17 +58,20 @@ def publish_to(spark):
         day=DAY,
         decision=NO_DRIFT,
     ):
-        return publish_day(
-            spark,
-            ScoredRows(
-                spark.createDataFrame([*rows, TOTALS], SCHEMA).coalesce(1),
-                num_input_rows=len(rows) if num_input_rows is None else num_input_rows,
-                num_fields=1,
-            ),
-            Provenance("ctr", version, model_digest="m"),
-            DayOutput(day, f"file://{output}", keep, max_bad_fraction, key),
-            check_drift=lambda totals, mean_probability: decision,
-        )
+        url = f"file://{output}"
+        with exclusive_ownership(url, f"ds={day}", day, "") as ownership:
+            return publish_day(
+                spark,
+                ScoredRows(
+                    spark.createDataFrame([*rows, TOTALS], SCHEMA).coalesce(1),
+                    num_input_rows=len(rows) if num_input_rows is None else num_input_rows,
+                    num_fields=1,
+                ),
+                Provenance("ctr", version, model_digest="m"),
+                DayOutput(day, f"file://{output}", keep, max_bad_fraction, key),
+                check_drift=lambda totals, mean_probability: decision,
+                ownership=ownership,
+            )
 
     return publish
 

@@ -191,6 +191,16 @@ def test_days_of_a_range_are_published_one_by_one_and_published_ones_skipped(
     assert contents(tmp_path / "scores" / "ds=2026-01-03") == before
 
 
+def test_the_other_days_of_a_range_are_published_if_one_has_no_log(run_job, write_log, tmp_path, model):
+    log = write_log({"2026-01-02": LINES[:2], "2026-01-04": LINES[:4]})
+    flags = ["--model-uri", f"models:/{model}/1", "--input", log, "--output", tmp_path / "scores"]
+    summary, error = run_job("score", "--from", "2026-01-02", "--to", "2026-01-04", *flags).incomplete
+    assert [day["date"] for day in summary["days"]] == ["2026-01-02", "2026-01-04"]
+    assert list(summary["failed"]) == ["2026-01-03"]
+    assert error.startswith("1 of 3 days failed, the others are done: 2026-01-03: ")
+    assert {path.name for path in (tmp_path / "scores").glob("ds=*")} == {"ds=2026-01-02", "ds=2026-01-04"}
+
+
 def test_a_dry_run_checks_a_sample_and_publishes_nothing(score, write_log, tmp_path):
     log = write_log({DAY: LINES})
     summary = score(log, "--dry-run").summary

@@ -1,6 +1,8 @@
 """Saved weights and checkpoints: they load unchanged, files are never partial, and no code is executed."""
 
+import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,15 +107,16 @@ def test_an_interrupted_write_keeps_the_previous_weights(tmp_path, monkeypatch):
 # Checkpoints of a training
 
 
-def checkpoints_in(tmp_path, **changes):
-    fingerprint = {"dataset": "d1", "workers": 2, "model": {"model": "lr"}, **changes}
-    return Checkpoints(f"file://{tmp_path}", "weights", fingerprint)
+def checkpoints_in(tmp_path, num_ranks=2, **changes):
+    fingerprint = {"dataset": "d1", "model": {"model": "lr"}, **changes}
+    return Checkpoints(f"file://{tmp_path}", "weights", fingerprint, num_ranks)
 
 
 def resume_point(num_epochs, step):
     metrics = Metrics(num_rows=4, logloss=0.5, auc=0.75, ctr=0.5, mean_probability=0.25, ece=0.25)
     epochs = [EpochResult(number, 0.4, metrics, 10.0, 2.0) for number in range(1, num_epochs + 1)]
-    return ResumePoint(TrainingHistory(epochs, best=num_epochs), step, sum_logloss=1.5, num_rows=8)
+    history = TrainingHistory(epochs, best=num_epochs, num_ranks=[2])
+    return ResumePoint(history, step, sum_logloss=1.5, num_rows=8)
 
 
 def test_a_checkpoint_restores_position_weights_and_optimizer_state(tmp_path):
@@ -155,8 +158,11 @@ def test_the_last_two_checkpoints_are_kept_and_other_stages_are_not_changed(tmp_
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"dataset": "d2"}, "dataset d2, found d1"), ({"workers": 4}, "workers 4, found 2")],
-    ids=["dataset", "workers"],
+    [
+        ({"dataset": "d2"}, "dataset d2, found d1"),
+        ({"model": {"model": "fm"}}, "model {.*'fm'}, found {.*'lr'}"),
+    ],
+    ids=["dataset", "model"],
 )
 def test_a_checkpoint_of_another_training_is_rejected(tmp_path, change, message):
     checkpoints_in(tmp_path).save(resume_point(0, 5), {}, {})
@@ -182,3 +188,53 @@ def test_a_pickle_instead_of_a_checkpoint_is_rejected_and_never_loaded(tmp_path)
     with pytest.raises(UserError, match="expected weights in safetensors format"):
         checkpoints.load(checkpoints.latest())
     assert not created.exists()
+
+
+# Other numbers of ranks
+
+
+def test_another_number_of_ranks_continues_after_the_steps_of_the_earlier_ones(tmp_path):
+    checkpoints_in(tmp_path, 2).save(resume_point(1, 5), {}, {})
+    three = checkpoints_in(tmp_path, 3)
+    position, _, _ = three.load(three.latest())
+    assert (position.step, position.segments, position.history.num_ranks) == (5, [(2, 5)], [2, 3])
+    three.save(replace(position, step=7), {}, {})
+    one = checkpoints_in(tmp_path, 1)
+    position, _, _ = one.load(one.latest())
+    assert (position.step, position.segments, position.history.num_ranks) == (7, [(2, 5), (3, 2)], [2, 3, 1])
+    again, _, _ = three.load(three.latest())
+    assert (again.segments, again.history.num_ranks) == ([(2, 5)], [2, 3])
+
+
+def test_after_the_end_of_an_epoch_other_ranks_share_the_whole_next_epoch(tmp_path):
+    checkpoints_in(tmp_path, 2).save(resume_point(1, 0), {}, {})
+    position, _, _ = checkpoints_in(tmp_path, 3).load((1, 0))
+    assert (position.epoch, position.segments) == (2, [])
+
+
+def test_other_ranks_get_the_mean_of_buffers_that_differed_by_rank(tmp_path):
+    buffers = {"deep.running_mean": torch.tensor([[1.0, 2.0], [3.0, 6.0]])}
+    weights = {"deep.running_mean": torch.zeros(2), "w": torch.ones(1)}
+    checkpoints_in(tmp_path, 2).save(resume_point(1, 5), weights, {}, buffers)
+    loaded = [
+        [
+            checkpoints_in(tmp_path, size).load((1, 5), rank)[1]["deep.running_mean"].tolist()
+            for rank in range(size)
+        ]
+        for size in (2, 3)
+    ]
+    assert loaded == [[[1, 2], [3, 6]], [[2, 4]] * 3]
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_a_checkpoint_of_an_earlier_version_has_no_segments(tmp_path, num_ranks):
+    checkpoints = checkpoints_in(tmp_path, 2)
+    checkpoints.save(resume_point(1, 5), {}, {})
+    url = f"file://{tmp_path}/weights-00001-000000005.checkpoint.safetensors"
+    state = json.loads(bytes(load_weights(url)["state"].numpy()))
+    del state["segments"], state["history"]["num_ranks"], state["history"]["epochs"][0]["num_steps"]
+    save_weights(url, {"state": torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)})
+    position, _, _ = checkpoints_in(tmp_path, num_ranks).load((1, 5))
+    assert (position.step, position.sum_logloss, position.num_rows) == (5, 1.5, 8)
+    assert position.segments == ([] if num_ranks == 2 else [(2, 5)])
+    assert position.history.num_ranks[0] == 2

@@ -14,7 +14,7 @@ from deepfm.models.deepfm import DeepFM
 from deepfm.training.evaluation import average_buffers, evaluate
 from deepfm.training.loop import Callbacks, LoopConfig, TrainingData, TrainingLoop, forward_backward
 from deepfm.training.optimizers.optimizer import Optimizer
-from deepfm.training.schedule import Schedule
+from deepfm.training.schedule import EpochSteps, Schedule
 from deepfm.training.state import ResumePoint
 
 ONE_EPOCH = LoopConfig(max_epochs=1, patience=1)
@@ -67,7 +67,7 @@ class Recorder(Callbacks):
 
 
 def train_on(net, collectives, config, batches, valid=None, learning_rate=0.01, callbacks=None):
-    data = TrainingData(lambda epoch, num_done: batches, lambda: valid or batches)
+    data = TrainingData(lambda position: batches, lambda: valid or batches)
     return TrainingLoop(net, Optimizer(net, learning_rate), collectives, config, callbacks).run(data)
 
 
@@ -175,7 +175,7 @@ def test_the_logloss_of_an_epoch_is_the_mean_over_rows_and_not_over_batches():
     optimizer = Optimizer(net, 1e-12)  # changes the weights negligibly
     batches = [to_batch(ids[:7], labels[:7]), to_batch(ids[7:], labels[7:])]
     expected = binary_cross_entropy_with_logits(net(ids), labels).item()
-    logloss, _ = TrainingLoop(net, optimizer, SingleProcess(), ONE_EPOCH).run_epoch(batches)
+    logloss, _, _ = TrainingLoop(net, optimizer, SingleProcess(), ONE_EPOCH).run_epoch(batches)
     assert logloss == pytest.approx(expected, rel=1e-6)
 
 
@@ -256,7 +256,7 @@ def run_training(in_ranks, num_ranks, position=None, from_states=None, dropout=0
                 checkpoints.append((copy.deepcopy(position), copy_weights(net), state))
 
         share = shares[collectives.rank]
-        data = TrainingData(lambda epoch, num_done: share[num_done:], lambda: share)
+        data = TrainingData(lambda position: share[position.step :], lambda: share)
         loop = TrainingLoop(net, optimizer, collectives, settings, Keep())
         history = loop.run(data, copy.deepcopy(position))
         epochs = [(epoch.number, epoch.train_logloss, epoch.valid) for epoch in history.epochs]
@@ -316,10 +316,8 @@ def test_the_learning_rate_is_reduced_on_plateaus_also_after_resuming():
     net = model()
 
     def run(position=None, max_epochs=4):
-        config = LoopConfig(max_epochs, 9, schedule=schedule, steps_per_epoch=1)
-        data = TrainingData(
-            lambda epoch, num_done: [to_batch(ids, labels)], lambda: [to_batch(ids, 1 - labels)]
-        )
+        config = LoopConfig(max_epochs, 9, schedule=schedule, steps=EpochSteps(1))
+        data = TrainingData(lambda position: [to_batch(ids, labels)], lambda: [to_batch(ids, 1 - labels)])
         return TrainingLoop(net, Recorded(net, 0.1), SingleProcess(), config).run(data, position)
 
     history = run(max_epochs=3)

@@ -60,7 +60,7 @@ def train_with(
     settings,
     *,
     collectives=None,
-    read_train=lambda epoch, num_done: [CLICK],
+    read_train=lambda position: [CLICK],
     on_epoch=lambda *_: None,
 ):
     net = Constant()
@@ -103,7 +103,9 @@ def test_training_stops_at_max_epochs():
 def test_each_epoch_reads_its_rows_in_another_order():
     epochs = []
     train_with(
-        [0.0, 1.0, 2.0], LoopConfig(3, 3), read_train=lambda epoch, num_done: epochs.append(epoch) or [CLICK]
+        [0.0, 1.0, 2.0],
+        LoopConfig(3, 3),
+        read_train=lambda position: epochs.append(position.epoch) or [CLICK],
     )
     assert epochs == [1, 2, 3]
 
@@ -112,7 +114,7 @@ def test_each_epoch_reads_its_rows_in_another_order():
 def test_a_nan_loss_stops_with_epoch_and_step(logit):
     message = r"^epoch 1, step 2: the loss is (nan|inf); lower training.learning_rate"
     with pytest.raises(NotFiniteError, match=message):
-        train_with([logit, 0.0], LoopConfig(1, 1), read_train=lambda epoch, num_done: [CLICK, CLICK])
+        train_with([logit, 0.0], LoopConfig(1, 1), read_train=lambda position: [CLICK, CLICK])
 
 
 def test_nan_weights_after_the_last_step_stop_at_the_validation():
@@ -126,7 +128,7 @@ def test_a_nan_on_one_rank_stops_all_ranks_at_the_same_step(in_ranks):
     def work(collectives):
         batches = [good, bad if collectives.rank == 1 else good]
         return train_with(
-            [0.0, 0.0], LoopConfig(1, 1), collectives=collectives, read_train=lambda epoch, num_done: batches
+            [0.0, 0.0], LoopConfig(1, 1), collectives=collectives, read_train=lambda position: batches
         )
 
     errors = in_ranks(2, work)

@@ -14,6 +14,7 @@ from deepfm.distributed.collectives import SingleProcess
 from deepfm.launch.job_spec import WEIGHTS, TrainJob
 from deepfm.launch.worker import run_worker
 from deepfm.settings.model import ModelSettings
+from deepfm.training.checkpoint import Checkpoints
 
 
 @pytest.fixture
@@ -99,6 +100,60 @@ def test_checkpoints_and_resuming_do_not_change_the_weights(job, with_start, in_
     assert len(list(tmp_path.glob("weights-00001-000000003.*"))) == 1
     (tmp_path / WEIGHTS).unlink()
     assert train_weights(checkpoint_every_n_steps=0, resume=True) == without
+
+
+class TrainingInterruptedError(Exception):
+    """A training was interrupted."""
+
+
+class SavedRows(dict):
+    """(finished epochs, step) of the saved checkpoints: rows read in the epoch."""
+
+    interrupted_at: tuple[int, int] | None = None
+
+
+@pytest.fixture
+def saved_rows(monkeypatch):
+    """Rows at each checkpoint; a training is interrupted after the one at `interrupted_at`."""
+    rows, save = SavedRows(), Checkpoints.save
+
+    def save_and_interrupt(self, position, *state):
+        save(self, position, *state)
+        at = len(position.history.epochs), position.step
+        rows[at] = position.num_rows
+        if at == rows.interrupted_at:
+            raise TrainingInterruptedError
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_interrupt)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("numbers", "interrupted", "num_steps"),
+    [
+        # 61 rows: 4 steps of 2 ranks. After one, 47 rows: 2 steps of 3 ranks. After one, 24: 3 steps of one.
+        ((2, 3, 1), [(0, 1), (0, 2)], [5, 8]),
+        ((1, 2), [(0, 5)], [7, 4]),
+        ((2, 1), [(1, 0)], [4, 8]),
+        ((2, 3), [(0, 4)], [4, 3]),
+    ],
+    ids=["twice in an epoch", "more ranks", "between epochs", "no rows left"],
+)
+def test_other_numbers_of_ranks_resume_a_training(
+    job, with_start, in_ranks, saved_rows, numbers, interrupted, num_steps
+):
+    started_job = with_start(job(deep={"batch_norm": True}, keep="last", schedule="cosine"))
+    trained_job = replace(started_job, checkpoint_every_n_steps=1, resume=True)
+    for num_ranks, position in zip(numbers, [*interrupted, None], strict=True):
+        saved_rows.interrupted_at = position
+        results = in_ranks(num_ranks, lambda collectives: run_worker(trained_job, collectives))
+        assert isinstance(results[0], TrainingInterruptedError) == (position is not None), results
+    for result in results:
+        assert result.history.num_ranks == list(numbers)
+        assert [epoch.num_steps for epoch in result.history.epochs] == num_steps
+        assert result.valid == results[0].valid
+    # All rows of an epoch have been read after its last step.
+    assert [saved_rows[at] for at in enumerate(num_steps)] == [61, 61]
 
 
 def test_final_metrics_are_corrected_for_sampled_out_negatives(job, sampled_url):

@@ -1,1 +1,1 @@
-"""Commands of `python -m deepfm` for daily operation."""
+"""Commands of `python -m deepfm`, and reports of the outcomes of jobs."""

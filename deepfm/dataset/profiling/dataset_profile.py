@@ -123,6 +123,13 @@ def read_dataset_profile(url: str) -> DatasetProfile:
     return parse_settings(storage.read_json(location), DatasetProfile, location)
 
 
+def clicks_warnings(url: str) -> list[str]:
+    """Return the warnings about splits and days of a dataset without a click; empty without a profile."""
+    if not storage.exists(f"{url}/{PROFILE}"):
+        return []
+    return [warning.text for warning in read_dataset_profile(url).warnings if warning.name == "no_clicks"]
+
+
 def _split_total(counts: RowCounts, split: str) -> list[Rows]:
     num_rows = counts.num_rows(split)
     impressions, clicks = (

@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
-from deepfm import storage
+from deepfm.errors import IncompleteError, UserError, WorkersLostError
 from deepfm.experiments.compare.plan import Comparison
 from deepfm.experiments.train_run import TrainingSite, run_parameters
 from deepfm.launch.job_spec import TrainJob
-from deepfm.lock import exclusive_lock, lock_file
+from deepfm.ownership import Ownership, exclusive_ownership
 from deepfm.settings.model import ModelSettings
 from deepfm.tracking.run import Run
 from deepfm.tracking.store import MlflowStore
@@ -52,40 +52,50 @@ class ModelResult:
 
 def locked_comparison(
     store: MlflowStore, experiment: str, comparison: Comparison, work_url: str
-) -> AbstractContextManager[None]:
+) -> AbstractContextManager[Ownership]:
     """Own this comparison during the block; JobFailedError if another process runs it.
 
-    Otherwise one process would take the run of the other for an interrupted one. Detected are processes on
-    this machine and, with a local work_dir, on machines that share it.
+    Otherwise one process would take the run of the other for an interrupted one.
     """
-    storage.make_folder(work_url)  # before the lock: an unusable folder is reported as such
     content = json.dumps([store.uri, experiment, comparison.key])
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     description = f"the comparison of these models in experiment {experiment}"
-    return exclusive_lock(
-        lock_file(work_url, f"comparison_{name}"), description, "choose another --experiment"
-    )
+    return exclusive_ownership(work_url, f"comparison_{name}", description, "choose another --experiment")
 
 
 def train_models(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[Run, list[ModelResult]]]:
     """Train one model after the other; yields the parent run and the results so far after each.
 
-    Finished models of an interrupted comparison with the same key are not trained again.
+    Finished models of an interrupted comparison with the same key are not trained again. A model that fails,
+    because it diverges, does not fit into memory or loses its workers, is left out; raise IncompleteError
+    after the others. The same comparison then trains only the models that failed.
     """
+    failures: dict[str, Exception] = {}
     with _parent_run(site, comparison) as (parent, finished):
         results = []
         for settings in comparison.models:
             if settings.model in finished:
                 logger.info("model=%s was finished before the interruption", settings.model)
             else:
-                tags = {"model": settings.model}
-                with site.store.run(site.experiment, name=settings.model, tags=tags, nested=True) as run:
-                    result = _train_seeds(site, run, comparison, settings)
-                    # Set last: it marks the child as finished.
-                    run.set_tag(_RESULT, json.dumps(asdict(result)))
-                finished[settings.model] = result
+                try:
+                    finished[settings.model] = _train_model(site, comparison, settings)
+                except (UserError, WorkersLostError) as error:
+                    logger.warning("model=%s failed: %s", settings.model, error)
+                    failures[settings.model] = error
+                    continue
             results.append(finished[settings.model])
             yield parent, results
+        if failures:
+            raise IncompleteError("models", len(comparison.models), failures)
+
+
+def _train_model(site: TrainingSite, comparison: Comparison, settings: ModelSettings) -> ModelResult:
+    tags = {"model": settings.model}
+    with site.store.run(site.experiment, name=settings.model, tags=tags, nested=True) as run:
+        result = _train_seeds(site, run, comparison, settings)
+        # Set last: it marks the child as finished.
+        run.set_tag(_RESULT, json.dumps(asdict(result)))
+        return result
 
 
 @contextmanager

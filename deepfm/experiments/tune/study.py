@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments.tune.plan import TuningPlan
 from deepfm.experiments.tune.space import SEED, Choice, Label, number_type
-from deepfm.lock import exclusive_lock
+from deepfm.ownership import exclusive_ownership
 
 # User attributes of a trial.
 RUN_ID, METRICS, REASON = "run_id", "metrics", "reason"
@@ -49,7 +49,7 @@ def opened_study(folder: str, name: str, plan: TuningPlan) -> Iterator[optuna.St
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the job logs trials itself
     path = study_path(folder, name)
-    with exclusive_lock(path.with_suffix(".lock"), f"study {name}", "choose another --study"):
+    with exclusive_ownership(f"file://{folder}", name, f"study {name}", "choose another --study"):
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             study = optuna.create_study(

@@ -212,7 +212,7 @@ def test_a_study_with_another_plan_is_rejected(study_of, plan_of):
 def test_a_study_is_for_one_process_at_a_time(study_of, plan_of):
     plan = plan_of({"embedding_dim": [2, 4]})
     with study_of(plan):
-        with pytest.raises(JobFailedError, match=r"is in use by process \d+;"):
+        with pytest.raises(JobFailedError, match=r"is in use by process \d+ on "):
             study_of(plan).__enter__()
         with study_of(plan, "another"):
             pass

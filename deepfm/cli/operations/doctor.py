@@ -22,7 +22,7 @@ from rich.text import Text
 from deepfm.doctor.checks import Environment, run_checks
 from deepfm.doctor.finding import Finding
 
-_LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
+_LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
 
 
 @click.command()

@@ -1,0 +1,209 @@
+"""Exclusive ownership of an output, on any filesystem and across machines.
+
+An owner is a small JSON file next to or in what it owns, which its process rewrites every few seconds. A
+process that ends without removing it, or stops writing it, is replaced by the next one. Locks of a filesystem
+are not used: object stores have none, and network filesystems often do not pass them on.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+
+from deepfm import storage
+from deepfm.errors import JobFailedError
+
+#: Seconds between two heartbeats of an owner, and without one after which another process takes over.
+HEARTBEAT_S, STALE_S = 5.0, 30.0
+#: Seconds in which a process that has seen no other claim becomes owner.
+_SETTLE_S = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """Content of an owner's file."""
+
+    token: str
+    host: str
+    machine: str  # see _this_machine
+    pid: int
+    started: float  # when the process started, by its machine's clock: pids are used again
+    since: str
+    beat: int = 0
+    is_owner: bool = False  # False: about to become owner, unless another process does
+    replaced: tuple[str, ...] = ()  # tokens of the owners without heartbeat that it has replaced
+
+
+class Ownership:
+    """The right to write an output, held by this process until another one takes it over."""
+
+    def __init__(self, folder_url: str, label: str, name: str, remedy: str):
+        """`label`: of the files in the folder; `name` and `remedy`: for the error of another process."""
+        self._folder_url, self._prefix = folder_url, f"_{label}.owner."
+        self._name, self._remedy = name, remedy
+        process = psutil.Process()
+        self._claim = _Claim(
+            token=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            machine=_this_machine(),
+            pid=process.pid,
+            started=process.create_time(),
+            since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    def acquire(self) -> None:
+        """Become the owner; raise JobFailedError if another process is, or is about to be."""
+        storage.make_folder(self._folder_url)
+        replaced = []
+        for other in self._others():
+            if self._is_alive(other):
+                raise self._in_use(other)
+            logger.warning(
+                "%s: replacing process %d on %s, which has ended", self._name, other.pid, other.host
+            )
+            storage.remove(self._url(other.token))
+            replaced.append(other.token)
+        self._claim = replace(self._claim, replaced=tuple(replaced))
+        self._write()
+        try:
+            self._require_first()
+        except BaseException:
+            self.release()
+            raise
+        self._claim = replace(self._claim, is_owner=True)
+        self._write()
+
+    def _require_first(self) -> None:
+        """Of several processes that claim at the same moment, let one continue."""
+        others = self._others()
+        if not others:
+            return
+        if any(other.is_owner or other.token < self._claim.token for other in others):
+            raise self._in_use(others[0])
+        time.sleep(_SETTLE_S)
+        if others := self._others():
+            raise self._in_use(others[0])
+
+    def require(self) -> None:
+        """Raise JobFailedError if another process has taken over; call it before results become visible."""
+        if self._is_lost():
+            raise JobFailedError(
+                f"{self._name}: another process has taken over, because this one sent no heartbeat for "
+                f"{STALE_S:g} s; nothing was published, the other process does it"
+            )
+
+    def heartbeat(self) -> None:
+        """Show that this process is alive."""
+        if not self._is_lost():
+            self._claim = replace(self._claim, beat=self._claim.beat + 1)
+            self._write()
+
+    def release(self) -> None:
+        """End the ownership."""
+        storage.remove(self._url(self._claim.token))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken over, so that files at the output are no longer this one's."""
+        return self._is_lost()
+
+    def _is_lost(self) -> bool:
+        if any(self._claim.token in other.replaced for other in self._others()):
+            return True
+        return not storage.exists(self._url(self._claim.token))
+
+    def _is_alive(self, other: _Claim) -> bool:
+        if other.machine == self._claim.machine:
+            with suppress(psutil.Error):
+                return psutil.Process(other.pid).create_time() == other.started
+            return False
+        deadline = time.monotonic() + STALE_S
+        logger.info("%s: waiting for a heartbeat of process %d on %s", self._name, other.pid, other.host)
+        while time.monotonic() < deadline:
+            time.sleep(min(HEARTBEAT_S / 5, STALE_S / 5))
+            latest = self._read(self._url(other.token))
+            if latest is None or latest.beat != other.beat:
+                return latest is not None
+        return False
+
+    def _in_use(self, other: _Claim) -> JobFailedError:
+        return JobFailedError(
+            f"{self._name} is in use by process {other.pid} on {other.host} since {other.since}; wait until "
+            f"it ends, or {self._remedy}"
+        )
+
+    def _others(self) -> list[_Claim]:
+        """Claims of other processes."""
+        names = [name for name in storage.all_names(self._folder_url) if name.startswith(self._prefix)]
+        urls = [f"{self._folder_url}/{name}" for name in names if self._claim.token not in name]
+        return [claim for claim in map(self._read, urls) if claim]
+
+    def _read(self, url: str) -> _Claim | None:
+        try:
+            document = storage.read_json(url)
+            return _Claim(**{**document, "replaced": tuple(document["replaced"])})
+        except FileNotFoundError:
+            return None
+
+    def _write(self) -> None:
+        storage.write_json(self._url(self._claim.token), asdict(self._claim))
+
+    def _url(self, token: str) -> str:
+        return f"{self._folder_url}/{self._prefix}{token}.json"
+
+
+def is_owner_file(name: str) -> bool:
+    """Whether a name is that of an owner's file."""
+    return name.startswith("_") and ".owner." in name
+
+
+@contextmanager
+def exclusive_ownership(folder_url: str, label: str, name: str, remedy: str) -> Iterator[Ownership]:
+    """Own an output during the block; the owner's file is in `folder_url`, with `label` in its name.
+
+    Raise JobFailedError if another process owns it. `name` says what is in use, `remedy` what to do instead
+    of waiting.
+    """
+    is_new = not storage.exists(folder_url)
+    ownership = Ownership(folder_url, label, name, remedy)
+    ownership.acquire()
+    stop = threading.Event()
+    thread = threading.Thread(target=_send_heartbeats, args=(ownership, stop), daemon=True, name="ownership")
+    thread.start()
+    try:
+        yield ownership
+    finally:
+        stop.set()
+        thread.join()
+        # A failing filesystem must not replace the error of the block. The file then becomes stale.
+        with suppress(OSError):
+            ownership.release()
+            if is_new:
+                storage.remove_empty_folder(folder_url)
+
+
+def _send_heartbeats(ownership: Ownership, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_S):
+        # A shared filesystem that fails for a moment is no reason to stop a job.
+        with suppress(OSError):
+            ownership.heartbeat()
+
+
+def _this_machine() -> str:
+    """Identify the machine, its boot and its process namespace: only there can a pid be checked."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
