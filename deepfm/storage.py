@@ -88,6 +88,12 @@ def num_bytes(url: str) -> int:
     return filesystem.size(path)
 
 
+def folder_bytes(url: str) -> int:
+    """Size of all files in a folder and the folders below it, in bytes."""
+    filesystem, path = _filesystem(url)
+    return filesystem.du(path)
+
+
 def children(url: str) -> list[dict[str, Any]]:
     """[{name, size, is_folder}] of a folder, by name, without names starting with _ or ., as in Spark."""
     filesystem, path = _filesystem(url)

@@ -45,6 +45,7 @@ LAYERS = [
     "deepfm.experiments",
     "deepfm.scoring",
     "deepfm.monitoring",
+    "deepfm.cleanup",
     "deepfm.analysis",
     "deepfm.doctor",
     "deepfm.cli",

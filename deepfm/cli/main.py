@@ -12,6 +12,7 @@ import click
 
 #: Module and one-line help of each command; the command is the module's function of that name.
 _COMMANDS = {
+    "clean": ("deepfm.cli.operations.clean", "List and remove folders that are no longer needed."),
     "doctor": ("deepfm.cli.operations.doctor", "Check everything that the jobs need."),
     "status": ("deepfm.cli.operations.status", "Show the champion and the last scored days of a model."),
 }

@@ -78,6 +78,11 @@ def _exclusive_run(work_url: str, run_id: str) -> AbstractContextManager[Ownersh
     return exclusive_ownership(work_url, run_id, f"run {run_id}", "start a new training")
 
 
+def is_resumable_folder(run_url: str) -> bool:
+    """Whether a run's folder has a checkpoint, or the weights of a finished but unregistered training."""
+    return _has_checkpoint(run_url) or storage.exists(_existing_url(run_url, _RESULT))
+
+
 def _has_checkpoint(run_url: str) -> bool:
     return any(is_checkpoint(child["name"]) for child in storage.children(run_url))
 

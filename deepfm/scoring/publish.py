@@ -17,9 +17,9 @@ from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, Provenance, Published
 from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_column
 
 #: Days are first written below this folder; Spark readers skip names that begin with an underscore.
-_ATTEMPTS = "_attempts"
+ATTEMPTS = "_attempts"
 #: Folder of an attempt that holds the previously published day until the new one is in place.
-_REPLACED = "replaced"
+REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ def publish_day(
     the whole log have no readable day (bad rows are in OUTPUT/_rejected/ds=DATE), or if `check_drift`, called
     with the day's totals and mean probability, says stop.
     """
-    storage.make_folder(f"{output.output_url}/{_ATTEMPTS}")
+    storage.make_folder(f"{output.output_url}/{ATTEMPTS}")
     _clear_attempts(output)
-    attempt = f"{output.output_url}/{_ATTEMPTS}/ds={output.day}.{uuid.uuid4().hex}"
+    attempt = f"{output.output_url}/{ATTEMPTS}/ds={output.day}.{uuid.uuid4().hex}"
     try:
         published = _write_and_check(spark, scored, provenance, output, attempt, check_drift)
     except BaseException:
@@ -138,7 +138,7 @@ def _replace_day(output: DayOutput, attempt: str) -> None:
     """Make the day of an attempt visible, and keep the previous one in the attempt until then."""
     try:
         if storage.exists(output.url):
-            _move(output.url, f"{attempt}/{_REPLACED}")
+            _move(output.url, f"{attempt}/{REPLACED}")
         _move(f"{attempt}/{SCORED}", output.url)
     except FileNotFoundError as error:
         raise JobFailedError(
@@ -255,9 +255,9 @@ def _move(source: str, target: str) -> None:
 
 def _clear_attempts(output: DayOutput) -> None:
     """Remove the attempts of killed runs of this day, and restore the day that one was about to replace."""
-    for child in storage.children(f"{output.output_url}/{_ATTEMPTS}"):
+    for child in storage.children(f"{output.output_url}/{ATTEMPTS}"):
         if child["name"].startswith(f"ds={output.day}."):
-            attempt = f"{output.output_url}/{_ATTEMPTS}/{child['name']}"
-            if storage.exists(f"{attempt}/{_REPLACED}") and not storage.exists(output.url):
-                _move(f"{attempt}/{_REPLACED}", output.url)
+            attempt = f"{output.output_url}/{ATTEMPTS}/{child['name']}"
+            if storage.exists(f"{attempt}/{REPLACED}") and not storage.exists(output.url):
+                _move(f"{attempt}/{REPLACED}", output.url)
             storage.remove(attempt)

@@ -1,15 +1,17 @@
 """MLflow tracking store and model registry: experiments, runs, model versions and their files."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import environment_variables
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.store.entities import PagedList
 
 from deepfm.errors import UserError
 from deepfm.settings.deployment import MlflowSettings
@@ -182,6 +184,15 @@ class MlflowStore:
             [existing.experiment_id], condition, order_by=["attributes.start_time DESC"]
         )
 
+    def all_runs(self, condition: str) -> list[mlflow.entities.Run]:
+        """Return the runs of all experiments that match an MLflow filter string."""
+        ids = [one.experiment_id for one in _all_pages(self.client.search_experiments)]
+        return _all_pages(self.client.search_runs, ids, condition)
+
+    def all_versions(self) -> list[ModelVersion]:
+        """Return all versions of all models."""
+        return _all_pages(self.client.search_model_versions)
+
     def _experiment_id(self, experiment: str) -> str:
         return experiment_id(self.client, experiment, self._new_location())
 
@@ -263,6 +274,16 @@ class MlflowStore:
             raise UserError(
                 f"{uri}: its files cannot be read from {self.uri}: {error}; register the model again"
             ) from error
+
+
+def _all_pages(search: Callable[..., PagedList], *arguments: Any) -> list:
+    """Return the results of all pages of a search."""
+    page = search(*arguments)
+    results = list(page)
+    while page.token:
+        page = search(*arguments, page_token=page.token)
+        results += page
+    return results
 
 
 def _as_uri(location: str) -> str:

@@ -11,6 +11,7 @@ from deepfm.cli.build_features import build_features
 from deepfm.cli.compare import compare
 from deepfm.cli.demo import demo
 from deepfm.cli.evaluate import evaluate
+from deepfm.cli.operations.clean import clean
 from deepfm.cli.operations.doctor import doctor
 from deepfm.cli.operations.status import status
 from deepfm.cli.promote import promote
@@ -20,7 +21,20 @@ from deepfm.cli.train import train
 from deepfm.cli.tune import tune
 
 PACKAGE = Path(__file__).resolve().parents[2] / "deepfm"
-JOBS = (build_features, compare, demo, doctor, evaluate, promote, score, status, synthetic, train, tune)
+JOBS = (
+    build_features,
+    clean,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    promote,
+    score,
+    status,
+    synthetic,
+    train,
+    tune,
+)
 #: Flags of git, pip, spark-submit and mlflow, in commands that an error or the code contains.
 OTHER_PROGRAMS = {
     "--abbrev", "--always", "--artifacts-destination", "--backend-store-uri", "--dirty", "--driver-memory",

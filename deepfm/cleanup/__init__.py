@@ -1,0 +1,1 @@
+"""Files that no run, model or published day needs any more."""
