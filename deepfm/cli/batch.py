@@ -16,8 +16,8 @@ def do_each(
 ) -> tuple[dict[str, Result], dict[str, Exception]]:
     """Do the work of each item; return the results, and the errors of items that failed.
 
-    Only errors that concern an item are caught: UserError, also of a Spark task, and JobFailedError. That of a
-    single item is raised.
+    Only errors that concern an item are caught: UserError, also of a Spark task, and JobFailedError. The
+    error of a single item is raised.
     """
     results: dict[str, Result] = {}
     failures: dict[str, Exception] = {}
