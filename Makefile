@@ -16,7 +16,7 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -c tests/pytest.ini tests
 ruff := $(python) -m ruff
 
-.PHONY: help demo notebooks test test-unit test-slow test-cluster pack lint format env clean
+.PHONY: help demo notebooks test test-unit test-slow test-cluster test-cluster-short pack lint format env clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -39,6 +39,9 @@ test-slow: .venv/.ready ## run the tests that start Spark and Horovod workers fo
 
 test-cluster: .venv/.ready pack ## run the tests on Spark clusters and several hosts (network namespaces: root)
 	$(pytest) -m cluster
+
+test-cluster-short: .venv/.ready pack ## run one job and one refused job on a Spark cluster
+	$(pytest) -m "cluster and short"
 
 pack: .venv/.ready ## create build/environment.tar.gz for executors (HOST_PYTHON_PREFIX=prefix of their Python)
 	HOST_PYTHON_PREFIX="$(HOST_PYTHON_PREFIX)" $(python) .ci/pack.py

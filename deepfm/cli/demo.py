@@ -19,6 +19,7 @@ import click
 from deepfm import storage
 from deepfm.cli.demo_tables import show_tables
 from deepfm.cli.job import JobCommand, is_verbose, job
+from deepfm.ownership import exclusive_ownership
 
 WORK = Path("work/demo")  # relative to the project folder, where the jobs run
 #: Not a name of the other examples: the champion of a real log in the same registry must not change.
@@ -41,6 +42,12 @@ def demo(log: str | None, rows_per_day: int, num_workers: int) -> dict:
     project: Path = click.get_current_context().obj  # folder with jobs/ and conf/, given by jobs/demo.py
     runs = RUNS if Path.cwd() == project else f"cd {shlex.quote(str(project))} && {RUNS}"
     os.chdir(project)
+    owned = exclusive_ownership(storage.absolute_url(str(WORK.parent)), WORK.name, str(WORK), "stop it")
+    with owned:  # two demos would remove each other's files
+        return _run_pipeline(log, rows_per_day, num_workers, runs)
+
+
+def _run_pipeline(log: str | None, rows_per_day: int, num_workers: int, runs: str) -> dict:
     shutil.rmtree(WORK, ignore_errors=True)
     stages, truth = {}, None
     if not log:

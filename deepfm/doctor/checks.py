@@ -62,7 +62,8 @@ def run_checks(inputs: Environment) -> Iterator[Finding]:
         yield green("profile", inputs.profile_path)
         yield from _check_spark(profile, errors, inputs)
         yield from _check_folders(profile, inputs)
-        yield profile_checks.check_mlflow(inputs.tracking_uri or profile.mlflow.tracking_uri)
+        uri = inputs.tracking_uri or profile.mlflow.tracking_uri
+        yield profile_checks.check_mlflow(uri, profile.mlflow.registry_uri)
 
 
 def _versions(lock: Path):

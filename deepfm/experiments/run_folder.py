@@ -175,6 +175,8 @@ def _require_unfinished(store: MlflowStore, run_id: str, work_url: str) -> None:
     run = store.find_run(run_id)
     if run is None:
         found = "no run with this id"
+    elif run.info.lifecycle_stage != "active":
+        found = f"a deleted run, which `mlflow runs restore --run-id {run_id}` restores"
     elif run.info.status == "FINISHED":
         found = "a finished run"
     elif not storage.exists(f"{work_url}/{run_id}"):

@@ -38,7 +38,7 @@ JOBS = (
 #: Flags of git, pip, spark-submit and mlflow, in commands that an error or the code contains.
 OTHER_PROGRAMS = {
     "--abbrev", "--always", "--artifacts-destination", "--backend-store-uri", "--dirty", "--driver-memory",
-    "--exclude", "--experiment-id", "--help", "--host", "--port", "--master",
+    "--exclude", "--experiment-id", "--run-id", "--help", "--host", "--port", "--master",
 }  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 

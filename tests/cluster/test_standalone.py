@@ -104,6 +104,16 @@ def test_workers_run_the_packed_python_and_no_command_line_contains_the_secret(p
     assert not any(loopback_cluster.secret in line for line in arguments)
 
 
+@pytest.mark.short
+def test_a_job_runs_with_the_packed_environment(loopback_cluster, log, tmp_path):
+    flags = ("--data=conf/data/criteo.yaml", f"--input={log}", f"--output={tmp_path}/dataset", *DAYS)
+    profile = "--profile=conf/profile/standalone.yaml"
+    summary = finish(loopback_cluster.submit(ROOT / "jobs/build_features.py", *flags, profile))
+    assert (
+        summary["rows_train"] == read_manifest(f"file://{tmp_path}/dataset").splits["train"].num_rows == 4000
+    )
+
+
 def test_executors_import_the_package_from_the_archive(loopback_cluster, tmp_path):
     (tmp_path / "probe.py").write_text(PROBE)
     for folder, path, *modules in finish(loopback_cluster.submit(tmp_path / "probe.py")):
@@ -113,6 +123,7 @@ def test_executors_import_the_package_from_the_archive(loopback_cluster, tmp_pat
         assert other_entries == set()
 
 
+@pytest.mark.short
 def test_a_job_with_another_secret_fails_with_one_line_and_writes_nothing(loopback_cluster, log, tmp_path):
     output = tmp_path / "dataset"
     flags = ("--data=conf/data/criteo.yaml", f"--input={log}", f"--output={output}", *DAYS)
@@ -122,6 +133,6 @@ def test_a_job_with_another_secret_fails_with_one_line_and_writes_nothing(loopba
     output_text, _ = submitted.communicate(timeout=300)
     assert submitted.returncode == 2, output_text
     (line,) = [line for line in output_text.splitlines() if line.startswith("error: ")]
-    assert f"found {loopback_cluster.url}, which does not" in line
-    assert "spark.authenticate.secret" in line
+    assert f"{loopback_cluster.url} refused this job; check that it has" in line
+    assert "spark.authenticate.secret" in line and "\tat " not in output_text
     assert not output.exists()

@@ -129,7 +129,7 @@ def test_a_run_can_be_resumed_with_another_number_of_workers(store, tmp_path, in
 
 @pytest.mark.parametrize(("num_workers", "expected"), [(2, None), (3, "3"), (0, "0")])
 def test_another_number_of_workers_is_logged(store, opened, interrupted, caplog, num_workers, expected):
-    with opened(interrupted) as (run, run_url):
+    with opened(interrupted) as (run, run_url, _):
         log_num_workers(run, run_url, num_workers)
     assert store.find_run(interrupted).data.tags.get("resumed_num_workers") == expected
     message = f"num_workers={num_workers} original_num_workers=2; the rows of a step"
@@ -198,6 +198,13 @@ def test_only_one_of_two_processes_resumes_a_run(store, opened, interrupted):
     ):
         pass
     assert store.find_run(interrupted).info.status == "FINISHED"
+
+
+def test_a_deleted_run_is_reported_with_the_command_that_restores_it(store, opened, interrupted):
+    store.client.delete_run(interrupted)
+    message = f"found a deleted run, which `mlflow runs restore --run-id {interrupted}` restores"
+    with pytest.raises(UserError, match=message), opened(interrupted):
+        pass
 
 
 def test_a_run_that_another_process_finished_is_not_trained_again(tmp_path, opened, interrupted):

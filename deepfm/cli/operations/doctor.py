@@ -27,7 +27,9 @@ _LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
 
 @click.command()
 @click.option("--profile", "profile_path", default="conf/profile/local.yaml", show_default=True)
-@click.option("--tracking-uri", help="MLflow server or store; overrides the profile.")
+@click.option(
+    "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server or store; overrides the profile."
+)
 @click.option("--num-workers", type=click.IntRange(min=0), default=2, show_default=True)
 def doctor(profile_path: str, tracking_uri: str | None, num_workers: int) -> None:
     """Check everything that the jobs need and print the command that fixes each problem.

@@ -27,6 +27,10 @@ def start_jvm(conf: SparkConf, *, verbose: bool) -> None:
     options = conf.get("spark.driver.extraJavaOptions", "")
     log_options = f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()} -Ddeepfm.log={level}"
     conf.set("spark.driver.extraJavaOptions", f"{options} {log_options}")
+    if not verbose and conf.get("spark.master", "").startswith("spark://"):
+        # While it starts, Spark logs a page of stack traces for each attempt to reach a master that refuses
+        # it, and raises the failure as well. The session sets the level of the job afterwards.
+        conf.setIfMissing("spark.log.level", "OFF")
     if is_submitted():
         # At its level INFO the start of a context alone logs a page. Its first lines are printed already.
         conf.setIfMissing("spark.log.level", level)

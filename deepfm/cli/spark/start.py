@@ -1,5 +1,6 @@
 """Start of the Spark context, and detection of a master that refuses the application."""
 
+import re
 import signal
 import threading
 
@@ -10,6 +11,12 @@ from pyspark.sql import SparkSession
 
 from deepfm.errors import UserError
 from deepfm.spark.internals import is_stopped
+
+#: What Java's exceptions say when Spark stops a context that starts, depending on the moment.
+_STOPPED = re.compile(
+    "stopped SparkContext|SparkContext (was|has been) shut ?down|Application has been killed|"
+    "All masters are unresponsive"
+)
 
 
 def start_session(conf: SparkConf) -> SparkSession:
@@ -29,7 +36,7 @@ def start_session(conf: SparkConf) -> SparkSession:
             return spark
         cause = None
     except Py4JJavaError as error:
-        if "stopped SparkContext" not in str(error):
+        if not _STOPPED.search(str(error)):
             raise
         cause = error
     raise UserError(
