@@ -130,7 +130,7 @@ def test_metrics_that_a_server_does_not_take_for_a_model_are_a_warning(store, ca
 
 
 def test_a_training_leaves_no_scratch(profile_path, trained):
-    assert not list((profile_path.parent / "runs").iterdir())
+    assert not list((profile_path.parent / "runs").glob("*"))  # the folder itself may be gone
 
 
 def test_a_database_that_is_locked_while_it_is_opened_is_unavailable(monkeypatch, tmp_path):
