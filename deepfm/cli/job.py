@@ -19,9 +19,11 @@ import click
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
+from deepfm.environment_faults import to_fault_error
 from deepfm.errors import JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
+from deepfm.spark.local_machine import user_settings
 from deepfm.tracking.uri import public_uri
 
 logger = logging.getLogger(__name__)
@@ -83,7 +85,8 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
     The command takes --verbose. The summary is the last line of stdout, as JSON. Exit statuses:
 
     - 0: done.
-    - 2: invalid input or configuration, or out of memory; one line on stderr. Do not retry.
+    - 2: invalid input or configuration, out of memory, or a fault of the machine such as a full disk; one
+      line on stderr. Do not retry.
     - 1: any other failure, which may succeed if retried. One line for a JobFailedError, such as an
       unreachable MLflow or Spark master, lost workers or a run in use; else a stack trace.
     - 129, 130 and 143: stopped by SIGHUP (a closed terminal), Ctrl-C and SIGTERM.
@@ -95,6 +98,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         _log_to_stderr(verbose)
         if not verbose:
             warnings.filterwarnings("ignore", category=FutureWarning)
+        os.environ.update(user_settings(os.environ))
         _log_environment_uri(flags.get("tracking_uri"))
         started = time.monotonic()
         try:
@@ -109,9 +113,11 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         except Exception as error:
             if interrupt := _find_interrupt(error):
                 raise interrupt from None
-            job_error = _task_user_error(error) or _tracking_error(error)
+            job_error = _task_user_error(error) or _tracking_error(error) or to_fault_error(error)
             if job_error is None:
                 raise
+            if verbose:
+                logger.error("the job failed", exc_info=error)
             click.echo(f"error: {job_error}", err=True)
             sys.exit(2 if isinstance(job_error, UserError) else 1)
         sys.stderr.flush()
