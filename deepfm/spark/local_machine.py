@@ -4,6 +4,7 @@ import mmap
 import os
 import pwd
 import re
+import resource
 import shlex
 import socket
 import tempfile
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from deepfm.errors import UserError
 
+#: Java cannot load its own files below about 300 open files, and a shuffle needs more.
+MIN_OPEN_FILES = 1024
+_TARGET_OPEN_FILES = 65536
 _LOOPBACK = "127.0.0.1"
 #: Java's options for the folders into which libraries extract their native code before they load it.
 _NATIVE_FOLDERS = (
@@ -46,6 +50,19 @@ def host_settings(properties: Mapping[str, str], environment: Mapping[str, str])
     if host:
         return {"SPARK_LOCAL_HOSTNAME": host}
     raise UserError(f"{error}; add it to /etc/hosts, or set spark.driver.host to an address of this machine")
+
+
+def raise_open_files_limit() -> None:
+    """Raise the limit of open files as far as this user may; UserError if Spark cannot run with it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < MIN_OPEN_FILES:
+        raise UserError(
+            f"open files: expected a limit of at least {MIN_OPEN_FILES}, found {hard}; raise it: ulimit -n "
+            "(LimitNOFILE of a systemd service, nofile of a container)"
+        )
+    target = _TARGET_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _TARGET_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
 
 
 def user_name(user_id: int) -> str | None:

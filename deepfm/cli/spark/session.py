@@ -23,7 +23,12 @@ from deepfm.settings.deployment import Profile
 from deepfm.spark.environment import environment_error, master_error, session_error
 from deepfm.spark.internals import connect_jvm, set_login_user
 from deepfm.spark.java import require_java
-from deepfm.spark.local_machine import host_settings, native_library_options, user_name
+from deepfm.spark.local_machine import (
+    host_settings,
+    native_library_options,
+    raise_open_files_limit,
+    user_name,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +107,10 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
 
 
 def _adapt_to_machine(conf: SparkConf, profile: Profile) -> None:
-    """Let Spark start on a machine whose host name does not resolve or whose temporary folder is noexec."""
+    """Let Spark start where the host name does not resolve, /tmp is noexec or few open files are allowed."""
     if is_submitted():
         return  # Java runs already
+    raise_open_files_limit()
     properties = dict(conf.getAll())
     for name, setting in host_settings(properties, os.environ).items():
         os.environ.setdefault(name, setting)
