@@ -144,7 +144,8 @@ def test_a_full_disk_is_reported_in_one_line_and_nothing_is_published(log, small
     assert status == 2
     # spark-submit redirects the stderr of a job to stdout.
     (line,) = [line for line in (stdout + stderr).splitlines() if line.startswith("error: ")]
-    assert "no space is left on the device; nothing was published" in line
+    assert "nothing was published: no space is left on the device" in line
+    assert str(small_disk) in line
     assert not (small_disk / "dataset").exists()
 
 

@@ -17,6 +17,7 @@ PACKAGE = {path: tree for path, tree in SOURCES.items() if path.startswith("deep
 #: Stages from the lowest to the highest: a module imports from its own stage and from those below.
 LAYERS = [
     "deepfm.errors",
+    "deepfm.environment_faults",
     "deepfm.model_specs",
     "deepfm.field_name",
     "deepfm.value_text",

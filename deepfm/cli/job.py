@@ -20,9 +20,11 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from deepfm.cli.operations.alerts import report_outcome
+from deepfm.environment_faults import to_fault_error
 from deepfm.errors import IncompleteError, JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
+from deepfm.spark.local_machine import user_settings
 from deepfm.tracking.uri import public_uri
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,8 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
     The command takes --verbose. The summary is the last line of stdout, as JSON. Exit statuses:
 
     - 0: done. If some items of a batch failed, the summary is printed too, with the failures.
-    - 2: invalid input or configuration, or out of memory; one line on stderr. Do not retry.
+    - 2: invalid input or configuration, out of memory, or a fault of the machine such as a full disk; one
+      line on stderr. Do not retry.
     - 1: any other failure, which may succeed if retried. One line for a JobFailedError, such as an
       unreachable MLflow or Spark master, lost workers or a run in use; else a stack trace.
     - 129, 130 and 143: stopped by SIGHUP (a closed terminal), Ctrl-C and SIGTERM.
@@ -96,6 +99,7 @@ def job(function: Callable[..., dict]) -> Callable[..., None]:
         _log_to_stderr(verbose)
         if not verbose:
             warnings.filterwarnings("ignore", category=FutureWarning)
+        os.environ.update(user_settings(os.environ))
         _log_environment_uri(flags.get("tracking_uri"))
         started = time.monotonic()
         try:
@@ -156,6 +160,8 @@ def _end_failed(job_name: str, flags: dict[str, Any], error: Exception, started:
         status, summary = job_error.exit_status, job_error.summary
         _print_summary(job_name, summary, started)
     if job_error:
+        if is_verbose():
+            logger.error("the job failed", exc_info=error)
         click.echo(f"error: {job_error}", err=True)
     # The text of an unexpected error may contain anything, also a password.
     message = str(job_error) if job_error else f"internal error, {type(error).__name__}: see the log"
@@ -172,7 +178,7 @@ def _to_job_error(error: Exception) -> IncompleteError | JobFailedError | UserEr
         return error
     if interrupt := _find_interrupt(error):
         raise interrupt from None
-    return task_user_error(error) or _tracking_error(error)
+    return task_user_error(error) or _tracking_error(error) or to_fault_error(error)
 
 
 def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:

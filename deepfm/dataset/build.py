@@ -1,9 +1,8 @@
 """Build a dataset from a click log: statistics, vocabulary, encoded splits, profile, manifest."""
 
-import errno
 import logging
-import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -30,6 +29,7 @@ from deepfm.dataset.rejected_checks import check_rejected
 from deepfm.dataset.reuse import describe_log, reuse_dataset
 from deepfm.dataset.split_checks import require_sample, warn_of_uneven_splits
 from deepfm.dataset.write import write_rejected, write_splits
+from deepfm.environment_faults import explain_faults
 from deepfm.errors import UserError
 from deepfm.features.statistics import LogStatistics, RowCounts, collect_statistics, rejected_rows
 from deepfm.features.vocabulary.chunked import AnyVocabulary
@@ -101,19 +101,10 @@ def build_dataset(
 
 def _build_and_publish(build: _Build, ownership: Ownership) -> Manifest:
     url = build.url
-    try:
+    # Faults are explained before the clean-up, which may free the space of a full disk.
+    with _clean_up_on_error(url, ownership), explain_faults(f"{url}: nothing was published", url):
         manifest = _build_files(build)
         ownership.require()
-    except BaseException as error:
-        if not ownership.is_lost:  # otherwise these are the files of another process
-            _clean_up(url)
-        # An error of a worker arrives as text, inside stack traces of Python and Java.
-        if os.strerror(errno.ENOSPC) in str(error):
-            raise UserError(
-                f"{url}: no space is left on the device; nothing was published. Free space or choose another "
-                "--output"
-            ) from error
-        raise
     write_manifest(url, manifest)
     storage.remove(f"{url}/{BUILDING}")
     return manifest
@@ -198,12 +189,22 @@ def _content(url: str) -> list[str]:
     return [name for name in storage.all_names(url) if not is_owner_file(name)]
 
 
-def _clean_up(url: str) -> None:
+@contextmanager
+def _clean_up_on_error(url: str, ownership: Ownership) -> Iterator[None]:
     """Remove everything of a failed build except its rejected rows.
 
     If a worker is still writing, the files it leaves are marked as unfinished, and the next build removes
     them.
     """
+    try:
+        yield
+    except BaseException:
+        if not ownership.is_lost:  # otherwise these are the files of another process
+            _clean_up(url)
+        raise
+
+
+def _clean_up(url: str) -> None:
     with suppress(OSError):
         names = _content(url)
         # The mark goes last, and stays if rejected rows do: the next build replaces them.

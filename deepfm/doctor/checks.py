@@ -1,5 +1,7 @@
 """All checks of the doctor, in the order in which problems should be fixed."""
 
+import os
+import resource
 import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,13 +11,14 @@ from pathlib import Path
 import psutil
 
 from deepfm import storage
-from deepfm.doctor import installed, machine
+from deepfm.doctor import host, installed, machine
 from deepfm.doctor import profile as profile_checks
 from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.errors import UserError
 from deepfm.settings.deployment import Profile
 from deepfm.settings.loader import load_settings
 from deepfm.spark.environment import num_driver_gpus
+from deepfm.spark.local_machine import java_temporary_folder
 from deepfm.spark.properties import property_errors, scratch_folders
 
 DISTRIBUTION = "deepfm-spark"
@@ -38,6 +41,8 @@ def run_checks(inputs: Environment) -> Iterator[Finding]:
     """Yield findings as they become available; PyTorch and MLflow take seconds."""
     yield machine.check_python(inputs.python_version, inputs.python)
     yield machine.check_java(inputs.environment)
+    yield host.check_user(os.getuid())
+    yield host.check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     versions = _versions(inputs.lock)
     yield from _packages(*versions)
     has_horovod = versions[0].get("horovod") is not None
@@ -57,6 +62,7 @@ def run_checks(inputs: Environment) -> Iterator[Finding]:
     # In a cluster's profile the master may be left to spark-submit's flag.
     master = str(profile.spark.get("spark.master", "")) if profile else "local[*]"
     spark_version = versions[0].get("pyspark") or ""
+    yield host.check_host_name(master or "local[*]")
     yield machine.check_spark_variables(inputs.environment, inputs.python, spark_version, master)
     if profile:
         yield green("profile", inputs.profile_path)
@@ -97,6 +103,9 @@ def _check_folders(profile: Profile, inputs: Environment) -> Iterator[Finding]:
     yield from _check_work_dir(profile.work_dir)
     for folder in scratch_folders(profile.spark, inputs.environment):
         yield machine.check_disk("disk of temporary files", folder)
+        yield machine.check_writable("temporary files", folder)
+    java_folder = java_temporary_folder(profile.spark, inputs.environment)
+    yield host.check_executable("native libraries", java_folder)
 
 
 def _check_work_dir(work_dir: str) -> Iterator[Finding]:

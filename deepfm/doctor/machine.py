@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deepfm.doctor.finding import Finding, green, red, yellow
+from deepfm.environment_faults import nearest_existing
 from deepfm.spark.environment import variable_conflicts
 from deepfm.spark.java import MIN_VERSION, REMEDY, find_java, java_problem
 
@@ -72,7 +73,7 @@ def check_memory(total: int, available: int, required: int) -> Finding:
 
 def check_disk(what: str, folder: Path, *, required: int = _GIB, recommended: int = 10 * _GIB) -> Finding:
     """Check the free bytes at a folder: red below `required`, yellow below `recommended`."""
-    existing = _nearest_existing(folder)
+    existing = nearest_existing(folder)
     try:
         free = shutil.disk_usage(existing).free
     except OSError as error:
@@ -90,7 +91,7 @@ def check_disk(what: str, folder: Path, *, required: int = _GIB, recommended: in
 
 def check_writable(what: str, folder: Path) -> Finding:
     """Check that files can be created; no file is left behind, and the folder is not created."""
-    existing = _nearest_existing(folder)
+    existing = nearest_existing(folder)
     try:
         with tempfile.TemporaryFile(dir=existing) as probe:
             probe.write(b"x" * 4096)
@@ -100,12 +101,6 @@ def check_writable(what: str, folder: Path) -> Finding:
         remedy = f"mkdir -p {folder} && chmod u+w {folder}, or choose another folder in the profile"
         return red(what, f"{existing} cannot be written: {error.strerror or error}", remedy)
     return green(what, f"{folder} can be written")
-
-
-def _nearest_existing(folder: Path) -> Path:
-    """Return the path or its first existing parent, whatever its type."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 
 
 def _gib(num_bytes: int) -> str:

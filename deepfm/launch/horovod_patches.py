@@ -1,8 +1,9 @@
-"""Workarounds for Horovod 0.28.1: its signal handlers and the stack traces of its threads.
+"""Workarounds for Horovod 0.28.1: its signal handlers, the traces of its threads, the host name of Gloo.
 
 They use private names of Horovod; tests/test_vendor_versions.py fails when its version changes.
 """
 
+import ctypes
 import signal
 import threading
 import traceback
@@ -11,6 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from horovod.runner import gloo_run
+
+from deepfm.errors import UserError
+from deepfm.spark.local_machine import host_name_error
+
+_CLONE_NEWUTS = 0x04000000  # of <sched.h>
+_RESOLVABLE_NAME = b"localhost"
 
 
 @contextmanager
@@ -68,3 +75,40 @@ def silence_horovod_threads(given_up: list[str]) -> Iterator[None]:
     finally:
         if not given_up:
             threading.excepthook = original_hook
+
+
+def make_host_name_resolve() -> None:
+    """Rename the host, for this thread and those it starts, if its name does not resolve.
+
+    Gloo resolves it even if it was given an interface, and a name that does not resolve ends the process with
+    a segmentation fault. Raises UserError if the process may not rename the host.
+    """
+    error = host_name_error()
+    if error and not _rename_host():
+        raise UserError(
+            f"{error}, and Horovod's workers need it; add it to /etc/hosts, or train with --num-workers 0"
+        )
+
+
+def require_host_name() -> None:
+    """Check on the driver that `make_host_name_resolve` will work in workers on the same host."""
+    errors: list[UserError] = []
+
+    def check() -> None:
+        try:
+            make_host_name_resolve()
+        except UserError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=check)  # of its own: the host of the driver keeps its name
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _rename_host() -> bool:
+    libc = ctypes.CDLL(None)
+    return libc.unshare(_CLONE_NEWUTS) == 0 and (
+        libc.sethostname(_RESOLVABLE_NAME, len(_RESOLVABLE_NAME)) == 0
+    )

@@ -14,13 +14,19 @@ from pyspark.sql import SparkSession
 from deepfm.dataset.manifest import read_manifest
 from deepfm.dataset.read import require_rows
 from deepfm.distributed.collectives import Collectives, HorovodCollectives, SingleProcess
+from deepfm.environment_faults import explain_faults, full_disk_error, to_fault_error
 from deepfm.errors import JobFailedError, OutOfMemoryError, UserError, WorkersLostError
 from deepfm.launch import heartbeat as heartbeats
 from deepfm.launch import peer_loss, worker_errors
 from deepfm.launch.dry_run import DryRunResult, dry_run, dry_run_from_json, dry_run_to_json
 from deepfm.launch.factory import gauc_groups, require_rows_to_norm
 from deepfm.launch.heartbeat import HeartbeatMonitor, heartbeat, monitor_heartbeats
-from deepfm.launch.horovod_patches import silence_horovod_threads, stop_on_signals
+from deepfm.launch.horovod_patches import (
+    make_host_name_resolve,
+    require_host_name,
+    silence_horovod_threads,
+    stop_on_signals,
+)
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.peer_loss import close_connections_to, monitor_peer_loss, report_peer_loss
 from deepfm.launch.run_channel import RunChannel
@@ -51,7 +57,8 @@ def launch(
     """
     _require_trainable(job, max(num_workers, 1))
     if num_workers == 0:
-        return run_worker(job, SingleProcess())
+        with explain_faults("the training failed", job.run_url):
+            return run_worker(job, SingleProcess())
     assert spark is not None
     for num_left in range(num_retries, -1, -1):
         try:
@@ -99,6 +106,8 @@ def _run_on_workers(
     work: Work, spark: SparkSession, job: TrainJob, num_workers: int, workers: WorkerSettings
 ) -> str:
     check_slots(spark, num_workers, workers.start_timeout_s)
+    if is_local(spark):
+        require_host_name()
     supervisor = _Supervisor(spark, job.run_url, num_workers, workers)
     logger.info("starting num_workers=%d", num_workers)
     try:
@@ -175,6 +184,9 @@ class _Supervisor:
             if error["is_user_error"]:
                 return UserError(error["message"])
             return RuntimeError(f"rank {error['rank']} failed: {error['type']}: {error['message']}")
+        # A rank cannot report anything on a full disk.
+        if fault := full_disk_error("a worker failed", [self.run_url]):
+            return fault
         if self.given_up:
             return WorkersLostError(f"{self.given_up[0]}; the workers were stopped")
         return WorkersLostError(f"the workers failed: {' '.join(otherwise.split())}")
@@ -203,6 +215,7 @@ def check_slots(spark: SparkSession, num_workers: int, within_s: float) -> None:
 
 def _work_as_rank(work: Work, job: TrainJob) -> str | None:
     """Run the work of a rank; returns None if it stopped because of another rank or reported a user error."""
+    make_host_name_resolve()
     collectives, channel = HorovodCollectives(), RunChannel(job.run_url)
     with heartbeat(channel, collectives.rank, job.heartbeat_every_s):
         try:
@@ -214,5 +227,8 @@ def _work_as_rank(work: Work, job: TrainJob) -> str | None:
             report_worker_error(channel, collectives.rank, error, is_user_error=True)
             return None  # The driver reports it in one line; raising would print traces of Horovod and Spark.
         except Exception as error:
+            if fault := to_fault_error(error, f"rank {collectives.rank} failed", [job.run_url]):
+                report_worker_error(channel, collectives.rank, fault, is_user_error=True)
+                return None
             report_worker_error(channel, collectives.rank, error, is_user_error=False)
             raise

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 
 from deepfm import storage
 from deepfm.click_log.rejected_rows import REJECTED
+from deepfm.environment_faults import explain_faults
 from deepfm.errors import JobFailedError, UserError
 from deepfm.ownership import Ownership
 from deepfm.scoring.accumulators import ScoringDayTotals, sum_partitions
@@ -90,9 +92,12 @@ def publish_day(
     _clear_attempts(output)
     attempt = f"{output.output_url}/{ATTEMPTS}/ds={output.day}.{uuid.uuid4().hex}"
     try:
-        published = _write_and_check(spark, scored, provenance, output, attempt, check_drift)
+        # Faults are explained before the clean-up, which may free the space of a full disk.
+        with explain_faults(f"{output.day}: nothing was published", output.output_url):
+            published = _write_and_check(spark, scored, provenance, output, attempt, check_drift)
     except BaseException:
-        storage.remove(attempt)
+        with suppress(OSError):  # a read-only filesystem; the next run removes the attempt
+            storage.remove(attempt)
         raise
     ownership.require()
     # Outside the try: until the new day is in place, the attempt may hold the old one.

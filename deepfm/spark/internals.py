@@ -26,6 +26,12 @@ def launch_jvm(conf: SparkConf, popen_options: Mapping[str, object] | None = Non
     return launch_gateway(conf, popen_options and dict(popen_options))
 
 
+def set_login_user(name: str) -> None:
+    """Log in to Hadoop under a name: its own login fails for a user id without a name."""
+    users = jvm().org.apache.hadoop.security.UserGroupInformation
+    users.setLoginUser(users.createRemoteUser(name))
+
+
 def jvm() -> JVMView:
     """Return the view of the JVM's packages; requires `connect_jvm` or a context."""
     return SparkContext._jvm

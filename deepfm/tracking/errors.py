@@ -21,6 +21,8 @@ _UNAVAILABLE = (
 )
 
 
+#: Errors of a SQLite file that last until a user acts, see environment_faults.
+_FAULTS_OF_THE_MACHINE = ("disk is full", "readonly database", "unable to open database file")
 #: Object and address that urllib3 puts before the reason of a failed connection.
 _URLLIB3_PREFIX = re.compile(r"^\w+\(.*?\): ")
 
@@ -107,6 +109,8 @@ def is_unreachable(error: BaseException) -> bool:
         return True
     if isinstance(cause, requests.exceptions.HTTPError):
         return cause.response is not None and cause.response.status_code in (429, *range(500, 600))
+    if isinstance(cause, OperationalError) and any(text in str(cause) for text in _FAULTS_OF_THE_MACHINE):
+        return False
     return isinstance(cause, (OperationalError, requests.exceptions.RequestException))
 
 

@@ -96,6 +96,11 @@ def http_error(status: int) -> requests.exceptions.HTTPError:
             TrackingUnavailableError,
             "database is locked",
         ),
+        (
+            OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full")),
+            type(None),
+            "database or disk is full",
+        ),
         (MlflowException("no", PERMISSION_DENIED), UserError, "refuses this user"),
         (http_error(403), UserError, "refuses this user"),
         (http_error(503), TrackingUnavailableError, "503 of a file"),

@@ -3,14 +3,17 @@
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pyspark
 from py4j.protocol import Py4JNetworkError
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
+from deepfm import storage
 from deepfm.cli.job import is_verbose
 from deepfm.cli.spark.logging import start_jvm
 from deepfm.cli.spark.start import start_session
@@ -18,8 +21,14 @@ from deepfm.cli.spark.submit import is_submitted, set_master_from_profile, warn_
 from deepfm.errors import JobFailedError, UserError
 from deepfm.settings.deployment import Profile
 from deepfm.spark.environment import environment_error, master_error, session_error
-from deepfm.spark.internals import connect_jvm
+from deepfm.spark.internals import connect_jvm, set_login_user
 from deepfm.spark.java import require_java
+from deepfm.spark.local_machine import (
+    host_settings,
+    native_library_options,
+    raise_open_files_limit,
+    user_name,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +86,10 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
     if unreachable := master_error(conf.get("spark.master", "")):
         problem, remedy = unreachable
         raise JobFailedError(f"spark.master: {problem}; {remedy}")
+    _adapt_to_machine(conf, profile)
     start_jvm(conf, verbose=is_verbose())
+    if user_name(os.getuid()) is None:
+        set_login_user(os.environ["HADOOP_USER_NAME"])
     logger.info("starting Spark on %s", conf.get("spark.master"))
     spark = start_session(conf.setAppName(name))
     # The timestamps of a Parquet log become text in the session's time zone, by default the machine's, and
@@ -92,3 +104,19 @@ def spark_session(profile: Profile, name: str) -> Iterator[SparkSession]:
         # If the JVM is gone there is nothing to stop, and the job's own error must not be hidden.
         with suppress(ConnectionError, Py4JNetworkError):
             spark.stop()
+
+
+def _adapt_to_machine(conf: SparkConf, profile: Profile) -> None:
+    """Let Spark start where the host name does not resolve, /tmp is noexec or few open files are allowed."""
+    if is_submitted():
+        return  # Java runs already
+    raise_open_files_limit()
+    properties = dict(conf.getAll())
+    for name, setting in host_settings(properties, os.environ).items():
+        os.environ.setdefault(name, setting)
+    if properties.get("spark.master", "local").startswith("local"):
+        work = storage.local_path(storage.absolute_url(profile.work_dir))
+        folders = [Path(name) for name in (work, tempfile.gettempdir(), "/var/tmp", "/dev/shm") if name]
+        if options := native_library_options(properties, os.environ, folders):
+            key = "spark.driver.extraJavaOptions"
+            conf.set(key, f"{conf.get(key, '')} {options}")
