@@ -114,9 +114,12 @@ def _adapt_to_machine(conf: SparkConf, profile: Profile) -> None:
     properties = dict(conf.getAll())
     for name, setting in host_settings(properties, os.environ).items():
         os.environ.setdefault(name, setting)
+    key = "spark.driver.extraJavaOptions"
+    if user_name(os.getuid()) is None:
+        # Java does not read HOME; its folder of such a user is "?".
+        conf.set(key, f"{conf.get(key, '')} -Duser.home={os.environ['HOME']}")
     if properties.get("spark.master", "local").startswith("local"):
         work = storage.local_path(storage.absolute_url(profile.work_dir))
         folders = [Path(name) for name in (work, tempfile.gettempdir(), "/var/tmp", "/dev/shm") if name]
         if options := native_library_options(properties, os.environ, folders):
-            key = "spark.driver.extraJavaOptions"
             conf.set(key, f"{conf.get(key, '')} {options}")
