@@ -86,9 +86,7 @@ def test_native_libraries_move_out_of_a_noexec_folder(monkeypatch, tmp_path):
         native_library_options({}, {}, [tmp_path / "missing"])
 
 
-@pytest.mark.parametrize(
-    ("limits", "expected"), [((512, 2048), "2048"), ((64, 512), "expected a limit of at")]
-)
+@pytest.mark.parametrize(("limits", "expected"), [((512, 2048), "2048"), ((64, 512), "found 512; raise it")])
 def test_the_limit_of_open_files_is_raised_or_reported(limits, expected):
     script = (
         "import resource; from deepfm.spark.local_machine import raise_open_files_limit as go; go(); "
