@@ -5,6 +5,7 @@ process that ends without removing it, or stops writing it, is replaced by the n
 are not used: object stores have none, and network filesystems often do not pass them on.
 """
 
+import _thread
 import logging
 import os
 import socket
@@ -38,7 +39,7 @@ class _Claim:
     host: str
     machine: str  # see _this_machine
     pid: int
-    started: float  # when the process started, by its machine's clock: pids are used again
+    started: str  # see _start_of: pids are used again
     since: str
     beat: int = 0
     is_owner: bool = False  # False: about to become owner, unless another process does
@@ -52,13 +53,13 @@ class Ownership:
         """`label`: of the files in the folder; `name` and `remedy`: for the error of another process."""
         self._folder_url, self._prefix = folder_url, f"_{label}.owner."
         self._name, self._remedy = name, remedy
-        process = psutil.Process()
+        self.is_interrupted = False  # the main thread was interrupted because the ownership is lost
         self._claim = _Claim(
             token=uuid.uuid4().hex,
             host=socket.gethostname(),
             machine=_this_machine(),
-            pid=process.pid,
-            started=process.create_time(),
+            pid=os.getpid(),
+            started=_start_of(os.getpid()) or "",
             since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
@@ -97,37 +98,37 @@ class Ownership:
 
     def require(self) -> None:
         """Raise JobFailedError if another process has taken over; call it before results become visible."""
-        if self._is_lost():
-            raise JobFailedError(
-                f"{self._name}: another process has taken over, because this one sent no heartbeat for "
-                f"{STALE_S:g} s; nothing was published, the other process does it"
-            )
+        if self.is_lost():
+            raise self.lost_error()
 
-    def heartbeat(self) -> None:
-        """Show that this process is alive."""
-        if not self._is_lost():
-            self._claim = replace(self._claim, beat=self._claim.beat + 1)
-            self._write()
+    def lost_error(self) -> JobFailedError:
+        """Build the error of a process that another one has replaced."""
+        return JobFailedError(
+            f"{self._name}: another process has taken over, because this one sent no heartbeat for "
+            f"{STALE_S:g} s; nothing was published, the other process does it"
+        )
+
+    def heartbeat(self) -> bool:
+        """Show that this process is alive; return whether it is still the owner."""
+        if self.is_lost():
+            return False
+        self._claim = replace(self._claim, beat=self._claim.beat + 1)
+        self._write()
+        return True
 
     def release(self) -> None:
         """End the ownership."""
         storage.remove(self._url(self._claim.token))
 
-    @property
     def is_lost(self) -> bool:
         """Whether another process has taken over, so that files at the output are no longer this one's."""
-        return self._is_lost()
-
-    def _is_lost(self) -> bool:
         if any(self._claim.token in other.replaced for other in self._others()):
             return True
         return not storage.exists(self._url(self._claim.token))
 
     def _is_alive(self, other: _Claim) -> bool:
         if other.machine == self._claim.machine:
-            with suppress(psutil.Error):
-                return psutil.Process(other.pid).create_time() == other.started
-            return False
+            return _start_of(other.pid) == other.started
         deadline = time.monotonic() + STALE_S
         logger.info("%s: waiting for a heartbeat of process %d on %s", self._name, other.pid, other.host)
         while time.monotonic() < deadline:
@@ -183,21 +184,54 @@ def exclusive_ownership(folder_url: str, label: str, name: str, remedy: str) -> 
     thread.start()
     try:
         yield ownership
+    except KeyboardInterrupt:
+        if ownership.is_interrupted:
+            raise ownership.lost_error() from None
+        raise
     finally:
         stop.set()
         thread.join()
-        # A failing filesystem must not replace the error of the block. The file then becomes stale.
-        with suppress(OSError):
+        try:
             ownership.release()
             if is_new:
                 storage.remove_empty_folder(folder_url)
+        except Exception as error:
+            # A failing filesystem must not replace the error of the block. The file then becomes stale.
+            logger.warning("%s: its owner's file was not removed: %s", name, error)
 
 
 def _send_heartbeats(ownership: Ownership, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
-        # A shared filesystem that fails for a moment is no reason to stop a job.
-        with suppress(OSError):
-            ownership.heartbeat()
+        try:
+            if ownership.heartbeat():
+                continue
+        except Exception as error:
+            # A shared filesystem that fails for a moment is no reason to stop a job. Which exceptions it
+            # raises depends on its library.
+            logger.warning("no heartbeat could be written: %s", error)
+            continue
+        logger.error("%s", ownership.lost_error())
+        ownership.is_interrupted = True
+        _thread.interrupt_main()  # otherwise this job would go on to write files of the other process
+        return
+
+
+def _start_of(pid: int) -> str | None:
+    """Return when a process started, in ticks since the boot of its machine; None if it has ended.
+
+    Not psutil's create_time, which changes with the clock.
+    """
+    try:
+        # The name of the program, in parentheses, may contain anything.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return None
+        with suppress(psutil.Error):  # a system without /proc
+            return str(psutil.Process(pid).create_time())
+        return None
+    state, started = fields[0], fields[19]
+    return None if state in "ZX" else started  # ended, but its parent has not asked for the status
 
 
 def _this_machine() -> str:

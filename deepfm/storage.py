@@ -289,5 +289,6 @@ def has_atomic_rename(url: str) -> bool:
 def remove(url: str) -> None:
     """Remove a file or folder and its content, if it exists."""
     filesystem, path = _filesystem(url)
-    if filesystem.exists(path):
-        filesystem.rm(path, recursive=True)
+    with suppress(FileNotFoundError):  # another process may remove it at the same moment
+        if filesystem.exists(path):
+            filesystem.rm(path, recursive=True)

@@ -7,7 +7,10 @@ import sys
 import threading
 import time
 import uuid
+from pathlib import Path
+from unittest.mock import Mock
 
+import psutil
 import pytest
 
 from deepfm import ownership, storage
@@ -64,7 +67,7 @@ def test_owners_of_other_outputs_in_a_folder_are_independent(folder):
         assert len(owner_files(folder)) == 2
 
 
-@pytest.mark.parametrize("changes", [{"pid": 2**22 + 1}, {"started": 1.0}], ids=["ended", "pid used again"])
+@pytest.mark.parametrize("changes", [{"pid": 2**22 + 1}, {"started": "1"}], ids=["ended", "pid used again"])
 def test_an_owner_of_this_machine_that_has_ended_is_replaced_at_once(folder, changes, monkeypatch):
     monkeypatch.setattr(ownership, "STALE_S", 60)
     write_stale_owner(folder, **changes)
@@ -95,7 +98,7 @@ def test_an_owner_that_was_replaced_may_not_publish(folder):
         with pytest.raises(JobFailedError, match="the output: another process has taken over"):
             first.require()
         first.heartbeat()  # must not make it an owner again
-        assert first.is_lost and not second.is_lost
+        assert first.is_lost() and not second.is_lost()
         second.require()
 
 
@@ -107,7 +110,7 @@ def test_a_heartbeat_that_crosses_a_takeover_does_not_bring_the_owner_back(folde
     change_owner(folder, machine="another")
     with own(folder) as second:
         storage.write_bytes(f"{folder}/{name}", content)
-        assert first.is_lost and not second.is_lost
+        assert first.is_lost() and not second.is_lost()
 
 
 def test_only_one_of_many_threads_that_start_at_once_becomes_owner(folder):
@@ -163,6 +166,44 @@ with exclusive_ownership("file://{tmp_path}", "output", "the output", ""):
     with own(f"file://{tmp_path}"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_owner_that_has_ended_but_was_not_waited_for_is_replaced(folder):
+    """In a container, often nobody waits for the processes of a killed parent."""
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    write_stale_owner(folder, pid=ended.pid)
+    with own(folder):
+        pass
+    ended.wait()
+
+
+def test_the_start_of_a_process_does_not_depend_on_the_clock():
+    ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    assert ownership._start_of(os.getpid()) == ticks
+
+
+def test_a_job_whose_output_was_taken_over_stops(folder):
+    """It was frozen; otherwise its workers would go on to write files of the other process."""
+    with pytest.raises(JobFailedError, match="another process has taken over"), own(folder):
+        (name,) = owner_files(folder)
+        document = storage.read_json(f"{folder}/{name}")
+        taken = document | {"token": "another", "replaced": [document["token"]]}
+        storage.write_json(f"{folder}/_output.owner.another.json", taken)
+        time.sleep(30)
+
+
+def test_heartbeats_go_on_after_an_error_of_any_kind(folder, monkeypatch):
+    """The libraries of object stores raise exceptions of their own."""
+    with own(folder):
+        (name,) = owner_files(folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "write_json", Mock(side_effect=RuntimeError("a library's error")))
+            time.sleep(0.3)
+        before = storage.read_json(f"{folder}/{name}")["beat"]
+        time.sleep(0.5)
+        assert storage.read_json(f"{folder}/{name}")["beat"] > before
 
 
 def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path):

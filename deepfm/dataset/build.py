@@ -199,9 +199,15 @@ def _clean_up_on_error(url: str, ownership: Ownership) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not ownership.is_lost:  # otherwise these are the files of another process
+        if not _is_lost(ownership):  # otherwise these are the files of another process
             _clean_up(url)
         raise
+
+
+def _is_lost(ownership: Ownership) -> bool:
+    with suppress(Exception):  # of a failing filesystem, which must not replace the error that is reported
+        return ownership.is_lost()
+    return True
 
 
 def _clean_up(url: str) -> None:

@@ -61,7 +61,7 @@ def run_with_folder(
             if load_result(run_url) is not None and isinstance(error, (TrackingUnavailableError, *FAILURES)):
                 raise _not_registered(store, run_url, error) from error
             is_resumable = not isinstance(error, NotFiniteError) and _has_checkpoint(run_url)
-            if not (resumed_run or is_resumable or load_result(run_url) or ownership.is_lost):
+            if not (resumed_run or is_resumable or load_result(run_url) or ownership.is_lost()):
                 storage.remove(run_url)
             if is_resumable and isinstance(error, (UserError, JobFailedError)):
                 remedy = f"its checkpoints are kept; resume with the same command and --resume {run.run_id}"
