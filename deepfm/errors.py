@@ -45,7 +45,8 @@ class IncompleteError(Exception):
         details = "; ".join(
             f"{item}: {str(error).removeprefix(f'{item}: ')}" for item, error in failures.items()
         )
-        message = f"{len(failures)} of {num_items} {unit} failed, the others are done: {details}"
+        others = ", the others are done" if len(failures) < num_items else ""
+        message = f"{len(failures)} of {num_items} {unit} failed{others}: {details}"
         super().__init__(_one_line(message))
         self.unit, self.num_items, self.failures, self.summary = unit, num_items, failures, summary or {}
 

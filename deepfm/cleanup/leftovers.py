@@ -51,7 +51,7 @@ def _run_reason(run: MlflowRun, url: str, before: datetime) -> str | None:
         return "the run is finished"
     if run.info.lifecycle_stage == "deleted":
         return "the run was deleted"
-    ended = datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, timezone.utc)
+    ended = _end_of(run)
     text = f"the run is {status} since {ended.date()}"
     if not is_resumable_folder(url):
         return f"{text} and has no checkpoint"
@@ -63,9 +63,13 @@ def find_attempts(scores_url: str) -> Iterator[Leftover]:
     attempts_url = f"{scores_url}/{ATTEMPTS}"
     for name in _folders(attempts_url):
         url = f"{attempts_url}/{name}"
-        if not storage.exists(f"{url}/{REPLACED}"):
+        if not _holds_a_day(url):
             day = name.partition(".")[0]
             yield _leftover("attempt", url, "a scoring job was killed", (scores_url, day))
+
+
+def _holds_a_day(attempt_url: str) -> bool:
+    return storage.exists(f"{attempt_url}/{REPLACED}")
 
 
 def find_datasets(store: MlflowStore, folder_url: str, *, before: datetime) -> Iterator[Leftover]:
@@ -86,19 +90,24 @@ def _used_digests(store: MlflowStore, before: datetime) -> set[str]:
     for version in store.all_versions():
         run = None if "dataset" in version.tags else store.find_run(version.run_id or "")
         used.add(version.tags.get("dataset") or (run and run.data.params.get("dataset.digest")))
-    since_ms = int(before.timestamp() * 1000)
-    for condition in (
-        "attributes.status = 'RUNNING'",
-        f"attributes.status != 'FINISHED' and attributes.start_time > {since_ms}",
-    ):
-        used |= {run.data.params.get("dataset.digest") for run in store.all_runs(condition)}
+    for run in store.all_runs("attributes.status != 'FINISHED'"):
+        if run.info.status == "RUNNING" or _end_of(run) >= before:
+            used.add(run.data.params.get("dataset.digest"))
     return {digest for digest in used if digest}
+
+
+def _end_of(run: MlflowRun) -> datetime:
+    return datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, timezone.utc)
 
 
 def remove_leftover(leftover: Leftover) -> bool:
     """Remove the folder unless a process uses it; return whether it was removed, and log why not."""
     try:
         with exclusive_ownership(*leftover.owner, leftover.url, "clean up later"):
+            # A job that was running when the attempt was listed may have moved the published day into it.
+            if leftover.kind == "attempt" and _holds_a_day(leftover.url):
+                logger.warning("%s was not removed: it holds a published day", leftover.url)
+                return False
             storage.remove(leftover.url)
     except (JobFailedError, UserError, OSError) as error:
         logger.warning("%s was not removed: %s", leftover.url, error)

@@ -1,23 +1,25 @@
 """Batches of independent items, such as days: one that fails does not keep the others from being done."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import click
 
-from deepfm.cli.job import task_user_error
-from deepfm.errors import JobFailedError, UserError
+from deepfm.cli.job import to_job_error
+from deepfm.errors import JobFailedError
 
 Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
 
 
 def do_each(
-    items: Sequence[str], work: Callable[[str], Result]
+    items: Sequence[str], work: Callable[[str], Result], *, is_batch: bool = True
 ) -> tuple[dict[str, Result], dict[str, Exception]]:
     """Do the work of each item; return the results, and the errors of items that failed.
 
-    Only errors that concern an item are caught: UserError, also of a Spark task, and JobFailedError. The
-    error of a single item is raised.
+    An unexpected error, such as a lost Spark session, is logged with its stack trace and ends the batch, so
+    that what is done is reported. If it is not a batch, the error of its only item is raised.
     """
     results: dict[str, Result] = {}
     failures: dict[str, Exception] = {}
@@ -25,9 +27,14 @@ def do_each(
         try:
             results[item] = work(item)
         except Exception as error:
-            failure = error if isinstance(error, (UserError, JobFailedError)) else task_user_error(error)
-            if failure is None or len(items) == 1:
+            if not is_batch:
                 raise
+            failure = to_job_error(error)
+            if failure is None:
+                logger.exception("%s failed", item)
+                rest = items[items.index(item) :]
+                stopped = JobFailedError(f"stopped by an internal error, {type(error).__name__}, see the log")
+                return results, failures | dict.fromkeys(rest, stopped)
             click.echo(f"warning: {item} failed: {failure}", err=True)
             failures[item] = failure
     return results, failures

@@ -88,7 +88,7 @@ def evaluate(
     store = open_store(profile.mlflow, tracking_uri)
     with spark_session(profile, "evaluate") as spark, show_progress(spark, "evaluate"):
         evaluator = _DayEvaluator(spark, store, scores_url, labels_url, names, options)
-        summaries, failures = do_each(days, evaluator.evaluate)
+        summaries, failures = do_each(days, evaluator.evaluate, is_batch=date is None)
     if date:
         return summaries[date]
     summary = {"days": list(summaries.values())}

@@ -153,7 +153,7 @@ def is_verbose() -> bool:
 
 def _end_failed(job_name: str, flags: dict[str, Any], error: Exception, started: float) -> NoReturn:
     """Print and report an error, and exit; raise it if it is a bug, or the interrupt that preceded it."""
-    job_error = _to_job_error(error)
+    job_error = to_job_error(error)
     status = 2 if isinstance(job_error, UserError) else 1
     summary: dict[str, Any] = {}
     if isinstance(job_error, IncompleteError):
@@ -172,7 +172,7 @@ def _end_failed(job_name: str, flags: dict[str, Any], error: Exception, started:
     sys.exit(status)
 
 
-def _to_job_error(error: Exception) -> IncompleteError | JobFailedError | UserError | None:
+def to_job_error(error: Exception) -> IncompleteError | JobFailedError | UserError | None:
     """Return the error to print in one line, None for a bug; raise an interrupt that preceded it."""
     if isinstance(error, (IncompleteError, JobFailedError, UserError)):
         return error
@@ -200,9 +200,9 @@ def _tracking_error(error: Exception) -> JobFailedError | UserError | None:
     """Convert an error of an unreachable MLflow store or of refused credentials; None for any other error."""
     if "mlflow" not in sys.modules:
         return None
-    from deepfm.tracking.errors import to_job_error  # only if MLflow is imported already: it takes seconds
+    from deepfm.tracking import errors  # only if MLflow is imported already: it takes seconds
 
-    return to_job_error(error)
+    return errors.to_job_error(error)
 
 
 def _print_summary(job_name: str, summary: dict, started: float) -> None:

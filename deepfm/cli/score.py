@@ -33,6 +33,7 @@ from deepfm.scoring.days import (
     require_kept,
 )
 from deepfm.scoring.input_day import require_day_of_input
+from deepfm.scoring.publish import recover_day
 from deepfm.scoring.score_day import ScoringDay, ScoringModel, check_day, fetch_model, score_day
 from deepfm.settings.deployment import DriftLimits
 from deepfm.tracking.store import MlflowStore, open_store
@@ -83,23 +84,21 @@ def score(
     require_keepable(keep, key)
     store = open_store(profile.mlflow, tracking_uri)
     version = store.resolve(model_uri)
-    published = {} if overwrite or dry_run else {day: published_day(output_url, day) for day in days}
-    done = {day: existing for day, existing in published.items() if existing}
-    for day in done:
-        require_kept(output_url, day, done[day], keep)
-        click.echo(f"{day_url(output_url, day)} is already published; --overwrite scores it again", err=True)
-    summaries = {
-        day: _published_summary(day, existing, day_url(output_url, day)) for day, existing in done.items()
-    }
-    remaining = [day for day in days if day not in done]
     failures: dict[str, Exception] = {}
+    summaries: dict[str, dict] = {}
+    if not (overwrite or dry_run):
+        skipping = _DaySkipper(output_url, keep)
+        found, failures = do_each(days, skipping.find, is_batch=date is None)
+        summaries = {day: summary for day, summary in found.items() if summary}
+    remaining = [day for day in days if day not in summaries and day not in failures]
     if remaining:
         with spark_session(profile, "score") as spark, show_progress(spark, "score"):
             model = fetch_model(spark, store, version)
             target = ScoringDay("", input_url, output_url, keep, key)
             scorer = _DayScorer(spark, store, model, target, limits, profile.scoring.precision, dry_run)
-            scored, failures = do_each(remaining, scorer.score)
+            scored, failed = do_each(remaining, scorer.score, is_batch=date is None)
             summaries |= scored
+            failures |= failed
     if date:
         return summaries[date]
     ordered = [summaries[day] for day in days if day in summaries]
@@ -107,6 +106,25 @@ def score(
     if failures:
         raise IncompleteError("days", len(days), failures).with_summary(summary)
     return summary
+
+
+@dataclass(frozen=True)
+class _DaySkipper:
+    """Finds days that are published already."""
+
+    output_url: str
+    keep: tuple[str, ...]
+
+    def find(self, day: str) -> dict | None:
+        """Return the summary of a published day with the kept columns; None if it is not published."""
+        recover_day(self.output_url, day)
+        published = published_day(self.output_url, day)
+        if published is None:
+            return None
+        require_kept(self.output_url, day, published, self.keep)
+        url = day_url(self.output_url, day)
+        click.echo(f"{url} is already published; --overwrite scores it again", err=True)
+        return _published_summary(day, published, url)
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ def train(
                 run_folder.log_num_workers(run, run_url, num_workers)
             site = train_run.TrainingSite(spark, num_workers, workers, store, experiment or name, work_url)
             result = site.train(train_job, run.log_epoch, run.log_steps, num_retries=num_retries)
+            ownership.require()
             run_folder.save_result(run_url, result)
         ownership.require()
         version = train_run.register_result(run, result, train_job, manifest, vocabulary, name)

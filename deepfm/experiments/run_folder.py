@@ -23,6 +23,7 @@ from deepfm.training.result import TrainingResult, result_from_json, result_to_j
 logger = logging.getLogger(__name__)
 
 _NUM_WORKERS = "--num-workers"
+_RESUMED_NUM_WORKERS = "resumed_num_workers"
 _RESUME_SPEC, _RESULT = "resume_spec.json", "result.json"
 #: Names of these files in folders that an earlier version wrote.
 _FORMER_NAMES = {_RESUME_SPEC: "begun_with.json", _RESULT: "outcome.json"}
@@ -159,9 +160,11 @@ def log_num_workers(run: Run, run_url: str, num_workers: int) -> None:
     Its parameter in MLflow cannot be changed, so the new number becomes a tag.
     """
     original = storage.read_json(_existing_url(run_url, _RESUME_SPEC))[_NUM_WORKERS]
-    if max(original, 1) == max(num_workers, 1):
+    is_original = max(original, 1) == max(num_workers, 1)
+    if not is_original or run.has_tag(_RESUMED_NUM_WORKERS):
+        run.set_tag(_RESUMED_NUM_WORKERS, str(num_workers))
+    if is_original:
         return
-    run.set_tag("resumed_num_workers", str(num_workers))
     logger.warning(
         "resuming with another number of workers: num_workers=%d original_num_workers=%d; the rows of a step "
         "are now %d x batch_size, so the weights differ from those of an uninterrupted training",

@@ -80,15 +80,20 @@ def run_parameters(
     settings: ModelSettings, manifest: Manifest, dataset_url: str, num_workers: int
 ) -> tuple[dict, dict]:
     """Return (parameters, manifest document) for Run.log_start."""
-    dataset: dict[str, Any] = {
+    dataset = dataset_parameters(manifest, dataset_url)
+    document = {"digest": manifest.digest, **manifest.model_dump(mode="json")}
+    return {**settings.model_dump(), "num_workers": num_workers, "dataset": dataset}, document
+
+
+def dataset_parameters(manifest: Manifest, dataset_url: str) -> dict[str, Any]:
+    """Parameters of a run that describe its dataset."""
+    return {
         "url": dataset_url,
         "digest": manifest.digest,
         "vocabulary": manifest.vocabulary,
+        **{f"rows_{split}": part.num_rows for split, part in manifest.splits.items()},
+        "num_ids": sum(manifest.num_ids),
     }
-    dataset |= {f"rows_{split}": part.num_rows for split, part in manifest.splits.items()}
-    dataset["num_ids"] = sum(manifest.num_ids)
-    document = {"digest": manifest.digest, **manifest.model_dump(mode="json")}
-    return {**settings.model_dump(), "num_workers": num_workers, "dataset": dataset}, document
 
 
 def run_name(settings: ModelSettings, manifest: Manifest) -> str:

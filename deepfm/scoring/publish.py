@@ -13,7 +13,7 @@ from deepfm import storage
 from deepfm.click_log.rejected_rows import REJECTED
 from deepfm.environment_faults import explain_faults
 from deepfm.errors import JobFailedError, UserError
-from deepfm.ownership import Ownership
+from deepfm.ownership import Ownership, exclusive_ownership
 from deepfm.scoring.accumulators import ScoringDayTotals, sum_partitions
 from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, Provenance, PublishedDay
 from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_column
@@ -89,12 +89,12 @@ def publish_day(
     with the day's totals and mean probability, says stop.
     """
     storage.make_folder(f"{output.output_url}/{ATTEMPTS}")
-    _clear_attempts(output)
+    _clear_attempts(output.output_url, output.day)
     attempt = f"{output.output_url}/{ATTEMPTS}/ds={output.day}.{uuid.uuid4().hex}"
     try:
         # Faults are explained before the clean-up, which may free the space of a full disk.
         with explain_faults(f"{output.day}: nothing was published", output.output_url):
-            published = _write_and_check(spark, scored, provenance, output, attempt, check_drift)
+            published = _write_and_check(spark, scored, provenance, output, attempt, check_drift, ownership)
     except BaseException:
         with suppress(OSError):  # a read-only filesystem; the next run removes the attempt
             storage.remove(attempt)
@@ -113,10 +113,12 @@ def _write_and_check(
     output: DayOutput,
     attempt: str,
     check_drift: Callable[[ScoringDayTotals, float], DriftDecision],
+    ownership: Ownership,
 ) -> PublishedDay:
     """Write the day below `attempt` and check it; raise UserError if it must not be published."""
     written = _write_attempt(spark, scored, provenance, output, attempt)
     scored_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    ownership.require()
     storage.remove(output.rejected_url)
     if written.num_bad:
         storage.make_folder(f"{output.output_url}/{REJECTED}")
@@ -155,7 +157,7 @@ def _replace_day(output: DayOutput, attempt: str) -> None:
 def _write_attempt(
     spark: SparkSession, scored: ScoredRows, provenance: Provenance, output: DayOutput, attempt: str
 ) -> _WrittenRows:
-    """Write scored and bad rows below `attempt`; raise RuntimeError if they do not add up to the input."""
+    """Write scored and bad rows below `attempt`; raise JobFailedError if they do not add up to the input."""
     rows = scored.rows.persist()
     try:
         # One pass fills the cache; published and rejected rows are both written from it.
@@ -175,7 +177,7 @@ def _write_attempt(
     )
     assert summary is not None
     if summary.num_rows + num_bad + num_other_day != scored.num_input_rows:
-        raise RuntimeError(
+        raise JobFailedError(
             f"{scored.num_input_rows} rows were read, but {summary.num_rows} scored + {num_bad} bad + "
             f"{num_other_day} of other days were written; the log changed while it was read, nothing was "
             "published: run again"
@@ -258,11 +260,35 @@ def _move(source: str, target: str) -> None:
     storage.write_bytes(f"{target}/{PROVENANCE}", provenance)
 
 
-def _clear_attempts(output: DayOutput) -> None:
-    """Remove the attempts of killed runs of this day, and restore the day that one was about to replace."""
-    for child in storage.children(f"{output.output_url}/{ATTEMPTS}"):
-        if child["name"].startswith(f"ds={output.day}."):
-            attempt = f"{output.output_url}/{ATTEMPTS}/{child['name']}"
-            if storage.exists(f"{attempt}/{REPLACED}") and not storage.exists(output.url):
-                _move(f"{attempt}/{REPLACED}", output.url)
-            storage.remove(attempt)
+def recover_day(output_url: str, day: str) -> None:
+    """Restore the day that a killed job was replacing; raise JobFailedError if a job is doing so now."""
+    url = f"{output_url}/ds={day}"
+    if storage.exists(f"{url}/{PROVENANCE}") or not _attempts(output_url, day):
+        return
+    with exclusive_ownership(output_url, f"ds={day}", url, "choose another --output"):
+        _clear_attempts(output_url, day)
+
+
+def _clear_attempts(output_url: str, day: str) -> None:
+    """Remove the attempts of killed runs of this day; if one was replacing the day, restore it.
+
+    Without an atomic rename, a part of the day may be at either place. The file that marks a day as published
+    is written last, so the folder that has it is complete: the previous version or, if that was not moved
+    completely, the new one.
+    """
+    url = f"{output_url}/ds={day}"
+    for attempt in _attempts(output_url, day):
+        was_replacing = storage.exists(url) or storage.exists(f"{attempt}/{REPLACED}")
+        for part in (REPLACED, SCORED):
+            is_complete = storage.exists(f"{attempt}/{part}/{PROVENANCE}")
+            if was_replacing and is_complete and not storage.exists(f"{url}/{PROVENANCE}"):
+                storage.remove(url)
+                _move(f"{attempt}/{part}", url)
+        storage.remove(attempt)
+
+
+def _attempts(output_url: str, day: str) -> list[str]:
+    """URLs of the attempts of a day."""
+    attempts_url = f"{output_url}/{ATTEMPTS}"
+    names = storage.all_names(attempts_url)
+    return [f"{attempts_url}/{name}" for name in names if name.startswith(f"ds={day}.")]

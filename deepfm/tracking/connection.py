@@ -13,6 +13,7 @@ import mlflow
 import sqlalchemy
 from mlflow import environment_variables
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
+from sqlalchemy.exc import ArgumentError
 
 from deepfm.errors import UserError
 from deepfm.lock import brief_lock, lock_file
@@ -178,6 +179,14 @@ def _require_writable(path: Path, shown: str, retry_s: float) -> None:
 
 def _require_database(uri: str) -> None:
     """Connect to a database once: MLflow itself would try for minutes."""
+    try:
+        sqlalchemy.make_url(uri)
+    except (ArgumentError, ValueError):
+        # Without the library's text, which contains a part of the password.
+        raise UserError(
+            f"{public_uri(uri)}: expected the address of a database; write special characters of the user "
+            "and password as %40 (@), %3A (:) or %2F (/)"
+        ) from None
     arguments = _CONNECT_TIMEOUTS.get(scheme_of(uri), {})
     engine = sqlalchemy.create_engine(uri, connect_args=arguments)
     try:

@@ -23,6 +23,8 @@ _UNAVAILABLE = (
 
 #: Errors of a SQLite file that last until a user acts, see environment_faults.
 _FAULTS_OF_THE_MACHINE = ("disk is full", "readonly database", "unable to open database file")
+#: Errors of TLS that are about a certificate.
+_CERTIFICATE = re.compile("certificate|unknown_ca|unknown ca|doesn't match|hostname mismatch", re.IGNORECASE)
 #: Object and address that urllib3 puts before the reason of a failed connection.
 _URLLIB3_PREFIX = re.compile(r"^\w+\(.*?\): ")
 
@@ -76,8 +78,8 @@ def access_denied_error(uri: str) -> UserError:
 def tls_error(error: BaseException) -> str | None:
     """Return what failed and the remedy if a certificate was not accepted; None for any other error."""
     cause = _cause(error)
-    if not isinstance(cause, requests.exceptions.SSLError):
-        return None
+    if not isinstance(cause, requests.exceptions.SSLError) or not _CERTIFICATE.search(str(cause)):
+        return None  # a connection that was closed may be opened again
     return (
         f"{failure_reason(cause)}; set MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE to the "
         "certificate of the company's certification authority"

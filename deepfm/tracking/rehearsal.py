@@ -1,5 +1,6 @@
 """Rehearsal of a model's registration with a probe that is removed again, before hours of training."""
 
+import logging
 import socket
 import tempfile
 import uuid
@@ -19,6 +20,8 @@ from deepfm.tracking.uri import host_of, is_server, public_uri
 
 #: Source of the probe's version; MLflow stores it without reading it.
 _PROBE_SOURCE = "mlflow-artifacts:/deepfm-probe"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,13 @@ class Rehearsal:
                 f"set an alias of the model {name}",
                 _alias_remedy,
             )
-            self.client.delete_registered_model_alias(name, probe)
+            self._remove(lambda: self.client.delete_registered_model_alias(name, probe), f"the alias {probe}")
         else:
             self._try(
                 lambda: self.client.set_registered_model_tag(name, probe, ""),
                 f"set a tag of the model {name}",
             )
-            self.client.delete_registered_model_tag(name, probe)
+            self._remove(lambda: self.client.delete_registered_model_tag(name, probe), f"the tag {probe}")
 
     def check_artifacts(self, location: str) -> None:
         """Check that files can be written where the artifacts of an experiment are."""
@@ -76,12 +79,14 @@ class Rehearsal:
             repository_uri = f"{location.rstrip('/')}/deepfm-probe-{uuid.uuid4().hex[:8]}"
 
             def write() -> None:
-                repository = get_artifact_repository(repository_uri, tracking_uri=self.uri)
-                repository.log_artifact(str(probe))
+                get_artifact_repository(repository_uri, tracking_uri=self.uri).log_artifact(str(probe))
+
+            def remove() -> None:
                 with suppress(NotImplementedError):  # some stores cannot delete
-                    repository.delete_artifacts()
+                    get_artifact_repository(repository_uri, tracking_uri=self.uri).delete_artifacts()
 
             self._try(write, f"write an artifact below {location}", _artifact_remedy)
+            self._remove(remove, repository_uri)
 
     def _versions(self, name: str) -> list[str] | None:
         """Versions of a model; None if it does not exist."""
@@ -100,14 +105,13 @@ class Rehearsal:
                 return  # it copies the files of a version, which do not exist yet
             self._try(lambda: self._add_version(probe), "write a model version and an alias", _alias_remedy)
         finally:
-            with suppress(MlflowException):
-                self.client.delete_registered_model(probe)
+            self._remove(lambda: self.client.delete_registered_model(probe), f"the model {probe}")
 
     def _add_version(self, probe: str) -> None:
         version = self.client.create_model_version(probe, _PROBE_SOURCE)
         self.client.set_registered_model_alias(probe, "probe", str(version.version))
         # A registry may refuse to delete a model that has an alias.
-        self.client.delete_registered_model_alias(probe, "probe")
+        self._remove(lambda: self.client.delete_registered_model_alias(probe, "probe"), "an alias")
 
     def _require_shared_folder(self, location: str) -> None:
         folder = Path(location.removeprefix("file://").removeprefix("file:"))
@@ -118,6 +122,13 @@ class Rehearsal:
             "not exist here; start the server with --artifacts-destination, or mount the folder, and use a "
             "new --experiment"
         )
+
+    def _remove(self, step: Callable[[], object], what: str) -> None:
+        """Remove a probe; a registration itself removes nothing, so it may be forbidden."""
+        try:
+            step()
+        except Exception as error:
+            logger.warning("%s was not removed: %s", what, _shorten(failure_reason(error)))
 
     def _try(
         self, step: Callable[[], object], what: str, remedy: Callable[[Exception], str] | None = None
@@ -130,11 +141,11 @@ class Rehearsal:
             advice = remedy(error) if remedy else "ask the administrator of MLflow for the permission"
             raise UserError(
                 f"{public_uri(self.uri)}: a trained model could not be registered there: failed to {what}: "
-                f"{_short(failure_reason(error))}; {advice}"
+                f"{_shorten(failure_reason(error))}; {advice}"
             ) from error
 
 
-def _short(reason: str) -> str:
+def _shorten(reason: str) -> str:
     return reason if len(reason) <= 300 else f"{reason[:300]}…"
 
 

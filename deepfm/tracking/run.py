@@ -57,12 +57,17 @@ class Run:
 
     def log_start(self, settings: dict, manifest: dict) -> None:
         """Log what is known before training: settings, dataset manifest, code version and environment."""
-        mlflow.log_params(flattened(settings))
+        self.log_parameters(settings)
         _log_inputs(settings["dataset"])
         mlflow.log_dict(manifest, "dataset_manifest.json")
         mlflow.set_tags({"git_commit": code_version(), "deepfm": deepfm.__version__})
         packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()})
         mlflow.log_text("\n".join(packages) + "\n", "environment.txt")
+
+    def log_parameters(self, settings: dict) -> None:
+        """Log nested settings as the parameters of this run."""
+        for key, value in flattened(settings).items():
+            self._client.log_param(self.run_id, key, value)
 
     def log_epoch(self, metrics: dict[str, float]) -> None:
         """Log a point of each curve at step metrics["epoch"]; thread-safe, raises no MLflow error."""
@@ -108,6 +113,10 @@ class Run:
     def set_tag(self, name: str, value: str) -> None:
         """Set a tag of this run."""
         self._client.set_tag(self.run_id, name, value)
+
+    def has_tag(self, name: str) -> bool:
+        """Whether this run has a tag."""
+        return name in self._client.get_run(self.run_id).data.tags
 
     def log_text(self, text: str, file: str) -> None:
         """Log a text as an artifact file."""

@@ -35,14 +35,22 @@ def test_the_user_error_of_a_spark_task_is_one_of_an_item():
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), PySparkException("the context is stopped")])
-def test_an_error_that_concerns_all_items_is_raised(error):
-    with pytest.raises(type(error)):
-        do_each(["a", "b"], work_with({"a": error}))
+def test_an_unexpected_error_ends_the_batch_and_what_is_done_is_returned(error, caplog):
+    results, failures = do_each(["a", "b", "c"], work_with({"b": error}))
+    assert results == {"a": "A"} and set(failures) == {"b", "c"}
+    assert "stopped by an internal error" in str(failures["c"]) and isinstance(failures["c"], JobFailedError)
+    assert "Traceback" in caplog.text
 
 
-def test_the_error_of_a_single_item_is_raised():
+def test_the_error_of_the_only_item_is_raised_if_it_is_not_a_batch():
+    error = UserError("there is no log")
     with pytest.raises(UserError):
-        do_each(["a"], work_with({"a": UserError("there is no log")}))
+        do_each(["a"], work_with({"a": error}), is_batch=False)
+    assert do_each(["a"], work_with({"a": error})) == ({}, {"a": error})
+
+
+def test_a_batch_of_which_nothing_is_done_does_not_say_so():
+    assert str(IncompleteError("days", 1, {"a": UserError("x")})) == "1 of 1 days failed: a: x"
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_a_new_day_replaces_the_old_one_completely(spark, publish_rows, output):
 
 
 def test_rows_that_do_not_add_up_are_not_published(publish_rows, output):
-    with pytest.raises(RuntimeError, match="4 rows were read, but 2 scored"):
+    with pytest.raises(JobFailedError, match="4 rows were read, but 2 scored"):
         publish_rows([*scored(0.25, 0.75), BAD], num_input_rows=4)
     assert contents(output) == {}
 

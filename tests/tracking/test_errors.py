@@ -102,6 +102,16 @@ def http_error(status: int) -> requests.exceptions.HTTPError:
             "database or disk is full",
         ),
         (MlflowException("no", PERMISSION_DENIED), UserError, "refuses this user"),
+        (
+            wrapped(requests.exceptions.SSLError("EOF occurred in violation of protocol")),
+            TrackingUnavailableError,
+            "the TLS connection failed",
+        ),
+        (
+            wrapped(requests.exceptions.SSLError("certificate verify failed: self-signed certificate")),
+            UserError,
+            "the TLS connection failed",
+        ),
         (http_error(403), UserError, "refuses this user"),
         (http_error(503), TrackingUnavailableError, "503 of a file"),
         (http_error(404), type(None), "404 of a file"),

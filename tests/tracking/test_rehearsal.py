@@ -67,6 +67,18 @@ class Overloaded(mlflow.MlflowClient):
         raise MlflowException("try later", TEMPORARILY_UNAVAILABLE)
 
 
+class WithoutDeletion(mlflow.MlflowClient):
+    def delete_registered_model(self, *arguments):
+        raise MlflowException("deletion is forbidden", INVALID_PARAMETER_VALUE)
+
+
+def test_a_probe_that_cannot_be_removed_is_a_warning(store, caplog):
+    rehearsal(store, WithoutDeletion).check_registry("undeletable")
+    assert "was not removed: deletion is forbidden" in caplog.text
+    (probe,) = [one for one in store.client.search_registered_models() if one.name.startswith("undeletable-")]
+    store.client.delete_registered_model(probe.name)
+
+
 def test_a_server_without_logged_models_is_refused(store):
     with pytest.raises(UserError, match="find a logged model.*404.*upgrade the MLflow server to"):
         rehearsal(store, OldServer).check_all("new", "0", "/nowhere")

@@ -310,6 +310,7 @@ def test_artifacts_of_a_local_store_are_in_a_folder_or_at_a_url(tmp_path, locati
             "mysql+pymysql://u:p@127.0.0.1:9/m",
             "mysql.pymysql://127.0.0.1:9/m: the database's driver is missing",
         ),
+        ("postgresql+psycopg2://u:p@cret:word/x@db/m", "write special characters of the user"),
         ("databricks://NO_PROFILE", "MLflow cannot use this store"),
         ("mlruns", "maintenance mode"),
     ],
@@ -317,7 +318,7 @@ def test_artifacts_of_a_local_store_are_in_a_folder_or_at_a_url(tmp_path, locati
 def test_a_store_that_cannot_be_used_is_reported_without_its_password(uri, message):
     with pytest.raises(UserError, match=message) as raised:
         MlflowStore(uri, retry_s=0.1)
-    assert "u:p@" not in str(raised.value)
+    assert "u:p@" not in str(raised.value) and "cret:word" not in str(raised.value)
 
 
 def test_a_database_server_that_does_not_answer_is_unavailable():

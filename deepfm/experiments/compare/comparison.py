@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from deepfm.errors import IncompleteError, UserError, WorkersLostError
 from deepfm.experiments.compare.plan import Comparison
-from deepfm.experiments.train_run import TrainingSite, run_parameters
+from deepfm.experiments.train_run import TrainingSite, dataset_parameters, run_parameters
 from deepfm.launch.job_spec import TrainJob
 from deepfm.ownership import Ownership, exclusive_ownership
 from deepfm.settings.model import ModelSettings
@@ -106,6 +106,10 @@ def _parent_run(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[Ru
     interrupted = store.find_runs(experiment, condition)
     if not interrupted:
         with store.run(experiment, name="compare", tags={_KEY: comparison.key}) as parent:
+            # Also tells `clean` that the dataset is in use between two models.
+            parent.log_parameters(
+                {"dataset": dataset_parameters(comparison.manifest, comparison.dataset_url)}
+            )
             yield parent, {}
         return
     run_id = interrupted[0].info.run_id
