@@ -29,6 +29,7 @@ class Fault:
     error_numbers: tuple[int, ...] = ()
     errors: tuple[type[BaseException], ...] = ()
     has_path: bool = True  # the fault concerns a file or folder
+    may_pass: bool = False  # a retry may succeed
 
 
 _NUM_OPEN_FILES = 4096
@@ -85,6 +86,7 @@ _FAULTS = (
         "correct the name, or add it to /etc/hosts or the DNS",
         errors=(socket.gaierror,),
         has_path=False,
+        may_pass=True,  # a name server may be overloaded
     ),
     Fault(
         r"No usable temporary directory",
@@ -107,9 +109,16 @@ class EnvironmentFaultError(UserError):
     """The machine lacks something: disk space, permissions, open files, a user name, a host name."""
 
 
+class TransientFaultError(JobFailedError):
+    """A fault of the environment that may pass by itself, such as a name server that does not answer."""
+
+
+FaultError = EnvironmentFaultError | TransientFaultError
+
+
 @contextmanager
 def explain_faults(doing: str, *folders: str) -> Iterator[None]:
-    """Turn a fault of the environment in the block into an EnvironmentFaultError.
+    """Turn a fault of the environment in the block into an error of one line.
 
     `doing`: what failed and, where it helps, its consequence. `folders`: paths or URLs that the block writes.
     """
@@ -121,9 +130,7 @@ def explain_faults(doing: str, *folders: str) -> Iterator[None]:
         raise
 
 
-def to_fault_error(
-    error: BaseException, doing: str = "", folders: Sequence[str] = ()
-) -> EnvironmentFaultError | None:
+def to_fault_error(error: BaseException, doing: str = "", folders: Sequence[str] = ()) -> FaultError | None:
     """Convert a fault of the environment to an error of one line; return None for any other error."""
     if isinstance(error, (UserError, JobFailedError)):
         return None  # has a message for the user already
@@ -136,7 +143,7 @@ def to_fault_error(
     return fault_in_text(text, doing, folders)
 
 
-def fault_in_text(text: str, doing: str = "", folders: Sequence[str] = ()) -> EnvironmentFaultError | None:
+def fault_in_text(text: str, doing: str = "", folders: Sequence[str] = ()) -> FaultError | None:
     """Find a fault of the environment in a message or stack trace; return None if there is none."""
     for fault in _FAULTS:
         if re.search(fault.pattern, text):
@@ -144,7 +151,7 @@ def fault_in_text(text: str, doing: str = "", folders: Sequence[str] = ()) -> En
     return None
 
 
-def full_disk_error(doing: str, folders: Sequence[str]) -> EnvironmentFaultError | None:
+def full_disk_error(doing: str, folders: Sequence[str]) -> FaultError | None:
     """Return an error if the disk of a folder is full; for processes that ended without any report."""
     return next(
         (
@@ -171,7 +178,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _build_error(
     fault: Fault, text: str, doing: str, folders: Sequence[str], path: str | None = None
-) -> EnvironmentFaultError:
+) -> FaultError:
     detail = ""
     if fault.has_path:
         path = path or _path_in_text(fault, text) or _fullest(folders)
@@ -181,7 +188,8 @@ def _build_error(
     elif host := re.search(r"UnknownHostException: ([^\s:]+)", text):
         detail = f" ({host[1]})"
     message = f"{fault.problem}{detail}; {fault.remedy}"
-    return EnvironmentFaultError(f"{doing}: {message}" if doing else message)
+    error_type = TransientFaultError if fault.may_pass else EnvironmentFaultError
+    return error_type(f"{doing}: {message}" if doing else message)
 
 
 def _error_number(error: BaseException) -> int | None:

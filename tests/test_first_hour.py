@@ -49,7 +49,7 @@ BEFORE_SPARK = {
     "the log as the dataset": (TRAIN + "--dataset {folder}/log", ["no manifest.json", "build_features.py"]),
     "a name that is a path": (TRAIN + "--name ../x", ["expected a model's name without / : @"]),
     "a port of another server": (TRAIN + "--tracking-uri {other}", ["MLflow cannot use this store"]),
-    "a tracking URI of another kind": (TRAIN + "--tracking-uri mlruns", ["expected sqlite:///FILE, http"]),
+    "a tracking URI of another kind": (TRAIN + "--tracking-uri mlruns", ["MLflow cannot use this store", "sqlite:///mlflow.db"]),
     "an unknown run to resume": (TRAIN + "--resume abc", ["--resume abc", "found no run with this id"]),
     "nothing to register": (TRAIN + "--register-only {folder}", ["expected the folder", "found none"]),
     "an unknown start model": (TRAIN + "--warm-start models:/nobody@champion", ["no such model"]),

@@ -59,7 +59,7 @@ def compare(
     manifest, _ = read_manifest_and_vocabulary(dataset_url)
     plan = Comparison(dataset_url, manifest, settings, seeds, num_workers)
     store = open_store(profile.mlflow, tracking_uri)
-    store.rehearse_artifacts(experiment)
+    store.check_artifacts(experiment)
     session = spark_session(profile, "compare") if num_workers else nullcontext()
     work_url = storage.absolute_url(profile.work_dir)
     summary: dict[str, Any] = {"run_id": None, "seeds": seeds, "num_workers": num_workers, "models": []}

@@ -25,7 +25,7 @@ from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracki
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import IncompleteError, UserError
-from deepfm.experiments.lineage import read_learnt_data
+from deepfm.experiments.lineage import read_lineage
 from deepfm.registry.seen_rows import seen_days_warning
 from deepfm.scoring.daily_runs import log_live_metrics
 from deepfm.scoring.days import PublishedDay, day_url, parse_days, published_day
@@ -122,8 +122,8 @@ class _DayEvaluator:
         version = self.store.resolve(f"models:/{provenance.name}/{provenance.version}")
         with tempfile.TemporaryDirectory() as folder:
             card = load_artifact(f"file://{self.store.download(version, folder)}").card
-        learnt = read_learnt_data(self.store, version, card)
-        if warning := seen_days_warning(learnt, day, provenance.input_url):
+        lineage = read_lineage(self.store, version, card)
+        if warning := seen_days_warning(lineage, day, provenance.input_url):
             logger.warning("%s", warning)
         live = live_metrics(
             self.spark, self.scores_url, day, self.labels_url, card.data, self.key, self.options

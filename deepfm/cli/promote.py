@@ -52,7 +52,7 @@ def promote(name, version, rollback, history, tracking_uri, profile_path) -> dic
     if champion == str(candidate.version):
         return _summary(name, champion, False, champion, (f"version {champion} is already champion",))
     champion_version = store.resolve(f"models:/{name}/{champion}") if champion else None
-    store.rehearse_promotion(name)
+    store.check_promotion(name)
     with spark_session(profile, "promote") as spark, show_progress(spark, "promote"):
         comparison = compare_models(spark, store, candidate, champion_version, profile.promotion)
     verdict = seen_rows.decide_promotion(

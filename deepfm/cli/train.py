@@ -76,7 +76,7 @@ def train(
     if resumed_run:
         run_folder.require_resumable(store, resumed_run, work_url, spec)
     else:
-        store.rehearse_registration(name, experiment or name)
+        store.check_registration(name, experiment or name)
         start = read_start(store, init_from, warm_start, settings, manifest, vocabulary)
     options = train_run.job_options(profile, manifest.fields) | {"profile_steps": profile_steps}
     session = spark_session(profile, "train") if num_workers and not trained_folder else nullcontext()

@@ -92,7 +92,7 @@ def tune(
             f"--study-dir: expected a local folder, found {study_dir or work_url}/studies; give a local path"
         )
     store = open_store(profile.mlflow, tracking_uri)
-    store.rehearse_artifacts(experiment)
+    store.check_artifacts(experiment)
     best_path = study_path(folder, name).with_suffix(".yaml")
     session = spark_session(profile, "tune") if num_workers else nullcontext()
     with opened_study(folder, name, plan) as opened, session as spark:

@@ -15,7 +15,7 @@ from deepfm.tracking.uri import absolute_uri, public_uri, sqlite_path
 _GIB = 2**30
 #: Memory of a worker process before it allocates an embedding table: Python, PyTorch, Horovod.
 _WORKER_BYTES = _GIB // 2
-#: Registered model and experiment that do not exist, with which the doctor rehearses a registration.
+#: Registered model and experiment that do not exist, with which the doctor checks a registration.
 _PROBE_NAME = "deepfm-doctor"
 
 
@@ -85,7 +85,7 @@ def check_mlflow(uri: str, registry_uri: str | None = None) -> Finding:
         return probe if probe.level == "red" else green("MLflow", f"{shown}, which the first job creates")
     try:
         store = MlflowStore(uri, retry_s=1, registry_uri=registry_uri)
-        store.rehearse_registration(_PROBE_NAME, _PROBE_NAME)
+        store.check_registration(_PROBE_NAME, _PROBE_NAME)
     except (UserError, JobFailedError) as error:
         problem, _, remedy = str(error).rpartition("; ")
         return red("MLflow", problem.replace(uri, shown), remedy)

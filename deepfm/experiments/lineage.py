@@ -1,4 +1,4 @@
-"""Data that a registered version has learnt from, including the models that its training started from."""
+"""Data that a registered version was trained on, including the models that its training started from."""
 
 import tempfile
 
@@ -6,7 +6,7 @@ from deepfm import storage
 from deepfm.artifact.artifact import ModelCard, load_artifact
 from deepfm.artifact.training_data import TrainingData
 from deepfm.errors import UserError
-from deepfm.registry.seen_rows import LearntData
+from deepfm.registry.seen_rows import ModelLineage
 from deepfm.settings.loader import parse_settings
 from deepfm.tracking.entities import ModelVersion
 from deepfm.tracking.store import MlflowStore
@@ -15,10 +15,8 @@ from deepfm.tracking.store import MlflowStore
 STARTED_FROM = "started_from"
 
 
-def read_learnt_data(
-    store: MlflowStore, version: ModelVersion, card: ModelCard, role: str = ""
-) -> LearntData:
-    """Return the data of a version and of the models that it started from; `role`: see LearntData.
+def read_lineage(store: MlflowStore, version: ModelVersion, card: ModelCard, role: str = "") -> ModelLineage:
+    """Return the data of a version and of the models that it started from; `role`: see ModelLineage.
 
     An artifact of an earlier version of this project does not record them: they are then read from the
     models that the tags of the runs name.
@@ -29,11 +27,11 @@ def read_learnt_data(
             version = store.resolve(uri)
             card = _read_card(store, version)
         except UserError as error:
-            return LearntData(number, tuple(data), role, f"{uri}, which cannot be read ({error})")
+            return ModelLineage(number, tuple(data), role, f"{uri}, which cannot be read ({error})")
         if _uri(version) in [part.model for part in data]:
             break
         data.append(card.training_data(_uri(version)))
-    return LearntData(number, (*data, *(card.started_from or ())), role)
+    return ModelLineage(number, (*data, *(card.started_from or ())), role)
 
 
 def _uri(version: ModelVersion) -> str:
@@ -50,10 +48,10 @@ def _read_card(store: MlflowStore, version: ModelVersion) -> ModelCard:
         return load_artifact(f"file://{store.download(version, folder)}").card
 
 
-def save_started_from(url: str, learnt: LearntData) -> None:
+def save_started_from(url: str, lineage: ModelLineage) -> None:
     """Write the data of the model that a training starts from, for its artifact; nothing if incomplete."""
-    if not learnt.unknown_start:
-        storage.write_json(url, [part.model_dump(mode="json") for part in learnt.data])
+    if not lineage.unknown_start:
+        storage.write_json(url, [part.model_dump(mode="json") for part in lineage.data])
 
 
 def load_started_from(url: str) -> tuple[TrainingData, ...] | None:

@@ -14,7 +14,7 @@ from deepfm.errors import UserError
 from deepfm.experiments.lineage import (
     STARTED_FROM,
     load_started_from,
-    read_learnt_data,
+    read_lineage,
     save_started_from,
 )
 from deepfm.features.vocabulary.grow import previous_ids
@@ -22,7 +22,7 @@ from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.launch.job_spec import OPTIMIZER, WEIGHTS, TrainJob
 from deepfm.model_factory import build_model
 from deepfm.models.grow_tables import Growth
-from deepfm.registry.seen_rows import LearntData
+from deepfm.registry.seen_rows import ModelLineage
 from deepfm.settings.model import OWN_SETTINGS, ModelSettings
 from deepfm.tracking.entities import ModelVersion
 from deepfm.tracking.errors import FAILURES, to_job_error
@@ -33,7 +33,7 @@ from deepfm.weights import load_weights, save_weights
 #: Artifact folder of a run with state that is needed to continue training, but not to score.
 TRAINING_STATE = "training_state"
 _START = "start"  # in the run folder
-_LEARNT = "started_from.json"  # in _START
+_STARTED_FROM = "started_from.json"  # in _START
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Start:
 
     version: ModelVersion  # source of the weights
     weights: dict[str, Tensor]  # for an FNN: those of the FM
-    learnt: LearntData  # what the model was trained on
+    lineage: ModelLineage  # what the model was trained on
     optimizer_state: dict[str, Tensor] | None = None  # by WEIGHT/NAME; empty: starts without state
 
     def save(self, run: Run, run_url: str) -> None:
@@ -53,7 +53,7 @@ class Start:
         save_weights(f"{url}/{WEIGHTS}", self.weights)
         if self.optimizer_state:
             save_weights(f"{url}/{OPTIMIZER}", self.optimizer_state)
-        save_started_from(f"{url}/{_LEARNT}", self.learnt)
+        save_started_from(f"{url}/{_STARTED_FROM}", self.lineage)
 
 
 def start_options(run_url: str, init_from: str | None, warm_start: str | None) -> dict[str, str]:
@@ -68,7 +68,7 @@ def started_from(job: TrainJob) -> tuple[TrainingData, ...] | None:
     """Data of the models that a training started from, None if unknown; see ModelCard.started_from."""
     if not (job.init_url or job.start_url):
         return ()
-    return load_started_from(f"{job.run_url}/{_START}/{_LEARNT}")
+    return load_started_from(f"{job.run_url}/{_START}/{_STARTED_FROM}")
 
 
 def read_start(
@@ -111,8 +111,8 @@ def _read_first_stage(store: MlflowStore, uri: str, settings: ModelSettings, man
             f"{card.vocabulary}; train an fm on this dataset"
         )
     _require_same_sample(f"--init-from {uri}", card, manifest)
-    learnt = read_learnt_data(store, version, card)
-    return Start(version, source.network.state_dict(), learnt)
+    lineage = read_lineage(store, version, card)
+    return Start(version, source.network.state_dict(), lineage)
 
 
 def _read_warm_start(
@@ -135,8 +135,8 @@ def _read_warm_start(
         model = build_model(settings, manifest.num_ids, fields.num_crossed, fields.num_slots)
     same_optimizer = source.card.model.training.optimizer == settings.training.optimizer
     state = growth.moments(model, _optimizer_state(store, version)) if same_optimizer else {}
-    learnt = read_learnt_data(store, version, source.card)
-    return Start(version, growth.weights(model, source.network.state_dict()), learnt, state)
+    lineage = read_lineage(store, version, source.card)
+    return Start(version, growth.weights(model, source.network.state_dict()), lineage, state)
 
 
 def _require_same_sample(flag: str, card: ModelCard, manifest: Manifest) -> None:

@@ -227,7 +227,8 @@ def _work_as_rank(work: Work, job: TrainJob) -> str | None:
             report_worker_error(channel, collectives.rank, error, is_user_error=True)
             return None  # The driver reports it in one line; raising would print traces of Horovod and Spark.
         except Exception as error:
-            if fault := to_fault_error(error, f"rank {collectives.rank} failed", [job.run_url]):
+            fault = to_fault_error(error, f"rank {collectives.rank} failed", [job.run_url])
+            if isinstance(fault, UserError):  # one that may pass is raised, and retried
                 report_worker_error(channel, collectives.rank, fault, is_user_error=True)
                 return None
             report_worker_error(channel, collectives.rank, error, is_user_error=False)

@@ -1,4 +1,4 @@
-"""Test rows of a candidate, and those of them that another model has not learnt from."""
+"""Test rows of a candidate, and those of them that another model was not trained on."""
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -54,11 +54,11 @@ class HeldOutRows:
 
 @dataclass(frozen=True)
 class Seen:
-    """Held-out rows that a model has learnt from, in words, and the rows that remain."""
+    """Held-out rows that a model was trained on, in words, and the rows that remain."""
 
     text: str  # such as "was trained on 2026-01-03"
     remaining: HeldOutRows | None  # None: no row
-    is_known: bool = True  # False: whether the model has learnt from the rows cannot be known
+    is_known: bool = True  # False: whether the model was trained on the rows cannot be known
 
 
 def find_seen(rows: HeldOutRows, data: TrainingData) -> Seen | None:

@@ -1,4 +1,4 @@
-"""Held-out rows that no compared model has learnt from, and what to tell the user about the others."""
+"""Held-out rows that no compared model was trained on, and what to tell the user about the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from deepfm.settings.deployment import PromotionLimits
 
 
 @dataclass(frozen=True)
-class LearntData:
-    """What a version has learnt from: its own data, and those of the models that it started from."""
+class ModelLineage:
+    """What a version was trained on: its own data, and those of the models that it started from."""
 
     version: str
     data: tuple[TrainingData, ...]
@@ -36,10 +36,10 @@ class LearntData:
 
 @dataclass(frozen=True)
 class UnseenRows:
-    """Held-out rows that no compared model has learnt from."""
+    """Held-out rows that no compared model was trained on."""
 
     held_out: HeldOutRows  # all of them
-    rows: HeldOutRows | None  # None: a model has learnt from all of them
+    rows: HeldOutRows | None  # None: a model was trained on all of them
     findings: tuple[str, ...] = ()  # such as "version 1, the champion, was trained on 2026-01-03"
     unknown: tuple[str, ...] = ()  # what cannot be known
 
@@ -60,7 +60,7 @@ class UnseenRows:
 
     @property
     def warning(self) -> str:
-        """Warning about a comparison on rows that a model has learnt from."""
+        """Warning about a comparison on rows that a model was trained on."""
         return f"{self._text}: its metrics on {self.held_out.text} are better than on new rows"
 
     @property
@@ -84,7 +84,7 @@ class UnseenRows:
         return "; ".join(self.findings)
 
 
-def find_unseen(held_out: HeldOutRows, models: Sequence[LearntData]) -> UnseenRows:
+def find_unseen(held_out: HeldOutRows, models: Sequence[ModelLineage]) -> UnseenRows:
     """Find the held-out rows that none of the models was trained or validated on."""
     unseen = UnseenRows(held_out, held_out, unknown=tuple(model.unknown for model in models if model.unknown))
     for model in models:
@@ -119,7 +119,7 @@ def decide_promotion(
     return Verdict(verdict.promoted, (*verdict.reasons, *unseen.reasons))
 
 
-def seen_days_warning(model: LearntData, day: str, url: str) -> str | None:
+def seen_days_warning(model: ModelLineage, day: str, url: str) -> str | None:
     """Warning if a model was trained or validated on a day of a log; None if it was not or it is unknown."""
     rows = HeldOutRows(TrainingData(model="", url=url), days=(day,))
     unseen = find_unseen(rows, [model])

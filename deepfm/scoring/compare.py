@@ -13,7 +13,7 @@ from deepfm.click_log.choose_split import split_without_days
 from deepfm.click_log.click_log import ClickLog, find_click_log
 from deepfm.click_log.raw_rows import raw_rows
 from deepfm.errors import UserError
-from deepfm.experiments.lineage import read_learnt_data
+from deepfm.experiments.lineage import read_lineage
 from deepfm.experiments.slice_names import require_categories
 from deepfm.registry.gate import ModelEvaluation
 from deepfm.registry.held_out import HeldOutRows
@@ -72,12 +72,12 @@ def compare_models(
 def _find_unseen(
     store: MlflowStore, versions: Sequence[ModelVersion], models: Sequence["_LoadedModel"]
 ) -> UnseenRows:
-    """Find the candidate's held-out rows that none of the models has learnt from."""
-    learnt = [
-        read_learnt_data(store, version, model.card, role)
+    """Find the candidate's held-out rows that none of the models was trained on."""
+    lineages = [
+        read_lineage(store, version, model.card, role)
         for version, model, role in zip(versions, models, ("the candidate", "the champion"), strict=False)
     ]
-    return find_unseen(HeldOutRows.of_model(learnt[0].data[0]), learnt)
+    return find_unseen(HeldOutRows.of_model(lineages[0].data[0]), lineages)
 
 
 def _evaluate(

@@ -99,8 +99,9 @@ def connection_error(uri: str, error: Exception) -> UserError | TrackingUnavaila
     if isinstance(error, ImportError):
         return UserError(f"{shown}: the database's driver is missing: {error}; pip install {error.name}")
     if is_unreachable(error) and (is_server(uri) or _is_transient(uri, reason)):
+        start = "start one with `mlflow server`" if is_server(uri) else "start the database"
         return TrackingUnavailableError(
-            f"{shown}: {reason}{proxy_hint(uri)}; start MLflow or its database, or check --tracking-uri"
+            f"{shown}: {reason}{proxy_hint(uri)}; {start}, or check --tracking-uri"
         )
     return UserError(f"{shown}: MLflow cannot use this store: {reason}; choose another --tracking-uri")
 

@@ -19,7 +19,7 @@ from deepfm.tracking.connection import connect, set_request_retries
 from deepfm.tracking.errors import FAILURES, failure_reason, to_job_error
 from deepfm.tracking.experiments import DEFAULT_EXPERIMENT_ID, experiment_id, find_experiment
 from deepfm.tracking.logging import silence_mlflow
-from deepfm.tracking.rehearsal import Rehearsal
+from deepfm.tracking.registration_check import RegistrationCheck
 from deepfm.tracking.run import Run
 from deepfm.tracking.uri import absolute_uri, is_database, is_server, split_credentials, with_installed_driver
 
@@ -92,24 +92,24 @@ class MlflowStore:
         """Block until the store is reachable; raise TrackingUnavailableError after the retry time."""
         connect(self._uri, self._registry_uri, self._retry_s)
 
-    def rehearse_registration(self, name: str, experiment: str) -> None:
+    def check_registration(self, name: str, experiment: str) -> None:
         """Check that a model can be registered as `name`, with a probe that is removed again.
 
         Raise UserError with the remedy if a step is refused.
         """
         experiment_id, location = self._artifacts_of(experiment)
-        self._rehearsal().check_all(name, experiment_id, location)
+        self._registration_check().check_all(name, experiment_id, location)
 
-    def rehearse_artifacts(self, experiment: str) -> None:
+    def check_artifacts(self, experiment: str) -> None:
         """Check that artifacts of an experiment can be written; raise UserError if it is refused."""
-        self._rehearsal().check_artifacts(self._artifacts_of(experiment)[1])
+        self._registration_check().check_artifacts(self._artifacts_of(experiment)[1])
 
-    def rehearse_promotion(self, name: str) -> None:
+    def check_promotion(self, name: str) -> None:
         """Check that an alias of the model `name` can be set; raise UserError if it is refused."""
-        self._rehearsal().check_registry(name)
+        self._registration_check().check_registry(name)
 
-    def _rehearsal(self) -> Rehearsal:
-        return Rehearsal(self.client, self._uri, mlflow.get_registry_uri())
+    def _registration_check(self) -> RegistrationCheck:
+        return RegistrationCheck(self.client, self._uri, mlflow.get_registry_uri())
 
     def _artifacts_of(self, experiment: str) -> tuple[str, str]:
         """(id, artifact location) of an experiment or, if it does not exist yet, of the default one."""

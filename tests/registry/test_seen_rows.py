@@ -1,4 +1,4 @@
-"""Held-out rows that a compared model has learnt from are found, for every kind of split."""
+"""Held-out rows that a compared model was trained on are found, for every kind of split."""
 
 from datetime import datetime, timezone
 
@@ -8,7 +8,7 @@ from deepfm.artifact.training_data import TrainingData
 from deepfm.metrics.binary import Metrics
 from deepfm.registry.gate import ModelEvaluation
 from deepfm.registry.held_out import HeldOutRows, format_days
-from deepfm.registry.seen_rows import LearntData, decide_promotion, find_unseen, seen_days_warning
+from deepfm.registry.seen_rows import ModelLineage, decide_promotion, find_unseen, seen_days_warning
 from deepfm.settings.data import Shares, SplitFiles
 from deepfm.settings.deployment import PromotionLimits
 
@@ -49,8 +49,8 @@ def by_files(test="test.csv", **changes):
 
 def unseen_of(candidate, champion, *started_from, unknown_start=""):
     models = [
-        LearntData("2", (candidate,), "the candidate"),
-        LearntData("1", (champion, *started_from), "the champion", unknown_start),
+        ModelLineage("2", (candidate,), "the candidate"),
+        ModelLineage("1", (champion, *started_from), "the champion", unknown_start),
     ]
     return find_unseen(HeldOutRows.of_model(candidate), models)
 
@@ -106,8 +106,8 @@ def test_days_of_a_model_that_the_champion_started_from_count():
 
 def test_days_that_the_candidate_itself_has_seen_through_its_start_are_left_out():
     candidate, started_from = by_days("1", "2", "3"), by_days("1:3", "4", "5", model="models:/m/7")
-    learnt = LearntData("1", (candidate, started_from), "the candidate")
-    unseen = find_unseen(HeldOutRows.of_model(candidate), [learnt])
+    lineage = ModelLineage("1", (candidate, started_from), "the candidate")
+    unseen = find_unseen(HeldOutRows.of_model(candidate), [lineage])
     assert unseen.rows is None
     assert "version 1, the candidate, started from models:/m/7" in unseen.findings[0]
 
@@ -223,13 +223,13 @@ def test_a_comparison_on_seen_rows_has_a_warning_among_its_reasons():
 
 
 def test_a_day_to_evaluate_is_compared_with_the_training_and_validation_days():
-    model = LearntData("1", (by_days("1:2", "3", "4"),))
+    model = ModelLineage("1", (by_days("1:2", "3", "4"),))
     warning = seen_days_warning(model, "2026-01-03", LOG)
     assert warning == (
         "version 1 was validated on 2026-01-03: its metrics on 2026-01-03 are better than on new rows"
     )
     assert seen_days_warning(model, "2026-01-04", LOG) is None
-    assert seen_days_warning(LearntData("1", (by_hash(url="file:///b"),)), "2026-01-04", LOG) is None
+    assert seen_days_warning(ModelLineage("1", (by_hash(url="file:///b"),)), "2026-01-04", LOG) is None
 
 
 def test_days_are_written_as_ranges():

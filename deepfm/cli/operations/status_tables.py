@@ -82,12 +82,16 @@ def _day_cells(name: str, status: DayStatus) -> tuple[str | Text, ...]:
         "-" if status.rows_scored is None else f"{status.rows_scored:,}",
         _number(status.mean_probability),
         _number(status.psi, 3),
-        f"[yellow]{status.num_warnings}[/]" if status.num_warnings else "0",
+        "-" if status.num_warnings is None else _highlight(status.num_warnings),
         _number(status.ctr),
         _number(status.calibration, 3),
         _number(status.auc),
         _number(status.logloss),
     )
+
+
+def _highlight(num_warnings: int) -> str:
+    return f"[yellow]{num_warnings}[/]" if num_warnings else "0"
 
 
 def _number(value: float | None, digits: int = 4) -> str:

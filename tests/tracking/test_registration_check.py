@@ -1,4 +1,4 @@
-"""A registration is rehearsed with a probe that leaves nothing behind."""
+"""A registration is checked with a probe that leaves nothing behind."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
 from deepfm.errors import UserError
-from deepfm.tracking.rehearsal import Rehearsal, _is_this_machine
+from deepfm.tracking.registration_check import RegistrationCheck, _is_this_machine
 from deepfm.tracking.store import MlflowStore
 from deepfm.tracking.uri import TrackingUnavailableError
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rehearsal")
+    folder = tmp_path_factory.mktemp("registration")
     return MlflowStore(f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts"))
 
 
-def rehearsal(store, client_type=mlflow.MlflowClient):
+def check_of(store, client_type=mlflow.MlflowClient):
     uri = store.uri
-    return Rehearsal(client_type(tracking_uri=uri, registry_uri=uri), uri, uri)
+    return RegistrationCheck(client_type(tracking_uri=uri, registry_uri=uri), uri, uri)
 
 
 def files_of(store):
@@ -30,7 +30,7 @@ def files_of(store):
 
 
 def test_a_new_model_leaves_no_model_experiment_or_file(store):
-    store.rehearse_registration("new", "new experiment")
+    store.check_registration("new", "new experiment")
     assert store.client.search_registered_models() == []
     assert store.client.get_experiment_by_name("new experiment") is None
     assert files_of(store) == []
@@ -42,7 +42,7 @@ def test_an_existing_model_keeps_its_versions_aliases_and_tags(store, num_versio
     store.client.create_registered_model(name)
     for _ in range(num_versions):
         store.client.create_model_version(name, source="file:///x")
-    store.rehearse_registration(name, "Default")
+    store.check_registration(name, "Default")
     model = store.client.get_registered_model(name)
     assert (model.aliases, model.tags) == ({}, {})
     assert len(store.client.search_model_versions(f"name = '{name}'")) == num_versions
@@ -73,7 +73,7 @@ class WithoutDeletion(mlflow.MlflowClient):
 
 
 def test_a_probe_that_cannot_be_removed_is_a_warning(store, caplog):
-    rehearsal(store, WithoutDeletion).check_registry("undeletable")
+    check_of(store, WithoutDeletion).check_registry("undeletable")
     assert "was not removed: deletion is forbidden" in caplog.text
     (probe,) = [one for one in store.client.search_registered_models() if one.name.startswith("undeletable-")]
     store.client.delete_registered_model(probe.name)
@@ -81,30 +81,30 @@ def test_a_probe_that_cannot_be_removed_is_a_warning(store, caplog):
 
 def test_a_server_without_logged_models_is_refused(store):
     with pytest.raises(UserError, match="find a logged model.*404.*upgrade the MLflow server to"):
-        rehearsal(store, OldServer).check_all("new", "0", "/nowhere")
+        check_of(store, OldServer).check_all("new", "0", "/nowhere")
 
 
 @pytest.mark.parametrize("name", ["new", "existing 2"])
 def test_a_registry_without_aliases_is_refused_and_the_probe_removed(store, name):
     before = len(store.client.search_registered_models())
     with pytest.raises(UserError, match="alias.*are not supported; use a registry with aliases"):
-        rehearsal(store, WithoutAliases).check_registry(name)
+        check_of(store, WithoutAliases).check_registry(name)
     assert len(store.client.search_registered_models()) == before
 
 
 def test_an_overloaded_registry_is_unavailable_not_refused(store):
     with pytest.raises(TrackingUnavailableError, match="try later"):
-        rehearsal(store, Overloaded).check_registry("new")
+        check_of(store, Overloaded).check_registry("new")
 
 
 def test_a_place_for_artifacts_that_cannot_be_written_is_refused(store, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="write an artifact below .*/file.*give this user access"):
-        rehearsal(store).check_artifacts(f"{tmp_path}/file")
+        check_of(store).check_artifacts(f"{tmp_path}/file")
 
 
 def test_artifacts_on_the_disk_of_another_machine_are_refused(store, tmp_path):
-    remote = Rehearsal(store.client, "http://mlflow.example:5000", "")
+    remote = RegistrationCheck(store.client, "http://mlflow.example:5000", "")
     with pytest.raises(UserError, match="artifacts are in /srv/no-such-folder on the server's own disk"):
         remote.check_artifacts("file:///srv/no-such-folder")
     remote.check_artifacts(str(tmp_path))  # a mounted folder

@@ -1,4 +1,4 @@
-"""Rehearsal of a model's registration with a probe that is removed again, before hours of training."""
+"""Check that a model can be registered, with a probe that is removed again, before hours of training."""
 
 import logging
 import socket
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class RegistrationCheck:
     """Steps of a registration, tried on one store."""
 
     client: mlflow.MlflowClient
