@@ -120,12 +120,6 @@ def all_names(url: str) -> list[str]:
     return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries]
 
 
-def is_empty_folder(url: str) -> bool:
-    """Whether it is a folder without any entries, including hidden ones."""
-    filesystem, path = _filesystem(url)
-    return filesystem.isdir(path) and not filesystem.ls(path, detail=False, refresh=True)
-
-
 def read_bytes(url: str, num_bytes: int | None = None) -> bytes:
     """Read a whole file, or its first `num_bytes` bytes."""
     filesystem, path = _filesystem(url)

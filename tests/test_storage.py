@@ -75,11 +75,20 @@ def test_a_link_to_a_folder_is_a_folder(tmp_path, url):
     assert storage.children(f"{url}/log")[0]["is_folder"]
 
 
-def test_a_folder_with_only_hidden_files_is_not_empty(tmp_path, url):
-    assert storage.is_empty_folder(url)
+def test_all_names_of_a_folder_include_hidden_ones(tmp_path, url):
+    assert storage.all_names(url) == []
     (tmp_path / ".settings").write_text("mine")
-    assert not storage.is_empty_folder(url)
-    assert not storage.is_empty_folder(f"{url}/absent")
+    assert storage.all_names(url) == [".settings"]
+    assert storage.all_names(f"{url}/absent") == storage.all_names(f"{url}/.settings/below") == []
+
+
+def test_only_an_empty_folder_is_removed(tmp_path, url):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    for name in ("empty", "full", "absent"):
+        storage.remove_empty_folder(f"{url}/{name}")
+    assert storage.all_names(url) == ["full"]
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])

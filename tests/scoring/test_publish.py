@@ -250,7 +250,7 @@ def test_a_run_whose_attempt_another_run_removed_fails(publish_rows, output, mon
 
     def write_and_clear(*arguments):
         write_reports(*arguments)
-        publish._clear_attempts(DayOutput(DAY, f"file://{output}", (), 0.5))
+        publish._clear_attempts(f"file://{output}", DAY)
 
     monkeypatch.setattr(publish, "_write_reports", write_and_clear)
     with pytest.raises(JobFailedError, match="another run of this day has started since"):
