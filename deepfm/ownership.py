@@ -5,9 +5,9 @@ process that ends without removing it, or stops writing it, is replaced by the n
 are not used: object stores have none, and network filesystems often do not pass them on.
 """
 
-import _thread
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -212,7 +212,8 @@ def _send_heartbeats(ownership: Ownership, stop: threading.Event) -> None:
             continue
         logger.error("%s", ownership.lost_error())
         ownership.is_interrupted = True
-        _thread.interrupt_main()  # otherwise this job would go on to write files of the other process
+        # Otherwise this job would go on to write files of the other process. A signal also ends a blocking call.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         return
 
 
