@@ -212,7 +212,7 @@ def _send_heartbeats(ownership: Ownership, stop: threading.Event) -> None:
             continue
         logger.error("%s", ownership.lost_error())
         ownership.is_interrupted = True
-        # Otherwise this job would go on to write files of the other process. A signal also ends a blocking call.
+        # Otherwise this job would go on to write files of the other process. A signal ends a blocking call.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         return
 
