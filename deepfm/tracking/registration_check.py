@@ -18,8 +18,11 @@ from deepfm.errors import UserError
 from deepfm.tracking.errors import failure_reason, to_job_error
 from deepfm.tracking.uri import host_of, is_server, public_uri
 
-#: Source of the probe's version; MLflow stores it without reading it.
-_PROBE_SOURCE = "mlflow-artifacts:/deepfm-probe"
+#: Source of the probe's version, which MLflow stores without reading it. A server accepts artifacts of its own
+#: only from a run, so this is an address elsewhere.
+_PROBE_SOURCE = "s3://deepfm-probe/model"
+#: What a server says that restricts the sources of versions. A real version has a source that it accepts.
+_OTHER_SOURCE = "Invalid model version source"
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +111,12 @@ class RegistrationCheck:
             self._remove(lambda: self.client.delete_registered_model(probe), f"the model {probe}")
 
     def _add_version(self, probe: str) -> None:
-        version = self.client.create_model_version(probe, _PROBE_SOURCE)
+        try:
+            version = self.client.create_model_version(probe, _PROBE_SOURCE)
+        except MlflowException as error:
+            if _OTHER_SOURCE in str(error):
+                return
+            raise
         self.client.set_registered_model_alias(probe, "probe", str(version.version))
         # A registry may refuse to delete a model that has an alias.
         self._remove(lambda: self.client.delete_registered_model_alias(probe, "probe"), "an alias")

@@ -79,6 +79,18 @@ def test_a_probe_that_cannot_be_removed_is_a_warning(store, caplog):
     store.client.delete_registered_model(probe.name)
 
 
+class WithRestrictedSources(mlflow.MlflowClient):
+    """A server whose administrator set MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX."""
+
+    def create_model_version(self, name, source, **settings):
+        raise MlflowException(f"Invalid model version source: '{source}'.", INVALID_PARAMETER_VALUE)
+
+
+def test_a_server_that_restricts_the_sources_of_versions_is_not_refused(store):
+    check_of(store, WithRestrictedSources).check_registry("new")
+    assert store.client.search_registered_models("name LIKE 'new%'") == []
+
+
 def test_a_server_without_logged_models_is_refused(store):
     with pytest.raises(UserError, match="find a logged model.*404.*upgrade the MLflow server to"):
         check_of(store, OldServer).check_all("new", "0", "/nowhere")
