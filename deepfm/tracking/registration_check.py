@@ -18,8 +18,8 @@ from deepfm.errors import UserError
 from deepfm.tracking.errors import failure_reason, to_job_error
 from deepfm.tracking.uri import host_of, is_server, public_uri
 
-#: Source of the probe's version, which MLflow stores without reading it. A server accepts artifacts of its own
-#: only from a run, so this is an address elsewhere.
+#: Source of the probe's version, which MLflow stores without reading it. A server accepts artifacts of its
+#: own only from a run, so this is an address elsewhere.
 _PROBE_SOURCE = "s3://deepfm-probe/model"
 #: What a server says that restricts the sources of versions. A real version has a source that it accepts.
 _OTHER_SOURCE = "Invalid model version source"
