@@ -139,7 +139,7 @@ def test_a_database_that_is_locked_while_it_is_opened_is_unavailable(monkeypatch
 
     monkeypatch.setattr(mlflow.MlflowClient, "search_experiments", search)
     with pytest.raises(TrackingUnavailableError, match="database is locked"):
-        MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
+        MlflowStore(f"sqlite:///{tmp_path}/mlflow.db", retry_s=0.1)
 
 
 def test_a_run_that_raises_is_failed(store):
