@@ -133,24 +133,25 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_resume_finishes_it(tra
     assert not (trainings.folder / "runs" / run_id).exists()
 
 
-def test_the_workers_of_a_killed_driver_end_and_resume_finishes(trainings, undisturbed):
+def kill_driver(trainings) -> str:
+    """Kill the driver of a training in the second epoch; return the run's id once the workers ended."""
     process = trainings.start()
     run_id = trainings.wait_for_the_second_epoch(process)
     family = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not wait_for_end(family)
+    return run_id
+
+
+def test_the_workers_of_a_killed_driver_end_and_resume_finishes(trainings, undisturbed):
+    run_id = kill_driver(trainings)
     summary = trainings.run("--resume", run_id)
     assert trainings.weights(summary) == trainings.weights(undisturbed)
 
 
 def test_another_number_of_workers_resumes_a_killed_training(trainings, undisturbed):
-    process = trainings.start()
-    run_id = trainings.wait_for_the_second_epoch(process)
-    family = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not wait_for_end(family)
+    run_id = kill_driver(trainings)
     summary = trainings.run("--resume", run_id, "--num-workers=1")
     assert (summary["run_id"], summary["epochs"], summary["num_workers"]) == (run_id, 2, 1)
     assert summary["resumed_with"] == {"num_workers": 1, "num_workers_before": [2], "same_weights": False}

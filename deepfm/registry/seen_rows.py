@@ -1,4 +1,4 @@
-"""Held-out rows that no compared model was trained on, and what to tell the user about the others."""
+"""Held-out rows that no compared model was trained on, and the remarks about the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

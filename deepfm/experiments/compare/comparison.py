@@ -106,7 +106,7 @@ def _parent_run(site: TrainingSite, comparison: Comparison) -> Iterator[tuple[Ru
     interrupted = store.find_runs(experiment, condition)
     if not interrupted:
         with store.run(experiment, name="compare", tags={_KEY: comparison.key}) as parent:
-            # Also tells `clean` that the dataset is in use between two models.
+            # Between two models, `clean` sees by them that the dataset is in use.
             parent.log_parameters(
                 {"dataset": dataset_parameters(comparison.manifest, comparison.dataset_url)}
             )
