@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DEEPFM_TEST_DATA") or ROOT.parent / "shared" / "data")
 #: Files and folders whose tests are marked `unit`, unless they use a fixture of NOT_UNIT_FIXTURES.
 UNIT = (
-    "settings", "models", "metrics", "training", "distributed", "doctor", "experiments",
+    "settings", "models", "metrics", "training", "distributed", "doctor", "experiments", "project",
     "test_fields.py", "test_import_rules.py", "test_model_factory.py", "test_vendor_versions.py",
 )  # fmt: skip
 #: Files in UNIT that start processes, or that take too long: all unit tests together take less than a minute.
