@@ -1,7 +1,7 @@
 """`make audit`: compare the advisories of the pinned packages with .ci/accepted_advisories.toml.
 
-It needs the network. pip-audit also succeeds if its database does not know a package or cannot be reached; here
-this is a failure, because these packages were not checked.
+It needs the network. pip-audit also succeeds if its database does not know a package or cannot be reached;
+here this is a failure, because these packages were not checked.
 """
 
 from __future__ import annotations
