@@ -38,7 +38,7 @@ NOT_UNIT = (
     "models/test_adding_a_model.py", "training/test_device.py", "doctor/test_machine.py",
     "doctor/test_profile.py",
     "training/test_planted_truth.py", "training/test_two_ranks.py", "experiments/test_model_card.py",
-    "experiments/tune/test_study.py", "experiments/tune/test_plots.py",
+    "experiments/tune/test_study.py", "experiments/tune/test_plots.py", "project/test_documentation.py",
 )  # fmt: skip
 #: Fixtures that start a JVM, Horovod or another program, or create a database. Other fixtures may use them.
 NOT_UNIT_FIXTURES = {"spark", "store", "profile_path", "run_job", "program", "ranks"}
