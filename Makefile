@@ -57,7 +57,7 @@ format: .venv/.ready ## fix rules and format
 
 docs: .venv/.ready build/docs-env/.ready ## build the documentation site in build/site
 	$(python) .ci/docs/reference.py build/reference
-	build/docs-env/bin/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 build/docs-env/bin/python -m mkdocs build --strict
 
 audit: build/audit/.ready ## compare advisories of the pinned packages with the accepted ones (needs the network)
 	build/audit/bin/python .ci/audit/audit.py

@@ -2,13 +2,16 @@
 
 import importlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 import yaml
 
+from deepfm.settings.data import DataSettings
 from deepfm.settings.field_groups import FieldGroup
-from deepfm.settings.loader import Settings
+from deepfm.settings.loader import Settings, load_settings
+from deepfm.settings.model import ModelSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = {"reference/jobs.md", "reference/settings.md"}
@@ -49,8 +52,8 @@ def kept_elsewhere() -> dict[str, str]:
 
 
 def test_the_navigation_lists_every_page_once(site):
-    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
-    assert sorted(pages_in(site["nav"])) == sorted([*pages, *kept_elsewhere()])
+    in_docs = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted(pages_in(site["nav"])) == sorted([*in_docs, *kept_elsewhere()])
 
 
 def test_pages_that_are_kept_elsewhere_exist():
@@ -62,10 +65,9 @@ def test_pages_that_are_kept_elsewhere_exist():
 
 
 def test_links_between_files_of_the_repository_lead_to_files():
-    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "conf/profile/SECURITY.md"]
     links = [
         (page, target)
-        for page in pages
+        for page in [*pages(), ROOT / "conf/profile/SECURITY.md"]
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
         if "://" not in target
     ]
@@ -79,6 +81,49 @@ def rows_of(page: str, title: str) -> list[list[str]]:
     return [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in re.findall(r"^\| `.*", text, re.MULTILINE)]
 
 
+def pages() -> list[Path]:
+    return [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+
+
+def commands_in(page: Path) -> list[tuple[str, set[str]]]:
+    """(job, flags) of each command in the shell blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^ *```sh\n(.*?)```", text, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    matches = [re.search(r"\bjobs/([a-z_]+)\.py(.*)", line.partition(" #")[0]) for line in lines]
+    return [(match[1], set(re.findall(r"(?<=\s)--[a-z-]+", match[2]))) for match in matches if match]
+
+
+def test_commands_in_the_documentation_use_known_flags(script):
+    module = script("jobs_reference")
+    commands = [(page.name, *command) for page in pages() for command in commands_in(page)]
+    assert len(commands) > 10
+    for page, job, flags in commands:
+        known = {opt for one in module.command(f"deepfm.cli.{job}", job).params for opt in one.opts}
+        assert flags <= known, (page, job)
+
+
+def parse_yaml(text: str, folder: Path) -> DataSettings | ModelSettings:
+    path = folder / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path, DataSettings if "format:" in text else ModelSettings)
+
+
+def test_the_files_of_the_tutorial_fit_together(tmp_path, monkeypatch):
+    text = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    data, model = (parse_yaml(block, tmp_path) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    script = tmp_path / "write_log.py"
+    script.write_text(code.replace("range(5000)", "range(50)"))
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(script))
+    assert len(list(tmp_path.glob("work/tutorial/log/ds=*/clicks.csv"))) == 8
+    header, *rows = (tmp_path / "work/tutorial/log/ds=2026-01-08/clicks.csv").read_text().splitlines()
+    assert len(rows) == 50
+    assert {data.label, *data.field_set.names} <= set(header.split(","))
+    assert model.model == "deepfm"
+
+
 def subclasses(settings_class: type) -> set[type]:
     direct = settings_class.__subclasses__()
     return {*direct, *(below for one in direct for below in subclasses(one))}
@@ -87,6 +132,8 @@ def subclasses(settings_class: type) -> set[type]:
 def test_the_reference_has_every_key_of_every_yaml(script):
     module = script("settings_reference")
     page = module.settings_page()
+    for path in (ROOT / "deepfm/settings").glob("[a-z]*.py"):
+        importlib.import_module(f"deepfm.settings.{path.stem}")
     titles = {settings_class: title for title, _, settings_class in module.FILES}
     classes = {one for one in subclasses(Settings) if one.__module__.startswith(YAML_MODULES)}
     assert len(classes) >= 15
