@@ -59,7 +59,8 @@ def find_problems(report: dict, accepted: list[dict]) -> list[str]:
 
 
 def unused(report: dict, accepted: list[dict]) -> list[str]:
-    """Return a line for each accepted advisory that the audit did not report."""
+    """Return a line for each accepted advisory that the audit of its package did not report."""
+    audited = {package["name"] for package in report["dependencies"] if "skip_reason" not in package}
     reported = {
         (package["name"], name)
         for package in report["dependencies"]
@@ -69,7 +70,7 @@ def unused(report: dict, accepted: list[dict]) -> list[str]:
     return [
         f"{entry['package']}: {entry['advisory']} was not reported; remove it if it is fixed"
         for entry in accepted
-        if (entry["package"], entry["advisory"]) not in reported
+        if entry["package"] in audited and (entry["package"], entry["advisory"]) not in reported
     ]
 
 

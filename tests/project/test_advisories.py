@@ -135,3 +135,7 @@ def test_packages_that_were_not_audited_fail(audit):
 
 def test_an_accepted_advisory_that_is_not_reported_is_named(audit):
     assert audit.unused(report(), [ENTRY]) == ["torch: CVE-1 was not reported; remove it if it is fixed"]
+
+
+def test_nothing_is_said_about_advisories_of_a_package_that_was_not_audited(audit):
+    assert audit.unused(report(skipped=["horovod"]), [{**ENTRY, "package": "horovod"}]) == []
