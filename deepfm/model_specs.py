@@ -22,6 +22,9 @@ class ModelSpec:
     embeddings: bool = True  # takes embedding_dim, init_std, v_reg
     deep: bool = True  # takes deep
     crosses: bool = False  # takes crossed fields
+    # Models that it contains, the simplest first, to be trained before it with recipe: staged. The class
+    # and all but the first have a method start_from(weights of the one before), to begin with its logits.
+    stages: tuple[str, ...] = ()
     own: Mapping[str, object] = field(default_factory=dict)  # settings of this model only, with defaults
     fixed: Mapping[str, object] = field(default_factory=dict)  # constructor arguments without a setting
 
@@ -38,8 +41,8 @@ MODELS = {
     "ipnn": ModelSpec("pnn:PNN", first_order=False, fixed={"inner": True, "outer": None}),
     "opnn": ModelSpec("pnn:PNN", first_order=False, fixed={"inner": False}, own={"outer": "pairs"}),
     "pnn": ModelSpec("pnn:PNN", first_order=False, fixed={"inner": True}, own={"outer": "pairs"}),
-    "wide_deep": ModelSpec("wide_deep:WideDeep", crosses=True),
-    "fm_dnn": ModelSpec("fm_dnn:FMDNN"),
+    "wide_deep": ModelSpec("wide_deep:WideDeep", crosses=True, stages=("lr",)),
+    "fm_dnn": ModelSpec("fm_dnn:FMDNN", stages=("lr", "fm")),
     "dnn": ModelSpec("dnn:DNN", first_order=False),
-    "deepfm": ModelSpec("deepfm:DeepFM"),
+    "deepfm": ModelSpec("deepfm:DeepFM", stages=("lr", "fm")),
 }

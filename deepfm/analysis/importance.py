@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.metrics.binary import Metrics
+from deepfm.metrics.calibration import Calibration
 from deepfm.training.batch import Batch, batch_weights
-from deepfm.training.evaluation import evaluate
+from deepfm.training.evaluation import evaluate_rows
 
 #: Impressions per forward pass.
 _BATCH_SIZE = 8192
@@ -49,6 +50,7 @@ def permutation_importance(
     num_repeats: int = 1,
     seed: int = 0,
     logit_correction: float = 0.0,
+    calibration: Calibration | None = None,
 ) -> list[FieldImportance]:
     """Return the importance of each field on impressions that the model was not trained on.
 
@@ -58,20 +60,20 @@ def permutation_importance(
     """
     random = torch.Generator().manual_seed(seed)
     rows = _Rows(batch.ids, batch.x, batch.labels, len(batch.ids), batch_weights(batch))
-    baseline = _evaluate(model, rows, logit_correction)
+
+    def metrics_of(rows: _Rows) -> Metrics:
+        chunks = rows.chunks()
+        return evaluate_rows(
+            model, SingleProcess(), chunks, logit_correction, calibration=calibration
+        ).compute()
+
+    baseline = metrics_of(rows)
     importances = []
     for field in slots:
-        shuffled = [
-            _evaluate(model, _shuffle_field(batch, field, random), logit_correction)
-            for _ in range(num_repeats)
-        ]
+        shuffled = [metrics_of(_shuffle_field(batch, field, random)) for _ in range(num_repeats)]
         auc, logloss = (fmean(getattr(metrics, key) for metrics in shuffled) for key in ("auc", "logloss"))
         importances.append(FieldImportance(baseline.auc - auc, logloss - baseline.logloss))
     return importances
-
-
-def _evaluate(model: nn.Module, rows: _Rows, logit_correction: float) -> Metrics:
-    return evaluate(model, SingleProcess(), rows.chunks(), logit_correction)
 
 
 def _shuffle_field(batch: Batch, field: slice, random: torch.Generator) -> _Rows:

@@ -18,6 +18,7 @@ from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
 from deepfm.features.sampling import logit_correction
 from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.metrics.calibration import Calibration
 from deepfm.metrics.field_counts import FieldValueCounts
 from deepfm.model_factory import build_model
 from deepfm.settings.data import DataSettings
@@ -42,6 +43,7 @@ class ModelCard(Settings):
     input: InputLog  # log of that dataset; its test rows compare candidate and champion
     # Data of the models that it started from, directly or not; None: not recorded.
     started_from: tuple[TrainingData, ...] | None = None
+    calibration: Calibration | None = None  # of the corrected logits
 
     def training_data(self, model: str) -> TrainingData:
         """Describe the data of this model, registered as models:/NAME/VERSION."""
@@ -56,10 +58,11 @@ def save_artifact(
     weights: dict[str, Tensor],
     reference: Reference | None = None,
     started_from: tuple[TrainingData, ...] | None = (),
+    calibration: Calibration | None = None,
 ) -> None:
     """Write a trained model into an existing folder; raise UserError if the vocabulary does not match.
 
-    `started_from`: see ModelCard.
+    `started_from`, `calibration`: see ModelCard.
     """
     if vocabulary.fingerprint != manifest.vocabulary:
         raise UserError(
@@ -74,6 +77,7 @@ def save_artifact(
         dataset=manifest.digest,
         input=manifest.input,
         started_from=started_from,
+        calibration=calibration,
     )
     vocabulary.save(folder_url)
     save_weights(f"{folder_url}/weights.safetensors", weights)
@@ -137,7 +141,12 @@ class ServingModel:
                 field_counts.update(ids.cpu(), None if row_weights is None else torch.from_numpy(row_weights))
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits.append(self.network(ids, x).float())
-        return (torch.cat(logits) + self.logit_correction).cpu().numpy()
+        return self.calibrated(torch.cat(logits)).cpu().numpy()
+
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """(n,) logits of the network -> (n,) logits of the model: corrected for down-sampling, calibrated."""
+        logits = logits + self.logit_correction
+        return self.card.calibration.apply(logits) if self.card.calibration else logits
 
     def probabilities(self, raw: pa.Table) -> np.ndarray:
         """Typed raw columns of n rows -> (n,) float64 probabilities of a click."""

@@ -36,8 +36,14 @@ _LIMITS = (
     "A click is not a purchase. The training data contains only impressions that earlier systems showed.",
     "The metrics are those of the test days. Later days can differ: monitor the daily drift report.",
 )
+#: Models whose loglosses differ by less than this share are called equally good.
+_SAME_LOGLOSS = 0.0005
 _MARKDOWN = """# {{ title }}
 
+{% for text in warnings %}
+**Warning:** {{ text }}
+
+{% endfor %}
 {% for name, text in facts %}
 - {{ name }}: {{ text }}
 {% endfor %}
@@ -48,6 +54,16 @@ _MARKDOWN = """# {{ title }}
 | {{ name }} | {{ valid }} | {{ test }} |
 {% endfor %}
 
+{% if stages %}
+## Stages, validation rows, uncalibrated
+
+| model | epochs | kept | logloss | AUC | mean probability / CTR | time |
+|---|---:|---:|---:|---:|---:|---:|
+{% for stage in stages %}
+| {{ stage | join(" | ") }} |
+{% endfor %}
+
+{% endif %}
 {% if slices %}
 ## By value, test rows
 
@@ -69,6 +85,7 @@ _MARKDOWN = """# {{ title }}
 {% endfor %}
 """
 _HTML = """
+{% for text in warnings %}<p><strong>Warning:</strong> {{ text }}</p>{% endfor %}
 <table>
 {% for name, text in facts %}<tr><td>{{ name }}</td><td class="text">{{ text }}</td></tr>{% endfor %}
 </table>
@@ -77,6 +94,14 @@ _HTML = """
 {% for name, valid, test in metrics %}<tr><td>{{ name }}</td><td>{{ valid }}</td><td>{{ test }}</td></tr>
 {% endfor %}
 </table>
+{% if stages %}<h2>Stages, validation rows, uncalibrated</h2>
+<table>
+<tr><th class="text">model</th><th>epochs</th><th>kept</th><th>logloss</th><th>AUC</th>
+<th>mean probability / CTR</th><th>time</th></tr>
+{% for stage in stages %}
+<tr>{% for cell in stage %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</table>{% endif %}
 {% if slices %}<h2>By value, test rows</h2>
 <table>
 <tr><th>field</th><th class="text">value</th><th>impressions</th><th>CTR</th><th>logloss</th><th>AUC</th>
@@ -133,16 +158,65 @@ def content(
         *((f"Impressions of {name}", f"{part.num_rows:,}") for name, part in manifest.splits.items()),
         ("Dataset", manifest.digest),
         ("Epochs", f"{len(result.history.epochs)}, epoch {result.history.best} is kept"),
+        ("Calibration", _calibration(settings, result)),
         ("Seed", str(settings.training.seed)),
     ]
     return {
         "title": f"Model {name}",
         "facts": facts,
+        "warnings": _warnings(settings, result),
         "metrics": [(row, text(result.valid), text(result.test)) for row, text in _ROWS],
+        "stages": _stage_rows(settings, result),
         "slices": [(field, value, _slice_cells(metrics)) for field, value, metrics in slices],
         "intended_use": _INTENDED_USE,
         "limits": _LIMITS,
     }
+
+
+def _calibration(settings: ModelSettings, result: TrainingResult) -> str:
+    fitted = result.calibration
+    if fitted is None:
+        return f"none: {result.not_calibrated_because}" if result.not_calibrated_because else "none"
+    before, after = result.uncalibrated["test"], result.test
+    assert after is not None
+    return (
+        f"{fitted.method}, fitted on the validation rows; test rows before and after: logloss "
+        f"{before.logloss:.5f} and {after.logloss:.5f}, expected calibration error {before.ece:.5f} and "
+        f"{after.ece:.5f}, mean probability / CTR {before.calibration:.4f} and {after.calibration:.4f}"
+    )
+
+
+def _stage_rows(settings: ModelSettings, result: TrainingResult) -> list[tuple[str, ...]]:
+    """Model, epochs, kept epoch, uncalibrated validation metrics and time of each stage, if several."""
+    if not result.earlier:
+        return []
+    rows = []
+    for name, history in result.stages.items():
+        best = history.best_valid
+        values = (best.logloss, best.auc, best.calibration) if best else ()
+        cells = [f"{value:.5f}" for value in values] or [""] * 3
+        epochs = f"{len(history.epochs)}", str(history.best or "")
+        rows.append((name or settings.model, *epochs, *cells, f"{history.seconds:.0f} s"))
+    return rows
+
+
+def _warnings(settings: ModelSettings, result: TrainingResult) -> list[str]:
+    """Reasons not to use the model as it is."""
+    names = [name for name in result.earlier if settings.is_staged and not _is_improved(name, result)]
+    if not names:
+        return []
+    return [
+        f"On the validation rows {names[0]}, a simpler model, is as good. Use it, or try a smaller "
+        "deep part, more training rows or other fields."
+    ]
+
+
+def _is_improved(name: str, result: TrainingResult) -> bool:
+    """Whether the finished model has a clearly lower validation logloss than an earlier stage."""
+    earlier, final = result.earlier[name].best_valid, result.history.best_valid
+    if earlier is None or final is None:
+        return True
+    return final.logloss < earlier.logloss * (1 - _SAME_LOGLOSS)
 
 
 def _impressions(metrics: Metrics) -> str:

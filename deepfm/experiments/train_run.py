@@ -20,7 +20,7 @@ from deepfm.experiments.slice_names import named_slices, require_categories
 from deepfm.experiments.warm_start import TRAINING_STATE, started_from
 from deepfm.features.vocabulary.vocabulary import Vocabulary
 from deepfm.fields import FieldSet
-from deepfm.launch.job_spec import FIRST_STAGE, OPTIMIZER, WEIGHTS, TrainJob
+from deepfm.launch.job_spec import OPTIMIZER, WEIGHTS, TrainJob, stage_prefix
 from deepfm.launch.launch import launch
 from deepfm.launch.progress import monitor_progress, read_step_metrics
 from deepfm.settings.deployment import Profile, WorkerSettings
@@ -124,16 +124,33 @@ def result_summary(result: TrainingResult) -> dict:
     return {
         "epochs": len(result.history.epochs),
         "best_epoch": result.history.best,
-        "train_logloss": result.best_epoch.train_logloss,
+        "train_logloss": result.best_epoch and result.best_epoch.train_logloss,
+        "stages": _stages_summary(result),
         "valid_logloss": result.valid.logloss,
         "valid_auc": result.valid.auc,
         "test_logloss": result.test.logloss,
         "test_auc": result.test.auc,
         "test_ctr_logloss": result.test.ctr_logloss,
+        "test_calibration": result.test.calibration,
+        "calibrated": result.calibration is not None,
         **gauc,
         "samples_per_s": round(result.samples_per_s),
         "sent_bytes_per_step": result.history.sent_bytes_per_step,
     }
+
+
+def _stages_summary(result: TrainingResult) -> list[dict]:
+    """Epochs, quality and time of each stage; one without a better epoch than its start has best_epoch 0."""
+    return [
+        {
+            "stage": name or "last",
+            "epochs": len(history.epochs),
+            "best_epoch": history.best,
+            "valid_logloss": history.best_valid and history.best_valid.logloss,
+            "seconds": round(history.seconds, 2),
+        }
+        for name, history in result.stages.items()
+    ]
 
 
 def workers_summary(result: TrainingResult, num_workers: int) -> dict:
@@ -143,8 +160,8 @@ def workers_summary(result: TrainingResult, num_workers: int) -> dict:
     """
     last = (result.history.num_ranks or [max(num_workers, 1)])[-1]
     summary: dict[str, Any] = {"num_workers": num_workers if last == max(num_workers, 1) else last}
-    first_stage = result.first_stage.num_ranks if result.first_stage else []
-    others = [number for number in dict.fromkeys(first_stage + result.history.num_ranks) if number != last]
+    numbers = [number for history in result.stages.values() for number in history.num_ranks]
+    others = [number for number in dict.fromkeys(numbers) if number != last]
     if others:
         summary["resumed_with"] = {"num_workers": last, "num_workers_before": others, "same_weights": False}
     return summary
@@ -152,8 +169,11 @@ def workers_summary(result: TrainingResult, num_workers: int) -> dict:
 
 def _epoch_metrics(result: TrainingResult) -> list[dict[str, float]]:
     """Metrics of all epochs, as they should have been logged."""
-    first = result.first_stage.epochs if result.first_stage else []
-    return [*(epoch.curves(FIRST_STAGE) for epoch in first), *(e.curves() for e in result.history.epochs)]
+    return [
+        epoch.curves(stage_prefix(name) if name else "")
+        for name, history in result.stages.items()
+        for epoch in history.epochs
+    ]
 
 
 def _description(result: TrainingResult, manifest: Manifest) -> str:
@@ -168,7 +188,8 @@ def _description(result: TrainingResult, manifest: Manifest) -> str:
 
 def _log_traces(run: Run, job: TrainJob) -> None:
     """Log the profiler traces of rank 0; warn if they were requested and it took too few steps."""
-    files = [f"{stage}{file}" for stage in (FIRST_STAGE, "") for file in (TRACE, TABLE)]
+    prefixes = [*(stage_prefix(stage.model) for stage in job.model.earlier_stages()), ""]
+    files = [f"{prefix}{file}" for prefix in prefixes for file in (TRACE, TABLE)]
     traces = [file for file in files if storage.exists(f"{job.run_url}/{file}")]
     for file in traces:
         run.log_bytes(storage.read_bytes(f"{job.run_url}/{file}"), f"profile/{file}")
@@ -185,9 +206,13 @@ def _dataset_metrics(result: TrainingResult, digest: str) -> list[DatasetMetrics
     evaluated = []
     for split, metrics in (("valid", result.valid), ("test", result.test)):
         assert metrics is not None
+        before = result.uncalibrated.get(split)
         values = {key: value for key, value in asdict(metrics).items() if value is not None}
         values["calibration"] = metrics.calibration
         named = {f"best_{split}_{key}": float(value) for key, value in values.items()}
+        if before:
+            keys = ("logloss", "ece", "calibration")
+            named |= {f"uncalibrated_{split}_{key}": float(getattr(before, key)) for key in keys}
         evaluated.append(DatasetMetrics(split, digest, named))
     return evaluated
 
@@ -203,9 +228,14 @@ def register_result(
     run.complete_curves(_epoch_metrics(result), read_step_metrics(job.run_url))
     finals = {
         "best_epoch": float(result.history.best),
-        "best_train_logloss": result.best_epoch.train_logloss,
         "num_weights": float(result.num_weights),
     }
+    if result.best_epoch:
+        finals["best_train_logloss"] = result.best_epoch.train_logloss
+    for name, history in result.stages.items():
+        finals[f"{stage_prefix(name) if name else ''}training_seconds"] = history.seconds
+    if result.not_calibrated_because:
+        logger.warning("the probabilities are not calibrated: %s", result.not_calibrated_because)
     evaluated = _dataset_metrics(result, manifest.digest)
     for part in evaluated:
         finals |= part.metrics
@@ -226,7 +256,14 @@ def register_result(
         os.mkdir(folder)
         reference = build_reference(result, manifest.fields.names)
         save_artifact(
-            f"file://{folder}", job.model, manifest, vocabulary, weights, reference, started_from(job)
+            f"file://{folder}",
+            job.model,
+            manifest,
+            vocabulary,
+            weights,
+            reference,
+            started_from(job),
+            result.calibration,
         )
         tags = {"dataset": manifest.digest, "model": job.model.model}
         tags |= {key: f"{getattr(result.test, key):.6f}" for key in ("logloss", "auc")}

@@ -13,7 +13,7 @@ from deepfm.distributed.collectives import Collectives
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.placement import WorkerPlacement
 from deepfm.launch.progress import log_placement
-from deepfm.launch.worker import Worker
+from deepfm.launch.rank.worker import Worker
 from deepfm.launch.worker_errors import explain_out_of_memory
 from deepfm.training.loop import TrainingLoop
 
@@ -49,7 +49,9 @@ def dry_run(job: TrainJob, collectives: Collectives) -> DryRunResult:
 
 
 def _take_steps(job: TrainJob, collectives: Collectives, worker: Worker) -> DryRunResult:
-    settings = job.model
+    # Counting the training rows for it would take as long as reading them all.
+    undamped = job.model.training.model_copy(update={"rare_id_damping": 0.0})
+    settings = job.model.model_copy(update={"training": undamped})
     model, optimizer = worker.new_model(settings)
     config = worker.loop_config(settings)
     loop = TrainingLoop(model, optimizer, collectives, config)

@@ -15,13 +15,15 @@ from deepfm.metrics.gauc import Groups
 from deepfm.settings.model import ModelSettings, TrainingSettings
 from deepfm.training.device import multiplies_bf16
 from deepfm.training.loop import LoopConfig
-from deepfm.training.optimizers.optimizer import Optimizer
+from deepfm.training.optimizers.optimizer import Optimizer, RowRates
 from deepfm.training.schedule import EpochSteps, ResumedEpoch, Schedule, scale_of
 from deepfm.training.state import ResumePoint
 
 
-def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
-    """Build the optimizer that the settings describe."""
+def build_optimizer(
+    model: nn.Module, settings: TrainingSettings, row_rates: RowRates | None = None
+) -> Optimizer:
+    """Build the optimizer that the settings describe; `row_rates`: see Optimizer."""
     ftrl = settings.ftrl.model_dump() if settings.ftrl else None
     return Optimizer(
         model,
@@ -30,6 +32,7 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
         kind=settings.optimizer,
         table_l2=settings.table_l2,
         ftrl=ftrl,
+        row_rates=row_rates,
     )
 
 

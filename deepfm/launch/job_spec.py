@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from deepfm.settings.model import ModelSettings
 
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
-#: Weights of the FM that an FNN starts from, and the prefix of its metrics.
-FIRST_STAGE_WEIGHTS, FIRST_STAGE = "fm.safetensors", "fm_"
+
+
+def stage_weights(model: str) -> str:
+    """Name of the file with the weights of an earlier stage."""
+    return f"{model}.safetensors"
+
+
+def stage_prefix(model: str) -> str:
+    """Prefix of the metrics of an earlier stage."""
+    return f"{model}_"
 
 
 @dataclass(frozen=True)

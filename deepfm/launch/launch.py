@@ -29,8 +29,8 @@ from deepfm.launch.horovod_patches import (
 )
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.peer_loss import close_connections_to, monitor_peer_loss, report_peer_loss
+from deepfm.launch.rank.stages import run_worker
 from deepfm.launch.run_channel import RunChannel
-from deepfm.launch.worker import run_worker
 from deepfm.launch.worker_errors import read_worker_errors, report_worker_error
 from deepfm.settings.deployment import WorkerSettings
 from deepfm.spark.internals import executor_addresses, is_local, num_task_slots

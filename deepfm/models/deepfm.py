@@ -1,10 +1,10 @@
 """DeepFM: H. Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", 2017."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, fm_and_flatten
+from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, fm_and_flatten, start_from_part
 
 
 class DeepFM(nn.Module):
@@ -23,6 +23,10 @@ class DeepFM(nn.Module):
         self.linear = LinearTerms(num_ids)
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep = MLP(len(num_ids) * embedding_dim, **deep)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the state dict of a trained FM; the deep part adds nothing until it is trained."""
+        start_from_part(self, weights)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""

@@ -1,10 +1,10 @@
 """FM: S. Rendle, "Factorization Machines", 2010."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import FieldEmbedding, LinearTerms, pairwise_interaction
+from deepfm.models.layers import FieldEmbedding, LinearTerms, pairwise_interaction, start_from_part
 
 
 class FM(nn.Module):
@@ -18,6 +18,10 @@ class FM(nn.Module):
         super().__init__()
         self.linear = LinearTerms(num_ids)
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the state dict of a trained LR; the embeddings stay as they are, close to zero."""
+        start_from_part(self, weights)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""

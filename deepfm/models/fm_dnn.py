@@ -1,10 +1,10 @@
 """FM & DNN: variant of Wide & Deep with which H. Guo et al. 2017 (sec. 3) compare DeepFM."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, pairwise_interaction
+from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, pairwise_interaction, start_from_part
 
 
 class FMDNN(nn.Module):
@@ -22,6 +22,10 @@ class FMDNN(nn.Module):
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep_embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep = MLP(len(num_ids) * embedding_dim, **deep)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the state dict of a trained FM; the deep part adds nothing until it is trained."""
+        start_from_part(self, weights)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F) ids and x (see layers) -> (B,) logits."""

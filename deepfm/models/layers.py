@@ -6,9 +6,9 @@ list fields both are (B, S), one column per value: empty slots have negative ids
 embedding of a field are sums over its values, each multiplied by its x.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +146,33 @@ class _PairwiseInteraction(torch.autograd.Function):
         else:
             v_gradient = inputs_gradient.to(v.dtype, copy=True).addcmul_(v.flatten(1), -gradient[:, None])
         return v_gradient.view_as(v).add_((gradient[:, None] * total)[:, None]), None
+
+
+class StartsFromPart(Protocol):
+    """Model that can start from the weights of a simpler one that it contains."""
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the state dict of the simpler model."""
+
+
+def start_from_part(model: nn.Module, part: Mapping[str, Tensor]) -> None:
+    """Load the weights of a simpler model that `model` contains, and silence its MLP `deep`, if it has one.
+
+    `part` has the names of the weights in `model`. A table of `model` may be longer: its last rows, those of
+    crossed fields, become zero. The output layer of the MLP becomes zero, so that both give the same logits;
+    its gradient is not zero, so the MLP learns from the first step. Raise RuntimeError for other shapes.
+    """
+    weights = model.state_dict()
+    for name, value in part.items():
+        own = weights[name]
+        if own.shape != value.shape and own.shape[1:] == value.shape[1:] and len(own) > len(value):
+            value = torch.cat([value, value.new_zeros(len(own) - len(value), *value.shape[1:])])
+        weights[name] = value
+    model.load_state_dict(weights)
+    if isinstance(deep := getattr(model, "deep", None), MLP):
+        output = cast(nn.Linear, deep.layers[-1])
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
 
 
 class MLP(nn.Module):

@@ -1,10 +1,10 @@
 """Wide & Deep: H.-T. Cheng et al., "Wide & Deep Learning for Recommender Systems", 2016."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms
+from deepfm.models.layers import MLP, FieldEmbedding, LinearTerms, start_from_part
 
 
 class WideDeep(nn.Module):
@@ -34,6 +34,10 @@ class WideDeep(nn.Module):
         self.linear = LinearTerms([*num_ids, *num_crossed_ids])
         self.embedding = FieldEmbedding(num_ids, embedding_dim, init_std=init_std)
         self.deep = MLP(len(num_ids) * embedding_dim, **deep)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the state dict of a trained LR without crossed fields; the deep part adds nothing at first."""
+        start_from_part(self, weights)
 
     def forward(self, ids: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, F + crossed fields) ids and x (see layers) -> (B,) logits."""

@@ -85,5 +85,5 @@ def _score_as_in_training(
         return np.empty(0)
     block = to_int32_matrix(model.encoder.encode(parsed.raw))
     with torch.inference_mode():
-        logits = model.network(*to_model_inputs(block, model.encoder.fields)) + model.logit_correction
+        logits = model.calibrated(model.network(*to_model_inputs(block, model.encoder.fields)))
     return torch.sigmoid(logits.double()).numpy()

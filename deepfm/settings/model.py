@@ -69,10 +69,19 @@ class TrainingSettings(Settings):
     # Whether to save the optimizer state for a later warm start; with Adam, twice the size of the weights.
     save_optimizer: bool = True
     # How many times a click counts in the training loss, but not in metrics. Other values than 1 make the
-    # model predict another CTR: its probabilities are no longer calibrated.
+    # model predict another CTR, which only `calibration` corrects.
     positive_weight: float = Setting(default=1.0, gt=0, allow_inf_nan=False)
     gauc_field: str | None = None  # category for grouped AUC, such as the user: AUC within each known value
     seed: int = Setting(default=1, ge=0, lt=2**62)  # of initial weights, dropout and row order
+    # joint: all parts of a model at once, as in its paper. staged: its simpler parts first, LR and FM
+    # (wide_deep: LR), then the deep part joins; the best epoch of all stages is kept.
+    recipe: Literal["joint", "staged"] = "joint"
+    # staged: factors of the learning rates of dense weights and of tables once the deep part has joined.
+    deep_rate_factor: float = Setting(default=0.3, gt=0)
+    table_rate_factor: float = Setting(default=0.03, gt=0)
+    # Values with few training rows are learned more slowly: the learning rate of a table row with n training
+    # rows is multiplied by i / (i + rare_id_damping), where i = n p (1 - p) and p is the CTR. 0: all alike.
+    rare_id_damping: float = Setting(default=0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -91,6 +100,8 @@ class TrainingSettings(Settings):
             raise ValueError("table_learning_rate: ftrl has one learning rate for all weights")
         if self.optimizer == "ftrl" and (self.schedule != "constant" or self.warmup_steps):
             raise ValueError("schedule, warmup_steps: ftrl adapts each weight's learning rate")
+        if self.rare_id_damping and self.optimizer not in ("adam", "adagrad"):
+            raise ValueError("rare_id_damping: only for optimizer: adam or adagrad")
         stops_early = self.keep == "best"
         if self.schedule == "plateau" and stops_early and self.plateau_patience >= self.patience:
             raise ValueError(
@@ -119,7 +130,11 @@ class ModelSettings(Settings):
     w_reg: float = Setting(default=0.0, ge=0)  # L2 on the first-order weights of an impression
     v_reg: float = Setting(default=0.0, ge=0)  # L2 on the embeddings of an impression
     training: TrainingSettings
-    pretraining: TrainingSettings | None = None  # fnn: of the initial FM; None: `training`
+    # Of the FM from which fnn starts, or of the earlier stages of recipe: staged; None: `training`.
+    pretraining: TrainingSettings | None = None
+    # Fitted on the validation rows after training, and part of the model. platt: slope and intercept of the
+    # logit. isotonic: monotonic steps, for many clicks; equal probabilities within a step cost some AUC.
+    calibration: Literal["platt", "isotonic", "none"] = "platt"
 
     @model_validator(mode="before")
     @classmethod
@@ -142,8 +157,11 @@ class ModelSettings(Settings):
             if getattr(self, name) is not None and name not in spec.own:
                 models = " and ".join(model for model, other in MODELS.items() if name in other.own)
                 errors.append(f"{name}: {self.model} has no such setting, only {models}")
-        if self.pretraining and self.model != "fnn":
-            errors.append("pretraining: only fnn starts from another model")
+        if self.training.recipe == "staged" and not spec.stages:
+            models = ", ".join(model for model, other in MODELS.items() if other.stages)
+            errors.append(f"training.recipe: {self.model} has no simpler parts; staged is for {models}")
+        if self.pretraining and not (self.is_staged or self.model == "fnn"):
+            errors.append("pretraining: only for fnn and training.recipe: staged")
         if self.w_reg and not has_first_order(self.model):
             errors.append(f"w_reg: {self.model} has no first-order weights")
         stages = {"training": self.training, "pretraining": self.pretraining}
@@ -156,13 +174,45 @@ class ModelSettings(Settings):
             raise ValueError("; ".join(errors))
         return self
 
-    def first_stage(self) -> "ModelSettings":
-        """Settings of the FM from which an FNN starts, with the same embedding size and regularization."""
-        return ModelSettings(
-            model="fm",
-            embedding_dim=self.embedding_dim,
-            init_std=self.init_std,
-            w_reg=self.w_reg,
-            v_reg=self.v_reg,
-            training=self.pretraining or self.training,
-        )
+    @property
+    def is_staged(self) -> bool:
+        """Whether the deep part joins after the other part has been trained."""
+        return self.training.recipe == "staged"
+
+    def earlier_stages(self) -> "tuple[ModelSettings, ...]":
+        """Settings of the models to train before this one; each starts from the weights of the one before."""
+        if self.model == "fnn":
+            return (self._stage("fm"),)
+        return tuple(self._stage(name) for name in MODELS[self.model].stages) if self.is_staged else ()
+
+    def _stage(self, name: str) -> "ModelSettings":
+        """Settings of a simpler model, with the same embeddings and penalties."""
+        training = self.pretraining or self.training
+        common: dict[str, Any] = {"model": name, "w_reg": self.w_reg}
+        if MODELS[name].embeddings:
+            common |= {key: getattr(self, key) for key in ("embedding_dim", "init_std", "v_reg")}
+            return ModelSettings(**common, training=training.model_copy(update={"recipe": "joint"}))
+        return ModelSettings(**common, training=_lr_training(training))
+
+    def last_stage(self) -> "ModelSettings":
+        """Settings of the training of this model itself: if staged, with lower learning rates."""
+        if not self.is_staged:
+            return self
+        training = self.training
+        rates = {
+            "learning_rate": training.learning_rate * training.deep_rate_factor,
+            "table_learning_rate": (training.table_learning_rate or training.learning_rate)
+            * training.table_rate_factor,
+        }
+        return self.model_copy(update={"training": training.model_copy(update=rates)})
+
+
+def _lr_training(like: TrainingSettings) -> TrainingSettings:
+    """Settings of FTRL for an LR with the budget of `like`; the rates are those of conf/model/lr.yaml."""
+    budget = {"batch_size", "max_epochs", "patience", "keep", "monitor"}
+    return TrainingSettings(
+        **like.model_dump(include=budget | {"gauc_field", "positive_weight", "seed"}),
+        optimizer="ftrl",
+        learning_rate=0.1,
+        ftrl=FtrlSettings(beta=0.01),
+    )

@@ -41,11 +41,15 @@ class TrainingHistory:
     """Epochs of one training."""
 
     epochs: list[EpochResult] = field(default_factory=list)
-    best: int = 0  # number of the epoch whose weights are kept: best on the validation rows, or the last
+    # Number of the epoch whose weights are kept: best on the validation rows, or the last. 0: none was better
+    # than the weights that the training started from.
+    best: int = 0
     # Bytes that a rank sent since its process started: dense gradients and rows of tables.
     sent_bytes_per_step: dict[str, int] = field(default_factory=dict)
     stopped: bool = False  # ended early by a callback, such as a pruner
     num_ranks: list[int] = field(default_factory=list)  # that trained it, in order; several if it was resumed
+    # Validation metrics of the weights that it started from, if only better ones are kept.
+    baseline: Metrics | None = None
 
     def as_dict(self) -> dict:
         """Convert to plain values; see history_from_dict."""
@@ -53,11 +57,27 @@ class TrainingHistory:
 
     def is_improved_by(self, valid: Metrics, monitor: Monitor) -> bool:
         """Whether these validation metrics are better than those of the best epoch so far."""
-        return not self.best or _is_better(valid, self.epochs[self.best - 1].valid, monitor)
+        best = self.best_valid
+        return best is None or _is_better(valid, best, monitor)
+
+    @property
+    def best_valid(self) -> Metrics | None:
+        """Validation metrics of the weights to keep; None before the first epoch."""
+        return self.epochs[self.best - 1].valid if self.best else self.baseline
+
+    @property
+    def seconds(self) -> float:
+        """Time of all epochs, with validation."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    @property
+    def seconds_to_best(self) -> float:
+        """Time up to the end of the best epoch."""
+        return sum(epoch.seconds for epoch in self.epochs[: self.best])
 
     def num_reductions(self, monitor: Monitor, patience: int) -> int:
         """Count how often `patience` epochs in a row did not improve on the best epoch before them."""
-        best, num_worse, reductions = None, 0, 0
+        best, num_worse, reductions = self.baseline, 0, 0
         for epoch in self.epochs:
             if best is None or _is_better(epoch.valid, best, monitor):
                 best, num_worse = epoch.valid, 0
@@ -111,10 +131,12 @@ class ResumePoint:
 def history_from_dict(document: dict) -> TrainingHistory:
     """Rebuild a history from the result of TrainingHistory.as_dict."""
     epochs = [EpochResult(**{**epoch, "valid": Metrics(**epoch["valid"])}) for epoch in document["epochs"]]
+    baseline = document.get("baseline")
     return TrainingHistory(
         epochs,
         document["best"],
         document["sent_bytes_per_step"],
         document.get("stopped", False),
         document.get("num_ranks", []),
+        baseline and Metrics(**baseline),
     )

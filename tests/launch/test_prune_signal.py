@@ -9,8 +9,8 @@ from deepfm.launch import prune_signal
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.progress import monitor_progress
 from deepfm.launch.prune_signal import answer_prune_signal, should_continue
+from deepfm.launch.rank.stages import run_worker
 from deepfm.launch.run_channel import RunChannel
-from deepfm.launch.worker import run_worker
 from deepfm.settings.model import ModelSettings
 from deepfm.training.result import result_from_json, result_to_json
 
@@ -77,7 +77,7 @@ def test_only_the_second_stage_of_an_fnn_asks(job, caplog):
     result, _ = run_with_driver(
         job("fnn", asks_prune_signal=True), lambda job: run_worker(job, SingleProcess()), 2
     )
-    assert (len(result.first_stage.epochs), len(result.history.epochs)) == (5, 2)
+    assert (len(result.earlier["fm"].epochs), len(result.history.epochs)) == (5, 2)
     assert "no answer" not in caplog.text
 
 

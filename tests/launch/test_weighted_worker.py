@@ -12,7 +12,7 @@ import pytest
 from deepfm.dataset.manifest import DataFile, WeightSums, read_manifest, write_manifest
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.launch.job_spec import WEIGHTS, TrainJob
-from deepfm.launch.worker import run_worker
+from deepfm.launch.rank.stages import run_worker
 from deepfm.settings.model import ModelSettings
 from deepfm.weights import load_weights
 

@@ -11,7 +11,7 @@ import torch
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.launch.factory import build_optimizer
 from deepfm.launch.job_spec import OPTIMIZER, WEIGHTS, TrainJob
-from deepfm.launch.worker import run_worker
+from deepfm.launch.rank.stages import run_worker
 from deepfm.models.fm import FM
 from deepfm.models.lr import LogisticRegression
 from deepfm.settings.model import ModelSettings, TrainingSettings
@@ -97,7 +97,7 @@ def assert_starts_from(weights, fm_weights):
 def test_an_fnn_starts_from_the_best_epochs_weights_of_an_fm_that_is_trained_first(fnn_job, tmp_path):
     result = run_worker(fnn_job(), SingleProcess())
     fm_weights = load_weights(f"file://{tmp_path}/fm.safetensors")
-    assert result.first_stage.best < len(result.first_stage.epochs) == 6
+    assert result.earlier["fm"].best < len(result.earlier["fm"].epochs) == 6
     assert fm_weights["linear.weights.table.weight"].abs().max() > 0.1  # from zero: it was trained
     assert_starts_from(load_weights(f"file://{tmp_path}/weights.safetensors"), fm_weights)
 
@@ -107,8 +107,9 @@ def test_the_first_stage_is_the_fm_that_those_settings_alone_would_train(fnn_job
     result = run_worker(job, SingleProcess())
     (tmp_path / "alone").mkdir()
     alone_url = f"file://{tmp_path}/alone"
-    alone = run_worker(TrainJob(job.dataset_url, alone_url, job.model.first_stage(), 1), SingleProcess())
-    assert [epoch.valid for epoch in result.first_stage.epochs] == [e.valid for e in alone.history.epochs]
+    (fm,) = job.model.earlier_stages()
+    alone = run_worker(TrainJob(job.dataset_url, alone_url, fm, 1), SingleProcess())
+    assert [epoch.valid for epoch in result.earlier["fm"].epochs] == [e.valid for e in alone.history.epochs]
     assert (tmp_path / "fm.safetensors").read_bytes() == (tmp_path / "alone/weights.safetensors").read_bytes()
 
 
@@ -122,7 +123,7 @@ def test_the_second_stage_trains_the_weights_of_the_first(fnn_job, tmp_path):
 
 def test_the_result_of_an_fnn_is_that_of_its_second_stage(fnn_job):
     result = run_worker(fnn_job(num_epochs=2, learning_rate=0.01), SingleProcess())
-    assert (len(result.first_stage.epochs), len(result.history.epochs)) == (6, 2)
+    assert (len(result.earlier["fm"].epochs), len(result.history.epochs)) == (6, 2)
     assert result.valid == result.best_epoch.valid
     # 9 ids, F = 2, K = 2: 9 (K + 1) + 1, then an MLP over 1 + F (K + 1) inputs.
     assert result.num_weights == 28 + (7 + 1) * 4 + (4 + 1)
@@ -138,7 +139,7 @@ def test_metrics_of_the_first_stage_have_a_prefix_and_come_first(fnn_job, tmp_pa
 
 def test_the_first_stage_uses_the_training_settings_by_default(fnn_job):
     result = run_worker(fnn_job(num_epochs=2, learning_rate=0.01, pretraining=None), SingleProcess())
-    assert len(result.first_stage.epochs) == 2
+    assert len(result.earlier["fm"].epochs) == 2
 
 
 def test_the_optimizer_state_of_the_fm_is_not_saved_as_that_of_the_fnn(fnn_job, tmp_path):
@@ -154,7 +155,7 @@ def test_an_fnn_starts_from_a_given_fm_without_training_one(fnn_job, tmp_path):
         torch.nn.init.normal_(weight)
     save_weights(f"file://{tmp_path}/given.safetensors", fm.state_dict())
     result = run_worker(fnn_job(init_url=f"file://{tmp_path}/given.safetensors"), SingleProcess())
-    assert result.first_stage is None
+    assert not result.earlier
     assert not (tmp_path / "fm.safetensors").exists()
     assert_starts_from(load_weights(f"file://{tmp_path}/weights.safetensors"), fm.state_dict())
 
@@ -162,7 +163,7 @@ def test_an_fnn_starts_from_a_given_fm_without_training_one(fnn_job, tmp_path):
 def test_two_ranks_train_both_stages_to_one_result(fnn_job, in_ranks):
     # Speed is excluded: each rank uses its own clock.
     def comparable(result):
-        stages = (result.first_stage, result.history)
+        stages = (result.earlier["fm"], result.history)
         return result.valid, result.test, [[epoch.valid for epoch in stage.epochs] for stage in stages]
 
     one, other = in_ranks(2, lambda collectives: run_worker(fnn_job(learning_rate=0.01), collectives))

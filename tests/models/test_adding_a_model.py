@@ -17,7 +17,7 @@ assert deepfm.model_specs.__file__.startswith(sys.argv[1])  # the copy, not the 
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
 from deepfm.launch.job_spec import TrainJob
-from deepfm.launch.worker import run_worker
+from deepfm.launch.rank.stages import run_worker
 from deepfm.distributed.collectives import SingleProcess
 settings = load_settings("conf/model/dcn.yaml", ModelSettings)
 training = settings.training.model_copy(update={"max_epochs": 1, "batch_size": 8})

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from deepfm.model_factory import build_model
+from deepfm.model_specs import MODELS as MODEL_SPECS
 from deepfm.models.layers import penalties
 from deepfm.settings.model import ModelName, ModelSettings
 from deepfm.training.optimizers.weights import field_embeddings
@@ -174,3 +175,30 @@ def test_each_lookup_takes_the_row_of_its_field(name):
             o + i for row in ids.tolist() for o, i in zip(offsets[: table.num_slots], row, strict=False)
         ]
         assert table.table_rows(ids).tolist() == expected
+
+
+@pytest.mark.parametrize("name", [name for name, spec in MODEL_SPECS.items() if spec.stages])
+@pytest.mark.parametrize("num_crossed", [0, 1])
+def test_a_staged_model_starts_with_the_logits_of_its_simpler_parts(name, num_crossed):
+    ids, num_ids = torch.tensor([[0, 2, 1], [1, 0, 4]]), (2, 3, 5)
+    num_fields = 3 - num_crossed
+
+    def build(model):
+        own = {} if model == "lr" else {"embedding_dim": 2, "init_std": 1.0}
+        training = {"batch_size": 8, "max_epochs": 1, "learning_rate": 0.1}
+        return build_model(ModelSettings(model=model, **own, training=training), num_ids, num_crossed)
+
+    weights = None
+    for stage in [*MODEL_SPECS[name].stages, name]:
+        model = build(stage)
+        if weights is None:
+            for weight in model.parameters():
+                torch.nn.init.normal_(weight)
+            logits = model(ids[:, :num_fields])
+        else:
+            model.start_from(weights)
+            if stage == "fm":  # its embeddings start near zero, not at zero
+                torch.nn.init.normal_(model.embedding.table.weight)
+                logits = model(ids)
+            torch.testing.assert_close(model(ids), logits)
+        weights = model.state_dict()

@@ -92,12 +92,12 @@ def test_adam_is_the_default_optimizer():
 
 def test_the_first_stage_of_an_fnn_is_an_fm_with_its_embeddings_and_regularization():
     fnn = settings("fnn", init_std=0.001, w_reg=0.1, v_reg=0.2)
-    assert fnn.first_stage() == settings("fm", init_std=0.001, w_reg=0.1, v_reg=0.2)
+    assert fnn.earlier_stages()[0] == settings("fm", init_std=0.001, w_reg=0.1, v_reg=0.2)
 
 
 def test_the_first_stage_of_an_fnn_may_have_other_training_settings():
     pretraining = {**TRAINING, "learning_rate": 0.5}
-    first_stage = settings("fnn", pretraining=pretraining).first_stage()
+    first_stage = settings("fnn", pretraining=pretraining).earlier_stages()[0]
     assert first_stage == settings("fm", training=pretraining)
 
 
@@ -117,7 +117,7 @@ def test_the_first_stage_of_an_fnn_may_have_other_training_settings():
         ("ipnn", {"outer": "pairs"}, "outer: ipnn has no such setting, only opnn and pnn"),
         ("deepfm", {"outer": "pooled"}, "outer: deepfm has no such setting"),
         ("opnn", {"outer": "all"}, "outer: Input should be 'pairs' or 'pooled' (found 'all')"),
-        ("fm", {"pretraining": TRAINING}, "pretraining: only fnn starts from another model"),
+        ("fm", {"pretraining": TRAINING}, "pretraining: only for fnn and training.recipe: staged"),
         ("fm", {"training": FTRL}, "training.optimizer: ftrl trains lr only"),
         ("fnn", {"training": FTRL}, "training.optimizer: ftrl trains lr only"),
         ("lr", {"training": {**TRAINING, "ftrl": {}}}, "training: ftrl: only for optimizer: ftrl"),
@@ -147,7 +147,7 @@ def test_settings_that_a_model_does_not_have_are_reported_at_once():
     message = errors_of(
         "lr", embedding_dim=4, deep={"hidden_units": [4]}, outer="pairs", pretraining=TRAINING
     )
-    for error in ("embedding_dim, v_reg, init_std: lr", "deep: lr", "outer: lr", "pretraining: only fnn"):
+    for error in ("embedding_dim, v_reg, init_std: lr", "deep: lr", "outer: lr", "pretraining: only for fnn"):
         assert error in message
 
 

@@ -12,7 +12,7 @@ import torch
 from deepfm.dataset.manifest import read_manifest, write_manifest
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.launch.job_spec import WEIGHTS, TrainJob
-from deepfm.launch.worker import run_worker
+from deepfm.launch.rank.stages import run_worker
 from deepfm.settings.model import ModelSettings
 from deepfm.training.checkpoint import Checkpoints
 

@@ -164,8 +164,7 @@ def _log_epoch_of_seed(run: Run, seed: int) -> Callable[[dict[str, float]], None
 
 
 def _seed_result(result: TrainingResult, num_rows: int) -> SeedResult:
-    stages = [result.history] + ([result.first_stage] if result.first_stage else [])
-    epochs = [epoch for stage in stages for epoch in stage.epochs]
+    epochs = [epoch for stage in result.stages.values() for epoch in stage.epochs]
     assert result.test is not None
     return SeedResult(
         test_auc=result.test.auc,

@@ -42,7 +42,7 @@ def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(f"--models: expected each model once, found {', '.join(repeated)} twice")
-    models = [load_settings(f"{folder}/{name}.yaml", ModelSettings) for name in names]
+    models = [as_in_paper(load_settings(f"{folder}/{name}.yaml", ModelSettings)) for name in names]
     kinds = [settings.model for settings in models]
     if twice := [name for name, kind in zip(names, kinds, strict=True) if kinds.count(kind) > 1]:
         # The table has one row per kind of model; settings of one kind are compared by tune.py.
@@ -54,6 +54,13 @@ def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -
         models = [with_shared_settings(settings, like) for settings in models]
     _require_same_budget(names, models)
     return tuple(models)
+
+
+def as_in_paper(settings: ModelSettings) -> ModelSettings:
+    """Train all parts of the model jointly and all values alike, as in the papers that are compared."""
+    training = settings.training.model_copy(update={"recipe": "joint", "rare_id_damping": 0.0})
+    pretraining = settings.pretraining if settings.model == "fnn" else None
+    return settings.model_copy(update={"training": training, "pretraining": pretraining})
 
 
 def with_shared_settings(settings: ModelSettings, like: ModelSettings) -> ModelSettings:

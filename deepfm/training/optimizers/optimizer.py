@@ -1,6 +1,7 @@
 """Optimizers: dense weights are updated densely, tables only in the rows of a batch."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,10 @@ from deepfm.training.device import use_large_pages
 from deepfm.training.optimizers.ftrl import Ftrl
 from deepfm.training.optimizers.lazy_adam import LazyAdam
 from deepfm.training.optimizers.row_adagrad import RowAdagrad
-from deepfm.training.optimizers.weights import dense_weights, gradient_of, tables
+from deepfm.training.optimizers.weights import dense_weights, field_embeddings, gradient_of, tables
+
+#: Factors of the learning rates of table rows, (rows of the table,), by the number of id columns.
+RowRates = Mapping[int, Tensor]
 
 
 class Optimizer:
@@ -30,11 +34,13 @@ class Optimizer:
         kind: str = "adam",
         table_l2: float = 0.0,
         ftrl: Mapping[str, float] | None = None,
+        row_rates: RowRates | None = None,
     ):
         """Create the optimizers.
 
         `table_learning_rate` defaults to `learning_rate`; `table_l2` is the weight decay of adam_dense,
-        applied to all rows in every step; `ftrl` has beta, l1 and l2 of Ftrl.
+        applied to all rows in every step; `ftrl` has beta, l1 and l2 of Ftrl; `row_rates`, for adam and
+        adagrad: factors of the learning rates of table rows.
         """
         self.sparse, self.dense = tables(model), dense_weights(model)
         for table in self.sparse:
@@ -47,7 +53,8 @@ class Optimizer:
             self._optimizers = [Ftrl([*self.sparse, *self.dense], lr=learning_rate, **(ftrl or {}))]
             return
         if self.sparse:
-            self._optimizers.append(_table_optimizer(kind, self.sparse, table_rate, table_l2))
+            groups = _table_groups(model, row_rates)
+            self._optimizers.append(_table_optimizer(kind, groups, table_rate, table_l2))
         if self.dense:
             self._optimizers.append(torch.optim.Adam(self.dense, lr=learning_rate, fused=True))
 
@@ -98,8 +105,18 @@ class Optimizer:
             optimizer.step()
 
 
+def _table_groups(model: nn.Module, row_rates: RowRates | None) -> list[dict[str, Any]]:
+    """Parameter groups of the tables: one each with row rates, else one for all."""
+    if row_rates is None:
+        return [{"params": tables(model)}]
+    return [
+        {"params": [embedding.table.weight], "row_rates": row_rates[embedding.num_slots]}
+        for embedding in field_embeddings(model)
+    ]
+
+
 def _table_optimizer(
-    kind: str, weights: list[nn.Parameter], learning_rate: float, table_l2: float
+    kind: str, weights: list[dict[str, Any]], learning_rate: float, table_l2: float
 ) -> torch.optim.Optimizer:
     match kind:
         case "adam":

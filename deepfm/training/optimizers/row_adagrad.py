@@ -1,6 +1,7 @@
 """Adagrad with one number of state per row."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +17,14 @@ class RowAdagrad(torch.optim.Optimizer):
     wise in D. Mudigere et al., "Software-Hardware Co-design for Fast and Scalable Training of Deep Learning
     Recommendation Models", 2022, sec. 4.1). Its state is K times smaller than Adagrad's and 2 K times smaller
     than Adam's, and only the rows of the batch are touched.
+
+    A group of one weight may have `row_rates`, (rows,) factors of the learning rate.
     """
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, *, eps: float = 1e-10):
-        super().__init__(weights, {"lr": lr, "eps": eps})
+    def __init__(
+        self, weights: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float, *, eps: float = 1e-10
+    ):
+        super().__init__(weights, {"lr": lr, "eps": eps, "row_rates": None})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:  # type: ignore[override] # no closures
@@ -37,6 +42,8 @@ class RowAdagrad(torch.optim.Optimizer):
                 )
                 n = mean_square.add_(state["n"].index_select(0, rows))
                 state["n"].index_copy_(0, rows, n)
+                if group["row_rates"] is not None:
+                    values = values * group["row_rates"].index_select(0, rows)[:, None].to(values.dtype)
                 w = weight.index_select(0, rows)
                 w.addcdiv_(values, n.sqrt().add_(group["eps"]), value=-group["lr"])
                 weight.index_copy_(0, rows, w)

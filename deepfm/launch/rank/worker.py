@@ -1,4 +1,4 @@
-"""Work of one rank: read the dataset, train the model, evaluate it."""
+"""Dataset, device and progress of one rank, and the training of one model on it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -16,46 +16,33 @@ from deepfm.dataset.shard import Shard
 from deepfm.distributed.collectives import Collectives
 from deepfm.features.sampling import logit_correction
 from deepfm.launch.factory import build_loop_config, build_optimizer, epoch_steps, gauc_groups
-from deepfm.launch.job_spec import FIRST_STAGE, FIRST_STAGE_WEIGHTS, OPTIMIZER, WEIGHTS, TrainJob
+from deepfm.launch.job_spec import OPTIMIZER, WEIGHTS, TrainJob
 from deepfm.launch.placement import gather_placement
 from deepfm.launch.progress import ProgressWriter
-from deepfm.launch.prune_signal import should_continue
+from deepfm.launch.rank.callbacks import StageCallbacks, StageOutput
 from deepfm.launch.run_channel import RunChannel
-from deepfm.launch.worker_errors import explain_out_of_memory
-from deepfm.metrics.field_counts import FieldValueCounts
-from deepfm.metrics.slices import DetailedCounts, SliceAccumulator
+from deepfm.metrics.binary import Metrics
 from deepfm.model_factory import build_model
-from deepfm.models.fnn import FNN
+from deepfm.models.layers import StartsFromPart
 from deepfm.settings.model import ModelSettings
 from deepfm.training.checkpoint import Checkpoints
 from deepfm.training.device import choose_device, retain_freed_memory
-from deepfm.training.evaluation import evaluate_rows, gather_buffers
-from deepfm.training.loop import Callbacks, LoopConfig, TrainingData, TrainingLoop
-from deepfm.training.optimizers.optimizer import Optimizer
+from deepfm.training.evaluation import evaluate
+from deepfm.training.loop import LoopConfig, TrainingData, TrainingLoop
+from deepfm.training.optimizers.optimizer import Optimizer, RowRates
+from deepfm.training.optimizers.weights import field_embeddings
 from deepfm.training.profiler import StepProfiler
-from deepfm.training.result import TrainingResult
-from deepfm.training.state import EpochResult, ResumePoint, TrainingHistory
+from deepfm.training.row_rates import count_rows, row_rates, shrink_initial_rows
+from deepfm.training.state import ResumePoint, TrainingHistory
 from deepfm.weights import load_weights, save_weights
 
 
-def run_worker(job: TrainJob, collectives: Collectives) -> TrainingResult:
-    """Train, then evaluate the kept weights on validation and test rows; the same result on every rank."""
-    worker = Worker(job, collectives)
-    with explain_out_of_memory(collectives.rank, job.model, worker.manifest.num_ids):
-        return _train_all_stages(job, worker)
+@dataclass(frozen=True)
+class StartWeights:
+    """Weights that a stage starts from."""
 
-
-def _train_all_stages(job: TrainJob, worker: "Worker") -> TrainingResult:
-    if job.model.model != "fnn" or job.start_url:
-        return worker.result(*worker.train(job.model, WEIGHTS))
-    if job.init_url:
-        # Read by every rank, although the broadcast before the training uses those of rank 0.
-        fm_weights, first_stage = load_weights(job.init_url), None
-    else:
-        fm, first_stage = worker.train(job.model.first_stage(), FIRST_STAGE_WEIGHTS, FIRST_STAGE)
-        fm_weights = fm.state_dict()
-    model, history = worker.train(job.model, WEIGHTS, start_from=fm_weights)
-    return worker.result(model, history, first_stage)
+    weights: dict[str, Tensor]  # of the model of the stage before
+    baseline: Metrics | None = None  # its validation metrics: only better epochs are kept
 
 
 class Worker:
@@ -70,6 +57,7 @@ class Worker:
         self.device = choose_device(collectives.gpu)
         self.placements = gather_placement(collectives, self.device)
         self.progress = ProgressWriter(self.channel, self.placements) if collectives.rank == 0 else None
+        self._row_counts: dict[int, Tensor] = {}  # by the number of id columns
 
     def read(
         self,
@@ -100,7 +88,19 @@ class Worker:
         fields = self.manifest.fields
         model = build_model(settings, self.manifest.num_ids, fields.num_crossed, fields.num_slots)
         model.to(self.device)
-        return model, build_optimizer(model, settings.training)
+        rates = self._row_rates(model, settings) if settings.training.rare_id_damping else None
+        if rates is not None:
+            shrink_initial_rows(model, rates)
+        return model, build_optimizer(model, settings.training, rates)
+
+    def _row_rates(self, model: nn.Module, settings: ModelSettings) -> RowRates:
+        """Factors of the learning rates of table rows; the training rows are counted once per job."""
+        slots = {table.num_slots for table in field_embeddings(model)}
+        if not slots <= self._row_counts.keys():
+            self._row_counts |= count_rows(model, self.read(settings, "train"), self.collectives)
+        part, damping = self.manifest.splits["train"], settings.training.rare_id_damping
+        ctr = part.num_clicks / part.num_rows
+        return {number: row_rates(self._row_counts[number], ctr, damping) for number in slots}
 
     def loop_config(self, settings: ModelSettings, position: ResumePoint | None = None) -> LoopConfig:
         """Build the loop configuration of this model on this dataset and device, from `position` on."""
@@ -113,28 +113,31 @@ class Worker:
         settings: ModelSettings,
         weights_name: str,
         prefix: str = "",
-        start_from: dict[str, Tensor] | None = None,
+        start: StartWeights | None = None,
     ) -> tuple[nn.Module, TrainingHistory]:
         """Train a model and return it with the weights to keep, which are also saved in the run folder.
 
-        `prefix`: of the metric names. `start_from`: weights of an FM for an FNN.
+        `prefix`: of the metric names. `start`: weights of the stage before, if there was one.
         """
         model, optimizer = self.new_model(settings)
-        if start_from is not None:
-            cast(FNN, model).start_from(start_from)
+        if start:
+            cast(StartsFromPart, model).start_from(start.weights)
         if self.job.start_url:
             self._warm_start(model, optimizer, self.loop_config(settings))
         checkpoints = self._checkpoints(settings, Path(weights_name).stem)
         position = self._restore(checkpoints, model, optimizer) if self.job.resume else None
-        position = position or ResumePoint(TrainingHistory(num_ranks=[self.collectives.size]))
+        if position is None:
+            position = self._first_position(model, settings, start)
+            if position.history.baseline and self.collectives.rank == 0:
+                save_weights(f"{self.job.run_url}/{weights_name}", model.state_dict())
         config = self.loop_config(settings, position)
         if self.progress:
             self.progress.start(steps=config.steps, max_epochs=config.max_epochs, prefix=prefix)
         with self._profiler(prefix) as profiler:
-            # No training starts from the FM of an FNN, so its optimizer state is not saved.
+            # A warm start begins with the last stage, so that only its optimizer state is saved.
             saves_optimizer = settings.training.save_optimizer and weights_name == WEIGHTS
-            output = _Output(weights_name, prefix, saves_optimizer, checkpoints, profiler)
-            callbacks = _WorkerCallbacks(self, model, optimizer, output)
+            output = StageOutput(weights_name, prefix, saves_optimizer, checkpoints, profiler)
+            callbacks = StageCallbacks(self, model, optimizer, output)
             loop = TrainingLoop(model, optimizer, self.collectives, config, callbacks)
             history = loop.run(self._training_data(settings), position)
         # Only rank 0 reads: on a shared filesystem the others might still see an older file.
@@ -142,6 +145,24 @@ class Worker:
             model.load_state_dict(load_weights(f"{self.job.run_url}/{weights_name}"))
         self.collectives.broadcast_(list(model.state_dict().values()), "best")
         return model, history
+
+    def _first_position(
+        self, model: nn.Module, settings: ModelSettings, start: StartWeights | None
+    ) -> ResumePoint:
+        """Return the start of a training; a staged one keeps only what is better than its start."""
+        history = TrainingHistory(num_ranks=[self.collectives.size])
+        if start:
+            history.baseline = start.baseline
+        elif self.job.start_url and settings.is_staged and settings.training.keep == "best":
+            valid = self.read(settings, "valid")
+            correction, groups = self.logit_correction, gauc_groups(settings, self.manifest.fields)
+            history.baseline = evaluate(model, self.collectives, valid, correction, groups)
+        return ResumePoint(history)
+
+    @property
+    def logit_correction(self) -> float:
+        """Term of the logits that corrects for down-sampled negatives."""
+        return logit_correction(self.manifest.data.keep_negatives)
 
     def _training_data(self, settings: ModelSettings) -> TrainingData:
         seed = settings.training.seed
@@ -184,86 +205,3 @@ class Worker:
         assert config.schedule is not None
         optimizer.set_rate(config.schedule.factor(1))
         optimizer.refit_state_to_weights()
-
-    def result(
-        self, model: nn.Module, history: TrainingHistory, first_stage: TrainingHistory | None = None
-    ) -> TrainingResult:
-        """Evaluate the finished model; for a training stopped early, return the metrics of its best epoch."""
-        num_weights = sum(weight.numel() for weight in model.parameters())
-        if history.stopped:
-            valid = history.epochs[history.best - 1].valid
-            return TrainingResult(history, valid, None, num_weights, first_stage)
-        fields = self.manifest.fields
-        weighted = self.manifest.data.weight_column is not None
-        counts = FieldValueCounts(fields, self.device, weighted=weighted)
-        slices = SliceAccumulator(fields, self.job.slice_fields, self.device, weighted=weighted)
-        (valid_metrics, valid_gauc), (test_metrics, test_gauc) = (
-            evaluate_rows(
-                model,
-                self.collectives,
-                self.read(self.job.model, split),
-                logit_correction(self.manifest.data.keep_negatives),
-                gauc_groups(self.job.model, fields),
-                details,
-            )
-            for split, details in (("valid", None), ("test", DetailedCounts(counts, slices)))
-        )
-        return TrainingResult(
-            history,
-            valid_metrics.compute(valid_gauc),
-            test_metrics.compute(test_gauc),
-            num_weights,
-            first_stage,
-            test_metrics.score_counts(),
-            counts.counts.tolist(),
-            slices.compute(),
-        )
-
-
-@dataclass(frozen=True)
-class _Output:
-    """Files and names that one training writes."""
-
-    weights_name: str
-    prefix: str  # of the metric names
-    saves_optimizer: bool
-    checkpoints: Checkpoints
-    profiler: StepProfiler | None
-
-
-class _WorkerCallbacks(Callbacks):
-    """Saves weights and checkpoints, sends progress, and asks the driver whether to continue."""
-
-    def __init__(self, worker: Worker, model: nn.Module, optimizer: Optimizer, output: _Output):
-        self._worker, self._model, self._optimizer, self._output = worker, model, optimizer, output
-        self._is_rank_0 = worker.collectives.rank == 0
-
-    def on_step(self, epoch: int, step: int, logloss: float, samples_per_s: float) -> None:
-        if self._worker.progress:
-            self._worker.progress.on_step(epoch, step, logloss, samples_per_s)
-        if self._output.profiler:
-            self._output.profiler.step()
-
-    def on_epoch(self, epoch: EpochResult, is_best: bool) -> None:
-        run_url = self._worker.job.run_url
-        if self._is_rank_0 and is_best:
-            save_weights(f"{run_url}/{self._output.weights_name}", self._model.state_dict())
-            if self._output.saves_optimizer:
-                save_weights(f"{run_url}/{OPTIMIZER}", self._optimizer.state())
-        if self._worker.progress:
-            self._worker.progress.on_epoch(epoch.curves(self._output.prefix))
-
-    def on_checkpoint(self, position: ResumePoint) -> None:
-        if self._worker.job.checkpoint_every_n_steps is None:
-            return
-        # Averaged buffers would make batch norm's statistics depend on when checkpoints are written.
-        rank_buffers = gather_buffers(self._model, self._worker.collectives)
-        if self._is_rank_0:
-            weights, state = self._model.state_dict(), self._optimizer.state()
-            self._output.checkpoints.save(position, weights, state, rank_buffers)
-
-    def should_continue(self, epoch: EpochResult) -> bool:
-        # The metrics of an FNN's first stage do not predict those of the model.
-        if not self._worker.job.asks_prune_signal or self._output.prefix:
-            return True
-        return should_continue(self._worker.channel, self._worker.collectives, epoch.number)
