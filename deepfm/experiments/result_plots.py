@@ -144,7 +144,8 @@ def training_curves(training: TrainingHistory) -> Figure:
     loss_axes.fill_between(numbers, train, valid, alpha=0.15, color="tab:gray")
     auc_axes.plot(numbers, [epoch.valid.auc for epoch in training.epochs], marker="o", label="validation")
     for axes, name in ((loss_axes, "logloss"), (auc_axes, "AUC")):
-        axes.axvline(training.best, color="tab:green", linestyle=":", label="kept")
+        if training.best:  # else none of these epochs
+            axes.axvline(training.best, color="tab:green", linestyle=":", label="kept")
         axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.set_xticks(numbers)

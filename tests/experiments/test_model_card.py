@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from deepfm.dataset.manifest import InputLog, Manifest, SplitPart
 from deepfm.experiments import model_card
 from deepfm.experiments.result_plots import result_figures
 from deepfm.metrics.binary import BinaryMetrics
+from deepfm.metrics.calibration import Calibration
 from deepfm.metrics.slices import SliceMetrics
 from deepfm.settings.data import DataSettings
 from deepfm.settings.loader import parse_settings
@@ -38,7 +40,7 @@ def finished():
         metrics,
         metrics,
         31,
-        None,
+        {},
         binary_metrics.score_counts(),
     )
     data = {
@@ -90,3 +92,76 @@ def test_each_slice_has_a_row(finished):
     assert r"| site | a\|b\<i\> | 1,200 | 0.2500 | 0.5000 | 0.7500 | 0.8000 |" in text.splitlines()
     assert "| site | (missing) | 30 | 0.0000 | 0.1050 |  |  |" in text.splitlines()
     assert "By value" not in model_card.markdown(model_card.content("ctr", SETTINGS, *finished))
+
+
+# --- stages and calibration
+
+
+STAGED = ModelSettings.model_validate(
+    {
+        "model": "deepfm",
+        "embedding_dim": 2,
+        "training": {"batch_size": 8, "max_epochs": 3, "learning_rate": 0.1, "recipe": "staged"},
+    }
+)
+
+
+def staged(finished, lr_logloss, fm_logloss, logloss):
+    """A result with a best epoch of each stage; `logloss` None: no epoch of the last was better."""
+    manifest, result = finished
+
+    def history(value, **baseline):
+        epoch = EpochResult(1, 0.6, replace(result.valid, logloss=value), 1, 12.0)
+        return TrainingHistory([epoch], **baseline)
+
+    fm = history(fm_logloss, best=1)
+    kept = {"best": 0, "baseline": fm.best_valid} if logloss is None else {"best": 1}
+    last = history(logloss or 9.0, **kept)
+    return manifest, replace(result, history=last, earlier={"lr": history(lr_logloss, best=1), "fm": fm})
+
+
+def card_of(finished, settings=STAGED):
+    content = model_card.content("ctr", settings, *finished)
+    return model_card.markdown(content), model_card.html(content, {})
+
+
+def test_the_card_shows_the_metrics_of_each_stage(finished):
+    text, page = card_of(staged(finished, 0.5, 0.45, 0.4))
+    auc = finished[1].valid.auc
+    assert f"| lr | 1 | 1 | 0.50000 | {auc:.5f} |" in text and "| deepfm | 1 | 1 | 0.40000 |" in text
+    assert "| 12 s |" in text and "<td>0.45000</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("losses", "simpler"),
+    [
+        ((0.5, 0.45, None), "fm"),
+        ((0.5, 0.45, 0.4499), "fm"),
+        ((0.45, 0.45, None), "lr"),
+        ((0.5, 0.45, 0.44), ""),
+    ],
+)
+def test_the_card_warns_if_a_simpler_model_is_as_good(finished, losses, simpler):
+    for text in card_of(staged(finished, *losses)):
+        assert ("Warning:" in text) == bool(simpler)
+        assert not simpler or f"On the validation rows {simpler}, a simpler model, is as good." in text
+
+
+def test_a_model_with_one_stage_has_no_table_of_stages(finished):
+    for text in card_of(finished, SETTINGS):
+        assert "Stages" not in text and "Warning" not in text
+
+
+def test_the_card_tells_calibration_before_and_after(finished):
+    manifest, result = finished
+    before = replace(result.test, logloss=0.9, mean_probability=2 * result.test.ctr)
+    calibrated = replace(result, calibration=Calibration("platt", 0.9, 0.1), uncalibrated={"test": before})
+    text, _ = card_of((manifest, calibrated), SETTINGS)
+    assert f"logloss 0.90000 and {result.test.logloss:.5f}" in text
+    assert f"mean probability / CTR 2.0000 and {result.test.calibration:.4f}" in text
+
+
+def test_the_card_gives_the_reason_why_a_model_is_not_calibrated(finished):
+    manifest, result = finished
+    text, _ = card_of((manifest, replace(result, not_calibrated_because="expected more clicks")), SETTINGS)
+    assert "Calibration: none: expected more clicks" in text

@@ -80,7 +80,7 @@ def test_all_plots_are_drawn(scored):
     training = TrainingHistory(
         [EpochResult(1, 0.6, metrics, 1.0, 1.0), EpochResult(2, 0.5, metrics, 1.0, 1.0)], best=1
     )
-    figures = result_figures(TrainingResult(training, metrics, metrics, 1, None, scored[0].score_counts()))
+    figures = result_figures(TrainingResult(training, metrics, metrics, 1, {}, scored[0].score_counts()))
     assert set(figures) == {
         "training.png", "roc.png", "precision_recall.png", "calibration.png", "scores.png", "lift.png"
     }  # fmt: skip
@@ -94,6 +94,6 @@ def test_plots_are_drawn_without_clicks_too():
     metrics = binary_metrics.compute()
     training = TrainingHistory([EpochResult(1, 0.6, metrics, 1.0, 1.0)], best=1)
     for figure in result_figures(
-        TrainingResult(training, metrics, metrics, 1, None, binary_metrics.score_counts())
+        TrainingResult(training, metrics, metrics, 1, {}, binary_metrics.score_counts())
     ).values():
         figure.canvas.draw()
