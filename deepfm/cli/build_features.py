@@ -9,7 +9,9 @@ Example:
 import click
 
 from deepfm import storage
-from deepfm.cli.job import JobCommand, job, load_profile, profile_option
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.options.common import profile_option, set_option
+from deepfm.cli.options.conf_files import CONF_PATH
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.click_log.choose_split import choose_split
@@ -18,13 +20,18 @@ from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.profiling.dataset_profile import read_dataset_profile
 from deepfm.settings.data import DataSettings
-from deepfm.settings.loader import load_settings
+from deepfm.settings.overrides import load_with_overrides
 
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option(
-    "--data", "data_path", required=True, help="YAML that describes the log, e.g. conf/data/criteo.yaml."
+    "--data",
+    "data_path",
+    type=CONF_PATH,
+    required=True,
+    help="YAML that describes the log, e.g. conf/data/criteo.yaml.",
 )
+@set_option("max_bad_fraction=0.05", "--data")
 @click.option(
     "--input", "input_path", required=True, help="Click log: a file, a folder, or ds=YYYY-MM-DD folders."
 )
@@ -37,10 +44,11 @@ from deepfm.settings.loader import load_settings
 @profile_option
 @job
 def build_features(
-    data_path, input_path, output_path, train_days, valid_days, test_days, grow, allow_missing_days,
-    profile_path,
+    data_path, assignments, input_path, output_path, train_days, valid_days, test_days, grow,
+    allow_missing_days, profile_path,
 ) -> dict:  # fmt: skip
-    profile, settings = (load_profile(profile_path), load_settings(data_path, DataSettings))
+    profile = load_profile(profile_path)
+    settings = load_with_overrides(data_path, DataSettings, assignments)
     input_url, output_url = (storage.absolute_url(input_path), storage.absolute_url(output_path))
     ranges = (train_days, valid_days, test_days)
     # Other days of the log are not read: they may have other columns.

@@ -31,27 +31,6 @@ logger = logging.getLogger(__name__)
 
 _VERBOSE = "deepfm.verbose"
 
-profile_option = click.option(
-    "--profile",
-    "profile_path",
-    default="conf/profile/local.yaml",
-    show_default=True,
-    help="YAML of Spark properties, MLflow and limits.",
-)
-workers_option = click.option(
-    "--num-workers",
-    type=click.IntRange(min=0),
-    default=2,
-    show_default=True,
-    help="Horovod processes; 0: train in this process.",
-)
-tracking_option = click.option(
-    "--tracking-uri",
-    envvar="MLFLOW_TRACKING_URI",
-    show_envvar=True,
-    help="MLflow server or store, http://… or sqlite:///…; overrides the profile.",
-)
-
 
 class TerminatedError(KeyboardInterrupt):
     """SIGTERM or SIGHUP was received; a KeyboardInterrupt, so that libraries clean up as after Ctrl-C."""

@@ -13,7 +13,8 @@ from dataclasses import asdict
 
 import click
 
-from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.options.common import profile_option, tracking_option
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import UserError

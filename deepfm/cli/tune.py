@@ -15,14 +15,9 @@ from pathlib import Path
 import click
 
 from deepfm import storage
-from deepfm.cli.job import (
-    JobCommand,
-    job,
-    load_profile,
-    profile_option,
-    tracking_option,
-    workers_option,
-)
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.options.common import profile_option, set_option, tracking_option, workers_option
+from deepfm.cli.options.conf_files import CONF_PATH
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.errors import UserError
@@ -43,6 +38,7 @@ from deepfm.experiments.tune.space import SearchSpace
 from deepfm.experiments.tune.study import num_done, opened_study, study_path
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
+from deepfm.settings.overrides import load_with_overrides
 from deepfm.tracking.store import open_store
 
 AT_LEAST_ONE = click.IntRange(min=1)
@@ -50,10 +46,21 @@ AT_LEAST_ONE = click.IntRange(min=1)
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--dataset", "dataset_path", required=True, help="Dataset written by build_features.py.")
-@click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
 @click.option(
-    "--space", "space_path", required=True, help="YAML of the search space, e.g. conf/tune/general.yaml."
+    "--model",
+    "model_path",
+    type=CONF_PATH,
+    required=True,
+    help="YAML of the model, e.g. conf/model/deepfm.yaml.",
 )
+@click.option(
+    "--space",
+    "space_path",
+    type=CONF_PATH,
+    required=True,
+    help="YAML of the search space, e.g. conf/tune/general.yaml.",
+)
+@set_option("training.max_epochs=3", "--model")
 @click.option(
     "--trials",
     "num_trials",
@@ -76,11 +83,13 @@ AT_LEAST_ONE = click.IntRange(min=1)
 @profile_option
 @job
 def tune(
-    dataset_path, model_path, space_path, num_trials, seeds, max_minutes, study, study_dir, num_workers,
-    experiment, tracking_uri, profile_path,
+    dataset_path, model_path, space_path, assignments, num_trials, seeds, max_minutes, study, study_dir,
+    num_workers, experiment, tracking_uri, profile_path,
 ) -> dict:  # fmt: skip
     profile = load_profile(profile_path)
-    base, space = load_settings(model_path, ModelSettings), load_settings(space_path, SearchSpace)
+    space = load_settings(space_path, SearchSpace)
+    base = load_with_overrides(model_path, ModelSettings, assignments)
+    _require_not_searched(space, assignments)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, _ = read_manifest_and_vocabulary(dataset_url)
     plan = build_plan(dataset_url, manifest, base, space, num_workers=num_workers, num_seeds=seeds)
@@ -113,3 +122,12 @@ def tune(
     details = {"run_id": run.run_id, "study": name, "study_path": study_file, "num_workers": num_workers}
     trial_counts = counts(trials) | {"remaining": num_remaining}
     return {**details, "trials": trial_counts, **best_summary(chosen, best_path)}
+
+
+def _require_not_searched(space: SearchSpace, assignments: tuple[str, ...]) -> None:
+    searched = [text for text in assignments if text.partition("=")[0] in space.parameters]
+    if searched:
+        raise UserError(
+            f"--set {searched[0]}: expected a setting that --space does not search; remove the flag, or the "
+            "parameter of the space"
+        )
