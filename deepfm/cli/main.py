@@ -24,6 +24,7 @@ class _Command(NamedTuple):
 
 
 _COMMANDS = {
+    "describe": _Command("deepfm.cli.operations.describe", "describe", "Write a data YAML for a log."),
     "build-features": _Command("deepfm.cli.build_features", "build_features", "Build a dataset from a log."),
     "train": _Command("deepfm.cli.train", "train", "Train a model and register it."),
     "compare": _Command("deepfm.cli.compare", "compare", "Train several models and compare them."),

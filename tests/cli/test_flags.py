@@ -12,6 +12,7 @@ from deepfm.cli.compare import compare
 from deepfm.cli.demo import demo
 from deepfm.cli.evaluate import evaluate
 from deepfm.cli.operations.clean import clean
+from deepfm.cli.operations.describe import describe
 from deepfm.cli.operations.doctor import doctor
 from deepfm.cli.operations.status import status
 from deepfm.cli.promote import promote
@@ -26,6 +27,7 @@ JOBS = (
     clean,
     compare,
     demo,
+    describe,
     doctor,
     evaluate,
     promote,
