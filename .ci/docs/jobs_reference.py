@@ -11,6 +11,7 @@ JOBS = ("build_features", "train", "compare", "tune", "promote", "score", "evalu
 #: Module and name of the other commands.
 COMMANDS = (
     ("deepfm.cli.synthetic", "synthetic"),
+    ("deepfm.cli.operations.init", "init"),
     ("deepfm.cli.operations.describe", "describe"),
     ("deepfm.cli.operations.clean", "clean"),
     ("deepfm.cli.operations.doctor", "doctor"),

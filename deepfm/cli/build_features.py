@@ -10,8 +10,8 @@ import click
 
 from deepfm import storage
 from deepfm.cli.job import JobCommand, job, load_profile
-from deepfm.cli.options.common import profile_option, set_option
-from deepfm.cli.options.conf_files import CONF_PATH
+from deepfm.cli.operations.dry_runs import log_build
+from deepfm.cli.options.common import CONF_PATH, profile_option, set_option
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.click_log.choose_split import choose_split
@@ -41,11 +41,12 @@ from deepfm.settings.overrides import load_with_overrides
 @click.option("--test-days", help="E or E:F. These days give the test metrics.")
 @click.option("--grow", help="Existing dataset whose ids are kept; new values get the ids after them.")
 @click.option("--allow-missing-days", is_flag=True, help="Build from the days there are, with a warning.")
+@click.option("--dry-run", is_flag=True, help="Check settings, columns, days and output; write nothing.")
 @profile_option
 @job
 def build_features(
     data_path, assignments, input_path, output_path, train_days, valid_days, test_days, grow,
-    allow_missing_days, profile_path,
+    allow_missing_days, dry_run, profile_path,
 ) -> dict:  # fmt: skip
     profile = load_profile(profile_path)
     settings = load_with_overrides(data_path, DataSettings, assignments)
@@ -56,7 +57,10 @@ def build_features(
     with spark_session(profile, "build_features") as spark, show_progress(spark, "build_features"):
         log = find_click_log(input_url, settings, days=days, allow_missing_days=allow_missing_days)
         split = choose_split(spark, log, settings, ranges)
-        manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))
+        grow_url = grow and storage.absolute_url(grow)
+        if dry_run:
+            return log_build(log, settings.field_set, split, output_url, grow_url)
+        manifest = build_dataset(spark, log, settings, split, output_url, grow_url)
     return {
         "rows_read": manifest.input.rows_read,
         "rows_bad": sum(manifest.input.bad_by_reason.values()),

@@ -22,8 +22,8 @@ from pyspark.errors import PySparkException
 from deepfm.cli.operations.alerts import report_outcome
 from deepfm.environment_faults import to_fault_error
 from deepfm.errors import IncompleteError, JobFailedError, UserError
+from deepfm.settings import conf_files
 from deepfm.settings.deployment import Profile
-from deepfm.settings.loader import load_settings
 from deepfm.spark.local_machine import user_settings
 from deepfm.tracking.uri import public_uri
 
@@ -229,4 +229,4 @@ def _log_to_stderr(verbose: bool) -> None:
 
 def load_profile(path: str) -> Profile:
     """Load a profile; raises UserError if it is invalid."""
-    return load_settings(path, Profile)
+    return conf_files.load_profile(path)

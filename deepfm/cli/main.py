@@ -24,6 +24,7 @@ class _Command(NamedTuple):
 
 
 _COMMANDS = {
+    "init": _Command("deepfm.cli.operations.init", "init", "Write a project folder."),
     "describe": _Command("deepfm.cli.operations.describe", "describe", "Write a data YAML for a log."),
     "build-features": _Command("deepfm.cli.build_features", "build_features", "Build a dataset from a log."),
     "train": _Command("deepfm.cli.train", "train", "Train a model and register it."),

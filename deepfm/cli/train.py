@@ -12,8 +12,7 @@ import click
 
 from deepfm import storage
 from deepfm.cli.job import JobCommand, job, load_profile
-from deepfm.cli.options.common import profile_option, set_option, tracking_option, workers_option
-from deepfm.cli.options.conf_files import CONF_PATH
+from deepfm.cli.options.common import CONF_PATH, profile_option, set_option, tracking_option, workers_option
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.dataset.profiling.dataset_profile import clicks_warnings

@@ -16,8 +16,8 @@ import click
 
 from deepfm import storage
 from deepfm.cli.job import JobCommand, job, load_profile
-from deepfm.cli.options.common import profile_option, set_option, tracking_option, workers_option
-from deepfm.cli.options.conf_files import CONF_PATH
+from deepfm.cli.operations.dry_runs import log_study
+from deepfm.cli.options.common import CONF_PATH, profile_option, set_option, tracking_option, workers_option
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.errors import UserError
@@ -76,6 +76,7 @@ AT_LEAST_ONE = click.IntRange(min=1)
     help="Start no trial after this time; a running one ends with its epoch, and is repeated later.",
 )
 @click.option("--study", help="Name of the study; default: derived from dataset, model and space.")
+@click.option("--dry-run", is_flag=True, help="Check all inputs and show the trials; train nothing.")
 @click.option("--study-dir", help="Local folder of studies; default: work_dir/studies of the profile.")
 @workers_option
 @click.option("--experiment", default="tune", show_default=True, help="MLflow experiment.")
@@ -83,8 +84,8 @@ AT_LEAST_ONE = click.IntRange(min=1)
 @profile_option
 @job
 def tune(
-    dataset_path, model_path, space_path, assignments, num_trials, seeds, max_minutes, study, study_dir,
-    num_workers, experiment, tracking_uri, profile_path,
+    dataset_path, model_path, space_path, assignments, num_trials, seeds, max_minutes, study, dry_run,
+    study_dir, num_workers, experiment, tracking_uri, profile_path,
 ) -> dict:  # fmt: skip
     profile = load_profile(profile_path)
     space = load_settings(space_path, SearchSpace)
@@ -102,6 +103,8 @@ def tune(
         )
     store = open_store(profile.mlflow, tracking_uri)
     store.check_artifacts(experiment)
+    if dry_run:
+        return log_study(study_path(folder, name), num_trials, sorted(space.parameters), num_workers)
     best_path = study_path(folder, name).with_suffix(".yaml")
     session = spark_session(profile, "tune") if num_workers else nullcontext()
     with opened_study(folder, name, plan) as opened, session as spark:

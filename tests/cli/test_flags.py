@@ -14,6 +14,7 @@ from deepfm.cli.evaluate import evaluate
 from deepfm.cli.operations.clean import clean
 from deepfm.cli.operations.describe import describe
 from deepfm.cli.operations.doctor import doctor
+from deepfm.cli.operations.init import init
 from deepfm.cli.operations.status import status
 from deepfm.cli.promote import promote
 from deepfm.cli.score import score
@@ -30,6 +31,7 @@ JOBS = (
     describe,
     doctor,
     evaluate,
+    init,
     promote,
     score,
     status,

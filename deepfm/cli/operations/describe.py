@@ -21,7 +21,7 @@ def describe(log: str, label: str | None, output: Path | None) -> None:
 
     if output and output.exists():
         raise UserError(f"{output}: expected a new file, found an existing one; choose another --output")
-    text = describe_log(storage.absolute_url(log), label)
+    text = describe_log(storage.absolute_url(log), label).yaml
     if output is None:
         click.echo(text, nl=False)
         return

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deepfm.cli.options.conf_files import CONF_PATH
+from deepfm.cli.options.common import CONF_PATH
 from deepfm.doctor.checks import Environment, run_checks
 from deepfm.doctor.finding import Finding
 

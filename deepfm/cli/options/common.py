@@ -4,8 +4,20 @@ from collections.abc import Callable
 
 import click
 
-from deepfm.cli.options.conf_files import CONF_PATH
+from deepfm.settings.conf_files import find_conf
 
+
+class _ConfPath(click.ParamType):
+    """Path of a YAML or of a folder of them; conf/… is also found in the package."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the path of an existing file if there is one."""
+        return find_conf(str(value))
+
+
+CONF_PATH = _ConfPath()
 profile_option = click.option(
     "--profile",
     "profile_path",

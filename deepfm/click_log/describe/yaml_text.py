@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from deepfm.click_log.click_log import find_click_log
@@ -17,16 +18,26 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
-def describe_log(url: str, label: str | None = None) -> str:
-    """Return a commented data YAML for a log; raise UserError if it cannot be described.
+@dataclass(frozen=True)
+class Description:
+    """A commented data YAML, and the days of the log as far as they are known."""
+
+    yaml: str
+    days: tuple[str, ...]  # of folders
+    has_days: bool  # in folders or in a column
+
+
+def describe_log(url: str, label: str | None = None) -> Description:
+    """Describe a log by a data YAML; raise UserError if it cannot be described.
 
     The YAML is loaded and compared with the headers and schemas of the log before it is returned.
     """
     sample = read_sample(url)
-    text = "\n".join(_lines(sample, choose_columns(sample, label))) + "\n"
+    choices = choose_columns(sample, label)
+    text = "\n".join(_lines(sample, choices)) + "\n"
     settings = parse_settings(parse_yaml(text, "description"), DataSettings, f"description of {url}")
     find_click_log(url, settings)
-    return text
+    return Description(text, sample.days, bool(sample.days or choices.day or choices.time))
 
 
 def _lines(sample: LogSample, choices: Choices) -> Iterator[str]:

@@ -19,7 +19,7 @@ def describe(tmp_path):
     """describe(label=…) -> (settings, YAML) of the folder `log`."""
 
     def describe_folder(label=None):
-        text = describe_log(f"file://{tmp_path}/log", label)
+        text = describe_log(f"file://{tmp_path}/log", label).yaml
         return parse_settings(parse_yaml(text, "text"), DataSettings, "text"), text
 
     return describe_folder
