@@ -1,13 +1,26 @@
 """The package and the ranges of its requirements; requirements.lock pins the versions that the tests use."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
+ROOT = Path(__file__).parent
 # Read as text: importing the package needs its requirements.
-PACKAGE = Path(__file__).parent / "deepfm" / "__init__.py"
+PACKAGE = ROOT / "deepfm" / "__init__.py"
 VERSION = re.search(r'^__version__ = "(.+)"$', PACKAGE.read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
+class BuildWithConf(build_py):
+    """Copies conf/ into the package; an editable installation finds it next to the package."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree(ROOT / "conf", Path(self.build_lib) / "deepfm" / "conf", dirs_exist_ok=True)
+
 
 setup(
     name="deepfm-spark",
@@ -17,6 +30,8 @@ setup(
     license_files=["LICENSE"],
     packages=find_packages(include=["deepfm", "deepfm.*"]),
     package_data={"deepfm": ["py.typed"], "deepfm.cli.spark": ["log4j2.properties"]},
+    cmdclass={"build_py": BuildWithConf},
+    entry_points={"console_scripts": ["deepfm = deepfm.__main__:run"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "click",

@@ -1,4 +1,4 @@
-"""Command line of the package, `python -m deepfm`; its doctor runs even where the jobs cannot start."""
+"""Command line of the package, `deepfm` or `python -m deepfm`; its doctor runs where jobs cannot start."""
 
 import sys
 

@@ -36,7 +36,7 @@ UNIT = (
 #: Files in UNIT that start processes, or that take too long: all unit tests together take less than a minute.
 NOT_UNIT = (
     "models/test_adding_a_model.py", "training/test_device.py", "doctor/test_machine.py",
-    "doctor/test_profile.py",
+    "doctor/test_profile.py", "settings/test_conf_files.py",
     "training/test_planted_truth.py", "training/test_two_ranks.py", "experiments/test_model_card.py",
     "experiments/tune/test_study.py", "experiments/tune/test_plots.py", "project/test_documentation.py",
 )  # fmt: skip

@@ -8,18 +8,27 @@ from importlib import import_module
 import click
 
 JOBS = ("build_features", "train", "compare", "tune", "promote", "score", "evaluate", "demo")
-COMMANDS = ("clean", "doctor", "status")
+#: Module and name of the other commands.
+COMMANDS = (
+    ("deepfm.cli.synthetic", "synthetic"),
+    ("deepfm.cli.operations.init", "init"),
+    ("deepfm.cli.operations.describe", "describe"),
+    ("deepfm.cli.operations.clean", "clean"),
+    ("deepfm.cli.operations.doctor", "doctor"),
+    ("deepfm.cli.operations.status", "status"),
+)
 
 
 def jobs_page() -> str:
     """Return the page as Markdown."""
     parts = ["# Jobs and flags", "Generated from the definitions of the flags; `--help` prints the same."]
     parts += ["All jobs can be started by `python` or `spark-submit`. See [exit statuses](exit-statuses.md)."]
+    parts += ["As [commands](commands.md): `deepfm build-features` is `jobs/build_features.py`."]
     for name in JOBS:
         parts += [f"## jobs/{name}.py", *command_parts(command(f"deepfm.cli.{name}", name))]
-    for name in COMMANDS:
-        title = f"## python -m deepfm {name}"
-        parts += [title, *command_parts(command(f"deepfm.cli.operations.{name}", name))]
+    for module, name in COMMANDS:
+        title = f"## deepfm {name}"
+        parts += [title, *command_parts(command(module, name))]
     return "\n\n".join(parts) + "\n"
 
 

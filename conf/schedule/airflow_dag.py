@@ -21,8 +21,8 @@ finished dataset are not changed. To score days on which Airflow was down:
     airflow dags backfill -s FIRST -e LAST ctr_score_daily
 
 The PATH of the worker must start with the virtual environment's bin folder: it determines spark-submit and
-the Python of the jobs. Relative paths in the profile, such as sqlite:///work/mlflow.db, are relative to the
-worker's working directory.
+the Python of the jobs. Relative paths in the package's profiles, such as sqlite:///work/mlflow.db, start from
+the worker's working directory; those in a profile of your own start from its folder.
 """
 
 from datetime import datetime, timedelta

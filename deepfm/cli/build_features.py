@@ -9,7 +9,9 @@ Example:
 import click
 
 from deepfm import storage
-from deepfm.cli.job import JobCommand, job, load_profile, profile_option
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.operations.dry_runs import log_build
+from deepfm.cli.options.common import CONF_PATH, profile_option, set_option
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.click_log.choose_split import choose_split
@@ -18,13 +20,18 @@ from deepfm.click_log.split import day_split
 from deepfm.dataset.build import build_dataset
 from deepfm.dataset.profiling.dataset_profile import read_dataset_profile
 from deepfm.settings.data import DataSettings
-from deepfm.settings.loader import load_settings
+from deepfm.settings.overrides import load_with_overrides
 
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option(
-    "--data", "data_path", required=True, help="YAML that describes the log, e.g. conf/data/criteo.yaml."
+    "--data",
+    "data_path",
+    type=CONF_PATH,
+    required=True,
+    help="YAML that describes the log, e.g. conf/data/criteo.yaml.",
 )
+@set_option("max_bad_fraction=0.05", "--data")
 @click.option(
     "--input", "input_path", required=True, help="Click log: a file, a folder, or ds=YYYY-MM-DD folders."
 )
@@ -34,13 +41,15 @@ from deepfm.settings.loader import load_settings
 @click.option("--test-days", help="E or E:F. These days give the test metrics.")
 @click.option("--grow", help="Existing dataset whose ids are kept; new values get the ids after them.")
 @click.option("--allow-missing-days", is_flag=True, help="Build from the days there are, with a warning.")
+@click.option("--dry-run", is_flag=True, help="Check settings, columns, days and output; write nothing.")
 @profile_option
 @job
 def build_features(
-    data_path, input_path, output_path, train_days, valid_days, test_days, grow, allow_missing_days,
-    profile_path,
+    data_path, assignments, input_path, output_path, train_days, valid_days, test_days, grow,
+    allow_missing_days, dry_run, profile_path,
 ) -> dict:  # fmt: skip
-    profile, settings = (load_profile(profile_path), load_settings(data_path, DataSettings))
+    profile = load_profile(profile_path)
+    settings = load_with_overrides(data_path, DataSettings, assignments)
     input_url, output_url = (storage.absolute_url(input_path), storage.absolute_url(output_path))
     ranges = (train_days, valid_days, test_days)
     # Other days of the log are not read: they may have other columns.
@@ -48,7 +57,10 @@ def build_features(
     with spark_session(profile, "build_features") as spark, show_progress(spark, "build_features"):
         log = find_click_log(input_url, settings, days=days, allow_missing_days=allow_missing_days)
         split = choose_split(spark, log, settings, ranges)
-        manifest = build_dataset(spark, log, settings, split, output_url, grow and storage.absolute_url(grow))
+        grow_url = grow and storage.absolute_url(grow)
+        if dry_run:
+            return log_build(log, settings.field_set, split, output_url, grow_url)
+        manifest = build_dataset(spark, log, settings, split, output_url, grow_url)
     return {
         "rows_read": manifest.input.rows_read,
         "rows_bad": sum(manifest.input.bad_by_reason.values()),

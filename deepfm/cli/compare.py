@@ -16,14 +16,9 @@ from typing import Any
 import click
 
 from deepfm import storage
-from deepfm.cli.job import (
-    JobCommand,
-    job,
-    load_profile,
-    profile_option,
-    tracking_option,
-    workers_option,
-)
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.options.common import CONF_PATH, profile_option, set_option, tracking_option, workers_option
+from deepfm.cli.options.model_overrides import override_models
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.errors import IncompleteError
@@ -41,8 +36,15 @@ ALL = "lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm"
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--dataset", "dataset_path", required=True, help="Dataset written by build_features.py.")
 @click.option("--models", default=ALL, show_default=True, help="Names of YAMLs in --model-dir.")
-@click.option("--model-dir", default="conf/model", show_default=True, help="Folder of the models' YAMLs.")
-@click.option("--like", help="YAML of one model whose sizes, penalties and training settings apply to all.")
+@click.option(
+    "--model-dir", type=CONF_PATH, default="conf/model", show_default=True, help="Folder of the YAMLs."
+)
+@click.option(
+    "--like",
+    type=CONF_PATH,
+    help="YAML of one model whose sizes, penalties and training settings apply to all.",
+)
+@set_option("training.max_epochs=3", "all models that have the setting")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs per model.")
 @workers_option
 @click.option("--experiment", default="compare", show_default=True, help="MLflow experiment.")
@@ -50,11 +52,21 @@ ALL = "lr,fm,fnn,ipnn,opnn,pnn,wide_deep,fm_dnn,deepfm"
 @profile_option
 @job
 def compare(
-    dataset_path, models, model_dir, like, seeds, num_workers, experiment, tracking_uri, profile_path
+    dataset_path,
+    models,
+    model_dir,
+    like,
+    assignments,
+    seeds,
+    num_workers,
+    experiment,
+    tracking_uri,
+    profile_path,
 ) -> dict:
     profile = load_profile(profile_path)
     names = [name.strip() for name in models.split(",")]
     settings = load_models(names, model_dir, like and load_settings(like, ModelSettings))
+    settings = override_models(settings, assignments)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, _ = read_manifest_and_vocabulary(dataset_url)
     plan = Comparison(dataset_url, manifest, settings, seeds, num_workers)

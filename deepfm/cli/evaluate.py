@@ -21,7 +21,8 @@ from pyspark.sql import SparkSession
 from deepfm import storage
 from deepfm.artifact.artifact import load_artifact
 from deepfm.cli.batch import do_each
-from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.options.common import profile_option, tracking_option
 from deepfm.cli.spark.progress import show_progress
 from deepfm.cli.spark.session import spark_session
 from deepfm.errors import IncompleteError, UserError

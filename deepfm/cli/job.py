@@ -22,35 +22,14 @@ from pyspark.errors import PySparkException
 from deepfm.cli.operations.alerts import report_outcome
 from deepfm.environment_faults import to_fault_error
 from deepfm.errors import IncompleteError, JobFailedError, UserError
+from deepfm.settings import conf_files
 from deepfm.settings.deployment import Profile
-from deepfm.settings.loader import load_settings
 from deepfm.spark.local_machine import user_settings
 from deepfm.tracking.uri import public_uri
 
 logger = logging.getLogger(__name__)
 
 _VERBOSE = "deepfm.verbose"
-
-profile_option = click.option(
-    "--profile",
-    "profile_path",
-    default="conf/profile/local.yaml",
-    show_default=True,
-    help="YAML of Spark properties, MLflow and limits.",
-)
-workers_option = click.option(
-    "--num-workers",
-    type=click.IntRange(min=0),
-    default=2,
-    show_default=True,
-    help="Horovod processes; 0: train in this process.",
-)
-tracking_option = click.option(
-    "--tracking-uri",
-    envvar="MLFLOW_TRACKING_URI",
-    show_envvar=True,
-    help="MLflow server or store, http://… or sqlite:///…; overrides the profile.",
-)
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -250,4 +229,4 @@ def _log_to_stderr(verbose: bool) -> None:
 
 def load_profile(path: str) -> Profile:
     """Load a profile; raises UserError if it is invalid."""
-    return load_settings(path, Profile)
+    return conf_files.load_profile(path)

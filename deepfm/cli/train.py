@@ -11,14 +11,8 @@ from contextlib import nullcontext
 import click
 
 from deepfm import storage
-from deepfm.cli.job import (
-    JobCommand,
-    job,
-    load_profile,
-    profile_option,
-    tracking_option,
-    workers_option,
-)
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.options.common import CONF_PATH, profile_option, set_option, tracking_option, workers_option
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.dataset.profiling.dataset_profile import clicks_warnings
@@ -28,8 +22,8 @@ from deepfm.experiments.warm_start import read_start, start_options
 from deepfm.launch.dry_run import log_dry_run
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.launch import launch_dry_run
-from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
+from deepfm.settings.overrides import load_with_overrides
 from deepfm.tracking.store import open_store
 
 COUNT = click.IntRange(min=0)
@@ -37,7 +31,14 @@ COUNT = click.IntRange(min=0)
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--dataset", "dataset_path", required=True, help="Dataset written by build_features.py.")
-@click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
+@click.option(
+    "--model",
+    "model_path",
+    type=CONF_PATH,
+    required=True,
+    help="YAML of the model, e.g. conf/model/deepfm.yaml.",
+)
+@set_option("training.learning_rate=0.002", "--model")
 @workers_option
 @click.option("--name", required=True, help="Registered model that the new version belongs to.")
 @click.option("--init-from", help="For fnn: an fm, models:/NAME/VERSION or runs:/ID; default: train one.")
@@ -57,12 +58,13 @@ COUNT = click.IntRange(min=0)
 @profile_option
 @job
 def train(
-    dataset_path, model_path, num_workers, name, init_from, warm_start, resumed_run, num_retries, dry_run,
-    profile_steps, trained_folder, experiment, tracking_uri, profile_path,
+    dataset_path, model_path, assignments, num_workers, name, init_from, warm_start, resumed_run, num_retries,
+    dry_run, profile_steps, trained_folder, experiment, tracking_uri, profile_path,
 ) -> dict:  # fmt: skip
     if trained_folder and dry_run:
         raise UserError("--register-only and --dry-run exclude each other; give one of them")
-    profile, settings = load_profile(profile_path), load_settings(model_path, ModelSettings)
+    profile = load_profile(profile_path)
+    settings = load_with_overrides(model_path, ModelSettings, assignments)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, vocabulary = read_manifest_and_vocabulary(dataset_url)
     for warning in clicks_warnings(dataset_url):

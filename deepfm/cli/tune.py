@@ -15,14 +15,9 @@ from pathlib import Path
 import click
 
 from deepfm import storage
-from deepfm.cli.job import (
-    JobCommand,
-    job,
-    load_profile,
-    profile_option,
-    tracking_option,
-    workers_option,
-)
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.operations.dry_runs import log_study
+from deepfm.cli.options.common import CONF_PATH, profile_option, set_option, tracking_option, workers_option
 from deepfm.cli.spark.session import spark_session
 from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.errors import UserError
@@ -43,6 +38,7 @@ from deepfm.experiments.tune.space import SearchSpace
 from deepfm.experiments.tune.study import num_done, opened_study, study_path
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
+from deepfm.settings.overrides import load_with_overrides
 from deepfm.tracking.store import open_store
 
 AT_LEAST_ONE = click.IntRange(min=1)
@@ -50,10 +46,21 @@ AT_LEAST_ONE = click.IntRange(min=1)
 
 @click.command(cls=JobCommand, help=__doc__)
 @click.option("--dataset", "dataset_path", required=True, help="Dataset written by build_features.py.")
-@click.option("--model", "model_path", required=True, help="YAML of the model, e.g. conf/model/deepfm.yaml.")
 @click.option(
-    "--space", "space_path", required=True, help="YAML of the search space, e.g. conf/tune/general.yaml."
+    "--model",
+    "model_path",
+    type=CONF_PATH,
+    required=True,
+    help="YAML of the model, e.g. conf/model/deepfm.yaml.",
 )
+@click.option(
+    "--space",
+    "space_path",
+    type=CONF_PATH,
+    required=True,
+    help="YAML of the search space, e.g. conf/tune/general.yaml.",
+)
+@set_option("training.max_epochs=3", "--model")
 @click.option(
     "--trials",
     "num_trials",
@@ -69,6 +76,7 @@ AT_LEAST_ONE = click.IntRange(min=1)
     help="Start no trial after this time; a running one ends with its epoch, and is repeated later.",
 )
 @click.option("--study", help="Name of the study; default: derived from dataset, model and space.")
+@click.option("--dry-run", is_flag=True, help="Check all inputs and show the trials; train nothing.")
 @click.option("--study-dir", help="Local folder of studies; default: work_dir/studies of the profile.")
 @workers_option
 @click.option("--experiment", default="tune", show_default=True, help="MLflow experiment.")
@@ -76,11 +84,13 @@ AT_LEAST_ONE = click.IntRange(min=1)
 @profile_option
 @job
 def tune(
-    dataset_path, model_path, space_path, num_trials, seeds, max_minutes, study, study_dir, num_workers,
-    experiment, tracking_uri, profile_path,
+    dataset_path, model_path, space_path, assignments, num_trials, seeds, max_minutes, study, dry_run,
+    study_dir, num_workers, experiment, tracking_uri, profile_path,
 ) -> dict:  # fmt: skip
     profile = load_profile(profile_path)
-    base, space = load_settings(model_path, ModelSettings), load_settings(space_path, SearchSpace)
+    space = load_settings(space_path, SearchSpace)
+    base = load_with_overrides(model_path, ModelSettings, assignments)
+    _require_not_searched(space, assignments)
     dataset_url = storage.absolute_url(dataset_path)
     manifest, _ = read_manifest_and_vocabulary(dataset_url)
     plan = build_plan(dataset_url, manifest, base, space, num_workers=num_workers, num_seeds=seeds)
@@ -93,6 +103,8 @@ def tune(
         )
     store = open_store(profile.mlflow, tracking_uri)
     store.check_artifacts(experiment)
+    if dry_run:
+        return log_study(study_path(folder, name), num_trials, sorted(space.parameters), num_workers)
     best_path = study_path(folder, name).with_suffix(".yaml")
     session = spark_session(profile, "tune") if num_workers else nullcontext()
     with opened_study(folder, name, plan) as opened, session as spark:
@@ -113,3 +125,12 @@ def tune(
     details = {"run_id": run.run_id, "study": name, "study_path": study_file, "num_workers": num_workers}
     trial_counts = counts(trials) | {"remaining": num_remaining}
     return {**details, "trials": trial_counts, **best_summary(chosen, best_path)}
+
+
+def _require_not_searched(space: SearchSpace, assignments: tuple[str, ...]) -> None:
+    searched = [text for text in assignments if text.partition("=")[0] in space.parameters]
+    if searched:
+        raise UserError(
+            f"--set {searched[0]}: expected a setting that --space does not search; remove the flag, or the "
+            "parameter of the space"
+        )

@@ -15,8 +15,8 @@ from deepfm.doctor import host, installed, machine
 from deepfm.doctor import profile as profile_checks
 from deepfm.doctor.finding import Finding, green, red, yellow
 from deepfm.errors import UserError
+from deepfm.settings.conf_files import load_profile
 from deepfm.settings.deployment import Profile
-from deepfm.settings.loader import load_settings
 from deepfm.spark.environment import num_driver_gpus
 from deepfm.spark.local_machine import java_temporary_folder
 from deepfm.spark.properties import property_errors, scratch_folders
@@ -52,7 +52,7 @@ def run_checks(inputs: Environment) -> Iterator[Finding]:
     yield installed.check_torch(build)
     yield installed.check_horovod(build)
     try:
-        profile = load_settings(inputs.profile_path, Profile)
+        profile = load_profile(inputs.profile_path)
     except UserError as error:
         yield red("profile", str(error), "--profile conf/profile/local.yaml, in the project's folder")
         profile = None

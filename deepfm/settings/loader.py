@@ -39,24 +39,39 @@ _SECRET = re.compile(r"secret|password|token|webhook|access[.]?key", re.IGNORECA
 
 def load_settings(path: str | Path, settings_class: type[S]) -> S:
     """Read a YAML file. Raise a UserError that lists all errors in it."""
+    return parse_settings(read_yaml(path), settings_class, str(path))
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read the plain values of a YAML file. Raise a UserError if it is none."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the YAML file: {error}; check the path") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return the plain values of a YAML text; `where` names its source in errors."""
     try:
-        return parse_settings(_load_yaml(text), settings_class, str(path))
+        return _load_yaml(text)
     except RecursionError as error:
-        cause = "nested too deeply or containing themselves"
-        raise UserError(f"{path}: YAML values are {cause}; check its brackets") from error
+        raise _recursion_error(where) from error
     except yaml.MarkedYAMLError as error:
         parts = ((error.context, error.context_mark), (error.problem, error.problem_mark))
         # str(error) would quote lines of the file, which may contain a password.
         message = ", ".join(
             f"{text} (line {mark.line + 1}, column {mark.column + 1})" for text, mark in parts if mark
         )
-        raise UserError(f"{path}: is not valid YAML: {message}") from error
+        raise UserError(f"{where}: is not valid YAML: {message}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: is not valid YAML: {error}") from error
+        raise UserError(f"{where}: is not valid YAML: {error}") from error
+
+
+def _recursion_error(where: str) -> UserError:
+    return UserError(
+        f"{where}: YAML values are nested too deeply or containing themselves; check its brackets"
+    )
 
 
 def parse_settings(content: Any, settings_class: type[S], where: str) -> S:
@@ -65,6 +80,8 @@ def parse_settings(content: Any, settings_class: type[S], where: str) -> S:
         raise UserError(f"{where}: expected a mapping of settings, found {type(content).__name__}")
     try:
         return settings_class.model_validate(content)
+    except RecursionError as error:  # by *aliases of YAML
+        raise _recursion_error(where) from error
     except ValidationError as error:
         errors = [_format_error(details, settings_class) for details in error.errors()]
         count = f"{len(errors)} errors" if len(errors) > 1 else "1 error"

@@ -23,19 +23,20 @@ SUMMARIES = {
 def demo(tmp_path, monkeypatch):
     """demo(*flags) -> (commands of the stages, stdout); the project folder is a temporary one."""
 
-    def run(*flags):
-        commands = []
+    def run(*flags, installed=False, status=0):
+        commands, folder = [], Path.cwd()
 
         def record(title, command, *path):
             commands.append((command, *path))
-            assert Path.cwd() == project
-            return SUMMARIES[Path(command.split()[0]).stem] | {"seconds": 1.0}
+            assert Path.cwd() == (folder if installed else project)
+            words = command.removeprefix("-m deepfm ").split()
+            return SUMMARIES[Path(words[0].replace("-", "_")).stem] | {"seconds": 1.0}
 
         module = importlib.import_module("deepfm.cli.demo")
         monkeypatch.setattr(module, "run", record)
-        done = CliRunner().invoke(module.demo, flags, obj=project)
-        assert done.exit_code == 0, done.output
-        return commands, done.stdout
+        done = CliRunner().invoke(module.demo, flags, obj=None if installed else project)
+        assert done.exit_code == status, done.output
+        return commands, done.output
 
     project = tmp_path / "project"
     project.mkdir()
@@ -51,6 +52,21 @@ def test_the_demo_finds_a_log_relative_to_the_working_directory(demo, tmp_path):
     assert [path for _, *path in commands] == [[log], [], [], [log]]
     assert "--train-days 2026-01-01:2026-01-01" in commands[0][0]
     assert f"cd {tmp_path}/project && .venv/bin/mlflow" in stdout
+
+
+def test_the_demo_of_an_installed_package_runs_its_commands_in_the_current_folder(demo):
+    commands, output = demo("--input", "a log", installed=True)
+    words = [command.split()[:3] for command, *_ in commands]
+    names = ("build-features", "train", "promote", "score")
+    assert words == [["-m", "deepfm", name] for name in names]
+    assert "Runs:    mlflow ui" in output
+
+
+def test_the_demo_refuses_to_remove_other_files(demo):
+    Path("work/demo/results").mkdir(parents=True)
+    commands, output = demo("--input", "a log", installed=True, status=2)
+    assert commands == [] and "work/demo: expected only files of an earlier demo" in output
+    assert Path("work/demo/results").exists()
 
 
 def test_the_demo_does_not_change_the_champions_of_real_logs(demo):

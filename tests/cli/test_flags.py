@@ -12,7 +12,9 @@ from deepfm.cli.compare import compare
 from deepfm.cli.demo import demo
 from deepfm.cli.evaluate import evaluate
 from deepfm.cli.operations.clean import clean
+from deepfm.cli.operations.describe import describe
 from deepfm.cli.operations.doctor import doctor
+from deepfm.cli.operations.init import init
 from deepfm.cli.operations.status import status
 from deepfm.cli.promote import promote
 from deepfm.cli.score import score
@@ -26,8 +28,10 @@ JOBS = (
     clean,
     compare,
     demo,
+    describe,
     doctor,
     evaluate,
+    init,
     promote,
     score,
     status,

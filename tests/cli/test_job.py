@@ -14,7 +14,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from deepfm.cli.job import JobCommand, _StderrHandler, is_verbose, job, tracking_option
+from deepfm.cli.job import JobCommand, _StderrHandler, is_verbose, job
+from deepfm.cli.options.common import tracking_option
 from deepfm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,9 @@ from deepfm import storage
 from deepfm.errors import UserError
 from deepfm.monitoring.alerts import JobOutcome, find_alerts
 from deepfm.monitoring.prometheus import write_metrics
-from deepfm.settings.deployment import AlertSettings, Profile
-from deepfm.settings.loader import load_settings, parse_settings
+from deepfm.settings.conf_files import load_profile
+from deepfm.settings.deployment import AlertSettings
+from deepfm.settings.loader import parse_settings
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def _deliver(outcome: JobOutcome, settings: AlertSettings) -> None:
 def _alert_settings(profile_path: str) -> AlertSettings:
     """Read the settings; the job may have failed because its profile is invalid."""
     try:
-        settings = load_settings(profile_path, Profile).alerts
+        settings = load_profile(profile_path).alerts
     except UserError:
         settings = AlertSettings()
     if webhook := os.environ.get(WEBHOOK_VARIABLE):

@@ -25,7 +25,8 @@ from deepfm.cleanup.leftovers import (
     limit_of_age,
     remove_leftover,
 )
-from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
+from deepfm.cli.job import JobCommand, job, load_profile
+from deepfm.cli.options.common import profile_option, tracking_option
 from deepfm.tracking.store import open_store
 
 

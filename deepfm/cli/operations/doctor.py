@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deepfm.cli.options.common import CONF_PATH
 from deepfm.doctor.checks import Environment, run_checks
 from deepfm.doctor.finding import Finding
 
@@ -26,7 +27,9 @@ _LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
 
 
 @click.command()
-@click.option("--profile", "profile_path", default="conf/profile/local.yaml", show_default=True)
+@click.option(
+    "--profile", "profile_path", type=CONF_PATH, default="conf/profile/local.yaml", show_default=True
+)
 @click.option(
     "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server or store; overrides the profile."
 )

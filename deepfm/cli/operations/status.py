@@ -14,8 +14,9 @@ from datetime import datetime, timezone
 import click
 
 from deepfm import storage
-from deepfm.cli.job import JobCommand, job, load_profile, profile_option, tracking_option
+from deepfm.cli.job import JobCommand, job, load_profile
 from deepfm.cli.operations.status_tables import print_status
+from deepfm.cli.options.common import profile_option, tracking_option
 from deepfm.click_log.labels_and_days import is_day
 from deepfm.errors import UserError
 from deepfm.monitoring.day_status import days_status

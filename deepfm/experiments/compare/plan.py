@@ -37,6 +37,8 @@ class Comparison:
 def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -> tuple[ModelSettings, ...]:
     """Load FOLDER/NAME.yaml of each model, with the shared settings of `like` if it is given.
 
+    All are trained as in their papers, see `as_in_paper`.
+
     Raises UserError if a model is named twice, or if embedding dimension, hidden units or budget differ.
     """
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -51,7 +53,7 @@ def load_models(names: Sequence[str], folder: str, like: ModelSettings | None) -
             "them, or compare their settings with tune.py"
         )
     if like is not None:
-        models = [with_shared_settings(settings, like) for settings in models]
+        models = [with_shared_settings(settings, as_in_paper(like)) for settings in models]
     _require_same_budget(names, models)
     return tuple(models)
 

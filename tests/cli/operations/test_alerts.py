@@ -5,7 +5,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from deepfm.cli.job import JobCommand, job, profile_option
+from deepfm.cli.job import JobCommand, job
+from deepfm.cli.options.common import profile_option
 from deepfm.errors import UserError
 
 

@@ -9,8 +9,10 @@ import yaml
 
 from deepfm.errors import UserError
 from deepfm.experiments.compare.plan import Comparison, load_models, with_shared_settings
+from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
 
+CONF = Path(__file__).resolve().parents[3] / "conf" / "model"
 TRAINING = {"batch_size": 8, "max_epochs": 2, "learning_rate": 0.01}
 
 
@@ -142,3 +144,11 @@ def test_the_key_does_not_depend_on_the_location_of_the_dataset():
 )
 def test_other_rows_settings_seeds_or_workers_change_the_key(change):
     assert replace(COMPARISON, **change).key != COMPARISON.key
+
+
+def test_models_are_trained_jointly_and_without_damping_as_in_their_papers():
+    like = load_settings(CONF / "deepfm.yaml", ModelSettings)
+    assert like.training.recipe == "staged" and like.training.rare_id_damping
+    for shared in (None, like):
+        for settings in load_models(["lr", "fm", "deepfm"], str(CONF), shared):
+            assert settings.training.recipe == "joint" and not settings.training.rare_id_damping

@@ -1,0 +1,1 @@
+"""Options that several commands have, and files of conf/ that they find."""
