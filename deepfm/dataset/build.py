@@ -251,7 +251,7 @@ def _write_splits(
     parts = write_splits(spark, url, label, stats, shared, weight)
     shared.destroy()
     for name, part in parts.items():
-        write_petastorm_metadata(spark, f"{url}/{name}", part, vocabulary.fields, label, weight)
+        write_petastorm_metadata(f"{url}/{name}", part, vocabulary.fields, label=label, weight=weight)
         # Counted rows and written rows are computed independently, so they must be equal.
         if part.num_rows != stats.counts.num_rows(name):
             raise RuntimeError(
