@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from petastorm import make_batch_reader
 
+from deepfm import storage
 from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import DataFile, Manifest, fields_with_num_ids
 from deepfm.errors import UserError
@@ -100,6 +101,7 @@ def _read_in_turn(
         # stop before the last row groups are returned, and drop them.
         num_epochs=None,
         convert_early_to_numpy=True,
+        filesystem=storage.petastorm_filesystem(folder),
     )
     # Not `with reader`: on exit Petastorm would print to stdout, which contains the job's summary.
     try:
