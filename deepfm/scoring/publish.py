@@ -1,4 +1,7 @@
-"""Publish a day of probabilities: write it to a temporary folder, check it, make it visible by one rename."""
+"""Publish a day of probabilities: write it to a new folder, check it, make it visible by one rename.
+
+In an object store, which has no rename, the day stays in that folder, and one small file names it.
+"""
 
 import uuid
 from collections.abc import Callable
@@ -15,8 +18,17 @@ from deepfm.environment_faults import explain_faults
 from deepfm.errors import JobFailedError, UserError
 from deepfm.ownership import Ownership, exclusive_ownership
 from deepfm.scoring.accumulators import ScoringDayTotals, sum_partitions
-from deepfm.scoring.days import DRIFT, PROVENANCE, REPORT, Provenance, PublishedDay
+from deepfm.scoring.days import (
+    DRIFT,
+    PROVENANCE,
+    REPORT,
+    Provenance,
+    PublishedDay,
+    published_version,
+    write_pointer,
+)
 from deepfm.scoring.predict import BAD, OTHER_DAY, SCORED, TOTALS, UNDATED, kept_column
+from deepfm.spark.parts import read_parquet_parts, write_json_parts, write_parquet_parts
 
 #: Days are first written below this folder; Spark readers skip names that begin with an underscore.
 ATTEMPTS = "_attempts"
@@ -69,6 +81,7 @@ class _WrittenRows:
     num_scored: int
     num_bad: int  # includes undated rows
     num_undated: int
+    bad_by_reason: dict[str, int]
     mean_probability: float
     totals: ScoringDayTotals
 
@@ -101,6 +114,11 @@ def publish_day(
         raise
     ownership.require()
     # Outside the try: until the new day is in place, the attempt may hold the old one.
+    if storage.is_object_store(output.output_url):
+        # The previous version stays until the next run of this day, for those who read it now.
+        version = f"{attempt}/{SCORED}".removeprefix(f"{output.output_url}/")
+        write_pointer(output.output_url, output.day, version)
+        return published
     _replace_day(output, attempt)
     storage.remove(attempt)
     return published
@@ -123,8 +141,8 @@ def _write_and_check(
     if written.num_bad:
         storage.make_folder(f"{output.output_url}/{REJECTED}")
         storage.rename(f"{attempt}/{BAD}", output.rejected_url)
-    _check_rows(spark, written, output, scored.num_input_rows, provenance.name)
-    _check_probabilities_and_keys(spark.read.parquet(f"{attempt}/{SCORED}"), output)
+    _check_rows(written, output, scored.num_input_rows, provenance.name)
+    _check_probabilities_and_keys(read_parquet_parts(spark, f"{attempt}/{SCORED}"), output)
     decision = check_drift(written.totals, written.mean_probability)
     if decision.stop:
         raise UserError(f"{output.day}: nothing was published: {'; '.join(decision.warnings)}")
@@ -161,17 +179,17 @@ def _write_attempt(
     rows = scored.rows.persist()
     try:
         # One pass fills the cache; published and rejected rows are both written from it.
-        _published_columns(rows, provenance, output).write.parquet(f"{attempt}/{SCORED}")
+        write_parquet_parts(_published_columns(rows, provenance, output), f"{attempt}/{SCORED}")
         bad = rows.filter(F.col("kind").isin(BAD, UNDATED)).select("source_file", "text", "reason")
-        bad.write.json(f"{attempt}/{BAD}")
+        num_bad = write_json_parts(bad, f"{attempt}/{BAD}")
+        by_reason = bad.groupBy("reason").count().orderBy("reason").collect()
         by_kind = {row["kind"]: row["count"] for row in rows.groupBy("kind").count().collect()}
         parts = rows.filter(F.col("kind") == TOTALS).select("text").collect()
     finally:
         rows.unpersist()
     num_other_day, num_undated = by_kind.get(OTHER_DAY, 0), by_kind.get(UNDATED, 0)
-    num_bad = spark.read.text(f"{attempt}/{BAD}").count()
     summary = (
-        spark.read.parquet(f"{attempt}/{SCORED}")
+        read_parquet_parts(spark, f"{attempt}/{SCORED}")
         .agg(F.count("*").alias("num_rows"), F.avg("probability").alias("mean"))
         .first()
     )
@@ -183,7 +201,8 @@ def _write_attempt(
             "published: run again"
         )
     totals = sum_partitions((part.text for part in parts), scored.num_fields)
-    return _WrittenRows(summary.num_rows, num_bad, num_undated, summary.mean, totals)
+    bad_by_reason = {row.reason: row["count"] for row in by_reason}
+    return _WrittenRows(summary.num_rows, num_bad, num_undated, bad_by_reason, summary.mean, totals)
 
 
 def _write_reports(folder: str, published: PublishedDay, decision: DriftDecision) -> None:
@@ -215,18 +234,14 @@ def _check_probabilities_and_keys(scored: DataFrame, output: DayOutput) -> None:
             )
 
 
-def _check_rows(
-    spark: SparkSession, written: _WrittenRows, output: DayOutput, num_input_rows: int, model_name: str
-) -> None:
+def _check_rows(written: _WrittenRows, output: DayOutput, num_input_rows: int, model_name: str) -> None:
     # An undated row may belong to any day of a log, and a log may hold many days.
     num_bad, num_undated = written.num_bad - written.num_undated, written.num_undated
     num_rows = written.num_scored + num_bad
     if num_undated > output.max_bad_fraction * num_input_rows:
         num_bad, num_rows = num_undated, num_input_rows
     if num_bad > output.max_bad_fraction * num_rows:
-        rejected = spark.read.json(output.rejected_url)
-        by_reason = rejected.groupBy("reason").count().orderBy("reason").collect()
-        reasons = ", ".join(f"{row['count']} {row.reason}" for row in by_reason)
+        reasons = ", ".join(f"{num} {reason}" for reason, num in written.bad_by_reason.items())
         raise UserError(
             f"{output.day}: {num_bad} of {num_rows} rows do not fit ({reasons}), more than "
             f"max_bad_fraction {output.max_bad_fraction}; nothing was published, see {output.rejected_url}: "
@@ -263,7 +278,9 @@ def _move(source: str, target: str) -> None:
 def recover_day(output_url: str, day: str) -> None:
     """Restore the day that a killed job was replacing; raise JobFailedError if a job is doing so now."""
     url = f"{output_url}/ds={day}"
-    if storage.exists(f"{url}/{PROVENANCE}") or not _attempts(output_url, day):
+    if storage.is_object_store(output_url) or storage.exists(f"{url}/{PROVENANCE}"):
+        return
+    if not _attempts(output_url, day):
         return
     with exclusive_ownership(output_url, f"ds={day}", url, "choose another --output"):
         _clear_attempts(output_url, day)
@@ -278,6 +295,9 @@ def _clear_attempts(output_url: str, day: str) -> None:
     """
     url = f"{output_url}/ds={day}"
     for attempt in _attempts(output_url, day):
+        if storage.is_object_store(output_url):  # nothing was moved
+            storage.remove(attempt)
+            continue
         was_replacing = storage.exists(url) or storage.exists(f"{attempt}/{REPLACED}")
         for part in (REPLACED, SCORED):
             is_complete = storage.exists(f"{attempt}/{part}/{PROVENANCE}")
@@ -288,7 +308,8 @@ def _clear_attempts(output_url: str, day: str) -> None:
 
 
 def _attempts(output_url: str, day: str) -> list[str]:
-    """URLs of the attempts of a day."""
-    attempts_url = f"{output_url}/{ATTEMPTS}"
-    names = storage.all_names(attempts_url)
-    return [f"{attempts_url}/{name}" for name in names if name.startswith(f"ds={day}.")]
+    """URLs of the attempts of a day, without one that is its published version."""
+    version = published_version(output_url, day)
+    paths = [f"{ATTEMPTS}/{name}" for name in storage.all_names(f"{output_url}/{ATTEMPTS}")]
+    paths = [path for path in paths if path.startswith(f"{ATTEMPTS}/ds={day}.")]
+    return [f"{output_url}/{path}" for path in paths if version != f"{path}/{SCORED}"]
