@@ -16,7 +16,7 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -c tests/pytest.ini tests
 ruff := $(python) -m ruff
 
-.PHONY: help demo notebooks test test-unit test-slow test-cluster test-cluster-short pack lint format env clean
+.PHONY: help demo notebooks test test-unit test-slow test-cluster test-cluster-short pack lint format docs audit env clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -54,6 +54,24 @@ lint: .venv/.ready ## check rules, format and types
 format: .venv/.ready ## fix rules and format
 	$(ruff) check --fix --config .ci/ruff.toml .
 	$(ruff) format --config .ci/ruff.toml .
+
+docs: .venv/.ready build/docs-env/.ready ## build the documentation site in build/site
+	$(python) .ci/docs/reference.py build/reference
+	NO_MKDOCS_2_WARNING=1 build/docs-env/bin/python -m mkdocs build --strict
+
+audit: build/audit/.ready ## compare advisories of the pinned packages with the accepted ones (needs the network)
+	build/audit/bin/python .ci/audit/audit.py
+
+# Environments of their own: their packages are not in requirements.lock.
+build/docs-env/.ready: docs/requirements.txt
+	$(PYTHON) -m venv build/docs-env
+	build/docs-env/bin/python -m pip install -q -r docs/requirements.txt
+	@touch $@
+
+build/audit/.ready: setup.py
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install -q pip-audit "tomli; python_version < '3.11'"
+	@touch $@
 
 env: .venv/.ready ## create the environment (PYTHON=python3.12 to choose its Python)
 

@@ -1,12 +1,20 @@
 """The package and the ranges of its requirements; requirements.lock pins the versions that the tests use."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+# Read as text: importing the package needs its requirements.
+PACKAGE = Path(__file__).parent / "deepfm" / "__init__.py"
+VERSION = re.search(r'^__version__ = "(.+)"$', PACKAGE.read_text(encoding="utf-8"), re.MULTILINE)[1]
 
 setup(
     name="deepfm-spark",
-    version="0.1.0",
+    version=VERSION,
     description="Click-through-rate models trained with Horovod and scored with Spark",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
     packages=find_packages(include=["deepfm", "deepfm.*"]),
     package_data={"deepfm": ["py.typed"], "deepfm.cli.spark": ["log4j2.properties"]},
     python_requires=">=3.10,<3.13",
@@ -34,6 +42,8 @@ setup(
         "torch>=2.6",
     ],
     extras_require={
+        "audit": ["pip-audit", "tomli; python_version < '3.11'"],  # `make audit` installs it in build/audit
+        "docs": ["mkdocs-material", "mkdocstrings[python]"],  # `make docs` installs docs/requirements.txt
         # Its build uses C++14, which cannot compile any torch of this range; `make env` builds it with the
         # standard of the installed torch.
         "horovod": ["horovod==0.28.1"],

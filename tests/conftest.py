@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DEEPFM_TEST_DATA") or ROOT.parent / "shared" / "data")
 #: Files and folders whose tests are marked `unit`, unless they use a fixture of NOT_UNIT_FIXTURES.
 UNIT = (
-    "settings", "models", "metrics", "training", "distributed", "doctor", "experiments",
+    "settings", "models", "metrics", "training", "distributed", "doctor", "experiments", "project",
     "test_fields.py", "test_import_rules.py", "test_model_factory.py", "test_vendor_versions.py",
 )  # fmt: skip
 #: Files in UNIT that start processes, or that take too long: all unit tests together take less than a minute.
@@ -38,7 +38,7 @@ NOT_UNIT = (
     "models/test_adding_a_model.py", "training/test_device.py", "doctor/test_machine.py",
     "doctor/test_profile.py",
     "training/test_planted_truth.py", "training/test_two_ranks.py", "experiments/test_model_card.py",
-    "experiments/tune/test_study.py", "experiments/tune/test_plots.py",
+    "experiments/tune/test_study.py", "experiments/tune/test_plots.py", "project/test_documentation.py",
 )  # fmt: skip
 #: Fixtures that start a JVM, Horovod or another program, or create a database. Other fixtures may use them.
 NOT_UNIT_FIXTURES = {"spark", "bucket", "store", "profile_path", "run_job", "program", "ranks"}

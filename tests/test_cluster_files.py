@@ -121,7 +121,7 @@ def test_an_executor_starts_in_a_writable_folder(tmp_path):
 
 
 def test_the_secret_is_appended_to_settings_that_only_their_owner_can_read(tmp_path):
-    text = (CONF / "profile/SECURITY.md").read_text()
+    text = (CONF.parent / "docs/security.md").read_text()
     (script,) = [block.partition("```")[0] for block in text.split("```sh\n")[1:]]
     settings = tmp_path / "spark-defaults.conf"
     settings.write_text("spark.local.dir /scratch")

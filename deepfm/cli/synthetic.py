@@ -9,7 +9,7 @@ import click
 
 from deepfm.errors import UserError
 from deepfm.synthetic.click_log import write_log
-from deepfm.synthetic.truth import Truth
+from deepfm.synthetic.truth import MAKES, Truth, TruthOptions
 
 
 @click.command(epilog="Example: python -m deepfm.synthetic --days 8 --rows-per-day 250000 --output click_log")
@@ -25,17 +25,42 @@ from deepfm.synthetic.truth import Truth
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="New or empty folder.")
 @click.option("--first-day", type=click.DateTime(["%Y-%m-%d"]), default="2026-01-01", show_default=True)
 @click.option(
+    "--truth",
+    "make",
+    type=click.Choice(list(MAKES)),
+    default="deep",
+    show_default=True,
+    help="deep: a few strong interactions; factorized: weak ones of all pairs of fields, as in an FM.",
+)
+@click.option(
+    "--ctr",
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    default=0.25,
+    show_default=True,
+    help="Clicks per impression.",
+)
+@click.option(
+    "--noise",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    show_default=True,
+    help="Standard deviation of a term of the logit that no field shows.",
+)
+@click.option(
+    "--num-values",
+    type=click.IntRange(min=1_000),
+    help="About how many values the categories have in all; default: four million.",
+)
+@click.option(
     "--drift",
     type=click.FloatRange(0.0, 1.0),
     default=0.0,
     show_default=True,
     help="Per day: share of replaced values of wide categories, and rotation of weights in radians.",
 )
-def synthetic(
-    days: int, rows_per_day: int, seed: int, output: Path, first_day: datetime.datetime, drift: float
-):
+def synthetic(days: int, rows_per_day: int, seed: int, output: Path, first_day: datetime.datetime, **options):
     """Write a click log whose best possible AUC and logloss are known; stdout ends with a JSON summary."""
-    truth = Truth.from_seed(seed, drift)
+    truth = Truth.from_seed(seed, TruthOptions(**options))
     summary = write_log(
         truth, output, days, rows_per_day, first_day.date(), report=lambda line: click.echo(line, err=True)
     )

@@ -10,6 +10,11 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-logits))
 
 
+def logit_of(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities between 0 and 1, both excluded -> logits, of any shape."""
+    return np.log(probabilities) - np.log1p(-probabilities)
+
+
 def logloss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(n,) logits and (n,) labels of 0 and 1 -> (n,) losses in nats: log(1 + exp(z)) - y z."""
     return np.logaddexp(0.0, logits) - labels * logits

@@ -24,7 +24,8 @@ from pyarrow import csv
 
 from deepfm.errors import UserError
 from deepfm.metrics.formulas import auc_from_counts, entropy, logloss, sigmoid
-from deepfm.synthetic.truth import CATEGORIES, COUNTS, MISSING, Codes, Truth, draw_codes, mix
+from deepfm.synthetic.codes import CATEGORIES, COUNTS, MISSING, Codes, draw_codes, mix
+from deepfm.synthetic.truth import Truth
 
 ROWS_PER_CHUNK = 100_000  # rows in memory at once
 CHUNKS_PER_PART = 10  # at most a million impressions per file
@@ -57,7 +58,7 @@ def _hex_digits(truth: Truth, name: str, codes: np.ndarray) -> bytes:
 
 def category_values(truth: Truth, name: str) -> list[str]:
     """Values of a category as in the log, indexed by code."""
-    digits = _hex_digits(truth, name, np.arange(CATEGORIES[name].cardinality)).decode()
+    digits = _hex_digits(truth, name, np.arange(truth.categories[name].cardinality)).decode()
     return [digits[start : start + 8] for start in range(0, len(digits), 8)]
 
 
@@ -65,7 +66,7 @@ def generate_chunks(truth: Truth, day_index: int, num_rows: int) -> Iterator[tup
     """Yield (raw table, (B,) true logits) of one day in chunks; the result is independent of other days."""
     for start in range(0, num_rows, ROWS_PER_CHUNK):
         rng = np.random.default_rng([truth.seed, 2, day_index, start])
-        codes = draw_codes(rng, min(ROWS_PER_CHUNK, num_rows - start))
+        codes = draw_codes(rng, min(ROWS_PER_CHUNK, num_rows - start), truth.categories)
         codes = truth.with_new_values(codes, day_index)
         logits = truth.logit(codes, day_index)
         labels = rng.random(len(logits)) < sigmoid(logits)

@@ -59,7 +59,7 @@ def test_the_demo_does_not_change_the_champions_of_real_logs(demo):
     named = [command for command, *_ in commands if "--name" in command or "models:/" in command]
     assert len(named) == 3
     assert all("--name ctr_demo" in command or "models:/ctr_demo@" in command for command in named)
-    pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
     assert len(pages) > 1
     texts = [*pages, *(path for path in (PROJECT / "conf").rglob("*") if path.is_file())]
     demo_names = ("--name ctr_demo", "--name=ctr_demo", "models:/ctr_demo")

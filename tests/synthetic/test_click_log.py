@@ -14,16 +14,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from deepfm.errors import UserError
 from deepfm.synthetic import click_log as synthetic
 from deepfm.synthetic.click_log import BayesScore, generate_day, write_log
-from deepfm.synthetic.truth import (
-    CATEGORIES,
-    COUNTS,
-    MISSING,
-    PAIRS,
-    THIRD_ORDER_SIZE,
-    TRIPLE,
-    Truth,
-    draw_codes,
-)
+from deepfm.synthetic.codes import CATEGORIES, COUNTS, MISSING, draw_codes
+from deepfm.synthetic.truth import MAKES, PAIRS, TRIPLE, Truth, TruthOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,7 +115,7 @@ def test_a_day_does_not_depend_on_how_many_days_are_written(truth, tmp_path, sma
 
 
 def test_drift_brings_new_values_to_wide_categories_only():
-    drifting = Truth.from_seed(7, drift=0.1)
+    drifting = Truth.from_seed(7, TruthOptions(drift=0.1))
     codes = draw_codes(np.random.default_rng(0), 20_000)
     assert all(np.array_equal(codes[name], drifting.with_new_values(codes, 0)[name]) for name in CATEGORIES)
     on_day_3 = drifting.with_new_values(codes, 3)
@@ -137,7 +129,7 @@ def test_drift_brings_new_values_to_wide_categories_only():
 
 def test_drift_rotates_the_first_order_weights_a_little_every_day():
     codes = draw_codes(np.random.default_rng(0), 20_000)
-    steady, drifting = Truth.from_seed(7), Truth.from_seed(7, drift=0.1)
+    steady, drifting = Truth.from_seed(7), Truth.from_seed(7, TruthOptions(drift=0.1))
     assert np.array_equal(steady.first_order(codes, 0), steady.first_order(codes, 5))
     daily = [drifting.first_order(codes, day) for day in (0, 1, 5)]
     assert 1 > np.corrcoef(daily[0], daily[1])[0, 1] > np.corrcoef(daily[0], daily[2])[0, 1] > 0.5
@@ -209,7 +201,7 @@ def test_third_order_term_has_no_effect_of_lower_order(truth):
     effect = truth.third_order(triple_combinations())
     for axis in range(3):
         assert np.allclose(effect.mean(axis=axis), 0.0)  # no two of the fields are informative
-    assert np.all(np.abs(effect) == THIRD_ORDER_SIZE)
+    assert np.all(np.abs(effect) == MAKES["deep"].third_order)
     assert all(CATEGORIES[name].exponent == 0 and CATEGORIES[name].missing == 0 for name in TRIPLE)
 
 

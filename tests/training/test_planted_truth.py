@@ -12,7 +12,8 @@ from deepfm.metrics.formulas import sigmoid
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.fm import FM
 from deepfm.models.lr import LogisticRegression
-from deepfm.synthetic.truth import CATEGORIES, Truth, draw_codes
+from deepfm.synthetic.codes import CATEGORIES, draw_codes
+from deepfm.synthetic.truth import Truth
 from deepfm.training.evaluation import evaluate
 from deepfm.training.loop import LoopConfig, TrainingLoop
 from deepfm.training.optimizers.optimizer import Optimizer
