@@ -65,14 +65,6 @@ def test_a_folder_is_renamed_with_its_content(bucket):
     assert not storage.exists(f"{bucket}/a")
 
 
-def test_a_missing_bucket_is_a_user_error_and_not_created(bucket):
-    with pytest.raises(
-        UserError, match=r"s3://no-such-bucket/out cannot be written: .*choose another output"
-    ):
-        storage.make_folder("s3://no-such-bucket/out")
-    assert not storage.exists("s3://no-such-bucket")
-
-
 @pytest.mark.parametrize("scheme", ["s3a", "s3n"])
 def test_the_schemes_of_hadoop_name_the_same_objects(scheme):
     assert storage.absolute_url(f"{scheme}://bucket/log/") == "s3://bucket/log"

@@ -211,7 +211,7 @@ def _is_lost(ownership: Ownership) -> bool:
 
 
 def _clean_up(url: str) -> None:
-    with suppress(OSError):
+    with suppress(*storage.FAILURES):
         names = _content(url)
         # The mark goes last, and stays if rejected rows do: the next build replaces them.
         kept = {REJECTED, BUILDING} if REJECTED in names else {BUILDING}

@@ -53,7 +53,7 @@ def read_blocks(
     if any(len(row_range.file.row_groups) > 1 for row_range in ranges):
         num_readers = 1
     num_readers = max(1, min(num_readers, len(ranges)))
-    with warnings.catch_warnings():
+    with storage.explain_errors(folder), warnings.catch_warnings():
         # Petastorm calls deprecated functions of pyarrow for each file.
         warnings.simplefilter("ignore", FutureWarning)
         if num_readers == 1:

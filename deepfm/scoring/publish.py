@@ -109,7 +109,7 @@ def publish_day(
         with explain_faults(f"{output.day}: nothing was published", output.output_url):
             published = _write_and_check(spark, scored, provenance, output, attempt, check_drift, ownership)
     except BaseException:
-        with suppress(OSError):  # a read-only filesystem; the next run removes the attempt
+        with suppress(*storage.FAILURES):  # a read-only filesystem; the next run removes the attempt
             storage.remove(attempt)
         raise
     ownership.require()

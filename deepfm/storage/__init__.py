@@ -9,6 +9,7 @@ from deepfm.storage.compressed import (
     first_lines,
     open_decompressed,
 )
+from deepfm.storage.errors import FAILURES, explain_errors
 from deepfm.storage.filesystems import (
     has_atomic_rename,
     is_object_store,
@@ -42,11 +43,13 @@ from deepfm.storage.writing import (
 )
 
 __all__ = [
+    "FAILURES",
     "absolute_url",
     "all_names",
     "atomic_writer",
     "children",
     "exists",
+    "explain_errors",
     "first_line",
     "first_lines",
     "folder_bytes",

@@ -14,6 +14,7 @@ from fsspec.core import OpenFile
 from fsspec.utils import infer_compression
 
 from deepfm.errors import UserError
+from deepfm.storage.errors import explain_errors
 from deepfm.storage.filesystems import open_filesystem
 
 
@@ -39,7 +40,9 @@ def open_decompressed(url: str) -> Iterator[BinaryIO]:
     """
     try:
         filesystem, path = open_filesystem(url)
-        with OpenFile(filesystem, path, "rb", compression=infer_compression(path)) as file:
+        compression = infer_compression(path)
+        # Errors of a server are explained first: those of s3fs also have no errno.
+        with explain_errors(url), OpenFile(filesystem, path, "rb", compression=compression) as file:
             yield file
     except (OSError, EOFError, LZMAError, zlib.error) as error:
         # gzip and bz2 raise OSErrors without errno for corrupt data. So does HDFS for other failures, which

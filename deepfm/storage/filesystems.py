@@ -1,5 +1,7 @@
 """Filesystems of URLs, by fsspec."""
 
+from typing import Any
+
 import fsspec
 
 from deepfm.errors import UserError
@@ -15,6 +17,9 @@ _EXTRAS = {
     "abfss": "azure",
     "az": "azure",
 }
+#: Retries of botocore: after about 1, 2, 4, 8 and 16 s at most, half of that on average. Its default of three
+#: attempts gives up while S3 still throttles a prefix that became busy.
+_S3_RETRIES = {"mode": "standard", "total_max_attempts": 6}
 
 
 def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -24,9 +29,7 @@ def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """
     scheme = url.partition("://")[0]
     try:
-        # Of the drivers, only s3fs is known to take the option; the others forget their listings below.
-        options = {"use_listings_cache": False} if scheme in ("s3", "s3a") else {}
-        filesystem, path = fsspec.core.url_to_fs(url, **options)
+        filesystem, path = fsspec.core.url_to_fs(url, **(_s3_options() if scheme in ("s3", "s3a") else {}))
     except ImportError as error:
         remedy = f": pip install 'deepfm-spark[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else ""
         raise UserError(f"{url}: the driver of {scheme}:// is not installed ({error}){remedy}") from error
@@ -35,6 +38,13 @@ def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if scheme in _EXTRAS:
         filesystem.invalidate_cache()
     return filesystem, path
+
+
+def _s3_options() -> dict[str, Any]:
+    """Options of s3fs; the other drivers are not known to take them, and forget their listings instead."""
+    # FSSPEC_S3, which fsspec reads into this dictionary, may override the retries.
+    config = {"retries": _S3_RETRIES} | fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    return {"use_listings_cache": False, "config_kwargs": config}
 
 
 def is_object_store(url: str) -> bool:

@@ -11,10 +11,12 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from deepfm.errors import UserError
+from deepfm.storage.errors import explain_errors, explained
 from deepfm.storage.filesystems import is_object_store, open_filesystem
 from deepfm.storage.urls import local_path
 
 
+@explained
 def write_bytes(url: str, content: bytes | bytearray | memoryview | Any) -> None:
     """Write a file atomically; `content`: bytes, or any object with a buffer, such as of pyarrow."""
     with _atomic_replace(url) as (filesystem, path):
@@ -25,7 +27,7 @@ def write_bytes(url: str, content: bytes | bytearray | memoryview | Any) -> None
 @contextmanager
 def atomic_writer(url: str) -> Iterator[BinaryIO]:
     """Open a file for writing that appears when the block ends, or not at all if the block raises."""
-    with _atomic_replace(url) as (filesystem, path):
+    with explain_errors(url), _atomic_replace(url) as (filesystem, path):
         file = filesystem.open(path, "wb")
         try:
             yield file
@@ -82,11 +84,12 @@ def make_folder(url: str) -> None:
     """
     filesystem, path = open_filesystem(url)
     try:
-        if not is_object_store(url):
-            filesystem.makedirs(path, exist_ok=True)
-        probe = f"{path}/_writable.{uuid.uuid4().hex}"
-        filesystem.pipe_file(probe, b"")
-        filesystem.rm_file(probe)
+        with explain_errors(url):
+            if not is_object_store(url):
+                filesystem.makedirs(path, exist_ok=True)
+            probe = f"{path}/_writable.{uuid.uuid4().hex}"
+            filesystem.pipe_file(probe, b"")
+            filesystem.rm_file(probe)
     except OSError as error:
         raise UserError(
             f"{url} cannot be written: {error}; choose another output or fix its permissions"
@@ -111,6 +114,7 @@ def scratch_folder(parent_url: str) -> Iterator[str]:
         remove(url)
 
 
+@explained
 def rename(url: str, new_url: str) -> None:
     """Move a folder: atomic on file and hdfs, a copy on object stores."""
     filesystem, path = open_filesystem(url)
@@ -126,6 +130,7 @@ def rename(url: str, new_url: str) -> None:
         filesystem.mv(path, new_path, recursive=True)
 
 
+@explained
 def remove(url: str) -> None:
     """Remove a file or folder and its content, if it exists."""
     filesystem, path = open_filesystem(url)
