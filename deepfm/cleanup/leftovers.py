@@ -14,7 +14,7 @@ from deepfm.experiments.run_folder import is_resumable_folder
 from deepfm.ownership import exclusive_ownership
 from deepfm.scoring.days import published_version
 from deepfm.scoring.predict import SCORED
-from deepfm.scoring.publish import ATTEMPTS, REPLACED
+from deepfm.scoring.publishing.day_versions import ATTEMPTS, REPLACED
 from deepfm.tracking.entities import MlflowRun
 from deepfm.tracking.store import MlflowStore
 

@@ -34,7 +34,7 @@ from deepfm.scoring.days import (
     require_kept,
 )
 from deepfm.scoring.input_day import require_day_of_input
-from deepfm.scoring.publish import recover_day
+from deepfm.scoring.publishing.day_versions import recover_day
 from deepfm.scoring.score_day import ScoringDay, ScoringModel, check_day, fetch_model, score_day
 from deepfm.settings.deployment import DriftLimits
 from deepfm.tracking.store import MlflowStore, open_store

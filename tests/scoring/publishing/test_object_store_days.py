@@ -4,8 +4,8 @@ import pytest
 
 from deepfm import storage
 from deepfm.cleanup.leftovers import find_attempts
-from deepfm.scoring import publish
 from deepfm.scoring.days import PROVENANCE, published_day, published_url
+from deepfm.scoring.publishing import publish
 from deepfm.spark.parts import read_parquet_parts
 
 DAY = "2026-01-08"
