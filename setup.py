@@ -64,7 +64,14 @@ setup(
         "horovod": ["horovod==0.28.1"],
         "notebooks": ["ipykernel", "scikit-learn"],
         "server": ["flask-wtf", "psycopg2-binary"],  # an MLflow server with PostgreSQL and basic auth
+        # Drivers of object stores, each made for versions of fsspec: s3fs of the same version only.
+        "s3": ["s3fs"],
+        "gcs": ["gcsfs"],
+        "azure": ["adlfs"],
         "pack": ["venv-pack"],  # archive of the environment for executors
-        "test": ["hypothesis", "mypy", "nbclient", "pytest", "ruff", "scikit-learn"],
+        "test": [
+            *("flask-cors", "moto[s3]", "s3fs"),  # an S3 server on loopback
+            *("hypothesis", "mypy", "nbclient", "pytest", "ruff", "scikit-learn"),
+        ],
     },
 )

@@ -41,7 +41,7 @@ NOT_UNIT = (
     "experiments/tune/test_study.py", "experiments/tune/test_plots.py", "project/test_documentation.py",
 )  # fmt: skip
 #: Fixtures that start a JVM, Horovod or another program, or create a database. Other fixtures may use them.
-NOT_UNIT_FIXTURES = {"spark", "store", "profile_path", "run_job", "program", "ranks"}
+NOT_UNIT_FIXTURES = {"spark", "bucket", "store", "profile_path", "run_job", "program", "ranks"}
 
 # No deadlines: tests may be slow on a busy machine.
 settings.register_profile("untimed", deadline=None)
@@ -51,6 +51,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 pytest_plugins = [
     "fixtures.datasets",
     "fixtures.model_cases",
+    "fixtures.object_store",
     "fixtures.programs",
     "fixtures.training",
     "fixtures.webhook",

@@ -104,6 +104,26 @@ def mlflow_server(
 
 
 @contextmanager
+def s3_server(folder: Path) -> Iterator[str]:
+    """Start an S3 server that keeps its objects in memory -> URL."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    with running(command, folder / "s3.log", answers(f"{address}/moto-api/")):
+        yield address
+
+
+@contextmanager
+def faulty_proxy(folder: Path, target: str) -> Iterator[str]:
+    """Start a proxy of a server at `http://HOST:PORT` that answers some requests wrongly -> URL."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, ROOT / "tests" / "faulty_proxy.py", port, target.removeprefix("http://")]
+    with running(command, folder / "proxy.log", answers(f"{address}/moto-api/")):
+        yield address
+
+
+@contextmanager
 def model_server(folder: Path, model_uri: str, tracking_uri: str) -> Iterator[str]:
     """Start `mlflow models serve` of a registered model, in this environment -> URL."""
     address = f"http://127.0.0.1:{free_port()}"

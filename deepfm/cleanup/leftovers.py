@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from deepfm import storage
+from deepfm.click_log.labels_and_days import is_day
 from deepfm.dataset.build import OWNER
 from deepfm.dataset.manifest import MANIFEST
 from deepfm.errors import JobFailedError, UserError
 from deepfm.experiments.run_folder import is_resumable_folder
 from deepfm.ownership import exclusive_ownership
-from deepfm.scoring.publish import ATTEMPTS, REPLACED
+from deepfm.scoring.days import published_version
+from deepfm.scoring.predict import SCORED
+from deepfm.scoring.publishing.day_versions import ATTEMPTS, REPLACED
 from deepfm.tracking.entities import MlflowRun
 from deepfm.tracking.store import MlflowStore
 
@@ -65,11 +68,18 @@ def find_attempts(scores_url: str) -> Iterator[Leftover]:
         url = f"{attempts_url}/{name}"
         if not _holds_a_day(url):
             day = name.partition(".")[0]
-            yield _leftover("attempt", url, "a scoring job was killed", (scores_url, day))
+            reason = "a scoring job was killed"
+            if storage.is_object_store(url):
+                reason = "it is not the published version of its day"
+            yield _leftover("attempt", url, reason, (scores_url, day))
 
 
 def _holds_a_day(attempt_url: str) -> bool:
-    return storage.exists(f"{attempt_url}/{REPLACED}")
+    """Whether an attempt holds the version that was being replaced or, in an object store, is current."""
+    scores_url, _, name = attempt_url.rpartition(f"/{ATTEMPTS}/")
+    day = name.removeprefix("ds=").partition(".")[0]
+    version = published_version(scores_url, day) if is_day(day) else None
+    return version == f"{ATTEMPTS}/{name}/{SCORED}" or storage.exists(f"{attempt_url}/{REPLACED}")
 
 
 def find_datasets(store: MlflowStore, folder_url: str, *, before: datetime) -> Iterator[Leftover]:

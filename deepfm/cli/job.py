@@ -157,7 +157,7 @@ def to_job_error(error: Exception) -> IncompleteError | JobFailedError | UserErr
         return error
     if interrupt := _find_interrupt(error):
         raise interrupt from None
-    return task_user_error(error) or _tracking_error(error) or to_fault_error(error)
+    return task_error(error) or _tracking_error(error) or to_fault_error(error)
 
 
 def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -167,12 +167,14 @@ def _find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
     return error
 
 
-def task_user_error(error: Exception) -> UserError | None:
-    """Return the UserError that a Spark task raised, read from the stack trace; None for any other error."""
+def task_error(error: Exception) -> UserError | JobFailedError | None:
+    """Return the error with a message for the user that a Spark task raised, read from the stack trace."""
     if not isinstance(error, (Py4JJavaError, PySparkException)):
         return None
-    match = re.search(rf"^{UserError.__module__}\.{UserError.__name__}: (.*)$", str(error), re.MULTILINE)
-    return match and UserError(match[1])
+    for known in (UserError, JobFailedError):
+        if match := re.search(rf"^{known.__module__}\.{known.__name__}: (.*)$", str(error), re.MULTILINE):
+            return known(match[1])
+    return None
 
 
 def _tracking_error(error: Exception) -> JobFailedError | UserError | None:

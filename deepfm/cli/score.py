@@ -29,12 +29,13 @@ from deepfm.scoring.days import (
     day_url,
     parse_days,
     published_day,
+    published_url,
     read_drift,
     require_keepable,
     require_kept,
 )
 from deepfm.scoring.input_day import require_day_of_input
-from deepfm.scoring.publish import recover_day
+from deepfm.scoring.publishing.day_versions import recover_day
 from deepfm.scoring.score_day import ScoringDay, ScoringModel, check_day, fetch_model, score_day
 from deepfm.settings.deployment import DriftLimits
 from deepfm.tracking.store import MlflowStore, open_store
@@ -125,7 +126,7 @@ class _DaySkipper:
         require_kept(self.output_url, day, published, self.keep)
         url = day_url(self.output_url, day)
         click.echo(f"{url} is already published; --overwrite scores it again", err=True)
-        return _published_summary(day, published, url)
+        return _published_summary(day, published, self.output_url)
 
 
 @dataclass(frozen=True)
@@ -150,15 +151,18 @@ class _DayScorer:
         scored = score_day(self.spark, self.model, target, self.limits, precision=self.precision)
         for warning in scored.warnings:
             click.echo(f"warning: {day}: {warning}", err=True)
-        log_published_day(self.store, url, day, scored)
-        return _published_summary(day, scored, url, published_now=True)
+        log_published_day(self.store, published_url(target.output_url, day), day, scored)
+        return _published_summary(day, scored, target.output_url, published_now=True)
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _published_summary(day: str, published: PublishedDay, url: str, *, published_now: bool = False) -> dict:
+def _published_summary(
+    day: str, published: PublishedDay, output_url: str, *, published_now: bool = False
+) -> dict:
+    url = published_url(output_url, day)
     drift = read_drift(url)
     document = {**published.to_document(), "psi": drift["psi"] if drift else None}
     return _summary(day, document, published.rows_in, url, published_now=published_now)

@@ -211,7 +211,7 @@ def _is_lost(ownership: Ownership) -> bool:
 
 
 def _clean_up(url: str) -> None:
-    with suppress(OSError):
+    with suppress(*storage.FAILURES):
         names = _content(url)
         # The mark goes last, and stays if rejected rows do: the next build replaces them.
         kept = {REJECTED, BUILDING} if REJECTED in names else {BUILDING}
@@ -251,7 +251,7 @@ def _write_splits(
     parts = write_splits(spark, url, label, stats, shared, weight)
     shared.destroy()
     for name, part in parts.items():
-        write_petastorm_metadata(spark, f"{url}/{name}", part, vocabulary.fields, label, weight)
+        write_petastorm_metadata(f"{url}/{name}", part, vocabulary.fields, label=label, weight=weight)
         # Counted rows and written rows are computed independently, so they must be equal.
         if part.num_rows != stats.counts.num_rows(name):
             raise RuntimeError(

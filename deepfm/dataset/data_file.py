@@ -50,7 +50,7 @@ def write_data_file(
         columns |= {
             name: pa.array(column.view(dtype)) for name, column in zip(field.slots, field_slots, strict=True)
         }
-    table = pa.table(columns, schema=_arrow_schema(fields, label, weight))
+    table = pa.table(columns, schema=arrow_schema(fields, label, weight))
     content = io.BytesIO()
     pq.write_table(table, content, row_group_size=len(rows))
     # A retried task writes the same bytes under the same name.
@@ -84,7 +84,8 @@ def _digest(labels: np.ndarray, slots: np.ndarray) -> np.uint64:
     return splitmix64(total).sum(dtype=np.uint64)
 
 
-def _arrow_schema(fields: FieldSet, label: str, weight: str | None) -> pa.Schema:
+def arrow_schema(fields: FieldSet, label: str, weight: str | None) -> pa.Schema:
+    """Columns of a split's files: the label, the weight if it is the name of a column, and all slots."""
     columns = [pa.field(label, pa.int8(), nullable=False)]
     if weight is not None:
         columns.append(pa.field(weight, pa.float32(), nullable=False))

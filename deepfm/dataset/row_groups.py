@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from petastorm import make_batch_reader
 
+from deepfm import storage
 from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.manifest import DataFile, Manifest, fields_with_num_ids
 from deepfm.errors import UserError
@@ -52,7 +53,7 @@ def read_blocks(
     if any(len(row_range.file.row_groups) > 1 for row_range in ranges):
         num_readers = 1
     num_readers = max(1, min(num_readers, len(ranges)))
-    with warnings.catch_warnings():
+    with storage.explain_errors(folder), warnings.catch_warnings():
         # Petastorm calls deprecated functions of pyarrow for each file.
         warnings.simplefilter("ignore", FutureWarning)
         if num_readers == 1:
@@ -100,6 +101,7 @@ def _read_in_turn(
         # stop before the last row groups are returned, and drop them.
         num_epochs=None,
         convert_early_to_numpy=True,
+        filesystem=storage.petastorm_filesystem(folder),
     )
     # Not `with reader`: on exit Petastorm would print to stdout, which contains the job's summary.
     try:

@@ -30,6 +30,7 @@ from deepfm.features.vocabulary.chunked import ChunkedVocabulary
 from deepfm.fields import FieldSet
 from deepfm.kinds.cross import splitmix64
 from deepfm.spark.index_frame import index_frame
+from deepfm.spark.parts import write_json_parts
 from deepfm.spark.scratch import read_table
 
 #: Small splits have several files too, so that several workers read at once.
@@ -214,4 +215,4 @@ def _to_split_part(layout: _Layout, files: pd.DataFrame, counts: RowCounts, spli
 
 def write_rejected(rejected: DataFrame, url: str) -> None:
     """Write the rejected rows as JSON lines (source_file, text, reason), for people to read."""
-    rejected.coalesce(1).write.mode("overwrite").json(url)
+    write_json_parts(rejected.coalesce(1), url)

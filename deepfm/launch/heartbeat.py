@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
+from deepfm import storage
 from deepfm.launch.run_channel import RunChannel, background_thread, polling
 
 MESSAGE = "heartbeat"
@@ -19,7 +20,7 @@ def heartbeat(channel: RunChannel, rank: int, every_s: float) -> Iterator[None]:
         number = 0
         while True:
             # A shared filesystem that fails for a moment is no reason to stop a training.
-            with suppress(OSError):
+            with suppress(*storage.FAILURES):
                 beat = {"number": number, "host": socket.gethostname(), "is_over": False}
                 channel.send(MESSAGE, beat, rank)
             number += 1
@@ -31,7 +32,7 @@ def heartbeat(channel: RunChannel, rank: int, every_s: float) -> Iterator[None]:
             yield
     finally:
         # A failing last heartbeat must not replace the result of the block.
-        with suppress(OSError):
+        with suppress(*storage.FAILURES):
             channel.send(MESSAGE, {"number": -1, "host": "", "is_over": True}, rank)
 
 

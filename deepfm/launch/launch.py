@@ -178,7 +178,7 @@ class _Supervisor:
     def to_error(self, otherwise: str) -> Exception:
         """Return the most informative error of the ranks, else the give-up reason, else `otherwise`."""
         for error in read_worker_errors(self.channel, self.num_workers):
-            for known in (NotFiniteError, OutOfMemoryError):
+            for known in (NotFiniteError, OutOfMemoryError, JobFailedError):
                 if error["type"] == known.__name__:
                     return known(error["message"])
             if error["is_user_error"]:

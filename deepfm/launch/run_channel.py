@@ -59,13 +59,13 @@ def background_thread(work: Callable[[threading.Event], None], name: str) -> Ite
 def polling(poll: Callable[[], bool], every_s: float, name: str) -> Iterator[None]:
     """Call `poll` in a thread every `every_s` seconds during the block, until it returns True.
 
-    A storage that fails for a moment is no reason to stop a training: an OSError is ignored.
+    A storage that fails for a moment is no reason to stop a training: its errors are ignored.
     """
 
     def work(stop: threading.Event) -> None:
         is_done = False
         while not is_done and not stop.wait(every_s):
-            with suppress(OSError):
+            with suppress(*storage.FAILURES):
                 is_done = poll()
 
     with background_thread(work, name):

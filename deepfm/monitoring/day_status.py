@@ -10,7 +10,7 @@ from deepfm.click_log.labels_and_days import is_day
 from deepfm.click_log.split import days_between
 from deepfm.errors import UserError
 from deepfm.scoring.daily_runs import daily_metrics
-from deepfm.scoring.days import day_url, published_day, read_drift
+from deepfm.scoring.days import published_day, published_url, read_drift
 from deepfm.tracking.store import MlflowStore
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _read_published(scores_url: str, day: str, row: dict[str, Any]) -> DayStatus
         return None
     if published is None:
         return None
-    drift = read_drift(day_url(scores_url, day))
+    drift = read_drift(published_url(scores_url, day))
     return DayStatus(
         day=day,
         name=published.provenance.name,

@@ -12,6 +12,9 @@ from deepfm.errors import UserError
 #: Files in a day's folder, with names that Spark readers skip. They become visible and are replaced together
 #: with the day's rows: the PublishedDay, the drift as JSON, and the drift as a page.
 PROVENANCE, DRIFT, REPORT = "_provenance.json", "_drift.json", "_report.html"
+#: In an object store, which has no rename: file in ds=DATE that names the folder of the published version.
+#: It is written last, in one request, so a reader sees the old or the new version.
+POINTER = "_version.json"
 #: Columns of a published day in addition to the kept ones; readers see ds as well.
 _RESERVED_COLUMNS = ("probability", "model_name", "model_version", "ds")
 
@@ -71,6 +74,27 @@ def day_url(output_url: str, day: str) -> str:
     return f"{output_url}/ds={day}"
 
 
+def published_url(output_url: str, day: str) -> str:
+    """Return the folder with the files of a published day: ds=DATE, or the one that its pointer names."""
+    url = day_url(output_url, day)
+    version = published_version(output_url, day)
+    return url if version is None else f"{output_url}/{version}"
+
+
+def published_version(output_url: str, day: str) -> str | None:
+    """Return the path below the output of a day's published version in an object store; None: no pointer."""
+    pointer = f"{day_url(output_url, day)}/{POINTER}"
+    if not storage.is_object_store(output_url) or not storage.exists(pointer):
+        return None
+    version: str = storage.read_json(pointer)["folder"]
+    return version
+
+
+def write_pointer(output_url: str, day: str, version: str) -> None:
+    """Publish a version of a day in an object store, given by its path below the output."""
+    storage.write_json(f"{day_url(output_url, day)}/{POINTER}", {"folder": version})
+
+
 def parse_days(date: str | None, first: str | None, last: str | None) -> list[str]:
     """Return one day, or all days from the first to the last; raise UserError for malformed days."""
     if (date is None) == (first is None and last is None):
@@ -110,7 +134,8 @@ def published_day(output_url: str, day: str) -> PublishedDay | None:
     if not storage.exists(url):
         return None
     try:
-        return PublishedDay.from_document(storage.read_json(f"{url}/{PROVENANCE}"))
+        provenance = f"{published_url(output_url, day)}/{PROVENANCE}"
+        return PublishedDay.from_document(storage.read_json(provenance))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{url}: expected a day that score.py published, found {error}; score.py --overwrite replaces it"

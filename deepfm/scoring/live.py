@@ -13,10 +13,11 @@ from pyspark.sql import functions as F
 
 from deepfm.errors import UserError
 from deepfm.metrics.binary import BinaryMetrics, Metrics
-from deepfm.scoring.days import day_url
+from deepfm.scoring.days import day_url, published_url
 from deepfm.scoring.input_day import require_day_of_labels
 from deepfm.scoring.labels import DEFAULT_OPTIONS, WEIGHTS, LabelOptions, find_labels, read_labels
 from deepfm.settings.data import DataSettings
+from deepfm.spark.parts import read_parquet_parts
 from deepfm.value_text import to_texts
 
 _MIN_PROBABILITY = 1e-12  # keeps logits finite
@@ -51,7 +52,7 @@ def live_metrics(
     a key occurs twice among the scores, no key matches, or too many labels are invalid to count missing ones
     as negative.
     """
-    scores = spark.read.parquet(day_url(scores_url, day))
+    scores = read_parquet_parts(spark, published_url(scores_url, day))
     absent = [name for name in key if name not in scores.columns]
     if absent:
         raise UserError(

@@ -18,7 +18,8 @@ from deepfm.scoring.accumulators import ScoringDayTotals
 from deepfm.scoring.days import Provenance, PublishedDay, day_url, days_before
 from deepfm.scoring.drift import drift_warnings, measure_drift, must_stop
 from deepfm.scoring.predict import score_rows, ship_model
-from deepfm.scoring.publish import DayOutput, DriftDecision, ScoredRows, publish_day
+from deepfm.scoring.publishing.day_output import DayOutput
+from deepfm.scoring.publishing.publish import DriftDecision, ScoredRows, publish_day
 from deepfm.scoring.skew import require_no_skew
 from deepfm.settings.deployment import DriftLimits
 from deepfm.tracking.code_version import code_version

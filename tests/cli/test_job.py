@@ -13,10 +13,11 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from py4j.protocol import Py4JJavaError
 
-from deepfm.cli.job import JobCommand, _StderrHandler, is_verbose, job
+from deepfm.cli.job import JobCommand, _StderrHandler, is_verbose, job, to_job_error
 from deepfm.cli.options.common import tracking_option
-from deepfm.errors import UserError
+from deepfm.errors import JobFailedError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = ("build_features", "train", "compare", "tune", "promote", "score", "evaluate", "demo")
@@ -242,3 +243,14 @@ def test_an_unexpected_error_shows_its_stack_trace(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("error", [UserError, JobFailedError])
+def test_an_error_of_a_spark_task_is_reported_as_if_it_was_raised_by_the_job(spark, error):
+    def fail(_):
+        raise error("file:///log/a: it failed")
+
+    with pytest.raises(Py4JJavaError) as raised:
+        spark.sparkContext.parallelize([1], 1).map(fail).collect()
+    found = to_job_error(raised.value)
+    assert (type(found), str(found)) == (error, "file:///log/a: it failed")

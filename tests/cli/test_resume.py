@@ -11,7 +11,7 @@ from deepfm.dataset.read import Batch
 from deepfm.errors import OutOfMemoryError, UserError, WorkersLostError
 from deepfm.experiments import train_run as training_run
 from deepfm.experiments.run_folder import load_result
-from deepfm.launch import worker
+from deepfm.launch.rank import stages, worker
 from deepfm.training.checkpoint import Checkpoints
 
 NUMBERS = count()
@@ -142,7 +142,7 @@ def test_a_resume_after_damaged_test_rows_does_not_train_again(train, name, monk
         raise UserError("test/part-0.parquet: the dataset is damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.Worker, "result", damaged)
+        patch.setattr(stages, "final_result", damaged)
         error = train("deepfm", name).mistake
     run_id = error.rpartition("--resume ")[2].split()[0]
     assert load_result(f"file://{runs}/{run_id}") is None

@@ -19,8 +19,15 @@ from deepfm.training.schedule import EpochSteps, ResumedEpoch
 from deepfm.training.state import ResumePoint, TrainingHistory
 
 NUM_STEPS, NUM_WORKERS = 7, 4
-#: Used by launch.worker and tested there.
-IN_THE_WORKER = {"batch_size", "save_optimizer"}
+#: Used by launch.rank, and tested in test_worker and test_stages.
+IN_THE_WORKER = {
+    "batch_size",
+    "save_optimizer",
+    "recipe",
+    "deep_rate_factor",
+    "table_rate_factor",
+    "rare_id_damping",
+}
 IN_THE_LOOP = [
     ("max_epochs", 9, "max_epochs", 9),
     ("patience", 4, "patience", 4),

@@ -49,7 +49,7 @@ def file_of(job, name):
 
 def train_and_leave_a_digest(job, collectives):
     """Train as a rank does, then write a digest of all weights to the run folder."""
-    from deepfm.launch import worker
+    from deepfm.launch.rank import worker
 
     models, build_model = [], worker.build_model
 

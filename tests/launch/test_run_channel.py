@@ -2,6 +2,9 @@
 
 import time
 
+import pytest
+
+from deepfm.errors import JobFailedError
 from deepfm.launch.run_channel import RunChannel, polling, wait_until
 
 
@@ -25,13 +28,14 @@ def test_a_cleared_message_is_gone_and_others_stay(tmp_path):
     assert channel.receive("progress") is None
 
 
-def test_polling_continues_after_an_os_error_and_stops_once_done():
+@pytest.mark.parametrize("error", [OSError, JobFailedError])
+def test_polling_continues_after_an_error_of_storage_and_stops_once_done(error):
     polls = []
 
     def poll():
         polls.append(len(polls))
         if len(polls) == 1:
-            raise OSError("storage unreachable")
+            raise error("storage unreachable")
         return len(polls) == 3
 
     with polling(poll, 0.01, "test"):

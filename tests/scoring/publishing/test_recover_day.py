@@ -8,7 +8,7 @@ from deepfm import storage
 from deepfm.errors import JobFailedError
 from deepfm.ownership import exclusive_ownership
 from deepfm.scoring.days import PROVENANCE
-from deepfm.scoring.publish import recover_day
+from deepfm.scoring.publishing.day_versions import recover_day
 
 DAY = "2026-01-08"
 #: Files of a version of the day; without its provenance, a version is not complete.

@@ -10,7 +10,6 @@ from deepfm.errors import JobFailedError, UserError
 from deepfm.metrics.binary import SCORE_BINS
 from deepfm.metrics.field_counts import NUM_KINDS
 from deepfm.ownership import exclusive_ownership
-from deepfm.scoring import publish
 from deepfm.scoring.days import (
     Provenance,
     day_url,
@@ -19,7 +18,9 @@ from deepfm.scoring.days import (
     published_day,
     require_keepable,
 )
-from deepfm.scoring.publish import DayOutput, DriftDecision, ScoredRows, publish_day
+from deepfm.scoring.publishing import day_versions, publish
+from deepfm.scoring.publishing.day_output import DayOutput
+from deepfm.scoring.publishing.publish import DriftDecision, ScoredRows, publish_day
 
 DAY = "2026-01-08"
 SCHEMA = "kind string, `keep:C` string, probability double, source_file string, text string, reason string"
@@ -227,7 +228,7 @@ def test_an_interrupted_attempt_keeps_the_published_day(publish_rows, output, mo
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(publish, "_check_rows", stop)
+    monkeypatch.setattr(publish, "check_rows", stop)
     with pytest.raises(KeyboardInterrupt):
         publish_rows(scored(0.5))
     assert contents(output) == before
@@ -250,7 +251,7 @@ def test_a_run_whose_attempt_another_run_removed_fails(publish_rows, output, mon
 
     def write_and_clear(*arguments):
         write_reports(*arguments)
-        publish._clear_attempts(f"file://{output}", DAY)
+        day_versions.clear_attempts(f"file://{output}", DAY)
 
     monkeypatch.setattr(publish, "_write_reports", write_and_clear)
     with pytest.raises(JobFailedError, match="another run of this day has started since"):
@@ -270,7 +271,7 @@ def test_if_a_rename_is_a_copy_the_last_file_publishes_the_day(monkeypatch):
         assert storage.exists(f"{new}/part-0.parquet")
 
     monkeypatch.setattr(storage, "rename", check_and_rename)
-    publish._move(day, target)
+    day_versions._move(day, target)
     assert storage.read_bytes(f"{target}/_provenance.json") == b"_provenance.json"
 
 

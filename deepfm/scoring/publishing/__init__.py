@@ -1,0 +1,1 @@
+"""Published days: rows are written to a new folder and checked, then made visible."""
