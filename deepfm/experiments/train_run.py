@@ -232,8 +232,8 @@ def register_result(
     }
     if result.best_epoch:
         finals["best_train_logloss"] = result.best_epoch.train_logloss
-    for name, history in result.stages.items():
-        finals[f"{stage_prefix(name) if name else ''}training_seconds"] = history.seconds
+    for stage, history in result.stages.items():
+        finals[f"{stage_prefix(stage) if stage else ''}training_seconds"] = history.seconds
     if result.not_calibrated_because:
         logger.warning("the probabilities are not calibrated: %s", result.not_calibrated_because)
     evaluated = _dataset_metrics(result, manifest.digest)
