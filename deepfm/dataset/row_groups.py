@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from petastorm import make_batch_reader
+from pyarrow.filesystem import DaskFileSystem
 
 from deepfm import storage
 from deepfm.dataset.columns import to_int32_matrix
@@ -101,7 +102,7 @@ def _read_in_turn(
         # stop before the last row groups are returned, and drop them.
         num_epochs=None,
         convert_early_to_numpy=True,
-        filesystem=storage.petastorm_filesystem(folder),
+        filesystem=_petastorm_filesystem(folder),
     )
     # Not `with reader`: on exit Petastorm would print to stdout, which contains the job's summary.
     try:
@@ -173,3 +174,21 @@ def _row_groups(ranges: list[RowRange]) -> list[tuple[RowRange, int, int]]:
         for row_range in ranges
         for index, num_rows in enumerate(row_range.file.row_groups)
     ]
+
+
+class _FormerFileSystem(DaskFileSystem):
+    """An fsspec filesystem with the interface that Petastorm expects, pyarrow's former one."""
+
+    def isfile(self, path: str) -> bool:
+        return self.fs.isfile(path)
+
+    def isdir(self, path: str) -> bool:
+        return self.fs.isdir(path)
+
+
+def _petastorm_filesystem(url: str) -> DaskFileSystem | None:
+    """Filesystem to pass to Petastorm for an object store; None: Petastorm finds its own.
+
+    Petastorm would pass fsspec's to pyarrow with options that pyarrow 14 only takes with its former ones.
+    """
+    return _FormerFileSystem(storage.open_filesystem(url)[0]) if storage.is_object_store(url) else None

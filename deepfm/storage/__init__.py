@@ -3,7 +3,6 @@
 A path without a scheme is a local file, whatever the cluster's default filesystem.
 """
 
-from deepfm.storage.arrow_filesystem import petastorm_filesystem
 from deepfm.storage.compressed import (
     first_line,
     first_lines,
@@ -62,7 +61,6 @@ __all__ = [
     "open_decompressed",
     "open_file",
     "open_filesystem",
-    "petastorm_filesystem",
     "read_bytes",
     "read_json",
     "read_range",
