@@ -187,12 +187,25 @@ class ModelSettings(Settings):
 
     def _stage(self, name: str) -> "ModelSettings":
         """Settings of a simpler model, with the same embeddings and penalties."""
-        training = self.pretraining or self.training
+        training = self.pretraining or self._training_before()
         common: dict[str, Any] = {"model": name, "w_reg": self.w_reg}
         if MODELS[name].embeddings:
             common |= {key: getattr(self, key) for key in ("embedding_dim", "init_std", "v_reg")}
-            return ModelSettings(**common, training=training.model_copy(update={"recipe": "joint"}))
+            return ModelSettings(**common, training=training)
         return ModelSettings(**common, training=_lr_training(training))
+
+    def _training_before(self) -> TrainingSettings:
+        """Training of an earlier stage if there is no `pretraining`.
+
+        A stage that the next one continues stops at its first epoch without improvement: the next one starts
+        from the best, and would take the time of the others for nothing.
+        """
+        if not self.is_staged:
+            return self.training
+        changes: dict[str, Any] = {"recipe": "joint", "patience": 1}
+        if self.training.schedule == "plateau":
+            changes["schedule"] = "constant"
+        return self.training.model_copy(update=changes)
 
     def last_stage(self) -> "ModelSettings":
         """Settings of the training of this model itself: if staged, with lower learning rates."""

@@ -224,3 +224,50 @@ def test_plateau_patience_may_exceed_patience_without_early_stopping():
 def test_a_seed_must_be_accepted_by_torch():
     with pytest.raises(ValueError, match="seed"):
         TrainingSettings(batch_size=8, max_epochs=5, learning_rate=0.1, seed=10**20)
+
+
+# --- stages
+
+
+@pytest.mark.parametrize(
+    ("model", "stages"), [("deepfm", ["lr", "fm"]), ("fm_dnn", ["lr", "fm"]), ("wide_deep", ["lr"])]
+)
+def test_a_staged_model_is_trained_after_its_simpler_parts(model, stages):
+    staged = settings(model, training={**TRAINING, "recipe": "staged"}, w_reg=0.1)
+    assert [stage.model for stage in staged.earlier_stages()] == stages
+    assert all(stage.w_reg == 0.1 and not stage.is_staged for stage in staged.earlier_stages())
+    assert not settings(model).earlier_stages()
+
+
+def test_the_last_stage_has_lower_rates():
+    rates = {"deep_rate_factor": 0.5, "table_rate_factor": 0.1}
+    last = settings("deepfm", training={**TRAINING, "recipe": "staged", **rates}).last_stage()
+    assert last.training.learning_rate == pytest.approx(0.005)
+    assert last.training.table_learning_rate == pytest.approx(0.001)
+    assert settings("deepfm").last_stage() == settings("deepfm")
+
+
+def test_earlier_stages_stop_at_the_first_epoch_without_improvement():
+    training = {**TRAINING, "recipe": "staged", "patience": 4, "schedule": "plateau"}
+    lr, fm = settings("deepfm", training=training).earlier_stages()
+    assert (lr.training.patience, fm.training.patience, fm.training.schedule) == (1, 1, "constant")
+    assert (lr.training.optimizer, fm.training.optimizer) == ("ftrl", "adam")
+
+
+def test_earlier_stages_may_have_settings_of_their_own():
+    training = {**TRAINING, "recipe": "staged"}
+    pretraining = {**TRAINING, "patience": 3, "learning_rate": 0.5}
+    lr, fm = settings("deepfm", training=training, pretraining=pretraining).earlier_stages()
+    assert (lr.training.patience, fm.training.patience, fm.training.learning_rate) == (3, 3, 0.5)
+
+
+@pytest.mark.parametrize("model", ["lr", "fm", "dnn", "fnn", "pnn"])
+def test_models_without_simpler_parts_cannot_be_staged(model):
+    error = errors_of(model, training={**TRAINING, "recipe": "staged"})
+    assert f"{model} has no simpler parts; staged is for wide_deep, fm_dnn, deepfm" in error
+
+
+@pytest.mark.parametrize("optimizer", ["adam_dense", "ftrl"])
+def test_damping_needs_an_optimizer_of_single_rows(optimizer):
+    error = errors_of("lr", training={**TRAINING, "optimizer": optimizer, "rare_id_damping": 1.0})
+    assert "rare_id_damping: only for optimizer: adam or adagrad" in error
