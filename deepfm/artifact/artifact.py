@@ -97,6 +97,7 @@ class ServingModel:
     logit_correction: float = 0.0  # for down-sampled training rows, see features.sampling
     reference: Reference | None = None  # for the drift of scored days
     device: torch.device = _CPU  # of the network
+    calibration: Calibration | None = None  # of the corrected logits
 
     def to(self, device: torch.device) -> "ServingModel":
         """Move the network to a device; inputs and results stay in the memory of the host."""
@@ -146,7 +147,7 @@ class ServingModel:
     def calibrated(self, logits: Tensor) -> Tensor:
         """(n,) logits of the network -> (n,) logits of the model: corrected for down-sampling, calibrated."""
         logits = logits + self.logit_correction
-        return self.card.calibration.apply(logits) if self.card.calibration else logits
+        return self.calibration.apply(logits) if self.calibration else logits
 
     def probabilities(self, raw: pa.Table) -> np.ndarray:
         """Typed raw columns of n rows -> (n,) float64 probabilities of a click."""
@@ -179,4 +180,6 @@ def load_artifact(folder_url: str) -> ServingModel:
             f"{folder_url}: the weights do not fit the model: {error}; register the model again"
         ) from error
     correction = logit_correction(card.data.keep_negatives)
-    return ServingModel(card, Encoder(vocabulary), network.eval(), correction, load_reference(folder_url))
+    reference = load_reference(folder_url)
+    model = ServingModel(card, Encoder(vocabulary), network.eval(), correction, reference)
+    return replace(model, calibration=card.calibration)

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from deepfm.artifact.checksums import folder_digest, write_checksums
 from deepfm.errors import UserError
 from deepfm.features.encode import Encoder
 from deepfm.features.vocabulary.vocabulary import Vocabulary
+from deepfm.metrics.calibration import Calibration
 
 RAW = pa.table({"I": pa.array([0, None, 10**9, 1]), "C": pa.array(["a", "b", None, "never seen"])})
 
@@ -173,3 +175,39 @@ def test_the_model_encodes_the_ids_of_training(save_model, small_vocabulary):
     loaded, fitted = model.encoder.encode(RAW), Encoder(small_vocabulary).encode(RAW)
     assert [ids.tolist() for ids in loaded] == [ids.tolist() for ids in fitted]
     assert [ids.tolist() for ids in loaded] == [[2, 0, 1, 3], [2, 3, 0, 1]]
+
+
+# --- calibration
+
+
+@pytest.mark.parametrize(
+    ("calibration", "expected"),
+    [
+        ({"method": "platt", "slope": 2.0, "intercept": 0.5}, [0.5, 2.5, 4.5, 6.5]),
+        ({"method": "isotonic", "knots": [[0.0, -1.0], [2.0, 3.0]]}, [-1.0, 1.0, 3.0, 3.0]),
+    ],
+)
+def test_the_calibration_in_the_card_applies_to_the_logits(save_model, calibration, expected):
+    folder = save_model(bias=-1.0, c={"a": 1.0, "b": 2.0, None: 3.0, "?": 4.0})
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | {"calibration": calibration}))
+    write_checksums(f"file://{folder}")
+    model = load_artifact(f"file://{folder}")
+    assert model.logits(RAW).tolist() == pytest.approx(expected)
+    assert model.probabilities(RAW) == pytest.approx([sigmoid(logit) for logit in expected])
+
+
+def test_the_calibration_follows_the_correction_for_sampled_negatives(save_model):
+    folder = save_model(bias=-1.0, c={"a": 1.0, "b": 2.0, None: 3.0, "?": 4.0})
+    line = Calibration("platt", 2.0, 0.5)
+    model = replace(load_artifact(f"file://{folder}"), logit_correction=-1.0, calibration=line)
+    assert model.logits(RAW).tolist() == pytest.approx([2 * (logit - 1) + 0.5 for logit in range(4)])
+
+
+def test_a_model_of_an_earlier_version_has_no_calibration(save_model):
+    folder = save_model("earlier")
+    card = json.loads((folder / "model.json").read_text())
+    del card["calibration"], card["model"]["calibration"]
+    (folder / "model.json").write_text(json.dumps(card))
+    write_checksums(f"file://{folder}")
+    assert load_artifact(f"file://{folder}").calibration is None

@@ -9,6 +9,7 @@ import torch
 from deepfm.distributed.collectives import SingleProcess
 from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.rank.stages import run_worker
+from deepfm.metrics import calibration
 from deepfm.settings.model import ModelSettings
 from deepfm.training.checkpoint import Checkpoints
 from deepfm.weights import load_weights
@@ -119,3 +120,27 @@ def test_a_warm_start_trains_the_last_stage_only_and_keeps_its_start_if_nothing_
     result = run_worker(job, SingleProcess())
     assert not result.earlier and result.history.best == 0 and result.best_epoch is None
     assert (again / "weights.safetensors").read_bytes() == (tmp_path / "weights.safetensors").read_bytes()
+
+
+def test_a_calibrated_result_reports_both_metrics(staged_job, monkeypatch):
+    monkeypatch.setattr(calibration, "MIN_CLICKS", 5)
+    result = run_worker(staged_job(), SingleProcess())
+    assert result.calibration.method == "platt" and not result.not_calibrated_because
+    # The prior of one row keeps a line from reaching exactly the CTR of these few rows.
+    assert result.valid.calibration == pytest.approx(1.0, abs=0.02)
+    assert result.valid.logloss < result.uncalibrated["valid"].logloss
+    assert result.uncalibrated["test"].auc == pytest.approx(result.test.auc)
+
+
+def test_too_few_clicks_leave_the_model_as_it_is_with_the_reason(staged_job):
+    result = run_worker(staged_job(), SingleProcess())
+    assert result.calibration is None and not result.uncalibrated
+    assert "expected at least 500 validation rows" in result.not_calibrated_because
+
+
+def test_a_model_that_is_not_to_be_calibrated_is_not(staged_job, monkeypatch):
+    monkeypatch.setattr(calibration, "MIN_CLICKS", 5)
+    job = staged_job()
+    job = replace(job, model=job.model.model_copy(update={"calibration": "none"}))
+    result = run_worker(job, SingleProcess())
+    assert result.calibration is None and not result.not_calibrated_because
