@@ -16,7 +16,7 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -c tests/pytest.ini tests
 ruff := $(python) -m ruff
 
-.PHONY: help demo notebooks test test-unit test-slow test-cluster test-cluster-short pack lint format docs audit env clean
+.PHONY: help demo notebooks test test-unit test-slow test-long test-cluster test-cluster-short pack lint format docs audit env clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -28,7 +28,7 @@ notebooks: .venv/.ready ## run the notebooks and store them with their outputs
 	$(python) .ci/run_notebooks.py
 
 test: .venv/.ready ## run the fast tests
-	$(pytest) -m "not slow and not cluster"
+	$(pytest) -m "not slow and not long and not cluster"
 
 test-unit: .venv/.ready ## run the tests that need no JVM and no other process (under a minute)
 	$(pytest) -m unit
@@ -36,6 +36,9 @@ test-unit: .venv/.ready ## run the tests that need no JVM and no other process (
 # Exit status 5 of pytest: no tests were collected.
 test-slow: .venv/.ready ## run the tests that start Spark and Horovod workers for minutes
 	$(pytest) -m "slow and not cluster" || [ $$? -eq 5 ]
+
+test-long: .venv/.ready ## run the slow tests that .ci/run leaves out: notebooks, jobs on an object store
+	$(pytest) -m "long and not cluster"
 
 test-cluster: .venv/.ready pack ## run the tests on Spark clusters and several hosts (network namespaces: root)
 	$(pytest) -m cluster

@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         path = item.path.relative_to(ROOT / "tests").as_posix()
         needs_more = bool(NOT_UNIT_FIXTURES & set(item.fixturenames)) or any(
-            item.get_closest_marker(name) for name in ("slow", "cluster")
+            item.get_closest_marker(name) for name in ("slow", "long", "cluster")
         )
         if path.startswith(UNIT) and path not in NOT_UNIT and not needs_more:
             item.add_marker(pytest.mark.unit)

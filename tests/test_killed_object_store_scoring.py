@@ -13,7 +13,7 @@ from deepfm import storage
 from deepfm.scoring.days import PROVENANCE, published_day, published_url
 
 DAY, NUM_ROWS = "2026-01-08", 300
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_constants_are_used_in_a_run_and_not_stored(run_notebooks, tmp_path):
     assert notebook.cells[0].source == "ROWS = 5"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_failing_cell_raises_and_nothing_is_stored(run_notebooks, tmp_path):
     path = write_notebook(tmp_path, "1 / 0")
     before = path.read_bytes()
@@ -111,7 +111,7 @@ def test_a_failing_cell_raises_and_nothing_is_stored(run_notebooks, tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @every_notebook
 def test_a_notebook_runs_in_a_new_kernel(path, run_notebooks, tmp_path):
     notebook = run_notebooks.execute(

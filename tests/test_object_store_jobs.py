@@ -43,7 +43,7 @@ def test_petastorm_reads_a_split(dataset, tmp_path):
         assert sum(len(batch.label) for batch in reader) == 24
 
 
-@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_the_weights_are_those_of_local_files(
     dataset, run_job, small_dataset, profile_path, store, tmp_path, num_workers
 ):
