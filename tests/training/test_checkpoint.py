@@ -1,13 +1,13 @@
 """Saved weights and checkpoints: they load unchanged, files are never partial, and no code is executed."""
 
 import json
+import os
 import pickle
 from dataclasses import replace
 
 import pytest
 import torch
 
-from deepfm import storage
 from deepfm.errors import UserError
 from deepfm.metrics.binary import Metrics
 from deepfm.models.deepfm import DeepFM
@@ -98,7 +98,7 @@ def test_an_interrupted_write_keeps_the_previous_weights(tmp_path, monkeypatch):
     def interrupted(*_):
         raise OSError("killed before the new file replaced the old one")
 
-    monkeypatch.setattr(storage.os, "replace", interrupted)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(OSError, match="killed"):
         save_weights(url, {"w": torch.ones(2)})
     assert load_weights(url)["w"].tolist() == [0, 0]
