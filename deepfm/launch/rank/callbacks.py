@@ -1,12 +1,15 @@
 """Callbacks of a rank: weights, checkpoints, progress, and whether to continue."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import nn
 
-from deepfm.launch.job_spec import OPTIMIZER
+from deepfm.distributed.collectives import Collectives
+from deepfm.launch.job_spec import OPTIMIZER, TrainJob
+from deepfm.launch.progress import ProgressWriter
 from deepfm.launch.prune_signal import should_continue
+from deepfm.launch.run_channel import RunChannel
 from deepfm.training.checkpoint import Checkpoints
 from deepfm.training.evaluation import gather_buffers
 from deepfm.training.loop import Callbacks
@@ -15,8 +18,14 @@ from deepfm.training.profiler import StepProfiler
 from deepfm.training.state import EpochResult, ResumePoint
 from deepfm.weights import save_weights
 
-if TYPE_CHECKING:
-    from deepfm.launch.rank.worker import Worker
+
+class RankContext(Protocol):
+    """What the callbacks need of a rank."""
+
+    job: TrainJob
+    collectives: Collectives
+    channel: RunChannel
+    progress: ProgressWriter | None  # of rank 0
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class StageOutput:
 class StageCallbacks(Callbacks):
     """Saves weights and checkpoints, sends progress, and asks the driver whether to continue."""
 
-    def __init__(self, worker: "Worker", model: nn.Module, optimizer: Optimizer, output: StageOutput):
+    def __init__(self, worker: RankContext, model: nn.Module, optimizer: Optimizer, output: StageOutput):
         self._worker, self._model, self._optimizer, self._output = worker, model, optimizer, output
         self._is_rank_0 = worker.collectives.rank == 0
 

@@ -30,9 +30,9 @@ from deepfm.training.device import choose_device, retain_freed_memory
 from deepfm.training.evaluation import evaluate
 from deepfm.training.loop import LoopConfig, TrainingData, TrainingLoop
 from deepfm.training.optimizers.optimizer import Optimizer, RowRates
+from deepfm.training.optimizers.row_rates import count_rows, row_rates, shrink_initial_rows
 from deepfm.training.optimizers.weights import field_embeddings
 from deepfm.training.profiler import StepProfiler
-from deepfm.training.row_rates import count_rows, row_rates, shrink_initial_rows
 from deepfm.training.state import ResumePoint, TrainingHistory
 from deepfm.weights import load_weights, save_weights
 

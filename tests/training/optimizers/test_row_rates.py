@@ -9,7 +9,7 @@ from deepfm.models.fm import FM
 from deepfm.training.optimizers.lazy_adam import LazyAdam
 from deepfm.training.optimizers.optimizer import Optimizer
 from deepfm.training.optimizers.row_adagrad import RowAdagrad
-from deepfm.training.row_rates import count_rows, row_rates, shrink_initial_rows
+from deepfm.training.optimizers.row_rates import count_rows, row_rates, shrink_initial_rows
 
 IDS = torch.tensor([[0, 1], [0, 2], [1, 2], [0, 2]])  # two fields of 3 ids
 
