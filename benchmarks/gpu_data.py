@@ -70,7 +70,7 @@ def write_dataset(
             names = [f"part-{index:05d}.parquet" for index in range(number)]
             jobs = [(f"{url}/{split}/{name}", seed, index) for index, name in enumerate(names)]
             written = list(pool.map(partial(_write_file, data, field_ids, rows_per_file), jobs))
-            splits[split] = _to_part(names, written)
+            splits[split] = to_part(names, written)
     manifest = Manifest(
         created_at="",
         data=data,
@@ -98,7 +98,8 @@ def _write_file(data: DataSettings, field_ids: int, num_rows: int, job: tuple[st
     return write_data_file(url, data.label, data.field_set, np.column_stack([labels, hashes, ids]))
 
 
-def _to_part(names: list[str], written: list[WrittenFile]) -> SplitPart:
+def to_part(names: list[str], written: list[WrittenFile]) -> SplitPart:
+    """Describe the written files of a split for the manifest."""
     files = [
         DataFile(name=name, num_bytes=file.num_bytes, row_groups=(file.num_rows,))
         for name, file in zip(names, written, strict=True)

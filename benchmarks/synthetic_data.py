@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from gpu_data import to_part
 
 from deepfm import storage
 from deepfm.dataset.columns import to_int32_matrix
 from deepfm.dataset.data_file import ROWS_PER_FILE, write_data_file
-from deepfm.dataset.manifest import DataFile, InputLog, Manifest, SplitPart, write_manifest
+from deepfm.dataset.manifest import InputLog, Manifest, SplitPart, write_manifest
 from deepfm.features.counting import ValueCounts, sum_counts
 from deepfm.features.encode import Encoder
 from deepfm.features.vocabulary.vocabulary import Vocabulary
@@ -93,14 +94,4 @@ def _write_split(
         write_data_file(f"{url}/{name}", data.label, data.field_set, part)
         for name, part in zip(names, parts, strict=True)
     ]
-    files = [
-        DataFile(name=name, num_bytes=file.num_bytes, row_groups=(file.num_rows,))
-        for name, file in zip(names, written, strict=True)
-    ]
-    return SplitPart(
-        num_rows=len(rows),
-        num_clicks=sum(file.num_clicks for file in written),
-        days={"": len(rows)},
-        files=tuple(files),
-        digest=f"{sum(file.digest for file in written) % 2**64:016x}",
-    )
+    return to_part(names, written)

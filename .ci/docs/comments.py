@@ -1,4 +1,4 @@
-"""Comments beside the fields of settings classes, read from their source."""
+"""Comments next to the fields of settings classes, read from their source."""
 
 from __future__ import annotations
 
