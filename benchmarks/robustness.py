@@ -27,7 +27,8 @@ from deepfm.launch.job_spec import TrainJob
 from deepfm.launch.rank.stages import run_worker
 from deepfm.settings.loader import load_settings
 from deepfm.settings.model import ModelSettings
-from deepfm.synthetic.truth import MAKES, Truth, TruthOptions
+from deepfm.synthetic.makes import MAKES, TruthOptions
+from deepfm.synthetic.truth import Truth
 from deepfm.training.result import TrainingResult
 
 WORK = REPOSITORY / "work" / "benchmarks" / "robustness"

@@ -9,7 +9,8 @@ import click
 
 from deepfm.errors import UserError
 from deepfm.synthetic.click_log import write_log
-from deepfm.synthetic.truth import MAKES, Truth, TruthOptions
+from deepfm.synthetic.makes import MAKES, TruthOptions
+from deepfm.synthetic.truth import Truth
 
 
 @click.command(epilog="Example: python -m deepfm.synthetic --days 8 --rows-per-day 250000 --output click_log")

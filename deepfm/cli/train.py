@@ -18,6 +18,7 @@ from deepfm.dataset.manifest import read_manifest_and_vocabulary
 from deepfm.dataset.profiling.dataset_profile import clicks_warnings
 from deepfm.errors import UserError
 from deepfm.experiments import run_folder, train_run
+from deepfm.experiments.result_summary import result_summary, workers_summary
 from deepfm.experiments.warm_start import read_start, start_options
 from deepfm.launch.dry_run import log_dry_run
 from deepfm.launch.job_spec import TrainJob
@@ -106,5 +107,5 @@ def train(
         version = train_run.register_result(run, result, train_job, manifest, vocabulary, name)
         storage.remove(run_url)  # kept if registration failed, with the trained weights
     run_details = {"run_id": run.run_id, "name": name, "version": version}
-    workers_details = train_run.workers_summary(result, num_workers)
-    return {**run_details, **workers_details, **train_run.result_summary(result)}
+    workers_details = workers_summary(result, num_workers)
+    return {**run_details, **workers_details, **result_summary(result)}

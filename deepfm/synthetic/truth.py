@@ -8,7 +8,6 @@ LR can learn the first part only, FM the first three, DeepFM all four. A `make` 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from deepfm.synthetic.codes import (
     mix,
     scaled_categories,
 )
+from deepfm.synthetic.makes import DEFAULT_OPTIONS, MAKES, Make, TruthOptions
 
 # The fields of PAIRS have few values and are rarely missing, so that 250,000 impressions contain every
 # combination often. The triple's values are equally frequent, half of them +1 and half -1, so each sign has
@@ -37,38 +37,6 @@ LATENT_DIM = 2
 SIGN_IN_LATENT = 1.5  # first latent dimension of triple fields: their sign times this; others Normal(0, 1)
 FACTOR_DIM = 4  # of the latent vectors of `factorized`, which all values of all fields have
 _NUM_NOISE_NODES = 40  # of the quadrature over the noise; 20 give the same six digits up to a deviation of 3
-
-
-class Make(NamedTuple):
-    """Standard deviation of each part of the logit; of the third order, its absolute value."""
-
-    first_order: float
-    pairwise: float
-    factorized: float
-    third_order: float
-
-
-#: `deep`: few strong interactions of second and third order, which a deep part finds. `factorized`: the world
-#: of an FM, weak interactions of all pairs of fields, with a small term of third order.
-MAKES = {
-    "deep": Make(0.55, 0.8, 0.0, 0.9),
-    "factorized": Make(0.55, 0.0, 0.8, 0.2),
-    "mixed": Make(0.55, 0.5, 0.6, 0.5),
-}
-
-
-@dataclass(frozen=True)
-class TruthOptions:
-    """Kind of log: what determines a click, how many values there are, how rare and how noisy clicks are."""
-
-    make: str = "deep"  # a key of MAKES
-    ctr: float = 0.25  # clicks per impression, of the first day
-    # Standard deviation of a normal term that is added to the logit of each impression and no field shows.
-    noise: float = 0.0
-    num_values: int | None = None  # of all categories together, about; None: four million
-    # Rotation of the first-order weights per day in radians, and the share of values that is replaced per day
-    # in each wide category.
-    drift: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +63,7 @@ class Truth:
     factorized_scale: float = 1.0
 
     @classmethod
-    def from_seed(cls, seed: int, options: TruthOptions = TruthOptions()) -> "Truth":
+    def from_seed(cls, seed: int, options: TruthOptions = DEFAULT_OPTIONS) -> "Truth":
         """Draw the weights, and scale them so that CTR and Bayes AUC are similar for every seed."""
         rng = np.random.default_rng([seed, 0])
         signs = {name: _draw_signs(rng, CATEGORIES[name]) for name in TRIPLE}

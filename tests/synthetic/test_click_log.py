@@ -15,7 +15,8 @@ from deepfm.errors import UserError
 from deepfm.synthetic import click_log as synthetic
 from deepfm.synthetic.click_log import BayesScore, generate_day, write_log
 from deepfm.synthetic.codes import CATEGORIES, COUNTS, MISSING, draw_codes
-from deepfm.synthetic.truth import MAKES, PAIRS, TRIPLE, Truth, TruthOptions
+from deepfm.synthetic.makes import MAKES, TruthOptions
+from deepfm.synthetic.truth import PAIRS, TRIPLE, Truth
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,8 @@ import pytest
 from deepfm.metrics.formulas import sigmoid
 from deepfm.synthetic.click_log import BayesScore, generate_day
 from deepfm.synthetic.codes import CATEGORIES, COUNTS, MISSING, draw_codes
-from deepfm.synthetic.truth import FACTOR_DIM, MAKES, Truth, TruthOptions
+from deepfm.synthetic.makes import MAKES, TruthOptions
+from deepfm.synthetic.truth import FACTOR_DIM, Truth
 
 
 def sample(truth, num_rows=50_000):
